@@ -1,0 +1,1 @@
+"""Modelry: the client library (stubs, Client, CLI)."""
