@@ -1,0 +1,253 @@
+"""What may go wrong, in words a caller can act on.
+
+Code raises these classes and knows nothing of transports; one table says what each becomes on gRPC and on HTTP.
+Anything that is not one of them is an internal error: it is logged whole and answered with a fixed text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    import grpc
+
+DOMAIN = "modelry"
+"""The `domain` of every ErrorInfo."""
+
+INTERNAL_MESSAGE = "Something went wrong inside Modelry. Give the request id to your administrator."
+"""The only text that a caller sees of an error that nobody foresaw."""
+
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One field of a request that cannot be accepted: its path (`dataset.name`), and why."""
+
+    field: str
+    message: str
+    reason: str = "INVALID_FIELD"
+
+
+class ModelryError(Exception):
+    """An error with a message for people (what, and what to do), a stable reason and metadata for programs."""
+
+    default_reason = "INTERNAL"
+
+    def __init__(self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.metadata: dict[str, str] = dict(metadata or {})
+
+
+class Invalid(ModelryError):
+    """The request cannot be right, whatever the state of things. Names the field or fields."""
+
+    default_reason = "INVALID_FIELD"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        reason: str = "",
+        violations: Sequence[Violation] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        if field and not violations:
+            violations = (Violation(field, message, self.reason),)
+        self.violations: tuple[Violation, ...] = tuple(violations)
+
+    @property
+    def field(self) -> str:
+        """Path of the first field that was refused, or nothing."""
+        return self.violations[0].field if self.violations else ""
+
+
+class Unauthenticated(ModelryError):
+    """Nobody knows who is calling."""
+
+    default_reason = "INVALID_API_KEY"
+
+
+class Denied(ModelryError):
+    """The caller is known and may not do this."""
+
+    default_reason = "PERMISSION_DENIED"
+
+
+class NotFound(ModelryError):
+    """There is no such thing in the caller's project; another project's things do not exist either."""
+
+    default_reason = "NOT_FOUND"
+
+    @classmethod
+    def of(cls, kind: str, ref: str) -> NotFound:
+        """The usual sentence, for a kind of thing and what the caller wrote to name it."""
+        message = f"There is no {kind} {ref!r} in this project."
+        return cls(message, metadata={"resource": kind, "name": ref})
+
+
+class AlreadyExists(ModelryError):
+    """The name is taken, or the request id was used with another body."""
+
+    default_reason = "ALREADY_EXISTS"
+
+
+class WrongState(ModelryError):
+    """The thing is in a state that does not allow this; `metadata` says the state now and the states allowed."""
+
+    default_reason = "WRONG_STATE"
+
+    @classmethod
+    def of(cls, kind: str, ref: str, verb: str, state: str, allowed: Iterable[str], reason: str = "") -> WrongState:
+        """The usual sentence: which thing, what was asked, its state, and the states that allow it."""
+        states = sorted(allowed)
+        needed = f" It must be {' or '.join(states)}." if states else ""
+        message = f"Cannot {verb} {kind} {ref!r}: it is {state}.{needed}"
+        return cls(message, reason=reason, metadata={"state": state, "allowed_states": ",".join(states)})
+
+
+class Conflict(ModelryError):
+    """Somebody changed the thing meanwhile: read it again, then repeat."""
+
+    default_reason = "CONFLICT"
+
+
+class Expired(ModelryError):
+    """What was asked for existed and is kept no longer (an event cursor)."""
+
+    default_reason = "EXPIRED"
+
+
+class _Retryable(ModelryError):
+    """An error that may be gone after a delay."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_seconds: float = 1.0,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.retry_seconds = retry_seconds
+
+
+class OverLimit(_Retryable):
+    """A rate, a quota or a capacity is used up."""
+
+    default_reason = "RATE_LIMIT_EXCEEDED"
+
+
+class Unavailable(_Retryable):
+    """A part that is needed does not answer now; the same call may succeed later."""
+
+    default_reason = "UNAVAILABLE"
+
+
+TABLE: dict[type[ModelryError], tuple[int, int]] = {
+    Invalid: (code_pb2.INVALID_ARGUMENT, 400),
+    Unauthenticated: (code_pb2.UNAUTHENTICATED, 401),
+    Denied: (code_pb2.PERMISSION_DENIED, 403),
+    NotFound: (code_pb2.NOT_FOUND, 404),
+    AlreadyExists: (code_pb2.ALREADY_EXISTS, 409),
+    WrongState: (code_pb2.FAILED_PRECONDITION, 400),
+    Conflict: (code_pb2.ABORTED, 409),
+    Expired: (code_pb2.OUT_OF_RANGE, 410),
+    OverLimit: (code_pb2.RESOURCE_EXHAUSTED, 429),
+    Unavailable: (code_pb2.UNAVAILABLE, 503),
+    ModelryError: (code_pb2.INTERNAL, 500),
+}
+"""Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
+
+HTTP_STATUS: dict[int, int] = {
+    **{code: http for code, http in TABLE.values()},
+    code_pb2.OK: 200,
+    code_pb2.CANCELLED: 499,
+    code_pb2.UNKNOWN: 500,
+    code_pb2.DEADLINE_EXCEEDED: 504,
+    code_pb2.UNIMPLEMENTED: 501,
+    code_pb2.DATA_LOSS: 500,
+}
+"""Any gRPC code -> HTTP status, also for codes that only the library itself answers."""
+
+
+def code_of(error: ModelryError) -> tuple[int, int]:
+    """(gRPC code, HTTP status) of an error."""
+    for cls in type(error).__mro__:
+        if cls in TABLE:
+            return TABLE[cls]
+    return TABLE[ModelryError]
+
+
+def to_status(error: ModelryError, request_id: str = "") -> status_pb2.Status:
+    """The error as google.rpc.Status, with ErrorInfo and what else its class carries.
+
+    A plain ModelryError is an internal one: its text stays inside.
+    """
+    code, _ = code_of(error)
+    internal = code == code_pb2.INTERNAL
+    metadata = {} if internal else dict(error.metadata)
+    if request_id:
+        metadata["request_id"] = request_id
+    status = status_pb2.Status(code=code, message=INTERNAL_MESSAGE if internal else error.message)
+    reason = "INTERNAL" if internal else error.reason
+    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
+    if isinstance(error, Invalid) and error.violations:
+        bad = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            bad.field_violations.add(field=violation.field, description=violation.message, reason=violation.reason)
+        _attach(status, bad)
+    if isinstance(error, _Retryable):
+        delay = duration_pb2.Duration(nanos=int(error.retry_seconds * 1e9) % 1_000_000_000)
+        delay.seconds = int(error.retry_seconds)
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def _attach(status: status_pb2.Status, detail: Any) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def from_status(status: status_pb2.Status) -> ModelryError:
+    """The error that `to_status` was given, as far as the status still tells."""
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for detail in status.details:
+        for known in (info, bad, retry):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
+    metadata = dict(info.metadata)
+    seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    code = int(status.code)
+    if code == code_pb2.INVALID_ARGUMENT:
+        violations = [Violation(v.field, v.description, v.reason) for v in bad.field_violations]
+        return Invalid(status.message, reason=info.reason, violations=violations, metadata=metadata)
+    if code in (code_pb2.DEADLINE_EXCEEDED, code_pb2.CANCELLED):
+        return Unavailable("A part of Modelry did not answer in time.", reason="TIMEOUT", metadata=metadata)
+    for cls, (known_code, _) in TABLE.items():
+        if known_code == code and issubclass(cls, _Retryable):
+            message = status.message if info.reason else "A part of Modelry does not answer now; try again."
+            return cls(message, reason=info.reason, metadata=metadata, retry_seconds=seconds or 1.0)
+        if known_code == code:
+            return cls(status.message, reason=info.reason, metadata=metadata)
+    return ModelryError(status.message, reason="INTERNAL", metadata=metadata)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError | grpc.RpcError) -> ModelryError:
+    """What a peer answered, as the error that it raised there; raise it `from` the one given."""
+    call: Any = error
+    for key, value in call.trailing_metadata() or ():
+        if key == STATUS_DETAILS_KEY:
+            return from_status(status_pb2.Status.FromString(value))
+    return from_status(status_pb2.Status(code=call.code().value[0], message=call.details() or ""))
