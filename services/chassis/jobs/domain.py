@@ -1,0 +1,358 @@
+"""The rules of every job in Modelry: states, transitions, attempts and what each report means. Pure.
+
+A stage's own entity extends `JobCore` (``@dataclass(frozen=True, kw_only=True) class Job(JobCore)``) and adds its
+fields; the engine only ever reads and changes what is declared here. Nothing else may assign a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+from services.chassis.errors import Invalid, WrongState
+
+ATTEMPT_LIMIT = 3
+"""How many attempts in a row may end without a new checkpoint before the job fails."""
+
+REPORT_FORMATS = (1,)
+"""The formats of worker reports that this code reads: its own and, later, the one before."""
+
+
+class State(StrEnum):
+    """Where a job is. Words in -ING pass; words in -ED are last (PAUSED waits for its resume)."""
+
+    VALIDATING = "VALIDATING"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    PAUSING = "PAUSING"
+    PAUSED = "PAUSED"
+    RESUMING = "RESUMING"
+    STOPPING = "STOPPING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows this state."""
+        return self in ENDED
+
+
+ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED})
+WAITING = frozenset({State.QUEUED, State.RESUMING})
+"""States in which a job waits for a place to run; a granted token already belongs to its coming attempt."""
+WORKING = frozenset({State.RUNNING, State.PAUSING, State.STOPPING})
+"""States in which a worker ought to be running."""
+LEASED = WAITING | WORKING
+ACTIVE = frozenset(State) - ENDED
+
+
+class FailureKind(StrEnum):
+    """Whose doing a failure is: the caller's input (USER) or the installation's (SYSTEM)."""
+
+    USER = "USER"
+    SYSTEM = "SYSTEM"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: a stable reason in CAPITALS, a sentence for people, and whose doing it is."""
+
+    reason: str
+    message: str
+    kind: FailureKind
+
+
+class JobNotActive(WrongState):
+    """The job is in a state that the verb does not accept."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One allowed move: from any of `sources` to `target`. `JobCore.apply` is the only thing that performs it."""
+
+    name: str
+    sources: frozenset[State]
+    target: State
+
+
+QUEUE = Transition("queue", frozenset({State.VALIDATING}), State.QUEUED)
+START = Transition("start", WAITING, State.RUNNING)
+FINISH = Transition("finish", WORKING, State.SUCCEEDED)
+FAIL = Transition("fail", frozenset({State.VALIDATING, State.RUNNING, State.PAUSING}) | WAITING, State.FAILED)
+LOSE = Transition("lose", WAITING | {State.RUNNING}, State.RESUMING)
+STOP = Transition("stop", frozenset({State.RUNNING, State.PAUSING}), State.STOPPING)
+CLOSE = Transition("close", frozenset({State.VALIDATING, State.PAUSED, State.STOPPING}) | WAITING, State.STOPPED)
+PAUSE = Transition("pause", frozenset({State.RUNNING}), State.PAUSING)
+REST = Transition("rest", frozenset({State.PAUSING}) | WAITING, State.PAUSED)
+RESUME = Transition("resume", frozenset({State.PAUSED}), State.RESUMING)
+
+TRANSITIONS = (QUEUE, START, FINISH, FAIL, LOSE, STOP, CLOSE, PAUSE, REST, RESUME)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCore:
+    """What the engine knows of a job. A stage's entity extends it; every field is a column of the stage's table."""
+
+    id: str
+    project: str
+    create_time: datetime
+    update_time: datetime
+    version: int = 1
+    state: State = State.QUEUED
+    cause: str = ""
+    """Why the job is in this state, in plain words."""
+    failure: Failure | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    token: int = 0
+    """The fencing token of the attempt whose reports count; 0 when no attempt may report."""
+    attempt: int = 0
+    """The number of the newest attempt, counted from 1; 0 before the first."""
+    barren_attempts: int = 0
+    """Attempts in a row, the newest one included, without a new checkpoint."""
+    checkpoint_id: str = ""
+    """The newest recorded checkpoint, from which the next attempt goes on; empty: from the beginning."""
+    checkpoint_step: int = 0
+    settled: bool = False
+    """Whether what follows the end (money, holds, publishing) is done."""
+
+    def apply(self, transition: Transition, now: datetime, cause: str, failure: Failure | None = None) -> Self:
+        """Performs `transition`. Raises `JobNotActive` when the job's state is not one of its sources."""
+        if self.state not in transition.sources:
+            raise refusal(self, transition)
+        target = transition.target
+        return replace(
+            self,
+            state=target,
+            version=self.version + 1,
+            update_time=now,
+            cause=cause,
+            failure=failure,
+            start_time=now if target is State.RUNNING and self.start_time is None else self.start_time,
+            end_time=now if target.ended else self.end_time,
+            token=self.token if target in WORKING else 0,
+        )
+
+    def stop(self, now: datetime, cause: str) -> Self:
+        """What the verb `stop` makes of the job; the same job when it is stopping or stopped already."""
+        if self.state in (State.STOPPING, State.STOPPED):
+            return self
+        return self.apply(CLOSE if self.state in CLOSE.sources else STOP, now, cause)
+
+    def grant(self, token: int, now: datetime) -> Self:
+        """Gives the job's next attempt its fencing token; reports with any older one no longer count."""
+        if self.state not in WAITING:
+            raise refusal(self, START)
+        if token <= self.token:
+            raise ValueError(f"token {token} is not newer than {self.token}")
+        return replace(
+            self,
+            version=self.version + 1,
+            update_time=now,
+            token=token,
+            attempt=self.attempt + 1,
+            barren_attempts=self.barren_attempts + 1,
+        )
+
+    def wait(self, now: datetime, cause: str) -> Self:
+        """The same state with another cause, such as why a queued job does not start yet."""
+        return self if cause == self.cause else replace(self, version=self.version + 1, update_time=now, cause=cause)
+
+    def advance(self, checkpoint_id: str, step: int, now: datetime) -> Self:
+        """Records the point from which a next attempt goes on; the attempt is then no longer barren."""
+        return replace(
+            self,
+            version=self.version + 1,
+            update_time=now,
+            checkpoint_id=checkpoint_id,
+            checkpoint_step=step,
+            barren_attempts=0,
+        )
+
+    def settle(self, now: datetime) -> Self:
+        """Marks that everything that follows the end is done."""
+        return replace(self, version=self.version + 1, update_time=now, settled=True)
+
+
+def refusal(job: JobCore, transition: Transition) -> JobNotActive:
+    """The error of a verb that the job's state does not accept."""
+    allowed = ", ".join(sorted(transition.sources))
+    return JobNotActive(
+        f"{job.id} is {job.state}; {transition.name} needs one of: {allowed}.",
+        reason="JOB_NOT_ACTIVE",
+        metadata={"state": str(job.state), "allowed": allowed, "id": job.id},
+    )
+
+
+class Fact(StrEnum):
+    """What can be learned about an attempt: a worker's report, or that its worker is gone."""
+
+    STARTED = "started"
+    PROGRESS = "progress"
+    METRICS = "metrics"
+    CHECKPOINT = "checkpoint"
+    RESULT = "result"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED_USER = "failed by the input"
+    FAILED_SYSTEM = "failed by the system"
+    LOST = "lost"
+
+
+class Outcome(StrEnum):
+    """What a fact does to a job in a certain state."""
+
+    IGNORE = "ignore"
+    """Acknowledged and counted, nothing changes."""
+    APPLY = "apply"
+    """The data is stored and the stage is told; the state stays, except that a waiting job is then running."""
+    FINISH = "finish"
+    CLOSE = "close"
+    FAIL = "fail"
+    RETRY = "retry"
+    """The attempt is over; another one goes on from the last checkpoint, unless the limit is reached."""
+    REST = "rest"
+
+
+_DATA = (Fact.STARTED, Fact.PROGRESS, Fact.METRICS, Fact.CHECKPOINT, Fact.RESULT)
+_ENDINGS: Mapping[State, tuple[Outcome, Outcome, Outcome, Outcome, Outcome]] = {
+    #                finished         stopped        failed (user)  failed (system) lost
+    State.QUEUED: (Outcome.FINISH, Outcome.RETRY, Outcome.FAIL, Outcome.RETRY, Outcome.RETRY),
+    State.RESUMING: (Outcome.FINISH, Outcome.RETRY, Outcome.FAIL, Outcome.RETRY, Outcome.RETRY),
+    State.RUNNING: (Outcome.FINISH, Outcome.RETRY, Outcome.FAIL, Outcome.RETRY, Outcome.RETRY),
+    State.PAUSING: (Outcome.FINISH, Outcome.REST, Outcome.FAIL, Outcome.REST, Outcome.REST),
+    State.STOPPING: (Outcome.FINISH, Outcome.CLOSE, Outcome.CLOSE, Outcome.CLOSE, Outcome.CLOSE),
+}
+_ENDING_FACTS = (Fact.FINISHED, Fact.STOPPED, Fact.FAILED_USER, Fact.FAILED_SYSTEM, Fact.LOST)
+
+OUTCOMES: Mapping[tuple[State, Fact], Outcome] = {
+    **{(state, fact): Outcome.IGNORE for state in State for fact in Fact},
+    **{(state, fact): Outcome.APPLY for state in LEASED for fact in _DATA},
+    **{(state, fact): out for state, row in _ENDINGS.items() for fact, out in zip(_ENDING_FACTS, row, strict=True)},
+}
+"""The written outcome of every (state, fact) pair, for a fact of the attempt that holds the job's token."""
+
+
+J = TypeVar("J", bound=JobCore)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report of a worker. (job, attempt, number) names it; `token` says whether it still counts."""
+
+    job_id: str
+    attempt: int
+    token: int
+    number: int
+    """Counted from 1 in each attempt."""
+    kind: str
+    time: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fact(self) -> Fact:
+        """Which fact it tells; raises `Invalid` for a kind that this code does not know."""
+        if self.kind == "failed":
+            return Fact.FAILED_USER if self.body.get("kind") == FailureKind.USER else Fact.FAILED_SYSTEM
+        try:
+            return Fact(self.kind)
+        except ValueError as error:
+            raise Invalid(f"A report of kind {self.kind!r} is unknown.", field="kind") from error
+
+    @staticmethod
+    def parse(data: Any) -> Report:
+        """Reads a report as it came over the bus or from a spool; raises `Invalid` naming the field that is wrong."""
+        if not isinstance(data, dict):
+            raise Invalid("A report must be a JSON object.", field="report")
+        if data.get("format") not in REPORT_FORMATS:
+            raise Invalid(f"Report format {data.get('format')!r} is unknown.", field="format")
+        for name, kind in (("job_id", str), ("attempt", int), ("token", int), ("number", int), ("kind", str)):
+            if not isinstance(data.get(name), kind):
+                raise Invalid(f"The report's {name} is missing or of a wrong type.", field=name)
+        body = data.get("body")
+        if not isinstance(body, dict):
+            raise Invalid("The report's body must be an object.", field="body")
+        report = Report(
+            data["job_id"], data["attempt"], data["token"], data["number"], data["kind"], str(data.get("time", "")), body
+        )
+        _ = report.fact
+        return report
+
+
+def outcome_of(job: JobCore, report: Report) -> Outcome:
+    """What a report does to the job: nothing, when its token is not the job's, else what the table says."""
+    if job.token == 0 or report.token != job.token:
+        return Outcome.IGNORE
+    return OUTCOMES[(job.state, report.fact)]
+
+
+def failure_of(report: Report) -> Failure:
+    """The failure that a `failed` report tells."""
+    kind = FailureKind.USER if report.body.get("kind") == FailureKind.USER else FailureKind.SYSTEM
+    reason = str(report.body.get("reason") or "WORKER_FAILED")
+    return Failure(reason, str(report.body.get("message") or "The worker failed without saying why."), kind)
+
+
+def moves(job: J, outcome: Outcome, now: datetime, cause: str, failure: Failure | None = None) -> list[J]:
+    """The job after each transition that `outcome` asks for, in order; empty when its state stays.
+
+    `failure` is what a reported failure told; it becomes the job's when no further attempt is allowed.
+    """
+    if outcome is Outcome.IGNORE:
+        return []
+    started = [job.apply(START, now, f"Attempt {job.attempt} runs.")] if job.state in WAITING else []
+    if outcome is Outcome.APPLY:
+        return started
+    if outcome is Outcome.RETRY:
+        return [retry(job, now, cause, failure)]
+    job = started[-1] if started else job
+    target = {Outcome.FINISH: FINISH, Outcome.CLOSE: CLOSE, Outcome.FAIL: FAIL, Outcome.REST: REST}[outcome]
+    return [*started, job.apply(target, now, cause, failure if outcome is Outcome.FAIL else None)]
+
+
+def retry(job: J, now: datetime, cause: str, failure: Failure | None) -> J:
+    """What an attempt's unwanted end makes of its job: it resumes, or fails when the limit is reached."""
+    if job.barren_attempts < ATTEMPT_LIMIT:
+        where = f"step {job.checkpoint_step}" if job.checkpoint_id else "the beginning"
+        return job.apply(LOSE, now, f"{cause} It goes on from {where}.")
+    message = f"{ATTEMPT_LIMIT} attempts in a row ended without a new checkpoint. The last one: {cause}"
+    kept = Failure(failure.reason, message, failure.kind) if failure else None
+    return job.apply(FAIL, now, message, kept or Failure("ATTEMPTS_EXHAUSTED", message, FailureKind.SYSTEM))
+
+
+class AttemptState(StrEnum):
+    """Where an attempt is: its token is granted, its worker was seen, it is over."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    ENDED = "ENDED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try of a job by one worker. The newest one of a job holds its token while the job may report."""
+
+    job_id: str
+    number: int
+    project: str
+    token: int
+    create_time: datetime
+    state: AttemptState = AttemptState.STARTING
+    resume_checkpoint_id: str = ""
+    resume_step: int = 0
+    last_number: int = 0
+    """The number of the last report that was applied; a report with this one or a lower one is a repeat."""
+    run_seconds: float = 0.0
+    """How long its worker ran, by monotonic clocks."""
+    end_time: datetime | None = None
+    ending: str = ""
+    """How it ended, in plain words."""
+
+    @property
+    def launch_id(self) -> str:
+        """The name of its worker at the launcher and of its folder."""
+        return f"{self.job_id}-{self.number}"

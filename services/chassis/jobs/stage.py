@@ -1,0 +1,100 @@
+"""What a service tells the job engine about its jobs: the `Stage` protocol and the values that pass through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from services.chassis.jobs.domain import Attempt, JobCore, Report
+
+if TYPE_CHECKING:
+    from services.chassis.database import UnitOfWork
+    from services.chassis.objects import StoreAccess
+    from services.chassis.store import Repository
+
+J = TypeVar("J", bound=JobCore)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a VALIDATING job may be queued; if not, what it waits for, in plain words."""
+
+    ready: bool
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an attempt's worker is started and what it is told. The engine adds the rest of spec.json.
+
+    `argv` gets the attempt's folder appended as its last word.
+    """
+
+    argv: Sequence[str]
+    work: Mapping[str, Any]
+    """The stage's own part of spec.json (`work`)."""
+    output: StoreAccess | None = None
+    """The store that the worker writes to; None: the installation's own."""
+    cpus: int = 1
+    memory_mb: int = 1024
+    gpus: int = 0
+    ranks: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+    stores: Mapping[str, StoreAccess] = field(default_factory=dict)
+    """Further stores by name, beside `system` and `output`."""
+
+
+class Stage(Protocol[J]):
+    """A lifecycle stage as the engine sees it. Subclass it explicitly to get the defaults of the optional hooks.
+
+    Hooks that take a `uow` run inside the engine's transaction: they must not call the network, and must not commit.
+    The others run outside of any transaction and may be repeated after a crash, so they must be idempotent.
+    Hooks that return a job return the one that they were given, changed by `dataclasses.replace` in the stage's own
+    fields (never `state` or `version`), or by `advance`; the engine saves it.
+    """
+
+    name: str
+    """The stage's name in subjects, logs and specs, such as `training`."""
+    resource: str
+    """The noun of its events, such as `job`; empty: its jobs emit no events."""
+
+    def jobs(self, uow: UnitOfWork) -> Repository[J]:
+        """The repository of the stage's jobs on this unit of work."""
+        ...
+
+    async def plan(self, job: J, attempt: Attempt) -> Plan:
+        """How this attempt is run. `attempt.resume_checkpoint_id` names the checkpoint to go on from, if any.
+
+        Called outside of any transaction, before every start. Raise `Unavailable` to be asked again in a second;
+        any other `ModelryError` fails the job with that message.
+        """
+        ...
+
+    async def prepare(self, job: J) -> Readiness:
+        """Asked every second while the job is VALIDATING. An error other than `Unavailable` fails it (kind USER)."""
+        return Readiness(ready=True)
+
+    async def granted(self, uow: UnitOfWork, job: J, attempt: Attempt) -> None:
+        """A new attempt got its token. The engine has removed the metric points after `attempt.resume_step`."""
+        return None
+
+    async def reported(self, uow: UnitOfWork, job: J, report: Report) -> J:
+        """A report that counts, exactly once each and in order; for `finished` and `failed` before the job ends.
+
+        `started`, `progress` and `metrics` are stored by the engine; the stage usually looks at `checkpoint`,
+        `result` and `finished`. Raise `Invalid` for a body that is wrong: an ending then fails the job.
+        """
+        return job
+
+    def reason_to_stop(self, job: J, run_seconds: float) -> str:
+        """Asked every second of a RUNNING job; a sentence stops it with that cause (such as its highest cost)."""
+        return ""
+
+    async def ended(self, job: J) -> None:
+        """What follows the end: settle money, release holds, publish. Repeated until it returns without an error."""
+        return None
+
+    def links(self, job: J) -> dict[str, str]:
+        """The ids that the job's events point to."""
+        return {}
