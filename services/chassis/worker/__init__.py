@@ -1,0 +1,4 @@
+"""What worker programs of several stages share: chat encoding, model loading, the table of accelerators.
+
+Only programs under ``services/*/worker`` import this package: it may import torch and transformers, services may not.
+"""
