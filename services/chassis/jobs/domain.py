@@ -69,6 +69,8 @@ class Failure:
 class JobNotActive(WrongState):
     """The job is in a state that the verb does not accept."""
 
+    default_reason = "JOB_NOT_ACTIVE"
+
 
 @dataclass(frozen=True)
 class Transition:
@@ -180,12 +182,9 @@ class JobCore:
 
 def refusal(job: JobCore, transition: Transition) -> JobNotActive:
     """The error of a verb that the job's state does not accept."""
-    allowed = ", ".join(sorted(transition.sources))
-    return JobNotActive(
-        f"{job.id} is {job.state}; {transition.name} needs one of: {allowed}.",
-        reason="JOB_NOT_ACTIVE",
-        metadata={"state": str(job.state), "allowed": allowed, "id": job.id},
-    )
+    allowed = ",".join(sorted(transition.sources))
+    message = f"Cannot {transition.name} {job.id!r}: it is {job.state}. It must be {allowed.replace(',', ' or ')}."
+    return JobNotActive(message, metadata={"state": str(job.state), "allowed_states": allowed, "id": job.id})
 
 
 class Fact(StrEnum):
