@@ -1,0 +1,161 @@
+"""How sure a number is: bootstrap intervals, and paired tests of two systems on the same samples.
+
+All resampling is seeded, so that the same samples give the same interval. Sources: Koehn 2004, "Statistical
+significance tests for machine translation evaluation" (paired bootstrap); Wilson 1927 (interval of a share);
+McNemar 1947 (paired test of two shares), here in its exact form.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Rows: TypeAlias = Sequence[Sequence[float]]
+Statistic: TypeAlias = Callable[[Sequence[float]], float]
+"""A number computed from the column sums of some samples' rows."""
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
+"""A difference with a p-value from here up is called no significant difference."""
+SEED = 20_240_601
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval (level CONFIDENCE)."""
+
+    low: float
+    high: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus baseline on the same samples.
+
+    p_value: probability of a difference at least as large when there is none, two-sided.
+    test: "paired-bootstrap" or "mcnemar-exact".
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is unlikely to be chance (p below SIGNIFICANCE)."""
+        return self.p_value < SIGNIFICANCE
+
+    @property
+    def words(self) -> str:
+        """ "better", "worse" or "no significant difference"."""
+        if not self.significant:
+            return "no significant difference"
+        return "better" if self.value > 0 else "worse"
+
+
+def resampled_sums(rows: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+    """Column sums of bootstrap resamples of the rows.
+
+    Args:
+        rows: one row of counts or scores a sample, shape (samples, columns), at least one sample.
+    Returns: shape (resamples, columns). Two systems resampled with one seed see the same samples.
+    """
+    count = rows.shape[0]
+    generator = np.random.default_rng(seed)
+    sums = np.empty((resamples, rows.shape[1]))
+    for index in range(resamples):
+        drawn = np.bincount(generator.integers(0, count, size=count), minlength=count)
+        sums[index] = drawn @ rows
+    return sums
+
+
+def _limits(values: Floats) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
+
+
+def bootstrap(rows: Rows, statistics: Mapping[str, Statistic], seed: int = SEED) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of several statistics of column sums, from one set of resamples.
+
+    Raises: ValueError: there is no row.
+    """
+    if not rows:
+        raise ValueError("an interval needs at least one sample")
+    sums = resampled_sums(np.asarray(rows, dtype=np.float64), seed=seed).tolist()
+    limits = {name: _limits(np.asarray([value(row) for row in sums])) for name, value in statistics.items()}
+    return {name: Interval(low, high, "bootstrap") for name, (low, high) in limits.items()}
+
+
+def share_interval(hits: int, count: int) -> Interval:
+    """Wilson interval of a share: right at 0 and 1 too, where a bootstrap has no width.
+
+    Raises: ValueError: count is not positive.
+    """
+    if count <= 0:
+        raise ValueError("an interval needs at least one sample")
+    z = 1.959963984540054
+    share = hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half), "wilson")
+
+
+def paired_bootstrap(
+    baseline: Rows, candidate: Rows, statistics: Mapping[str, Statistic], seed: int = SEED
+) -> dict[str, Difference]:
+    """Compare statistics of column sums on the same samples.
+
+    The p-value counts resampled differences that lie at least as far from the observed one as it lies from 0, the
+    observed one itself included, so that it is never 0.
+
+    Raises: ValueError: no rows, or not as many of both.
+    """
+    if not baseline or len(baseline) != len(candidate):
+        raise ValueError("a paired test needs the same samples of both systems")
+    rows = np.concatenate([np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)], axis=1)
+    width = rows.shape[1] // 2
+    total: list[float] = rows.sum(axis=0).tolist()
+    sums: list[list[float]] = resampled_sums(rows, seed=seed).tolist()
+    found = {}
+    for name, value in statistics.items():
+        observed = value(total[width:]) - value(total[:width])
+        drawn = np.asarray([value(row[width:]) - value(row[:width]) for row in sums])
+        low, high = _limits(drawn)
+        further = int(np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12))
+        found[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1), "paired-bootstrap")
+    return found
+
+
+def mean_of(column: int, count: int) -> Statistic:
+    """The statistic "mean of one column" over `count` samples (a resample has as many as the original)."""
+    return lambda sums: sums[column] / count
+
+
+def mcnemar_p(only_baseline: int, only_candidate: int) -> float:
+    """Exact two-sided McNemar test: the questions that one got right and the other wrong are tossed like a coin."""
+    tosses = only_baseline + only_candidate
+    smaller = min(only_baseline, only_candidate)
+    tail = sum(math.comb(tosses, hits) for hits in range(smaller + 1))
+    return min(1.0, float(2 * tail / 2**tosses))
+
+
+def paired_shares(baseline: Sequence[bool], candidate: Sequence[bool], seed: int = SEED) -> Difference:
+    """Compare two shares of right answers on the same questions: exact McNemar test, bootstrap interval.
+
+    Raises: ValueError: no questions, or not as many of both.
+    """
+    if not baseline:
+        raise ValueError("a paired test needs the same samples of both systems")
+    pairs = list(zip(baseline, candidate, strict=True))
+    rows = [(float(right),) for right in baseline], [(float(right),) for right in candidate]
+    drawn = paired_bootstrap(*rows, {"share": mean_of(0, len(pairs))}, seed)["share"]
+    p_value = mcnemar_p(sum(b and not c for b, c in pairs), sum(c and not b for b, c in pairs))
+    return Difference(drawn.value, drawn.low, drawn.high, p_value, "mcnemar-exact")
