@@ -275,9 +275,8 @@ class Report:
         body = data.get("body")
         if not isinstance(body, dict):
             raise Invalid("The report's body must be an object.", field="body")
-        report = Report(
-            data["job_id"], data["attempt"], data["token"], data["number"], data["kind"], str(data.get("time", "")), body
-        )
+        who = (data["job_id"], data["attempt"], data["token"], data["number"])
+        report = Report(*who, data["kind"], str(data.get("time", "")), body)
         _ = report.fact
         return report
 

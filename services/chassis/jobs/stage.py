@@ -77,7 +77,7 @@ class Stage(Protocol[J]):
 
     async def granted(self, uow: UnitOfWork, job: J, attempt: Attempt) -> None:
         """A new attempt got its token. The engine has removed the metric points after `attempt.resume_step`."""
-        return None
+        return
 
     async def reported(self, uow: UnitOfWork, job: J, report: Report) -> J:
         """A report that counts, exactly once each and in order; for `finished` and `failed` before the job ends.
@@ -93,7 +93,7 @@ class Stage(Protocol[J]):
 
     async def ended(self, job: J) -> None:
         """What follows the end: settle money, release holds, publish. Repeated until it returns without an error."""
-        return None
+        return
 
     def links(self, job: J) -> dict[str, str]:
         """The ids that the job's events point to."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+
 from services.chassis.errors import Invalid
 from services.chassis.jobs.domain import (
     ATTEMPT_LIMIT,

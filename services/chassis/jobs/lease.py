@@ -1,0 +1,52 @@
+"""Who is silent for too long. Pure counting on one monotonic clock: no bus, no database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Leases:
+    """When each worker was heard last, and whether this service may judge silence at all.
+
+    Silence counts from zero after every start and every reconnect, and only while the service hears the bus and has
+    applied every report stored before it began to judge: until then a worker may have spoken without being heard.
+    """
+
+    def __init__(self, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._judging_since: float | None = None
+        self._heard: dict[str, float] = {}
+
+    @property
+    def judging(self) -> bool:
+        """Whether silence is being counted."""
+        return self._judging_since is not None
+
+    def begin(self) -> None:
+        """From now on this service hears everything: silence is counted from zero."""
+        self._judging_since = self._clock()
+
+    def deafen(self) -> None:
+        """The bus is away: nothing is concluded from silence."""
+        self._judging_since = None
+
+    def heard(self, launch_id: str) -> None:
+        """A heartbeat or a report of this worker came."""
+        self._heard[launch_id] = self._clock()
+
+    def silence(self, launch_id: str) -> float:
+        """Seconds of silence that count against the worker; 0 while the service may not judge."""
+        if self._judging_since is None:
+            return 0.0
+        heard = self._heard.setdefault(launch_id, self._clock())
+        return self._clock() - max(heard, self._judging_since)
+
+    def expired(self, launch_id: str) -> bool:
+        """Whether the worker was silent for longer than its lease."""
+        return self.silence(launch_id) > self._lease_seconds
+
+    def forget(self, launch_id: str) -> None:
+        """The worker is over."""
+        self._heard.pop(launch_id, None)

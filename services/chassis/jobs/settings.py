@@ -1,0 +1,27 @@
+"""The settings of a service that runs jobs."""
+
+from pydantic import Field
+
+from services.chassis.settings import Settings
+
+
+class JobSettings(Settings):
+    """What the job engine and its launcher need beside the common settings; windows are seconds."""
+
+    exit_seconds: float = Field(20, ge=0)
+    """How long a worker may take to end by itself after its last report, before it is killed."""
+    stop_seconds: float = Field(600, gt=0)
+    """How long a worker may take to stop with a checkpoint, before it is killed."""
+    signal_seconds: float = Field(5, gt=0)
+    """How often a stop is sent again until it is seen."""
+    flush_seconds: float = Field(10, gt=0)
+    """How often the running time of workers is written down."""
+
+    launch_cpus: int = Field(0, ge=0)
+    """Cores that workers may use; 0: all of the machine."""
+    launch_cpu_overcommit: float = Field(1.0, gt=0)
+    """How often each core is given out."""
+    launch_memory_mb: int = Field(0, ge=0)
+    """Memory that workers may use in MiB; 0: all of the machine."""
+    launch_gpus: int = Field(-1, ge=-1)
+    """GPUs that workers may use; -1: all of the machine."""

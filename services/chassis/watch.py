@@ -1,0 +1,103 @@
+"""How a service tells its watchers of changes: inside the process, and without losing or repeating any.
+
+A watcher subscribes first, then reads the resource as it is, then drops what is not newer than what it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Generic, Protocol, TypeVar
+
+QUEUE_LENGTH = 256
+"""Changes held for one slow watcher; beyond it the watcher reads the resource anew instead."""
+
+POLL_SECONDS = 5.0
+"""How often a watcher looks by itself, for changes that another process made."""
+
+
+class Versioned(Protocol):
+    """A resource whose version grows with every change."""
+
+    @property
+    def version(self) -> int:
+        """Grows with every change."""
+        ...
+
+
+R = TypeVar("R", bound=Versioned)
+
+
+class Watchers(Generic[R]):
+    """The watchers of one kind of resource, by its id."""
+
+    def __init__(self, poll_seconds: float = POLL_SECONDS) -> None:
+        self._queues: dict[str, set[asyncio.Queue[R | None]]] = {}
+        self._poll_seconds = poll_seconds
+
+    def notify(self, key: str, value: R | None = None) -> None:
+        """Tells the watchers of `key` that it became `value`; None: read it again. Call it after the commit."""
+        for queue in self._queues.get(key, ()):
+            try:
+                queue.put_nowait(value)
+            except asyncio.QueueFull:
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+
+    @contextmanager
+    def subscribe(self, key: str) -> Iterator[asyncio.Queue[R | None]]:
+        """A queue of the changes of `key` from now on."""
+        queue: asyncio.Queue[R | None] = asyncio.Queue(QUEUE_LENGTH)
+        queues = self._queues.setdefault(key, set())
+        queues.add(queue)
+        try:
+            yield queue
+        finally:
+            queues.discard(queue)
+            if not queues and self._queues.get(key) is queues:
+                del self._queues[key]
+
+    async def follow(
+        self,
+        key: str,
+        read: Callable[[], Awaitable[R]],
+        ended: Callable[[R], bool],
+        after_version: int = 0,
+        pulses: bool = False,
+    ) -> AsyncIterator[R]:
+        """The resource as `read` gives it now, then each newer version, up to and with one that has `ended`.
+
+        With `pulses` a notice without a value yields the resource again even if its version is the same: its
+        high-rate part (progress) has changed.
+        """
+        with self.subscribe(key) as queue:
+            current = await read()
+            seen = after_version
+            if current.version > seen or ended(current):
+                yield current
+                seen = current.version
+            while not ended(current):
+                value, pulse = await self._next(queue)
+                current = value if value is not None else await read()
+                if current.version > seen or (pulses and pulse):
+                    yield current
+                    seen = max(seen, current.version)
+
+    async def wait(self, queue: asyncio.Queue[R | None], seconds: float) -> None:
+        """Returns at the next notice on a subscribed queue, or after `seconds`, with the queue empty."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(queue.get(), seconds)
+        while not queue.empty():
+            queue.get_nowait()
+
+    async def _next(self, queue: asyncio.Queue[R | None]) -> tuple[R | None, bool]:
+        try:
+            value = await asyncio.wait_for(queue.get(), self._poll_seconds)
+        except TimeoutError:
+            return None, False
+        if value is None:  # several pulses are one
+            while not queue.empty() and (value := queue.get_nowait()) is None:
+                pass
+        return value, value is None
