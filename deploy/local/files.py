@@ -1,0 +1,72 @@
+"""Small safe file operations: whole or not at all, and readable by the owner alone where they hold secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+
+
+def make_private_folder(path: Path) -> Path:
+    """Create a folder that only its owner may enter."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file at once; only the owner may read it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty when there is no file."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def keep_secret(path: Path, make: Any = None) -> str:
+    """The secret in a file; made on first use (URL-safe text of 256 bits, or what `make` gives)."""
+    if not path.exists():
+        write_private(path, (make() if make is not None else secrets.token_urlsafe(32)) + "\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def choose_port(taken: Iterable[int] = ()) -> int:
+    """A free loopback port that is none of those already chosen."""
+    avoided = set(taken)
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port = int(probe.getsockname()[1])
+        if port not in avoided:
+            return port
+
+
+def is_port_free(port: int) -> bool:
+    """Whether a server could listen there now (a port in TIME_WAIT counts as free)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

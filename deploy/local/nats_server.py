@@ -1,0 +1,102 @@
+"""The embedded NATS server: its users and what each may do, its configuration and command line."""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.local.files import LOOPBACK, write_private
+
+SERVICES, GATEWAY, OBSERVER, WORKER = "services", "gateway", "observer", "worker"
+USERS = (SERVICES, GATEWAY, OBSERVER, WORKER)
+# The streams keep up to 10 GB of events and 2 GB of work; without a number the server reserves by the disk it finds.
+STORE_BYTES = 32 << 30
+
+# The buckets that the gateway reads, and the requests by which a bucket is read; none of them writes.
+BUCKETS = ("modelry_keys", "modelry_routes")
+READ_BUCKET = (
+    "$JS.API.STREAM.INFO.{stream}",
+    "$JS.API.STREAM.MSG.GET.{stream}",
+    "$JS.API.DIRECT.GET.{stream}",
+    "$JS.API.DIRECT.GET.{stream}.>",
+    "$JS.API.CONSUMER.CREATE.{stream}",
+    "$JS.API.CONSUMER.CREATE.{stream}.>",
+    "$JS.API.CONSUMER.INFO.{stream}.*",
+    "$JS.API.CONSUMER.DELETE.{stream}.*",
+    "$JS.ACK.{stream}.>",
+    "$JS.FC.{stream}.>",
+)
+READ_KV = tuple(subject.format(stream=f"KV_{bucket}") for bucket in BUCKETS for subject in READ_BUCKET)
+
+
+@dataclass(frozen=True)
+class NatsServer:
+    """One server: where it listens and stores, and the secrets of its users (user -> password)."""
+
+    folder: Path
+    port: int
+    monitor_port: int
+    passwords: dict[str, str] = field(repr=False)
+    host: str = LOOPBACK
+    callout: dict[str, Any] | None = None
+    name: str = "modelry"
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{self.host}:{self.port}"
+
+    @property
+    def health_url(self) -> str:
+        """Answers 200 once JetStream is there; loopback only."""
+        return f"http://{LOOPBACK}:{self.monitor_port}/healthz"
+
+    def write_config(self, path: Path) -> list[str]:
+        """Write the configuration (it holds secrets: 0600) and return the command that serves it."""
+        write_private(path, json.dumps(self.config(), indent=2) + "\n")
+        return [str(Path(sysconfig.get_path("scripts")) / "nats-server"), "-c", str(path)]
+
+    def config(self) -> dict[str, Any]:
+        """The configuration as nats-server reads it (JSON is a subset of its language)."""
+        authorization: dict[str, Any] = {"users": [self.user(name) for name in USERS if name in self.passwords]}
+        if self.callout is not None:
+            authorization["auth_callout"] = self.callout
+        return {
+            "server_name": self.name,
+            "listen": f"{self.host}:{self.port}",
+            "http": f"{LOOPBACK}:{self.monitor_port}",
+            "max_payload": 1 << 20,
+            "jetstream": {
+                "store_dir": str(self.folder),
+                "max_file_store": STORE_BYTES,
+                "max_memory_store": 64 << 20,
+                "sync_interval": "1s",
+            },
+            "authorization": authorization,
+        }
+
+    def user(self, name: str) -> dict[str, Any]:
+        """A user's entry; what is not allowed is refused."""
+        entry: dict[str, Any] = {"user": name, "password": self.passwords[name]}
+        if name != SERVICES:
+            entry["permissions"] = PERMISSIONS[name]
+        return entry
+
+
+PERMISSIONS: dict[str, dict[str, Any]] = {
+    GATEWAY: {
+        "publish": {"allow": ["$JS.API.INFO", *READ_KV]},
+        "subscribe": {"allow": ["_INBOX.>"]},
+    },
+    OBSERVER: {
+        "publish": {"deny": [">"]},
+        "subscribe": {"allow": ["modelry.events.>"]},
+    },
+    WORKER: {
+        "publish": {"allow": ["modelry.work.>", "modelry.heartbeat.>"]},
+        "subscribe": {"allow": ["_INBOX.>"]},
+    },
+}
