@@ -52,7 +52,7 @@ def test_tokenizing_the_tokens_again_changes_nothing_for_scripts_with_spaces(tex
 
 
 def test_rouge_of_a_worked_pair() -> None:
-    ours, theirs = "police killed the gunman".split(), "police kill the gunman now".split()
+    ours, theirs = ["police", "killed", "the", "gunman"], ["police", "kill", "the", "gunman", "now"]
     assert rouge.rouge_n(ours, theirs, 1) == rouge.Overlap.of(3, 4, 5)
     assert rouge.rouge_n(ours, theirs, 2) == rouge.Overlap.of(1, 3, 4)
     overlap = rouge.rouge_l(ours, theirs)
@@ -61,7 +61,7 @@ def test_rouge_of_a_worked_pair() -> None:
 
 
 def test_repeated_words_count_as_often_as_the_reference_has_them() -> None:
-    assert rouge.rouge_n(["the"] * 7, "the cat is on the mat".split(), 1) == rouge.Overlap.of(2, 7, 6)
+    assert rouge.rouge_n(["the"] * 7, ["the", "cat", "is", "on", "the", "mat"], 1) == rouge.Overlap.of(2, 7, 6)
 
 
 def _slow_lcs(a: list[str], b: list[str]) -> int:
@@ -109,7 +109,7 @@ def test_corpus_bleu_agrees_with_sacrebleu() -> None:
 
 
 def test_corpus_bleu_of_a_worked_pair() -> None:
-    counts = bleu.bleu_counts("a b c d e".split(), ["a b c d f g".split()])
+    counts = bleu.bleu_counts(["a", "b", "c", "d", "e"], [["a", "b", "c", "d", "f", "g"]])
     assert counts.matched == (4, 3, 2, 1)
     assert counts.total == (5, 4, 3, 2)
     expected = math.exp(1 - 6 / 5) * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
@@ -117,7 +117,7 @@ def test_corpus_bleu_of_a_worked_pair() -> None:
 
 
 def test_sentence_bleu_smooths_where_corpus_bleu_is_zero() -> None:
-    counts = bleu.bleu_counts("a x c".split(), ["a b c".split()])
+    counts = bleu.bleu_counts(["a", "x", "c"], [["a", "b", "c"]])
     assert bleu.corpus_bleu([counts]) == 0
     assert bleu.sentence_bleu(counts) == pytest.approx((2 / 3 * 1 / 4 * 1 / 4) ** (1 / 3))
 
