@@ -1,0 +1,230 @@
+"""The launcher for this machine: slots counted from held locks, one shim per program, everything found again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from services.chassis.errors import Invalid, Unavailable, WrongState
+from services.chassis.launch import shim
+from services.chassis.launch.records import Record, Records, check_id, lock_folder, look, read_process, was_started
+from services.chassis.launch.slots import Capacity, CapacitySettings, Demand, assign, cpu_list
+from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
+from services.chassis.launch.victims import find_victims
+
+_ROOT = Path(__file__).resolve().parents[3]
+_READY_SECONDS = 15.0
+_SHIM_GRACE_SECONDS = 3.0
+_NOT_INHERITED = ("MODELRY_", "AWS_")
+
+
+class LocalLauncher:
+    """Starts programs on this machine. Any number of them, in any number of processes, may serve one home."""
+
+    def __init__(self, home: Path, capacity: Capacity | None = None, *, kill_seconds: float = 30.0) -> None:
+        """`capacity` defaults to all of the machine; `kill_seconds` is how long `kill` waits to see the end."""
+        self._records = Records(Path(home))
+        self.capacity = capacity or Capacity.of_machine()
+        self._kill_seconds = kill_seconds
+
+    @classmethod
+    def of_settings(cls, home: Path, settings: CapacitySettings) -> LocalLauncher:
+        """A launcher with the capacity that a service's `launch_*` settings give."""
+        return cls(home, Capacity.of_settings(settings))
+
+    async def start(self, spec: LaunchSpec) -> Handle:
+        """Starts a program once.
+
+        A repeat with the same id finds the first start, whether it still runs or has ended; only one that never came
+        up is started anew. Raises: Unavailable: NO_FREE_SLOT, NEVER_FITS. Invalid: a spec that cannot be right.
+        Conflict: the folder is another's.
+        """
+        return await asyncio.to_thread(self._start, spec)
+
+    async def probe(self, id: str) -> Probe:
+        """What is known of a start now; LOST for an id that was never started here."""
+        return await asyncio.to_thread(self._probe, id)
+
+    async def signal(self, id: str, number: int) -> bool:
+        """Sends a signal to the program alone; False if it does not run (yet or any more)."""
+        return await asyncio.to_thread(self._signal, id, number)
+
+    async def kill(self, id: str) -> None:
+        """Kills the program and all that it started, and returns when nothing of it lives and its slots are free.
+
+        Raises: Unavailable: something was still alive after `kill_seconds`.
+        """
+        begin = time.monotonic()
+        while await asyncio.to_thread(self._kill_once, id, time.monotonic() - begin > _SHIM_GRACE_SECONDS):
+            if time.monotonic() - begin > self._kill_seconds:
+                raise Unavailable(f"{id} is still alive {self._kill_seconds:g} s after it was killed.")
+            await asyncio.sleep(0.02)
+
+    async def logs(self, id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
+        """A piece of the program's output; a negative offset counts from the end."""
+        return await asyncio.to_thread(self._logs, id, offset, limit)
+
+    async def list(self) -> Sequence[Probe]:
+        """Everything started in this home whose folder is still there."""
+        return await asyncio.to_thread(lambda: [look(record) for record in self._records.all()])
+
+    async def forget(self, id: str) -> None:
+        """Drops an ended start with its folder; its id may then be used again. Raises WrongState while it runs."""
+        await asyncio.to_thread(self._forget, id)
+
+    async def usage(self) -> Usage:
+        """What this machine gives out and what is taken."""
+        return await asyncio.to_thread(self._usage)
+
+    def _start(self, spec: LaunchSpec) -> Handle:
+        _check_spec(spec)
+        with self._records.allocation():
+            record = self._records.read(spec.id)
+            if record is not None:
+                seen = look(record)
+                if seen.held or was_started(record):
+                    return Handle(spec.id, seen.pid, seen.cpus, record.folder, fresh=False)
+            demand = Demand(spec.cpus, spec.memory_mb, spec.gpus)
+            claim = assign(self.capacity, [one.claim for one in self._held()], demand)
+            spec.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            marker = f"{spec.id}/{secrets.token_hex(8)}"
+            record = Record(spec.id, spec.folder.resolve(), claim, marker, tuple(spec.argv))
+            lock_fd = lock_folder(record.folder)
+            try:
+                self._records.write(record)
+            except BaseException:
+                os.close(lock_fd)
+                raise
+        try:
+            _spawn_shim(record, lock_fd, _environment(spec, record))
+        finally:
+            os.close(lock_fd)
+        seen = look(record)
+        return Handle(spec.id, seen.pid, seen.cpus, record.folder)
+
+    def _held(self) -> Sequence[Record]:
+        return [record for record in self._records.all() if look(record).held]
+
+    def _probe(self, id: str) -> Probe:
+        record = self._records.read(id)
+        return Probe(id, ProbeState.LOST) if record is None else look(record)
+
+    def _signal(self, id: str, number: int) -> bool:
+        record = self._records.read(id)
+        program = read_process(record).get("program") if record else None
+        if not program or not shim.is_alive(program):
+            return False
+        stat = shim.read_stat(program["pid"])
+        return stat is not None and stat.start == program["start"] and shim.kill_process(stat, number)
+
+    def _kill_once(self, id: str, with_shim: bool) -> bool:
+        """One round; True if something may be left. The shim is spared at first: it writes down the exit code."""
+        record = self._records.read(id)
+        if record is None:
+            return False
+        victims = find_victims(record, with_shim=with_shim)
+        for stat in victims:
+            shim.kill_process(stat)
+        return bool(victims) or look(record).held
+
+    def _logs(self, id: str, offset: int, limit: int) -> LogChunk:
+        record = self._records.read(id)
+        path = record.folder / shim.LOG_FILE if record else None
+        if path is None or not path.exists():
+            return LogChunk()
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(0, size + offset) if offset < 0 else min(offset, size)
+            file.seek(begin)
+            data = file.read(max(0, limit))
+        data = _whole_characters(data) or data
+        return LogChunk(data.decode("utf-8", "replace"), begin, begin + len(data), size)
+
+    def _forget(self, id: str) -> None:
+        with self._records.allocation():
+            record = self._records.read(id)
+            if record is None:
+                return
+            seen = look(record)
+            if seen.held:
+                raise WrongState.of("program", id, "forget", seen.state.value, [ProbeState.EXITED.value])
+            self._records.drop(record)
+
+    def _usage(self) -> Usage:
+        held = self._held()
+        return Usage(
+            cpus=self.capacity.slots,
+            cpus_held=sum(record.claim.cpus for record in held),
+            memory_mb=self.capacity.memory_mb,
+            memory_mb_held=sum(record.claim.memory_mb for record in held),
+            gpus=self.capacity.gpus,
+            gpus_held=sum(len(record.claim.gpus) for record in held),
+            ids=tuple(record.id for record in held),
+        )
+
+
+def _check_spec(spec: LaunchSpec) -> None:
+    check_id(spec.id)
+    if not spec.argv:
+        raise Invalid("There is no program to start.", field="argv")
+    for name, value, least in (("cpus", spec.cpus, 1), ("ranks", spec.ranks, 1)):
+        if value < least:
+            raise Invalid(f"{name} must be at least {least}, not {value}.", field=name)
+    for name, value in (("memory_mb", spec.memory_mb), ("gpus", spec.gpus)):
+        if value < 0:
+            raise Invalid(f"{name} must not be negative.", field=name)
+
+
+def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
+    """The service's environment without its own settings, the spec's, and what the launcher decided."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+    claim = record.claim
+    env["OMP_NUM_THREADS"] = str(max(1, len(claim.cores) // spec.ranks))
+    env.update(spec.env)
+    # The program runs in its own folder, and `python -m services...` must be found from there.
+    env["PYTHONPATH"] = os.pathsep.join(part for part in (str(_ROOT), env.get("PYTHONPATH", "")) if part)
+    env["MODELRY_CPUS"] = cpu_list(claim.cores)
+    env[shim.MARKER] = record.marker
+    if claim.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in claim.gpus)
+    return env
+
+
+def _spawn_shim(record: Record, lock_fd: int, env: Mapping[str, str]) -> None:
+    """Starts the shim with the lock already held and waits until its program runs (or could not be started)."""
+    log = os.open(record.folder / shim.LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    ready, told = os.pipe()
+    try:
+        argv = [sys.executable, "-I", "-S", shim.__file__, str(record.folder), str(lock_fd), str(told)]
+        child = subprocess.Popen(
+            argv, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock_fd, told)
+        )
+        os.close(told)
+        told = -1
+        child.wait()  # it forks and ends at once
+        select.select([ready], [], [], _READY_SECONDS)
+    except OSError as error:
+        raise Unavailable(f"Cannot start a process: {error.strerror or error}", reason="SPAWN_FAILED") from error
+    finally:
+        for descriptor in (log, ready, told):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Cuts a character that was read or written only in part from the end."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte < 0x80:
+            return data
+        if byte >= 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data if back >= length else data[:-back]
+    return data

@@ -1,0 +1,187 @@
+"""What the local launcher keeps on disk, and how it tells what lives.
+
+`DIR/work/.launch/<id>.json` leads from an id to its folder; the folder holds `launch.json` (the claim, written before
+the start), `launch.lock` (held by shim and program), `process.json` and `exit.json` (written by the shim). Nothing here
+is in a service's memory, so several services and a restarted one see the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis.errors import Conflict, Invalid
+from services.chassis.launch import shim
+from services.chassis.launch.slots import Claim, cpu_list
+from services.chassis.launch.spec import Probe, ProbeState
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LOCK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One start as it was claimed."""
+
+    id: str
+    folder: Path
+    claim: Claim
+    marker: str
+    argv: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `launch.json`, which the shim reads too."""
+        return {
+            "format": shim.FORMAT,
+            "id": self.id,
+            "argv": list(self.argv),
+            "cwd": str(self.folder),
+            "marker": self.marker,
+            "cpus": self.claim.cpus,
+            "cores": list(self.claim.cores),
+            "memory_mb": self.claim.memory_mb,
+            "gpus": list(self.claim.gpus),
+        }
+
+    @classmethod
+    def from_json(cls, folder: Path, content: dict[str, Any]) -> Record:
+        """The claim that a folder holds."""
+        claim = Claim(content["cpus"], tuple(content["cores"]), content["memory_mb"], tuple(content["gpus"]))
+        return cls(content["id"], folder, claim, content["marker"], tuple(content["argv"]))
+
+
+def check_id(id: str) -> None:
+    """Refuses an id that is no plain file name."""
+    if not _ID.fullmatch(id):
+        raise Invalid(f"{id!r} is no launch id: letters, digits, '.', '_' and '-', at most 128.", field="id")
+
+
+class Records:
+    """The claims of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self._index = home / "work" / ".launch"
+
+    @contextmanager
+    def allocation(self) -> Iterator[None]:
+        """Held by one launcher of one process at a time, while it counts and claims."""
+        self._index.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._index / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read(self, id: str) -> Record | None:
+        """The record of an id, or None if it was never claimed or its folder is gone."""
+        pointer = shim.read_json(str(self._path(id)))
+        if pointer is None:
+            return None
+        folder = Path(pointer["folder"])
+        content = shim.read_json(str(folder / shim.CLAIM_FILE))
+        return Record.from_json(folder, content) if content and content["id"] == id else None
+
+    def write(self, record: Record) -> None:
+        """Stores a claim: first in the folder, then in the index, so that a pointer always leads to a claim."""
+        for name in (shim.PROCESS_FILE, shim.EXIT_FILE):  # of an earlier tenant of the folder
+            (record.folder / name).unlink(missing_ok=True)
+        shim.write_json(str(record.folder / shim.CLAIM_FILE), record.to_json())
+        shim.write_json(str(self._path(record.id)), {"format": shim.FORMAT, "folder": str(record.folder)})
+
+    def all(self) -> list[Record]:
+        """Every record whose folder is still there; pointers to folders that are gone are dropped."""
+        found = []
+        for path in sorted(self._index.glob("*.json")):
+            record = self.read(path.stem)
+            if record is None:
+                path.unlink(missing_ok=True)
+            else:
+                found.append(record)
+        return found
+
+    def drop(self, record: Record) -> None:
+        """Removes folder and pointer."""
+        shutil.rmtree(record.folder, ignore_errors=True)
+        self._path(record.id).unlink(missing_ok=True)
+
+    def _path(self, id: str) -> Path:
+        check_id(id)
+        return self._index / f"{id}.json"
+
+
+def lock_folder(folder: Path) -> int:
+    """Takes a folder's lock for the shim to inherit and returns its descriptor. Raises Conflict if it is held."""
+    descriptor = os.open(folder / shim.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError as error:
+            # A probe holds it shared for an instant; whoever holds it longer lives there.
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise Conflict(f"The folder {folder} is in use by another program.", reason="FOLDER_IN_USE") from error
+            time.sleep(0.005)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether somebody lives in a folder. Asks with a shared lock, so that two who ask do not see each other."""
+    try:
+        descriptor = os.open(folder / shim.LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def look(record: Record) -> Probe:
+    """What is known of a start now: by its lock and by (pid, start time, boot), never by a bare pid."""
+    held = is_locked(record.folder)
+    cpus = cpu_list(record.claim.cores)
+    who = read_process(record)
+    shim_alive = shim.is_alive(who.get("shim"))
+    if not shim_alive:
+        who = read_process(record)  # it may have started the program between the two looks
+    program = who.get("program")
+    program_alive = shim.is_alive(program)
+    coming_up = held and not who
+    if shim_alive or program_alive or coming_up:
+        pid = program["pid"] if program and program_alive else None
+        return Probe(record.id, ProbeState.RUNNING, pid=pid, cpus=cpus, folder=record.folder, held=True)
+    ended = shim.read_json(str(record.folder / shim.EXIT_FILE))
+    if ended is None:
+        return Probe(record.id, ProbeState.LOST, cpus=cpus, folder=record.folder, held=held)
+    return Probe(
+        record.id,
+        ProbeState.EXITED,
+        exit_code=ended["exit_code"],
+        cpus=cpus,
+        folder=record.folder,
+        held=held,
+        error=ended["error"],
+    )
+
+
+def read_process(record: Record) -> dict[str, Any]:
+    """The shim's word on who runs (`shim`, `program`); empty before it came up."""
+    return shim.read_json(str(record.folder / shim.PROCESS_FILE)) or {}
+
+
+def was_started(record: Record) -> bool:
+    """Whether a shim ever came up for this record."""
+    return bool(read_process(record)) or (record.folder / shim.EXIT_FILE).exists()
