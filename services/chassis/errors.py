@@ -170,7 +170,7 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
 """Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
 
 HTTP_STATUS: dict[int, int] = {
-    **{code: http for code, http in TABLE.values()},
+    **dict(TABLE.values()),
     code_pb2.OK: 200,
     code_pb2.CANCELLED: 499,
     code_pb2.UNKNOWN: 500,

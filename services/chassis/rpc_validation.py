@@ -1,0 +1,146 @@
+"""What a request must have before any code sees it, read from the protos' own annotations.
+
+A field with `(google.api.field_behavior) = REQUIRED` must not be empty, and a number must be inside its `minimum` and
+`maximum`, at any depth of a message that is present. In a message with an `update_mask` only the top level must be
+complete: what is below is a partial resource. OUTPUT_ONLY fields are ignored on input (AIP-203).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from modelry.common.v1 import options_pb2
+from services.chassis.errors import Invalid, Violation
+
+_MOST_VIOLATIONS = 20
+_MASK = "update_mask"
+_ZERO_IS_EMPTY = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM)
+
+
+@dataclass
+class _Plan:
+    """What to look at in one message type."""
+
+    required: list[FieldDescriptor] = field(default_factory=list)
+    bounded: list[tuple[FieldDescriptor, float, float]] = field(default_factory=list)
+    nested: list[FieldDescriptor] = field(default_factory=list)
+
+
+def validate(message: Message) -> None:
+    """Refuse a message with an empty required field or a number out of bounds.
+
+    Raises: Invalid, naming the paths of up to 20 fields.
+    """
+    violations = list(islice(_violations(message, "", partial=False), _MOST_VIOLATIONS))
+    if violations:
+        text = "; ".join(violation.message for violation in violations)
+        raise Invalid(f"{text}.", reason=violations[0].reason, violations=violations)
+
+
+def _violations(message: Message, prefix: str, partial: bool) -> Iterator[Violation]:
+    plan = _plan(message.DESCRIPTOR)
+    for required in plan.required:
+        if not partial and _is_empty(message, required):
+            path = prefix + required.name
+            yield Violation(path, f"{path} is required", "REQUIRED_FIELD")
+    for bounded, low, high in plan.bounded:
+        yield from _out_of_bounds(message, bounded, low, high, prefix)
+    partial = partial or _MASK in message.DESCRIPTOR.fields_by_name
+    for nested in plan.nested:
+        for path, value in _values(message, nested, prefix):
+            yield from _violations(value, path, partial)
+
+
+def _values(message: Message, nested: FieldDescriptor, prefix: str) -> Iterator[tuple[str, Message]]:
+    """The messages that a field holds, each with the prefix of the paths below it."""
+    value = getattr(message, nested.name)
+    if nested.message_type is not None and nested.message_type.GetOptions().map_entry:
+        yield from ((f"{prefix}{nested.name}[{key}].", item) for key, item in value.items())
+    elif nested.is_repeated:
+        yield from ((f"{prefix}{nested.name}[{index}].", item) for index, item in enumerate(value))
+    elif message.HasField(nested.name):
+        yield f"{prefix}{nested.name}.", value
+
+
+def _is_empty(message: Message, required: FieldDescriptor) -> bool:
+    if required.is_repeated:
+        return len(getattr(message, required.name)) == 0
+    if required.has_presence and not message.HasField(required.name):
+        return True
+    # For a number or a boolean without presence, zero is a value like others: "required" says nothing there.
+    return required.type in _ZERO_IS_EMPTY and not getattr(message, required.name)
+
+
+def _out_of_bounds(
+    message: Message, bounded: FieldDescriptor, low: float, high: float, prefix: str
+) -> Iterator[Violation]:
+    value = getattr(message, bounded.name)
+    # A number without presence that is zero was not given: its default stands.
+    if not bounded.is_repeated and not (message.HasField(bounded.name) if bounded.has_presence else value):
+        return
+    for index, number in enumerate(value if bounded.is_repeated else (value,)):
+        if not low <= number <= high:
+            path = f"{prefix}{bounded.name}" + (f"[{index}]" if bounded.is_repeated else "")
+            yield Violation(path, f"{path} is {number:g}, and must be {_words(low, high)}", "OUT_OF_RANGE")
+
+
+def _words(low: float, high: float) -> str:
+    if math.isinf(high):
+        return f"at least {low:g}"
+    return f"at most {high:g}" if math.isinf(low) else f"from {low:g} to {high:g}"
+
+
+@lru_cache(maxsize=4096)
+def _plan(descriptor: Descriptor) -> _Plan:
+    """The plan of one type. Built once: descriptors live as long as the process."""
+    plan = _Plan()
+    for candidate in descriptor.fields:
+        options = candidate.GetOptions()
+        behaviors = options.Extensions[field_behavior_pb2.field_behavior]
+        if field_behavior_pb2.OUTPUT_ONLY in behaviors:
+            continue
+        if field_behavior_pb2.REQUIRED in behaviors:
+            plan.required.append(candidate)
+        if options.HasExtension(options_pb2.minimum) or options.HasExtension(options_pb2.maximum):
+            low = options.Extensions[options_pb2.minimum] if options.HasExtension(options_pb2.minimum) else -math.inf
+            high = options.Extensions[options_pb2.maximum] if options.HasExtension(options_pb2.maximum) else math.inf
+            plan.bounded.append((candidate, low, high))
+        value = _message_type(candidate)
+        if value is not None and _has_rules(value, frozenset()):
+            plan.nested.append(candidate)
+    return plan
+
+
+def _message_type(candidate: FieldDescriptor) -> Descriptor | None:
+    """The message type that a field holds, also as a map's value; None for anything else."""
+    message_type: Descriptor | None = candidate.message_type
+    if message_type is not None and message_type.GetOptions().map_entry:
+        return message_type.fields_by_name["value"].message_type
+    return message_type
+
+
+def _has_rules(descriptor: Descriptor, seen: frozenset[str]) -> bool:
+    """Whether anything at or below a type has a rule; `seen` ends recursive types."""
+    if descriptor.full_name in seen:
+        return False
+    for candidate in descriptor.fields:
+        options = candidate.GetOptions()
+        behaviors = options.Extensions[field_behavior_pb2.field_behavior]
+        if field_behavior_pb2.OUTPUT_ONLY in behaviors:
+            continue
+        if field_behavior_pb2.REQUIRED in behaviors:
+            return True
+        if options.HasExtension(options_pb2.minimum) or options.HasExtension(options_pb2.maximum):
+            return True
+        value = _message_type(candidate)
+        if value is not None and _has_rules(value, seen | {descriptor.full_name}):
+            return True
+    return False
