@@ -1,0 +1,368 @@
+"""Messages to JSON and back, the same everywhere: HTTP, events, files, `--json`.
+
+Names are the proto's own (snake_case); 64-bit numbers are numbers; fields without presence are always printed; times
+are RFC 3339, durations `"3.5s"`, money a decimal string, enum values bare words. Input also takes camelCase names,
+integers as strings and enum words in any case; what it cannot take is refused with the path of the field.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any, TypeVar
+
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor as pb
+from google.protobuf.message import Message
+
+Field = pb.FieldDescriptor
+M = TypeVar("M", bound=Message)
+_INTEGERS = {
+    Field.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    Field.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    Field.CPPTYPE_UINT32: (0, 2**32 - 1),
+    Field.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_NANOS = 1_000_000_000
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One value that a message cannot take: its path (`datasets[0].ref`), and what was expected."""
+
+    field: str
+    message: str
+
+
+class CodecError(ValueError):
+    """JSON that does not fit the message; `problems` has one entry for each field."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
+        self.problems = problems
+
+
+# --- messages to JSON ---
+
+
+def encode(message: Message) -> dict[str, Any]:
+    """A message as values that `json.dumps` takes. Input-only fields (secrets) are left out."""
+    result: dict[str, Any] = {}
+    for field in _output_fields(message.DESCRIPTOR):
+        if field.has_presence:
+            if message.HasField(field.name):
+                result[field.name] = _encode_value(field, getattr(message, field.name))
+        elif _is_map(field):
+            value_field = field.message_type.fields_by_name["value"]
+            items = getattr(message, field.name)
+            result[field.name] = {_encode_key(key): _encode_value(value_field, items[key]) for key in sorted(items)}
+        elif field.is_repeated:
+            result[field.name] = [_encode_value(field, item) for item in getattr(message, field.name)]
+        else:
+            result[field.name] = _encode_value(field, getattr(message, field.name))
+    return result
+
+
+@cache
+def _output_fields(descriptor: pb.Descriptor) -> tuple[Any, ...]:
+    behavior = field_behavior_pb2.field_behavior
+    return tuple(
+        f for f in descriptor.fields if field_behavior_pb2.INPUT_ONLY not in f.GetOptions().Extensions[behavior]
+    )
+
+
+def _encode_key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _encode_value(field: Any, value: Any) -> Any:
+    if field.cpp_type == Field.CPPTYPE_MESSAGE:
+        special = _SPECIAL.get(field.message_type.full_name)
+        return special[0](value) if special else encode(value)
+    if field.cpp_type == Field.CPPTYPE_ENUM:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known else value
+    if field.type == Field.TYPE_BYTES:
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if field.cpp_type == Field.CPPTYPE_FLOAT:
+        return float(f"{value:.9g}")
+    return value
+
+
+# --- JSON to messages ---
+
+
+def decode(data: Any, message: M, path: str = "") -> M:
+    """Fill a message from parsed JSON. Raises: CodecError, naming every field that does not fit (at most 20)."""
+    problems = list(_limit(_fill(data, message, path)))
+    if problems:
+        raise CodecError(problems)
+    return message
+
+
+def _limit(problems: Iterator[Problem]) -> Iterator[Problem]:
+    for count, problem in enumerate(problems):
+        if count == _MOST_PROBLEMS:
+            return
+        yield problem
+
+
+def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
+    if not isinstance(data, Mapping):
+        yield Problem(path, f"expected an object, got {_kind(data)}")
+        return
+    names = _input_names(message.DESCRIPTOR)
+    chosen: dict[str, str] = {}
+    for key, value in data.items():
+        here = f"{path}.{key}" if path else str(key)
+        field = names.get(key)
+        if field is None:
+            yield Problem(
+                here, f"unknown field; known here: {', '.join(f.name for f in message.DESCRIPTOR.fields) or 'none'}"
+            )
+            continue
+        if value is None:
+            continue
+        oneof = field.containing_oneof
+        if oneof is not None and chosen.setdefault(oneof.name, field.name) != field.name:
+            yield Problem(here, f"excludes {chosen[oneof.name]!r}: give one of them")
+            continue
+        yield from _fill_field(field, value, message, here)
+
+
+@cache
+def _input_names(descriptor: pb.Descriptor) -> dict[str, Any]:
+    names: dict[str, Any] = {field.camelcase_name: field for field in descriptor.fields}
+    names.update({field.name: field for field in descriptor.fields})
+    return names
+
+
+def _fill_field(field: Any, value: Any, message: Message, path: str) -> Iterator[Problem]:
+    if _is_map(field):
+        yield from _fill_map(field, value, message, path)
+    elif field.is_repeated:
+        yield from _fill_list(field, value, message, path)
+    elif field.cpp_type == Field.CPPTYPE_MESSAGE:
+        child = getattr(message, field.name)
+        child.SetInParent()
+        yield from _fill_message(field.message_type, value, child, path)
+    else:
+        parsed, problem = _parse_scalar(field, value)
+        if problem:
+            yield Problem(path, problem)
+        else:
+            setattr(message, field.name, parsed)
+
+
+def _fill_message(descriptor: pb.Descriptor, value: Any, child: Message, path: str) -> Iterator[Problem]:
+    special = _SPECIAL.get(descriptor.full_name)
+    if special is None:
+        yield from _fill(value, child, path)
+        return
+    try:
+        special[1](value, child)
+    except (ValueError, TypeError, OverflowError, InvalidOperation):
+        yield Problem(path, f"expected {special[2]}, got {_kind(value)} {_short(value)}")
+
+
+def _fill_list(field: Any, value: Any, message: Message, path: str) -> Iterator[Problem]:
+    if not isinstance(value, list | tuple):
+        yield Problem(path, f"expected a list, got {_kind(value)}")
+        return
+    target = getattr(message, field.name)
+    for index, item in enumerate(value):
+        here = f"{path}[{index}]"
+        if field.cpp_type == Field.CPPTYPE_MESSAGE:
+            yield from _fill_message(field.message_type, item, target.add(), here)
+            continue
+        parsed, problem = _parse_scalar(field, item)
+        if problem:
+            yield Problem(here, problem)
+        else:
+            target.append(parsed)
+
+
+def _fill_map(field: Any, value: Any, message: Message, path: str) -> Iterator[Problem]:
+    if not isinstance(value, Mapping):
+        yield Problem(path, f"expected an object, got {_kind(value)}")
+        return
+    key_field, value_field = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+    target = getattr(message, field.name)
+    for key, item in value.items():
+        here = f"{path}.{key}"
+        parsed_key, problem = _parse_scalar(key_field, key)
+        if not problem and value_field.cpp_type == Field.CPPTYPE_MESSAGE:
+            yield from _fill_message(value_field.message_type, item, target[parsed_key], here)
+            continue
+        parsed, problem = (None, problem) if problem else _parse_scalar(value_field, item)
+        if problem:
+            yield Problem(here, problem)
+        else:
+            target[parsed_key] = parsed
+
+
+def _parse_scalar(field: Any, value: Any) -> tuple[Any, str]:
+    """The value as the field takes it and no problem, or nothing and what was expected."""
+    kind = field.cpp_type
+    if kind == Field.CPPTYPE_BOOL:
+        if isinstance(value, bool):
+            return value, ""
+        if value in ("true", "false"):
+            return value == "true", ""
+        return None, f"expected true or false, got {_kind(value)} {_short(value)}"
+    if kind in _INTEGERS:
+        return _parse_integer(kind, value)
+    if kind in (Field.CPPTYPE_DOUBLE, Field.CPPTYPE_FLOAT):
+        return _parse_number(value)
+    if kind == Field.CPPTYPE_ENUM:
+        return _parse_enum(field.enum_type, value)
+    if not isinstance(value, str):
+        return None, f"expected a string, got {_kind(value)} {_short(value)}"
+    if field.type == Field.TYPE_BYTES:
+        try:
+            return base64.b64decode(value, validate=True), ""
+        except (binascii.Error, ValueError):
+            return None, "expected base64"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None, "expected text without unpaired surrogates"
+    return value, ""
+
+
+def _parse_integer(kind: int, value: Any) -> tuple[int | None, str]:
+    low, high = _INTEGERS[kind]
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,20}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None, f"expected a whole number, got {_kind(value)} {_short(value)}"
+    if not low <= value <= high:
+        return None, f"expected {low} to {high}, got {value}"
+    return value, ""
+
+
+def _parse_number(value: Any) -> tuple[float | None, str]:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None, f"expected a number, got {_kind(value)} {_short(value)}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None, f"expected a number, got {_kind(value)} {_short(value)}"
+    if not math.isfinite(value):
+        return None, "expected a finite number"
+    return float(value), ""
+
+
+def _parse_enum(enum: pb.EnumDescriptor, value: Any) -> tuple[int | None, str]:
+    if isinstance(value, str):
+        known = enum.values_by_name.get(value.upper().replace("-", "_"))
+        if known is not None:
+            return known.number, ""
+    elif isinstance(value, int) and not isinstance(value, bool) and value in enum.values_by_number:
+        return value, ""
+    words = ", ".join(v.name for v in enum.values if v.number)
+    return None, f"expected one of {words}; got {_short(value)}"
+
+
+# --- types with a form of their own ---
+
+
+def format_money(units: int, nanos: int) -> str:
+    """`12.34`: at least two decimals, no more than are needed."""
+    amount = Decimal(units) + Decimal(nanos) / _NANOS
+    text = f"{amount:.9f}".rstrip("0")
+    whole, _, part = text.partition(".")
+    return f"{whole}.{part.ljust(2, '0')}"
+
+
+def parse_money(value: Any) -> tuple[int, int]:
+    """(units, nanos) of a decimal string or number. Raises: ValueError, InvalidOperation."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError
+    amount = Decimal(str(value).strip())
+    total = int((amount * _NANOS).to_integral_exact())
+    if not amount.is_finite() or amount * _NANOS != total or abs(total) >= _NANOS * 2**62:
+        raise ValueError
+    sign = -1 if total < 0 else 1
+    return sign * (abs(total) // _NANOS), sign * (abs(total) % _NANOS)
+
+
+def _read_money(value: Any, message: Any) -> None:
+    message.units, message.nanos = parse_money(value)
+
+
+def _format_time(message: Any) -> str:
+    time = datetime.fromtimestamp(message.seconds, UTC).replace(microsecond=message.nanos // 1000)
+    return time.isoformat(timespec="microseconds" if time.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def _read_time(value: Any, message: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        raise ValueError
+    message.FromDatetime(time.astimezone(UTC).replace(tzinfo=None))
+
+
+def _format_duration(message: Any) -> str:
+    seconds = Decimal(message.seconds) + Decimal(message.nanos) / _NANOS
+    text = f"{seconds:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + "s"
+
+
+def parse_seconds(value: Any) -> float:
+    """Seconds of `3.5s`, `10m`, `2h`, `7d`, or of a bare number. Raises: ValueError."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError
+    match = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*", str(value))
+    if match is None:
+        raise ValueError
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _read_duration(value: Any, message: Any) -> None:
+    message.FromTimedelta(timedelta(seconds=parse_seconds(value)))
+
+
+def _read_mask(value: Any, message: Any) -> None:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    message.paths.extend(str(name).strip() for name in names if str(name).strip())
+
+
+_Special = tuple[Callable[[Any], Any], Callable[[Any, Any], None], str]
+_SPECIAL: dict[str, _Special] = {
+    "google.protobuf.Timestamp": (_format_time, _read_time, "a time such as 2026-01-31T12:00:00Z"),
+    "google.protobuf.Duration": (_format_duration, _read_duration, "a duration such as 3.5s"),
+    "google.protobuf.FieldMask": (lambda m: ",".join(m.paths), _read_mask, "names of fields, with commas"),
+    "modelry.common.v1.Money": (lambda m: format_money(m.units, m.nanos), _read_money, "an amount such as 12.34"),
+}
+
+
+def _is_map(field: Any) -> bool:
+    return field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else kinds.get(type(value), "a value")
+
+
+def _short(value: Any) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
