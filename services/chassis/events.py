@@ -1,0 +1,199 @@
+"""Facts that services tell each other and the world: what an event holds, and how it looks on the bus.
+
+An event says that one resource is now in a new state: `modelry.events.<project>.<resource>.<id>.<happening>` with
+CloudEvents headers and a JSON body with the field names of `modelry.events.v1.ResourceChanged`.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from services.chassis.clock import now
+from services.chassis.ids import new_id
+
+PREFIX = "modelry.events"
+SOURCE = "modelry"
+MESSAGE_ID = "Nats-Msg-Id"
+
+
+class Malformed(Exception):
+    """A message that no handler will ever understand; it goes to the dead letters at once."""
+
+
+def token(text: str) -> str:
+    """A name as one token of a subject: what has a meaning there is written as in URLs (`a.b` -> `a%2Eb`)."""
+    if not text:
+        raise ValueError("a token of a subject is empty")
+    return "".join(f"%{ord(char):02X}" if char in ".*>% \t\r\n\0" else char for char in text)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of one resource, past tense.
+
+    `resource` is the noun of the API (`job`, `datasetVersion`), `happening` the new state or fact (`succeeded`),
+    `links` the ids of what it belongs to by kind (`{"model_version": "mv-…"}`), `cause` plain words. `terminal` marks
+    the one event after which the resource's state changes no more.
+    """
+
+    project: str
+    resource: str
+    resource_id: str
+    happening: str
+    state: str
+    previous_state: str = ""
+    version: int = 0
+    cause: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+    terminal: bool = False
+    id: str = field(default_factory=lambda: new_id("evt_"))
+    time: datetime = field(default_factory=now)
+
+    @property
+    def subject(self) -> str:
+        """Where it is published."""
+        return ".".join((PREFIX, *map(token, (self.project, self.resource, self.resource_id, self.happening))))
+
+    @property
+    def lane(self) -> str:
+        """Events of one lane are published one after the other."""
+        return f"{self.resource}/{self.resource_id}"
+
+    def body(self) -> str:
+        """Its data as JSON."""
+        return json.dumps(
+            {
+                "id": self.id,
+                "project": self.project,
+                "resource": self.resource,
+                "resource_id": self.resource_id,
+                "happening": self.happening,
+                "state": self.state,
+                "previous_state": self.previous_state,
+                "version": self.version,
+                "cause": self.cause,
+                "links": dict(self.links),
+                "terminal": self.terminal,
+                "time": rfc3339(self.time),
+            },
+            ensure_ascii=False,
+        )
+
+    def headers(self) -> dict[str, str]:
+        """CloudEvents 1.0 attributes and the trace in which it happened."""
+        # Imported here: the worker side and pure tests need no telemetry.
+        from services.chassis.telemetry import inject
+
+        headers = {
+            "ce-specversion": "1.0",
+            "ce-id": self.id,
+            "ce-source": SOURCE,
+            "ce-type": f"modelry.{self.resource}.{self.happening}",
+            "ce-subject": self.resource_id,
+            "ce-time": rfc3339(self.time),
+            "content-type": "application/json",
+        }
+        inject(headers)
+        return headers
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Event":
+        """The event of a message's data.
+
+        Raises: Malformed: it is not one.
+        """
+        try:
+            body: dict[str, Any] = json.loads(data)
+            return cls(
+                project=body["project"],
+                resource=body["resource"],
+                resource_id=body["resource_id"],
+                happening=body["happening"],
+                state=body["state"],
+                previous_state=body.get("previous_state", ""),
+                version=int(body["version"]),
+                cause=body.get("cause", ""),
+                links=dict(body.get("links") or {}),
+                terminal=bool(body.get("terminal", False)),
+                id=body["id"],
+                time=datetime.fromisoformat(body["time"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise Malformed(f"this is no event: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Record:
+    """A derived, versioned value of a KV bucket. `value` None says that the thing is gone; the record stays."""
+
+    bucket: str
+    key: str
+    version: int
+    value: Mapping[str, Any] | None
+    id: str = field(default_factory=lambda: new_id("rec_"))
+
+    @property
+    def lane(self) -> str:
+        """Records of one key are put one after the other."""
+        return f"{self.bucket}/{self.key}"
+
+    def body(self) -> str:
+        """What the outbox keeps."""
+        return json.dumps({"key": self.key, "version": self.version, "value": self.value}, ensure_ascii=False)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as JSON shows it."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+E = TypeVar("E")
+
+
+class Changes:
+    """Wakes those in this process who watch a resource. It says that something changed, never what."""
+
+    def __init__(self) -> None:
+        self._signals: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def touch(self, resource_id: str) -> None:
+        """The resource changed (also by something that is no event, such as progress)."""
+        for signal in self._signals.get(resource_id, ()):
+            signal.set()
+
+    @contextmanager
+    def listen(self, resource_id: str) -> Iterator[asyncio.Event]:
+        """A signal that is set at each change while the block runs."""
+        signal = asyncio.Event()
+        self._signals[resource_id].add(signal)
+        try:
+            yield signal
+        finally:
+            self._signals[resource_id].discard(signal)
+            if not self._signals[resource_id]:
+                del self._signals[resource_id]
+
+    async def watch(
+        self, resource_id: str, read: Callable[[], Awaitable[E]], ended: Callable[[E], bool]
+    ) -> AsyncIterator[E]:
+        """The resource as it is, then after each change, until it has ended.
+
+        Subscribes before it reads, so that no change falls between; what reads the same twice is shown once. Changes
+        that follow each other faster than they are read are shown as one.
+        """
+        with self.listen(resource_id) as signal:
+            last: E | None = None
+            while True:
+                signal.clear()
+                current = await read()
+                if current != last:
+                    yield current
+                    last = current
+                if ended(current):
+                    return
+                await signal.wait()

@@ -1,0 +1,304 @@
+"""Lists: pages, filters and orders, the same for every resource.
+
+A page token holds the sort values of the page's last row, not an offset: rows that come or go between two pages
+neither repeat nor hide others.
+"""
+
+import base64
+import binascii
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    Text,
+    and_,
+    case,
+    false,
+    func,
+    or_,
+    type_coerce,
+)
+
+from services.chassis.columns import DecimalText, EnumName, JsonOf, UtcTime
+from services.chassis.errors import Invalid
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1000
+MAX_FILTER_LENGTH = 2000
+
+E = TypeVar("E")
+Fields = Mapping[str, Column[Any]]
+"""What a list may be filtered or ordered by: the name that callers write, and its column."""
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """What a caller asks of a list, as it stands in the request."""
+
+    page_size: int = 0
+    page_token: str = ""
+    filter: str = ""
+    order_by: str = ""
+
+    @property
+    def limit(self) -> int:
+        """How many items a page has: 50 if nothing was asked, at most 1,000.
+
+        Raises: Invalid: it is negative or too large.
+        """
+        if not 0 <= self.page_size <= MAX_PAGE_SIZE:
+            raise Invalid(f"page_size is {self.page_size}; it must be 1 to {MAX_PAGE_SIZE}.", field="page_size")
+        return self.page_size or DEFAULT_PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Page(Generic[E]):
+    """Some items, and the token of the next page; an empty token means that this is the last."""
+
+    items: tuple[E, ...]
+    next_page_token: str = ""
+
+
+_TERM = re.compile(
+    r"""\s*(?P<field>[A-Za-z_][A-Za-z0-9_.]*)\s*(?P<op>!=|<=|>=|=|<|>|:)\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s"]\S*)"""
+)
+_AND = re.compile(r"\s+AND\s+", re.IGNORECASE)
+
+
+def parse_filter(text: str, fields: Fields) -> list[ColumnElement[bool]]:
+    """The conditions of a filter: `field op value` joined by AND.
+
+    Values with spaces stand in double quotes. `=` and `!=` go with every field, `< <= > >=` with numbers, times and
+    text, `:` (contains, without regard to case) with text and lists.
+
+    Raises: Invalid(field="filter"): it cannot be read, or names a field that is not filterable.
+    """
+    if len(text) > MAX_FILTER_LENGTH:
+        raise Invalid(f"filter is over {MAX_FILTER_LENGTH} characters long.", field="filter")
+    conditions, position, end = [], 0, len(text.rstrip())
+    while position < end:
+        match = _TERM.match(text, position)
+        if match is None:
+            raise _bad_filter(f"cannot be read at {text[position : position + 30].strip()!r}", fields)
+        conditions.append(_condition(match["field"], match["op"], match["value"], fields))
+        position = match.end()
+        if position < end:
+            joint = _AND.match(text, position)
+            if joint is None or joint.end() >= end:
+                raise _bad_filter(f"needs AND and another condition at {text[position:].strip()[:30]!r}", fields)
+            position = joint.end()
+    return conditions
+
+
+def _bad_filter(what: str, fields: Fields) -> Invalid:
+    names = ", ".join(sorted(fields)) or "nothing"
+    return Invalid(
+        f"filter {what}. It is `field op value` joined by AND; this list can be filtered by: {names}.", field="filter"
+    )
+
+
+def _condition(name: str, op: str, raw: str, fields: Fields) -> ColumnElement[bool]:
+    column = fields.get(name)
+    if column is None:
+        raise _bad_filter(f"names {name!r}, which is not filterable", fields)
+    text = json.loads(raw.replace("\n", " ")) if raw.startswith('"') and _is_json(raw) else raw
+    if op == ":":
+        return _contains(name, column, text, fields)
+    if isinstance(column.type, JsonOf):
+        raise _bad_filter(f"compares {name!r} by {op!r}; it is a list, use `{name}:value`", fields)
+    if op not in ("=", "!=") and isinstance(column.type, (EnumName, Boolean, DecimalText)):
+        raise _bad_filter(f"compares {name!r} by {op!r}; it knows only = and !=", fields)
+    try:
+        value = _value(column, text)
+    except ValueError as error:
+        raise _bad_filter(f"has {text!r} for {name!r}: {error}", fields) from error
+    compare: dict[str, Callable[[], ColumnElement[bool]]] = {
+        "=": lambda: column == value,
+        "!=": lambda: column.is_distinct_from(value),
+        "<": lambda: column < value,
+        "<=": lambda: column <= value,
+        ">": lambda: column > value,
+        ">=": lambda: column >= value,
+    }
+    return compare[op]()
+
+
+def _is_json(raw: str) -> bool:
+    try:
+        json.loads(raw)
+    except ValueError:
+        return False
+    return True
+
+
+def _contains(name: str, column: Column[Any], text: str, fields: Fields) -> ColumnElement[bool]:
+    if isinstance(column.type, JsonOf):
+        text = json.dumps(text, ensure_ascii=False)
+    elif not isinstance(column.type, Text):
+        raise _bad_filter(f"compares {name!r} by ':', which is for text and lists", fields)
+    lowered = func.lower(type_coerce(column, Text), type_=Text())
+    found: ColumnElement[bool] = lowered.contains(text.lower(), autoescape=True)
+    return found
+
+
+def _value(column: Column[Any], text: str) -> Any:
+    """A filter's value as the column's type. Raises ValueError with words for the caller."""
+    kind = column.type
+    if isinstance(kind, EnumName):
+        members = kind.enum_type.__members__
+        if text.upper() not in members:
+            raise ValueError(f"it is one of {', '.join(members)}")
+        return members[text.upper()]
+    if isinstance(kind, UtcTime):
+        return _time(text)
+    if isinstance(kind, Boolean):
+        if text.lower() not in ("true", "false"):
+            raise ValueError("it is true or false")
+        return text.lower() == "true"
+    if isinstance(kind, BigInteger):
+        if not re.fullmatch(r"-?\d{1,18}", text):
+            raise ValueError("it is a whole number")
+        return int(text)
+    if isinstance(kind, (Float, DecimalText)):
+        return _number(text, float if isinstance(kind, Float) else Decimal)
+    return text
+
+
+def _number(text: str, kind: type[float] | type[Decimal]) -> float | Decimal:
+    if not re.fullmatch(r"-?\d+(\.\d+)?([eE][+-]?\d{1,2})?", text):
+        raise ValueError("it is a number")
+    return kind(text)
+
+
+def _time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("it is a time such as 2026-11-24T08:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """One step of an order: an expression, its direction, and how to read its value from an entity."""
+
+    expression: ColumnElement[Any]
+    descending: bool
+    read: Callable[[Any], Any]
+
+    def after(self, value: Any) -> ColumnElement[bool]:
+        if value is None:
+            return false()
+        return self.expression < value if self.descending else self.expression > value
+
+    def same(self, value: Any) -> ColumnElement[bool]:
+        return self.expression.is_(None) if value is None else self.expression == value
+
+
+class Order:
+    """A total order of a list's rows: the wished one (or newest first), then the id."""
+
+    def __init__(self, text: str, fields: Fields, id_column: Column[Any], newest: Column[Any] | None) -> None:
+        column, descending = _parse_order(text, fields) if text.strip() else (newest, True)
+        self.keys: list[_Key] = []
+        if column is not None and column is not id_column:
+            if column.nullable:  # what is not set yet comes last either way
+                self.keys.append(_Key(case((column.is_(None), 1), else_=0), False, _null_rank(column.key)))
+            self.keys.append(_Key(column, descending, _attribute(column.key)))
+        self.keys.append(_Key(id_column, descending, _attribute(id_column.key)))
+
+    def clauses(self) -> list[ColumnElement[Any]]:
+        """For ORDER BY."""
+        return [key.expression.desc() if key.descending else key.expression.asc() for key in self.keys]
+
+    def after(self, values: Sequence[Any]) -> ColumnElement[bool]:
+        """The rows that come after the one with these values."""
+        same: list[ColumnElement[bool]] = []
+        cases = []
+        for key, value in zip(self.keys, values, strict=True):
+            cases.append(and_(*same, key.after(value)))
+            same.append(key.same(value))
+        return or_(*cases)
+
+    def values(self, entity: Any) -> list[Any]:
+        """An entity's place in the order."""
+        return [key.read(entity) for key in self.keys]
+
+
+def _attribute(name: str) -> Callable[[Any], Any]:
+    return lambda entity: getattr(entity, name)
+
+
+def _null_rank(name: str) -> Callable[[Any], int]:
+    return lambda entity: int(getattr(entity, name) is None)
+
+
+def _parse_order(text: str, fields: Fields) -> tuple[Column[Any], bool]:
+    words = text.split()
+    direction = words[1].lower() if len(words) == 2 else "asc"
+    if len(words) > 2 or direction not in ("asc", "desc") or words[0] not in fields:
+        names = ", ".join(sorted(fields)) or "nothing"
+        raise Invalid(
+            f"order_by {text!r} is not `field` or `field desc`; this list can be ordered by: {names}.",
+            field="order_by",
+        )
+    return fields[words[0]], direction == "desc"
+
+
+def fingerprint(*parts: object) -> str:
+    """What a page token is bound to: the filter and the order of the list that it goes on with."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def make_token(bound_to: str, values: Sequence[Any]) -> str:
+    """A page token for the rows after the one with these sort values."""
+    raw = json.dumps([bound_to, [_plain(value) for value in values]], separators=(",", ":"))
+    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.name if isinstance(value, enum.Enum) else value
+
+
+def read_token(text: str, bound_to: str, order: Order) -> list[Any]:
+    """The sort values of a page token.
+
+    Raises: Invalid(field="page_token"): it is none, or belongs to a list with another filter or order.
+    """
+    try:
+        found, values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        restored = [_restore(key.expression, value) for key, value in zip(order.keys, values, strict=True)]
+    except (ValueError, TypeError, KeyError, binascii.Error) as error:
+        raise Invalid("page_token is not one that this list gave out.", field="page_token") from error
+    if found != bound_to:
+        raise Invalid(
+            "page_token belongs to a list with another filter or order; repeat the request that gave it.",
+            field="page_token",
+        )
+    return restored
+
+
+def _restore(expression: ColumnElement[Any], value: Any) -> Any:
+    kind = expression.type
+    wants = str if isinstance(kind, (UtcTime, EnumName, Text)) else (int, float)
+    if value is None:
+        return None
+    if not isinstance(value, wants):
+        raise TypeError("the token holds a value of another type")
+    if isinstance(kind, UtcTime):
+        return datetime.fromisoformat(str(value))
+    return kind.enum_type[str(value)] if isinstance(kind, EnumName) else value

@@ -1,0 +1,226 @@
+"""Typed settings of a process, each from the nearest place that names it; a wrong one stops the start by name.
+
+A service adds its own fields and loads them once, in its `__main__`:
+
+    class TrainingSettings(Settings):
+        parallel_jobs: int = 1
+
+    settings = load(TrainingSettings, service="training")
+
+Field `parallel_jobs` of service `training` is looked up as environment `MODELRY_TRAINING_PARALLEL_JOBS`, then
+`MODELRY_PARALLEL_JOBS`, then `[training] parallel_jobs` of `HOME/modelry.toml`, then `parallel_jobs` at its top, then
+(secrets only) the file `HOME/secrets/parallel_jobs`, then the default.
+"""
+
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "MODELRY_"
+DEFAULT_HOME = Path("~/.modelry")
+
+
+class StartError(SystemExit):
+    """The process cannot start; `message` says why and has been printed. Ends the process with code 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def refuse_start(message: str) -> NoReturn:
+    """Print one line on stderr and end the process with code 2."""
+    print(message.replace("\n", " "), file=sys.stderr, flush=True)
+    raise StartError(message)
+
+
+class Settings(BaseSettings):
+    """What every process has. All windows are seconds, and settings so that tests can make them short."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    service: str = ""
+    home: Path = DEFAULT_HOME
+    listen: str = "127.0.0.1:0"
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    otlp_endpoint: str = ""
+
+    dataset_address: str = ""
+    training_address: str = ""
+    registry_address: str = ""
+    evaluation_address: str = ""
+    serving_address: str = ""
+    access_address: str = ""
+
+    database_url: str = ""
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_user: str = "services"
+    nats_password: SecretStr = SecretStr("")
+    objects_endpoint: str = ""
+    objects_access_key: str = ""
+    objects_secret_key: SecretStr = SecretStr("")
+    objects_bucket: str = "modelry"
+    objects_region: str = "us-east-1"
+    token_secret: SecretStr = SecretStr("")
+    vault_key: SecretStr = SecretStr("")
+
+    duplicate_window_seconds: float = Field(3600, gt=0)
+    lease_seconds: float = Field(30, gt=0)
+    heartbeat_seconds: float = Field(5, gt=0)
+    hold_seconds: float = Field(600, gt=0)
+    request_days: float = Field(7, gt=0)
+    reconcile_seconds: float = Field(1, gt=0)
+
+    ack_wait_seconds: float = Field(30, gt=0)
+    handler_seconds: float = Field(120, gt=0)
+    retry_min_seconds: float = Field(1, gt=0)
+    retry_max_seconds: float = Field(60, gt=0)
+    surprise_tries: int = Field(10, ge=1)
+    reconnect_max_seconds: float = Field(1, gt=0)
+    publish_seconds: float = Field(5, gt=0)
+    resend_seconds: float = Field(600, gt=0)
+    compare_seconds: float = Field(60, gt=0)
+    events_days: float = Field(30, gt=0)
+    events_bytes: int = Field(10 << 30, gt=0)
+    work_days: float = Field(7, gt=0)
+    work_bytes: int = Field(2 << 30, gt=0)
+
+    @model_validator(mode="after")
+    def _fill(self) -> Self:
+        """Make the home absolute and put the default database below it. (`frozen` is for those who come later.)"""
+        home = self.home.expanduser().absolute()
+        self.__dict__["home"] = home
+        if not self.database_url:
+            self.__dict__["database_url"] = f"sqlite:///{home}/data/{self.service or 'modelry'}.db"
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what it is given: `load` has the order of places, and tests build settings without an environment."""
+        return (init_settings,)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A setting as it is in force: its value as text (secrets masked) and the place that it came from."""
+
+    name: str
+    value: str
+    source: str
+
+
+class Lookup:
+    """Finds the value of each field of a settings class, and remembers where."""
+
+    def __init__(self, cls: type[Settings], service: str, environ: Mapping[str, str]) -> None:
+        self.cls, self.service, self.environ = cls, service, environ
+        self.home = Path(environ.get(f"{PREFIX}HOME") or DEFAULT_HOME).expanduser().absolute()
+        self.path = self.home / "modelry.toml"
+        self.table = self._read()
+        own = self.table.get(service, {})
+        self.own: dict[str, Any] = own if isinstance(own, dict) else {}
+        self.values: dict[str, Any] = {"service": service, "home": self.home}
+        self.sources: dict[str, str] = {}
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+            refuse_start(f"{self.path} cannot be read: {error}")
+
+    def all(self) -> dict[str, Any]:
+        """The values found, by field."""
+        self._refuse_unknown()
+        for name, field in self.cls.model_fields.items():
+            if name not in ("service", "home"):
+                self._one(name, field)
+        return self.values
+
+    def _one(self, name: str, field: FieldInfo) -> None:
+        own, shared = f"{PREFIX}{self.service}_{name}".upper(), f"{PREFIX}{name}".upper()
+        secret = self.home / "secrets" / name
+        if own in self.environ:
+            self._found(name, _parse(self.environ[own]), own)
+        elif shared in self.environ:
+            self._found(name, _parse(self.environ[shared]), shared)
+        elif name in self.own:
+            self._found(name, self.own[name], f"[{self.service}] {name} in {self.path}")
+        elif name in self.table:
+            self._found(name, self.table[name], f"{name} in {self.path}")
+        elif field.annotation is SecretStr and secret.is_file():
+            self._found(name, secret.read_text("utf-8").strip(), str(secret))
+
+    def _found(self, name: str, value: Any, source: str) -> None:
+        self.values[name], self.sources[name] = value, source
+
+    def _refuse_unknown(self) -> None:
+        """A mistyped name in the service's own places would otherwise be silently the default."""
+        known = self.cls.model_fields
+        for key in self.own:
+            if key not in known:
+                refuse_start(f"{self.path}: [{self.service}] has no setting {key!r}.")
+        prefix = f"{PREFIX}{self.service}_".upper()
+        for key in self.environ:
+            names = {key.removeprefix(prefix).lower(), key.removeprefix(PREFIX).lower()}
+            if self.service and key.startswith(prefix) and not names & known.keys():
+                refuse_start(f"{key} is not a setting of {self.service}.")
+
+
+def _parse(text: str) -> Any:
+    """Lists and tables are JSON in the environment; everything else is text that its type reads."""
+    if text[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def load(cls: type[S], service: str, environ: Mapping[str, str] | None = None) -> S:
+    """The settings of a service's process. A wrong value prints one line that names it and ends with code 2."""
+    lookup = Lookup(cls, service, os.environ if environ is None else environ)
+    try:
+        return cls(**lookup.all())
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        source = lookup.sources.get(name, f"{PREFIX}{name}".upper())
+        refuse_start(f"{source}: {first['msg']} (setting {name}).")
+
+
+def explain(cls: type[Settings], service: str, environ: Mapping[str, str] | None = None) -> list[Found]:
+    """Every setting of a service in force, with its source; secrets are masked."""
+    settings = load(cls, service, environ)
+    lookup = Lookup(cls, service, os.environ if environ is None else environ)
+    lookup.all()
+    found = []
+    for name in cls.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = "********" if value.get_secret_value() else ""
+        found.append(Found(name, str(value), lookup.sources.get(name, "default")))
+    return found
