@@ -88,7 +88,7 @@ class NatsServer:
 
 PERMISSIONS: dict[str, dict[str, Any]] = {
     GATEWAY: {
-        "publish": {"allow": ["$JS.API.INFO", *READ_KV]},
+        "publish": {"allow": ["$JS.API.INFO", *READ_KV, "modelry.gateway.>"]},
         "subscribe": {"allow": ["_INBOX.>"]},
     },
     OBSERVER: {
