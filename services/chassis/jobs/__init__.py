@@ -10,20 +10,20 @@ How a service adopts it:
            report: Report | None = None
 
    `JobCore` has id project version state cause failure create_time update_time start_time end_time token attempt
-   barren_attempts checkpoint_id checkpoint_step settled. The stage's table has a column for each; put
-   ``*job_columns()`` (services.chassis.jobs.store) first in its `Table`. A new job starts VALIDATING (the engine asks
-   `Stage.prepare` every second and then queues it) or QUEUED.
+   barren_attempts checkpoint_id checkpoint_step settled, all of them columns of ``table_of(Evaluation, metadata,
+   "evaluations")`` (services.chassis.store). A new job starts VALIDATING (the engine asks `Stage.prepare` every second
+   and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
 
-2. Tables. ``add_job_tables(metadata)`` (services.chassis.jobs.store) adds the engine's own: job_attempts, job_counters,
-   job_progress, job_metrics. They are part of the service's first migration.
+2. Tables. ``JOB_TABLES = add_job_tables(metadata)`` (services.chassis.jobs.store) adds the engine's own: job_attempts,
+   job_counters, job_progress, job_metrics. They are part of the service's first migration.
 
 3. Stage. Subclass `Stage[Evaluation]` (services.chassis.jobs.stage, word for word the interface): `name`, `resource`,
-   `jobs(uow)`, `plan(job, attempt) -> Plan`, and, where needed, `prepare`, `granted`, `reported`, `reason_to_stop`,
-   `ended`, `links`.
+   `table`, `jobs(uow)`, `plan(job, attempt) -> Plan`, and, where needed, `prepare`, `granted`, `reported`,
+   `reason_to_stop`, `ended`, `links`.
 
 4. Engine, in `__main__`::
 
-       engine = JobEngine(stage, database, bus, launcher, settings)
+       engine = JobEngine(stage, JOB_TABLES, database, bus, launcher, settings)   # settings: JobSettings
        await engine.start()      # re-attaches, resumes, schedules; returns at once, also without NATS
        ...
        await engine.stop()       # ends the loops; workers go on
@@ -38,7 +38,7 @@ How a service adopts it:
    then each newer version, and ends after a terminal state. After your own commit call ``engine.watchers.notify(id)``.
    ``engine.progress(id) -> Progress``, ``engine.metrics(id, after_step, limit)``, ``engine.logs(id, follow)``.
 
-What a worker may report and what it does to a job is `domain.OUTCOMES`. STOPPING + finished is SUCCEEDED; STOPPING +
+What a worker may report and what it does to a job is `outcome.OUTCOMES`. STOPPING + finished is SUCCEEDED; STOPPING +
 failed or lost is STOPPED; QUEUED + stop is STOPPED at once; an old token or an ended job is acked and counted.
 A worker that is gone without a last word, or that failed by the system's fault, is followed by a new attempt from
 `checkpoint_id`; after 3 attempts in a row without a new checkpoint the job is FAILED. A `checkpoint` (or `result`)

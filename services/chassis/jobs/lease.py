@@ -13,11 +13,16 @@ class Leases:
     applied every report stored before it began to judge: until then a worker may have spoken without being heard.
     """
 
-    def __init__(self, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, lease_seconds: float, clock: Callable[[], float] = time.monotonic, *, start_seconds: float = 0.0
+    ) -> None:
+        """`start_seconds` is what a worker that was never heard may take, if that is longer than its lease."""
         self._lease_seconds = lease_seconds
+        self._start_seconds = max(lease_seconds, start_seconds)
         self._clock = clock
         self._judging_since: float | None = None
         self._heard: dict[str, float] = {}
+        self._first_look: dict[str, float] = {}
 
     @property
     def judging(self) -> bool:
@@ -40,13 +45,17 @@ class Leases:
         """Seconds of silence that count against the worker; 0 while the service may not judge."""
         if self._judging_since is None:
             return 0.0
-        heard = self._heard.setdefault(launch_id, self._clock())
+        heard = self._heard.get(launch_id)
+        if heard is None:
+            heard = self._first_look.setdefault(launch_id, self._clock())
         return self._clock() - max(heard, self._judging_since)
 
     def expired(self, launch_id: str) -> bool:
         """Whether the worker was silent for longer than its lease."""
-        return self.silence(launch_id) > self._lease_seconds
+        limit = self._lease_seconds if launch_id in self._heard else self._start_seconds
+        return self.silence(launch_id) > limit
 
     def forget(self, launch_id: str) -> None:
         """The worker is over."""
         self._heard.pop(launch_id, None)
+        self._first_look.pop(launch_id, None)

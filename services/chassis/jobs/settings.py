@@ -10,6 +10,8 @@ class JobSettings(Settings):
 
     exit_seconds: float = Field(20, ge=0)
     """How long a worker may take to end by itself after its last report, before it is killed."""
+    start_seconds: float = Field(120, gt=0)
+    """How long a worker may take from its start to its first heartbeat (it imports large libraries)."""
     stop_seconds: float = Field(600, gt=0)
     """How long a worker may take to stop with a checkpoint, before it is killed."""
     signal_seconds: float = Field(5, gt=0)

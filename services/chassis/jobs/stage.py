@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sqlalchemy import Table
+
 from services.chassis.jobs.domain import Attempt, JobCore, Report
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class Stage(Protocol[J]):
     """The stage's name in subjects, logs and specs, such as `training`."""
     resource: str
     """The noun of its events, such as `job`; empty: its jobs emit no events."""
+    table: Table
+    """The stage's table of jobs, made by `table_of(Job, metadata, "jobs")`."""
 
     def jobs(self, uow: UnitOfWork) -> Repository[J]:
         """The repository of the stage's jobs on this unit of work."""

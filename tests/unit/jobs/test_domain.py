@@ -11,7 +11,6 @@ from services.chassis.jobs.domain import (
     ATTEMPT_LIMIT,
     ENDED,
     LEASED,
-    OUTCOMES,
     TRANSITIONS,
     WAITING,
     WORKING,
@@ -20,15 +19,11 @@ from services.chassis.jobs.domain import (
     FailureKind,
     JobCore,
     JobNotActive,
-    Outcome,
     Report,
     State,
     Transition,
-    failure_of,
-    moves,
-    outcome_of,
-    retry,
 )
+from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, outcome_of, retry
 
 pytestmark = pytest.mark.unit
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

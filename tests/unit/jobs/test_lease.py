@@ -64,3 +64,16 @@ def test_a_worker_never_heard_counts_from_the_first_look(leases: Leases, clock: 
     assert not leases.expired("new")
     clock.now += 31
     assert leases.expired("new")
+
+
+def test_a_worker_may_take_longer_until_it_is_heard_first(clock: Clock) -> None:
+    leases = Leases(30.0, clock, start_seconds=120.0)
+    leases.begin()
+    assert not leases.expired("a")
+    clock.now += 119
+    assert not leases.expired("a")
+    clock.now += 2
+    assert leases.expired("a")
+    leases.heard("a")
+    clock.now += 31
+    assert leases.expired("a")

@@ -1,0 +1,43 @@
+"""How long workers ran, counted on this process's monotonic clock while they are seen running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Key = tuple[str, int]
+"""Job and attempt."""
+
+
+class RunClock:
+    """Running time that is not written down yet. What nobody saw (the service was down) is not counted."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[Key, float] = {}
+        self._seconds: dict[Key, float] = {}
+
+    def running(self, key: Key) -> None:
+        """The worker of this attempt was just seen running."""
+        now = self._clock()
+        self._seconds[key] = self._seconds.get(key, 0.0) + now - self._seen.get(key, now)
+        self._seen[key] = now
+
+    def over(self, key: Key) -> None:
+        """The worker of this attempt was just seen not running."""
+        if self._seen.pop(key, None) is not None:
+            self._seconds.setdefault(key, 0.0)
+
+    def pending(self, key: Key) -> float:
+        """Seconds not taken yet."""
+        return self._seconds.get(key, 0.0)
+
+    def take(self) -> dict[Key, float]:
+        """Everything not taken yet, to be written down."""
+        taken, self._seconds = {key: value for key, value in self._seconds.items() if value > 0}, {}
+        return taken
+
+    def give_back(self, seconds: dict[Key, float]) -> None:
+        """What was taken could not be written down."""
+        for key, value in seconds.items():
+            self._seconds[key] = self._seconds.get(key, 0.0) + value

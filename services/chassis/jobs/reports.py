@@ -1,0 +1,209 @@
+"""Reports become state: each exactly once, in order, under the token of the attempt that wrote it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from services.chassis.clock import now
+from services.chassis.database import UnitOfWork
+from services.chassis.errors import Invalid
+from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.domain import (
+    Attempt,
+    AttemptState,
+    Fact,
+    Failure,
+    FailureKind,
+    JobCore,
+    Report,
+    State,
+)
+from services.chassis.jobs.outcome import Outcome, failure_of, moves, outcome_of
+from services.chassis.jobs.store import MetricPoint, Progress
+
+J = TypeVar("J", bound=JobCore)
+_logger = logging.getLogger(__name__)
+
+SpoolReader = Callable[[Path, int], Sequence[dict[str, Any]]]
+"""Reads the reports of an attempt's folder whose number is greater than the one given, in order."""
+
+
+class Applied(Enum):
+    """What became of a report."""
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    IGNORED = "ignored"
+    """An old token, an ended job, or one that is gone: acknowledged and counted."""
+    GAP = "gap"
+    """An earlier report of the attempt is missing; nothing was changed."""
+    MALFORMED = "malformed"
+    """Its body is wrong: it is skipped, and an ending fails the job."""
+
+
+@dataclass(frozen=True)
+class _Done(Generic[J]):
+    applied: Applied
+    saved: tuple[J, ...] = ()
+
+
+class Reports(Generic[J]):
+    """Applies the reports of one stage's workers, whichever way they come."""
+
+    def __init__(self, desk: Desk[J], read_spool: SpoolReader) -> None:
+        self._desk = desk
+        self._read_spool = read_spool
+
+    async def take(self, data: Any) -> Applied:
+        """Applies a report that came over the bus. What is missing before it is read from the attempt's spool.
+
+        Raises: Invalid: it is no report, or its body is wrong; it will never be applied.
+        """
+        report = Report.parse(data)
+        applied = await self._apply(report)
+        if applied is Applied.GAP:
+            folder = self._desk.settings.home / "work" / f"{report.job_id}-{report.attempt}"
+            await self._drain(folder, report.job_id, report.attempt)
+            applied = await self._apply(report, gaps=True)
+        if applied is Applied.MALFORMED:
+            raise Invalid(f"Report {report.number} of {report.job_id} has a wrong body.", field="body")
+        return applied
+
+    async def drain(self, attempt: Attempt) -> None:
+        """Applies everything in an attempt's spool that was not applied yet."""
+        await self._drain(self._desk.folder(attempt), attempt.job_id, attempt.number)
+
+    async def _drain(self, folder: Path, job_id: str, number: int) -> None:
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            attempt = await self._desk.store(uow).attempt(job_id, number)
+        if attempt is None:
+            return
+        for data in await asyncio.to_thread(self._read_spool, folder, attempt.last_number):
+            try:
+                await self._apply(Report.parse(data), gaps=True)
+            except Invalid:
+                self._desk.counts["malformed"] += 1
+                _logger.exception("a report in the spool of %s cannot be read", attempt.launch_id)
+
+    async def _apply(self, report: Report, *, gaps: bool = False) -> Applied:
+        try:
+            done = await self._once(report, gaps, None)
+        except Invalid as refused:
+            _logger.warning("report %s of %s is wrong: %s", report.number, report.job_id, refused, exc_info=True)
+            done = replace(await self._once(report, gaps, refused), applied=Applied.MALFORMED)
+        if done.applied is not Applied.APPLIED:
+            self._desk.counts[done.applied.value] += 1
+        else:
+            self._desk.leases.heard(f"{report.job_id}-{report.attempt}")
+            self._desk.watchers.notify(report.job_id)
+        self._desk.tell(list(done.saved))
+        return done.applied
+
+    async def _once(self, report: Report, gaps: bool, refused: Invalid | None) -> _Done[J]:
+        """One try, in one transaction. With `refused` the stage is not asked: it said that the body is wrong."""
+        desk = self._desk
+        async with UnitOfWork(desk.database) as uow:
+            job = await desk.stage.jobs(uow).by_id(report.job_id)
+            store = desk.store(uow)
+            attempt = await store.attempt(report.job_id, report.attempt)
+            if job is None or attempt is None or outcome_of(job, report) is Outcome.IGNORE:
+                return _Done(Applied.IGNORED)
+            if report.number <= attempt.last_number:
+                return _Done(Applied.REPEATED)
+            if report.number > attempt.last_number + 1 and not gaps:
+                return _Done(Applied.GAP)
+            await store.change_attempt(attempt, last_number=report.number, state=AttemptState.RUNNING)
+            steps = await self._steps(uow, job, attempt, report, refused)
+            saved: list[J] = []
+            current = job
+            for step in steps:
+                after = await desk.save(uow, current, step)
+                if after is not current:
+                    saved.append(after)
+                current = after
+            await uow.commit()
+        return _Done(Applied.APPLIED, tuple(saved))
+
+    async def _steps(
+        self, uow: UnitOfWork, job: J, attempt: Attempt, report: Report, refused: Invalid | None
+    ) -> list[J]:
+        """The job after each step that a report which counts makes it take."""
+        outcome, told = outcome_of(job, report), job
+        if refused is None:
+            await self._keep(uow, attempt, report)
+            told = await self._desk.stage.reported(uow, job, report)
+        elif outcome is not Outcome.APPLY:
+            outcome = Outcome.CLOSE if job.state is State.STOPPING else Outcome.FAIL
+        cause, failure = explain(job, report, refused)
+        after = moves(told, outcome, now(), cause, failure)
+        return after or [told]
+
+    async def _keep(self, uow: UnitOfWork, attempt: Attempt, report: Report) -> None:
+        """Stores the high-rate part of a report."""
+        store = self._desk.store(uow)
+        if report.fact is Fact.METRICS:
+            await store.put_points(attempt, report.number, read_points(report.body.get("points")))
+        elif report.fact is Fact.PROGRESS:
+            await store.put_progress(report.job_id, read_progress(report.body), now())
+
+
+def explain(job: JobCore, report: Report, refused: Invalid | None) -> tuple[str, Failure | None]:
+    """Why the job changes, in plain words, and the failure that the report tells."""
+    if refused is not None:
+        message = f"The worker's last word cannot be read: {refused}"
+        return message, Failure("WRONG_REPORT", message, FailureKind.SYSTEM)
+    if report.kind == "failed":
+        failure = failure_of(report)
+        return (job.cause if job.state is State.STOPPING else failure.message), failure
+    if report.fact is Fact.FINISHED:
+        return "All of its work is done.", None
+    if report.fact is Fact.STOPPED:
+        step = report.body.get("step")
+        asked = (
+            job.cause
+            if job.state in (State.STOPPING, State.PAUSING)
+            else "The worker was told to stop by somebody else."
+        )
+        return (asked if step is None else f"{asked} It ended at step {step}."), None
+    return job.cause, None
+
+
+def read_points(points: Any) -> list[MetricPoint]:
+    """The metric points of a report. Raises Invalid for anything that is none."""
+    if not isinstance(points, list):
+        raise Invalid("points must be a list.", field="body.points")
+    found = []
+    for index, point in enumerate(points):
+        step, values = (point.get("step"), point.get("values")) if isinstance(point, dict) else (None, None)
+        if not isinstance(step, int) or not isinstance(values, dict):
+            raise Invalid("A point has a step and values.", field=f"body.points[{index}]")
+        found.append(MetricPoint(step, {name: float(value) for name, value in values.items() if _finite(value)}))
+    return found
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def read_progress(body: Any) -> Progress:
+    """The progress that a report tells; what has no place of its own goes to `extra`."""
+    known = {"done", "total", "unit", "phase", "eta_seconds"}
+    eta = body.get("eta_seconds")
+    try:
+        return Progress(
+            done=float(body.get("done") or 0),
+            total=float(body.get("total") or 0),
+            unit=str(body.get("unit") or ""),
+            phase=str(body.get("phase") or ""),
+            eta_seconds=None if eta is None else float(eta),
+            extra={name: value for name, value in body.items() if name not in known} or None,
+        )
+    except (TypeError, ValueError) as error:
+        raise Invalid("done, total and eta_seconds must be numbers.", field="body") from error

@@ -1,0 +1,102 @@
+"""Who gets the free slots: waiting jobs in the order in which they were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from services.chassis.errors import Conflict, ModelryError, Unavailable
+from services.chassis.jobs.clock import RunClock
+from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.domain import WAITING, Attempt, Failure, FailureKind, JobCore
+from services.chassis.jobs.ending import Endings, how_it_ended
+from services.chassis.jobs.launching import Launching, coming
+from services.chassis.launch.slots import NO_FREE_SLOT
+from services.chassis.launch.spec import ProbeState
+
+J = TypeVar("J", bound=JobCore)
+
+
+@dataclass(frozen=True)
+class Case(Generic[J]):
+    """A job with its attempts that are not over."""
+
+    job: J
+    attempts: tuple[Attempt, ...]
+    run_seconds: float = 0.0
+    """Of all attempts, as written down."""
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt that holds the job's token."""
+        return next((attempt for attempt in self.attempts if attempt.token == self.job.token), None)
+
+    @property
+    def stale(self) -> tuple[Attempt, ...]:
+        """Attempts that may not report any more, whose workers must be gone before another one starts."""
+        return tuple(attempt for attempt in self.attempts if attempt.token != self.job.token)
+
+
+class Scheduler(Generic[J]):
+    """Starts the next attempts of waiting jobs while there are slots."""
+
+    def __init__(self, desk: Desk[J], launching: Launching[J], endings: Endings[J], clock: RunClock) -> None:
+        self._desk = desk
+        self._launching = launching
+        self._endings = endings
+        self._clock = clock
+        self.admitting = ""
+        """The job whose worker is being started just now; nobody else may judge what runs of it."""
+
+    async def admit_all(self, waiting: list[Case[J]]) -> None:
+        """Gives waiting jobs their slots, the oldest first; one that waits for a slot holds those behind it."""
+        for place, case in enumerate(waiting):
+            if case.stale:
+                continue
+            self.admitting = case.job.id
+            try:
+                passed = await self._admit(case)
+            finally:
+                self.admitting = ""
+            if not passed:
+                for behind in waiting[place + 1 :]:
+                    await self._desk.wait(behind.job, "Waits for its turn: an earlier job waits for a free slot.")
+                return
+
+    async def _admit(self, case: Case[J]) -> bool:
+        """Starts a job's next attempt. False: there is no free slot, and nobody may pass."""
+        job = await self._desk.read(case.job.id)
+        if job is None or job.state not in WAITING or job.token != case.job.token:
+            return True
+        attempt = case.current
+        try:
+            if attempt is None:
+                plan = await self._desk.stage.plan(job, coming(replace(job, attempt=job.attempt + 1)))
+                cause, ever = await self._launching.fits(plan)
+                if cause:
+                    await self._desk.wait(job, cause)
+                    return not ever
+                granted = await self._launching.grant(job)
+                if granted is None:
+                    return True
+                job, attempt = granted
+            plan = await self._desk.stage.plan(job, attempt)
+            handle = await self._launching.start(job, attempt, plan)
+        except (Unavailable, Conflict) as error:
+            await self._desk.wait(job, error.message)
+            return error.reason != NO_FREE_SLOT
+        except ModelryError as error:
+            await self._desk.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))
+            return True
+        await self._started(attempt, handle.fresh)
+        return True
+
+    async def _started(self, attempt: Attempt, fresh: bool) -> None:
+        """The worker was started now, or had been started before a crash: then it is re-attached, or seen dead."""
+        if not fresh:
+            probe = await self._desk.launcher.probe(attempt.launch_id)
+            if probe.state is not ProbeState.RUNNING:
+                await self._endings.lose(attempt, how_it_ended(probe))
+                return
+        self._clock.running((attempt.job_id, attempt.number))
+        await self._launching.running(attempt)
