@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 LOOPBACK = "127.0.0.1"
+FIRST_PORT, LAST_PORT = 15_000, 32_000
 
 
 def make_private_folder(path: Path) -> Path:
@@ -51,13 +52,14 @@ def keep_secret(path: Path, make: Any = None) -> str:
 
 
 def choose_port(taken: Iterable[int] = ()) -> int:
-    """A free loopback port that is none of those already chosen."""
+    """A free loopback port that is none of those already chosen.
+
+    It lies below those that the kernel lends to outgoing connections, so that none of them takes it between two starts.
+    """
     avoided = set(taken)
     while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        if port not in avoided:
+        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
+        if port not in avoided and is_port_free(port):
             return port
 
 

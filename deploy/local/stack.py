@@ -1,0 +1,162 @@
+"""What the embedded stack consists of: each program's command, environment, readiness, and when it is stopped."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.local.files import LOOPBACK, write_private
+from deploy.local.health import Check, grpc_check, http_check
+from deploy.local.home import STAGES, Home
+from deploy.local.nats_server import GATEWAY, OBSERVER, SERVICES, WORKER, NatsServer
+from deploy.local.object_server import BUCKET, REGION, ObjectServer
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKER = "MODELRY_SUPERVISED"
+ACCESS_KEY = "modelry"
+# Who stops first: the doors, then the services, then (not in this list) workers and replicas, then what they stand on.
+DOOR, SERVICE, GROUND = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process that the supervisor keeps alive."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    ready: Check
+    order: int
+    address: str
+    grace_seconds: float = 10.0
+
+
+def version() -> str:
+    """The version of this installation."""
+    try:
+        return importlib.metadata.version("modelry-server")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+class Stack:
+    """The programs of one home, on the given ports."""
+
+    def __init__(self, home: Home, ports: Mapping[str, int], host: str = LOOPBACK) -> None:
+        """`host` is where the gateway listens; everything else stays on loopback."""
+        self.home, self.ports, self.host = home, dict(ports), host
+        self.toml: dict[str, Any] = home.toml()
+
+    def programs(self, only: frozenset[str] | None = None) -> list[Program]:
+        """The programs that exist here (all of them in a whole tree), or those named."""
+        found = [*self._nats(), *self._objects(), *self._services(), *self._gateway()]
+        return [program for program in found if only is None or program.name in only]
+
+    def addresses(self) -> dict[str, str]:
+        """The three doors of the installation, and the object store."""
+        host = LOOPBACK if self.host == "0.0.0.0" else self.host  # noqa: S104 - shown, not bound
+        return {
+            "http": f"http://{host}:{self.ports['http']}",
+            "grpc": f"{host}:{self.ports['grpc']}",
+            "nats": str(self.toml.get("nats_url", f"nats://{LOOPBACK}:{self.ports['nats']}")),
+            "objects": str(self.toml.get("objects_endpoint", f"http://{LOOPBACK}:{self.ports['objects']}")),
+        }
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The whole environment of one process of ours. Secrets of the installation are files, not variables."""
+        base = {key: value for key, value in os.environ.items() if key != MARKER}
+        base |= self._caches() | self._common()
+        if name in STAGES:
+            base[f"MODELRY_{name.upper()}_LISTEN"] = f"{LOOPBACK}:{self.ports[name]}"
+        if name == "gateway":
+            base |= self._gateway_environment()
+        base[MARKER] = f"{self.home.path}:{name}"
+        return base
+
+    def _common(self) -> dict[str, str]:
+        addresses = {f"MODELRY_{stage.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[stage]}" for stage in STAGES}
+        found = {"MODELRY_HOME": str(self.home.path), "PYTHONUNBUFFERED": "1", **addresses}
+        if "nats_url" not in self.toml:
+            found["MODELRY_NATS_URL"] = self.addresses()["nats"]
+        if "objects_endpoint" not in self.toml:
+            found["MODELRY_OBJECTS_ENDPOINT"] = self.addresses()["objects"]
+            found["MODELRY_OBJECTS_ACCESS_KEY"] = ACCESS_KEY
+            found["MODELRY_OBJECTS_BUCKET"], found["MODELRY_OBJECTS_REGION"] = BUCKET, REGION
+        python_path = [str(ROOT), str(ROOT / "sdk"), os.environ.get("PYTHONPATH", "")]
+        found["PYTHONPATH"] = os.pathsep.join(part for part in python_path if part)
+        return found
+
+    def _caches(self) -> dict[str, str]:
+        """Libraries write below the home, so that removing it removes everything."""
+        cache = self.home.path / "cache"
+        return {
+            "XDG_CACHE_HOME": str(cache),
+            "HF_HOME": str(cache / "hub"),
+            "VLLM_CACHE_ROOT": str(cache / "vllm"),
+            "VLLM_CONFIG_ROOT": str(cache / "vllm" / "config"),
+            "TORCHINDUCTOR_CACHE_DIR": str(cache / "vllm" / "inductor"),
+            "TRITON_CACHE_DIR": str(cache / "vllm" / "triton"),
+            "TORCH_EXTENSIONS_DIR": str(cache / "torch_extensions"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+        }
+
+    def _gateway_environment(self) -> dict[str, str]:
+        found = {
+            "MODELRY_GATEWAY_LISTEN": f"{self.host}:{self.ports['http']}",
+            "MODELRY_GATEWAY_GRPC_LISTEN": f"{self.host}:{self.ports['grpc']}",
+        }
+        if "nats_url" not in self.toml:
+            # The one process that is another user than `services`; the file secrets/nats_password is theirs.
+            found["MODELRY_GATEWAY_NATS_USER"] = GATEWAY
+            found["MODELRY_GATEWAY_NATS_PASSWORD"] = self.home.secret("nats_gateway_password")
+        return found
+
+    def _nats(self) -> list[Program]:
+        if "nats_url" in self.toml:
+            return []
+        passwords = {
+            SERVICES: self.home.secret("nats_password"),
+            GATEWAY: self.home.secret("nats_gateway_password"),
+            OBSERVER: self.home.secret("nats_observer_password"),
+            WORKER: self.home.secret("nats_worker_password"),
+        }
+        write_private(self.home.observer_file, passwords[OBSERVER] + "\n")
+        server = NatsServer(self.home.path / "nats", self.ports["nats"], self.ports["nats_monitor"], passwords)
+        argv = tuple(server.write_config(self.home.secrets / "nats.conf"))
+        ready = http_check(server.health_url)
+        return [Program("nats", argv, self.environment("nats"), ready, GROUND, server.url)]
+
+    def _objects(self) -> list[Program]:
+        if "objects_endpoint" in self.toml:
+            return []
+        secret = self.home.secret("objects_secret_key")
+        server = ObjectServer(self.home.path / "objects", self.ports["objects"], ACCESS_KEY, secret)
+        server.prepare()
+        environment = {**self.environment("objects"), **server.environment()}
+        ready = http_check(server.url, below=500)
+        return [Program("objects", tuple(server.command()), environment, ready, GROUND, server.url)]
+
+    def _services(self) -> list[Program]:
+        for secret in ("token_secret", "vault_key"):
+            self.home.secret(secret)
+        return [self._service(name) for name in STAGES if (ROOT / "services" / name / "__main__.py").exists()]
+
+    def _service(self, name: str) -> Program:
+        argv = (sys.executable, "-m", f"services.{name}")
+        ready = grpc_check(self.ports[name])
+        address = f"{LOOPBACK}:{self.ports[name]}"
+        return Program(name, argv, self.environment(name), ready, SERVICE, address, grace_seconds=15)
+
+    def _gateway(self) -> list[Program]:
+        if not (ROOT / "gateway" / "__main__.py").exists():
+            return []
+        argv = (sys.executable, "-m", "gateway")
+        ready = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
+        return [Program("gateway", argv, self.environment("gateway"), ready, DOOR, self.addresses()["http"])]
