@@ -54,10 +54,13 @@ class NatsServer:
         """Answers 200 once JetStream is there; loopback only."""
         return f"http://{LOOPBACK}:{self.monitor_port}/healthz"
 
-    def write_config(self, path: Path) -> list[str]:
-        """Write the configuration (it holds secrets: 0600) and return the command that serves it."""
+    def write_config(self, path: Path) -> None:
+        """Write the configuration; it holds secrets: 0600."""
         write_private(path, json.dumps(self.config(), indent=2) + "\n")
-        return [str(Path(sysconfig.get_path("scripts")) / "nats-server"), "-c", str(path)]
+
+    def command(self, config: Path) -> list[str]:
+        """The command that serves a written configuration."""
+        return [str(Path(sysconfig.get_path("scripts")) / "nats-server"), "-c", str(config)]
 
     def config(self) -> dict[str, Any]:
         """The configuration as nats-server reads it (JSON is a subset of its language)."""

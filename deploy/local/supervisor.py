@@ -81,6 +81,7 @@ class Supervisor:
         ports = settle_ports(before.get("ports", {}), self.options.ports)
         host = self.options.host or before.get("host", LOOPBACK)
         self._stack = Stack(self.home, ports, host)
+        self._stack.prepare(self.options.only)
         for program in self._stack.programs(self.options.only):
             log = self.home.logs / f"{program.name}.log"
             rotate(log)

@@ -133,7 +133,9 @@ class RealNats(RealServer):
         shutil.rmtree(self.server.folder, ignore_errors=True)
 
     def _launch(self) -> tuple[Sequence[str], dict[str, str]]:
-        return self.server.write_config(self.folder / "nats.conf"), {}
+        config = self.folder / "nats.conf"
+        self.server.write_config(config)
+        return self.server.command(config), {}
 
     def _answers(self) -> bool:
         return answers_http(self.server.health_url)

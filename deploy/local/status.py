@@ -1,0 +1,76 @@
+"""What runs of a home now, asked of the processes themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from deploy.local.health import Check
+from deploy.local.home import Home
+from deploy.local.stack import Stack, program_version, version
+from services.chassis.launch import shim
+
+
+async def look(home: Home) -> dict[str, Any]:
+    """`{home, running, ready, version, addresses, processes: [{name, state, pid, address, version, …}]}`."""
+    state = home.state()
+    running = home.is_locked() and shim.is_alive(state.get("supervisor"))
+    found: dict[str, Any] = {
+        "home": str(home.path),
+        "running": running,
+        "ready": False,
+        "version": state.get("version", version()),
+        "pid": state["supervisor"]["pid"] if running else None,
+        "uptime_seconds": round(time.time() - state["start_time"], 1) if running else None,
+        "addresses": state.get("addresses", {}),
+        "processes": [],
+    }
+    if not state:
+        return found
+    checks = Stack(home, state["ports"]).checks()
+    noted: dict[str, dict[str, Any]] = state.get("processes", {})
+    rows = [_describe(name, entry, checks[name]) for name, entry in noted.items()]
+    found["processes"] = list(await asyncio.gather(*rows))
+    found["ready"] = running and bool(noted) and all(row["state"] == "ready" for row in found["processes"])
+    return found
+
+
+async def _describe(name: str, entry: dict[str, Any], check: Check) -> dict[str, Any]:
+    alive = shim.is_alive(entry["identity"])
+    answers = alive and await check()
+    return {
+        "name": name,
+        "state": "ready" if answers else "starting" if alive else "down",
+        "pid": entry["identity"]["pid"] if alive else None,
+        "address": entry["address"],
+        "version": program_version(name),
+        "restarts": entry["restarts"],
+        "exit_code": entry["exit_code"],
+        "memory_mb": memory_mb(entry["identity"]["pid"]) if alive else None,
+    }
+
+
+def memory_mb(pid: int) -> float | None:
+    """Resident memory of a process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            line = next(line for line in file if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return None
+    return round(int(line.split()[1]) / 1024, 1)
+
+
+def table(found: dict[str, Any]) -> str:
+    """The same for people."""
+    if not found["running"]:
+        return f"Modelry is not running in {found['home']}: modelry up --home {found['home']}"
+    word = "ready" if found["ready"] else "not ready"
+    lines = [f"Modelry {found['version']} in {found['home']}: {word} (pid {found['pid']})"]
+    lines += [f"  {name:8} {address}" for name, address in found["addresses"].items()]
+    lines.append(f"  {'process':12} {'state':9} {'pid':>8} {'restarts':>8} {'MB':>7}  {'version':8} address")
+    for row in found["processes"]:
+        columns = (row["pid"] or "-", row["restarts"], row["memory_mb"] or "-")
+        numbers = "{:>8} {:>8} {:>7}".format(*columns)
+        lines.append(f"  {row['name']:12} {row['state']:9} {numbers}  {row['version']:8} {row['address']}")
+    return "\n".join(lines)
