@@ -258,7 +258,6 @@ class Attempt:
 
     job_id: str
     number: int
-    project: str
     token: int
     create_time: datetime
     state: AttemptState = AttemptState.STARTING

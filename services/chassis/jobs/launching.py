@@ -120,7 +120,7 @@ class Launching(Generic[J]):
                 "user": settings.nats_user,
                 "password": settings.nats_password.get_secret_value(),
             },
-            "stores": {key: store_json(access) for key, access in stores.items()},
+            "stores": {key: access.to_json() for key, access in stores.items()},
             "cache_dir": str(settings.home / "cache"),
             "trace": trace,
             "work": dict(plan.work),
@@ -132,22 +132,11 @@ def coming(job: JobCore) -> Attempt:
     return Attempt(
         job_id=job.id,
         number=job.attempt,
-        project=job.project,
         token=job.token,
         create_time=now(),
         resume_checkpoint_id=job.checkpoint_id,
         resume_step=job.checkpoint_step,
     )
-
-
-def store_json(access: StoreAccess) -> dict[str, Any]:
-    """A store's access as spec.json holds it."""
-    return {
-        "endpoint": access.endpoint,
-        "access_key": access.access_key,
-        "secret_key": access.secret_key,
-        "region": access.region,
-    }
 
 
 def write_spec(folder: Path, spec: dict[str, Any]) -> None:
