@@ -71,8 +71,8 @@ def protoc(folder: Path, *arguments: str) -> None:
 
 def generate(protos: Path, target: Path) -> None:
     """Write the stubs of all protos below the target folder."""
-    outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
-    protoc(protos, *(f"--{name}={target}" for name in outputs))
+    outputs = ("python_out=", "grpc_python_out=", "mypy_out=quiet:", "mypy_grpc_out=quiet:")
+    protoc(protos, *(f"--{name}{target}" for name in outputs))
     for name in list_protos(protos):
         version_folder = (target / name).parent
         for package in (version_folder.parent, version_folder):
