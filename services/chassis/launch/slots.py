@@ -18,10 +18,21 @@ NEVER_FITS = "NEVER_FITS"
 class CapacitySettings(Protocol):
     """The settings of a service that say what its launcher may give out."""
 
-    launch_cpus: int
-    launch_cpu_overcommit: float
-    launch_memory_mb: int
-    launch_gpus: int
+    @property
+    def launch_cpus(self) -> int:
+        """Cores given out; 0 is all."""
+
+    @property
+    def launch_cpu_overcommit(self) -> float:
+        """Slots per core."""
+
+    @property
+    def launch_memory_mb(self) -> int:
+        """Memory given out in MiB; 0 is all."""
+
+    @property
+    def launch_gpus(self) -> int:
+        """GPUs given out; -1 is all."""
 
 
 @dataclass(frozen=True)

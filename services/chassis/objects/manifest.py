@@ -1,0 +1,159 @@
+"""Manifests: what a folder holds, to the byte. Digests live here and never in object metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from services.chassis.errors import Invalid
+from services.chassis.objects.store import ObjectStore, folder_prefix
+
+FORMAT = 1
+_CHUNK = 1 << 20
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file: path relative to the folder with "/" between its parts, size in bytes, sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuses a path that leads out of the folder."""
+        parts = PurePosixPath(self.path).parts
+        if (
+            not parts
+            or self.path.startswith("/")
+            or ".." in parts
+            or "\\" in self.path
+            or str(PurePosixPath(self.path)) != self.path
+        ):
+            raise Invalid(f"{self.path!r} is no path inside a folder.", reason="INVALID_PATH")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of a folder, ordered by path."""
+
+    files: tuple[ManifestFile, ...]
+
+    def __post_init__(self) -> None:
+        """Orders the files; a path stands once."""
+        ordered = tuple(sorted(self.files, key=lambda file: file.path))
+        if len({file.path for file in ordered}) != len(ordered):
+            raise Invalid("A manifest names a path twice.", reason="INVALID_MANIFEST")
+        object.__setattr__(self, "files", ordered)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 in hex over paths, sizes and digests: the identity of the content."""
+        lines = json.dumps([[file.path, file.size, file.sha256] for file in self.files], ensure_ascii=False)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+        return sum(file.size for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.files]
+        return {"format": FORMAT, "digest": self.digest, "files": files}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Manifest:
+        """The manifest that `to_json` wrote. Raises Invalid if it is none or was tampered with."""
+        try:
+            files = tuple(ManifestFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in content["files"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Invalid("This is no manifest.", reason="INVALID_MANIFEST") from error
+        manifest = cls(files)
+        if content.get("digest", manifest.digest) != manifest.digest:
+            raise Invalid("The manifest's digest is not that of its files.", reason="INVALID_MANIFEST")
+        return manifest
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Manifest:
+        """Reads every file of a folder and of its sub-folders, links followed."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            digests = list(pool.map(file_sha256, paths))
+        return cls(
+            tuple(
+                ManifestFile(path.relative_to(folder).as_posix(), path.stat().st_size, digest)
+                for path, digest in zip(paths, digests, strict=True)
+            )
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def upload_folder(
+    store: ObjectStore,
+    bucket: str,
+    prefix: str,
+    folder: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Uploads a folder and returns its manifest; `on_progress(done, total)` is told the bytes after each file."""
+    manifest = Manifest.of_folder(folder)
+    done = 0
+    for file in manifest.files:
+        store.upload_file(folder / file.path, bucket, folder_prefix(prefix) + file.path)
+        done += file.size
+        if on_progress:
+            on_progress(done, manifest.size_bytes)
+    return manifest
+
+
+def missing_files(store: ObjectStore, bucket: str, prefix: str, manifest: Manifest) -> tuple[str, ...]:
+    """Paths of a manifest that are not stored under the prefix with their size: a quick look, nothing is read."""
+    folder = folder_prefix(prefix)
+    sizes = {info.key.removeprefix(folder): info.size for info in store.list(bucket, folder)}
+    return tuple(file.path for file in manifest.files if sizes.get(file.path) != file.size)
+
+
+def transfer(
+    source: ObjectStore, bucket: str, prefix: str, manifest: Manifest, target: ObjectStore, to: tuple[str, str]
+) -> None:
+    """Copies the files of a manifest to `to` (bucket, prefix), inside the store when both are the same.
+
+    Between two stores every file passes through a local temporary file and is verified on the way.
+    """
+    target_bucket, target_prefix = to
+    if source.access == target.access:
+        source.copy_prefix(bucket, prefix, target_bucket, target_prefix, [file.path for file in manifest.files])
+        return
+    with TemporaryDirectory(prefix="modelry-") as scratch:
+        for file in manifest.files:
+            path = Path(scratch) / "file"
+            download_verified(source, bucket, folder_prefix(prefix) + file.path, file, path)
+            target.upload_file(path, target_bucket, folder_prefix(target_prefix) + file.path)
+
+
+def download_verified(store: ObjectStore, bucket: str, key: str, file: ManifestFile, path: Path) -> None:
+    """Downloads one file of a manifest and checks size and sha256 while it comes. Raises Invalid if it is another."""
+    digest = hashlib.sha256()
+    with store.open_stream(bucket, key) as stream, path.open("wb") as target:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+        size = target.tell()
+    if (size, digest.hexdigest()) != (file.size, file.sha256):
+        path.unlink()
+        message = f"{bucket}/{key} is not the file that was recorded: its size or sha256 differs."
+        raise Invalid(message, reason="DIGEST_MISMATCH", metadata={"bucket": bucket, "key": key})
