@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from modelry.dataset.v1.dataset_pb2_grpc import DatasetServiceAsyncStub
     from modelry.dataset.v1.internal_pb2_grpc import DatasetInternalServiceAsyncStub
     from modelry.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceAsyncStub
-    from modelry.evaluation.v1.internal_pb2_grpc import EvaluationInternalServiceAsyncStub
     from modelry.events.v1.events_pb2_grpc import EventServiceAsyncStub
     from modelry.registry.v1.internal_pb2_grpc import RegistryInternalServiceAsyncStub
     from modelry.registry.v1.registry_pb2_grpc import RegistryServiceAsyncStub
@@ -232,12 +231,6 @@ class Peers:
     def evaluation(self) -> EvaluationServiceAsyncStub:
         """Evaluations."""
         stub: EvaluationServiceAsyncStub = self._stub("evaluation", "evaluation", internal=False)
-        return stub
-
-    @cached_property
-    def evaluation_internal(self) -> EvaluationInternalServiceAsyncStub:
-        """Evaluations, for services."""
-        stub: EvaluationInternalServiceAsyncStub = self._stub("evaluation", "evaluation", internal=True)
         return stub
 
     @cached_property
