@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.local.files import LOOPBACK, write_private
+from pydantic import SecretStr
 
-SERVICES, GATEWAY, OBSERVER, WORKER = "services", "gateway", "observer", "worker"
-USERS = (SERVICES, GATEWAY, OBSERVER, WORKER)
+from deploy.local.files import LOOPBACK, write_private
+from services.chassis.bus_auth import callout_config
+
+SERVICES, GATEWAY, OBSERVER = "services", "gateway", "observer"
+# Workers are no fixed users: services.chassis.bus_auth lets each in for its own job.
+USERS = (SERVICES, GATEWAY, OBSERVER)
 # The streams keep up to 10 GB of events and 2 GB of work; without a number the server reserves by the disk it finds.
 STORE_BYTES = 32 << 30
+
+# A worker waits this long when nobody answers for it, and then tries again.
+AUTHORIZATION_SECONDS = 2
 
 # The buckets that the gateway reads, and the requests by which a bucket is read; none of them writes.
 BUCKETS = ("modelry_keys", "modelry_routes")
@@ -34,14 +41,17 @@ READ_KV = tuple(subject.format(stream=f"KV_{bucket}") for bucket in BUCKETS for 
 
 @dataclass(frozen=True)
 class NatsServer:
-    """One server: where it listens and stores, and the secrets of its users (user -> password)."""
+    """One server: where it listens and stores, and the secrets of its users (user -> password).
+
+    `token_secret` is the installation's: from it comes the key by which services answer for workers.
+    """
 
     folder: Path
     port: int
     monitor_port: int
     passwords: dict[str, str] = field(repr=False)
+    token_secret: str = field(repr=False)
     host: str = LOOPBACK
-    callout: dict[str, Any] | None = None
     name: str = "modelry"
 
     @property
@@ -64,9 +74,8 @@ class NatsServer:
 
     def config(self) -> dict[str, Any]:
         """The configuration as nats-server reads it (JSON is a subset of its language)."""
-        authorization: dict[str, Any] = {"users": [self.user(name) for name in USERS if name in self.passwords]}
-        if self.callout is not None:
-            authorization["auth_callout"] = self.callout
+        users = [self.user(name) for name in USERS]
+        callout = callout_config(SecretStr(self.token_secret), list(USERS))
         return {
             "server_name": self.name,
             "listen": f"{self.host}:{self.port}",
@@ -78,7 +87,7 @@ class NatsServer:
                 "max_memory_store": 64 << 20,
                 "sync_interval": "1s",
             },
-            "authorization": authorization,
+            "authorization": {"users": users, "auth_callout": callout, "timeout": AUTHORIZATION_SECONDS},
         }
 
     def user(self, name: str) -> dict[str, Any]:
@@ -97,9 +106,5 @@ PERMISSIONS: dict[str, dict[str, Any]] = {
     OBSERVER: {
         "publish": {"deny": [">"]},
         "subscribe": {"allow": ["modelry.events.>"]},
-    },
-    WORKER: {
-        "publish": {"allow": ["modelry.work.>", "modelry.heartbeat.>"]},
-        "subscribe": {"allow": ["_INBOX.>"]},
     },
 }

@@ -13,7 +13,7 @@ from typing import Any
 from deploy.local.files import LOOPBACK, write_private
 from deploy.local.health import Check, grpc_check, http_check
 from deploy.local.home import STAGES, Home
-from deploy.local.nats_server import GATEWAY, OBSERVER, SERVICES, WORKER, NatsServer
+from deploy.local.nats_server import GATEWAY, OBSERVER, SERVICES, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ class Stack:
 
     def _gateway_environment(self) -> dict[str, str]:
         found = {
-            "MODELRY_GATEWAY_LISTEN": f"{self.host}:{self.ports['http']}",
+            "MODELRY_GATEWAY_HTTP_LISTEN": f"{self.host}:{self.ports['http']}",
             "MODELRY_GATEWAY_GRPC_LISTEN": f"{self.host}:{self.ports['grpc']}",
         }
         if "nats_url" not in self.toml:
@@ -160,9 +160,9 @@ class Stack:
             SERVICES: self.home.secret("nats_password"),
             GATEWAY: self.home.secret("nats_gateway_password"),
             OBSERVER: self.home.secret("nats_observer_password"),
-            WORKER: self.home.secret("nats_worker_password"),
         }
-        return NatsServer(self.home.path / "nats", self.ports["nats"], self.ports["nats_monitor"], passwords)
+        ports = self.ports["nats"], self.ports["nats_monitor"]
+        return NatsServer(self.home.path / "nats", *ports, passwords, self.home.secret("token_secret"))
 
     def _object_server(self) -> ObjectServer:
         secret = self.home.secret("objects_secret_key")

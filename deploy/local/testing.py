@@ -114,13 +114,14 @@ class RealServer(ABC):
 class RealNats(RealServer):
     """nats-server with JetStream and the users of the embedded stack."""
 
-    def __init__(self, folder: Path, callout: dict[str, Any] | None = None) -> None:
-        """`callout` is the `auth_callout` block, for tests of the workers' permissions."""
+    def __init__(self, folder: Path) -> None:
+        """Passwords and `token_secret` (from which a `WorkerGate` answers for workers) are random."""
         super().__init__(folder)
         ports = [choose_port()]
         ports.append(choose_port(ports))
         self.passwords = {name: secrets.token_urlsafe(12) for name in USERS}
-        self.server = NatsServer(folder / "store", ports[0], ports[1], self.passwords, callout=callout)
+        self.token_secret = secrets.token_urlsafe(12)
+        self.server = NatsServer(folder / "store", ports[0], ports[1], self.passwords, self.token_secret)
 
     @property
     def url(self) -> str:
@@ -191,9 +192,9 @@ def wait_until(true: Callable[[], bool], seconds: float, dead_word: Callable[[],
 
 
 @asynccontextmanager
-async def embedded_nats(folder: Path, callout: dict[str, Any] | None = None) -> AsyncIterator[RealNats]:
+async def embedded_nats(folder: Path) -> AsyncIterator[RealNats]:
     """A NATS server of one's own, for tests that stop or wipe it."""
-    with RealNats(folder, callout) as server:
+    with RealNats(folder) as server:
         yield server
 
 

@@ -106,7 +106,7 @@ def test_pauses_double_up_to_a_limit() -> None:
 
 
 def test_every_nats_user_but_services_is_limited() -> None:
-    server = NatsServer(Path("store"), 1, 2, dict.fromkeys(USERS, "secret"))
+    server = NatsServer(Path("store"), 1, 2, dict.fromkeys(USERS, "secret"), "secret")
     entries = {entry["user"]: entry for entry in server.config()["authorization"]["users"]}
     assert {name for name, entry in entries.items() if "permissions" not in entry} == {"services"}
     assert PERMISSIONS["observer"] == {
