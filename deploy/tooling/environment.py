@@ -14,6 +14,7 @@ import ctypes.util
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,12 @@ def install(flavour: str) -> None:
     pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT / "sdk"), "--editable", str(ROOT))
 
 
+def name_of(line: str) -> str:
+    """The package that a requirement line names."""
+    found = re.match(r"[A-Za-z0-9._-]+", line)
+    return found.group() if found else line
+
+
 def find_missing(lines: list[str]) -> list[str]:
     """Those requirement lines that `.venv` does not satisfy."""
     answer = subprocess.run(
@@ -147,10 +154,10 @@ def pip(*arguments: str) -> None:
 def write_constraints() -> int:
     """Note the versions that are installed now; those taken away after the install keep their line."""
     frozen = subprocess.run(
-        [PYTHON, "-m", "pip", "freeze", "--exclude-editable"], capture_output=True, text=True, check=True
+        [PYTHON, "-m", "pip", "freeze", "--all", "--exclude-editable"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     _, bare, unwanted = requirements("cpu")
-    skipped = tuple(line.split("==")[0] for line in bare)
+    skipped = ("pip==", *(line.split("==")[0] for line in bare))
     before = CONSTRAINTS.read_text().splitlines()
     kept = [line for line in before if line.startswith(("#", *(f"{name}==" for name in unwanted)))]
     lines = [line.split("+")[0] for line in frozen if "==" in line and not line.startswith(skipped)]
