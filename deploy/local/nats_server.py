@@ -19,8 +19,8 @@ USERS = (SERVICES, GATEWAY, OBSERVER)
 # The streams keep up to 10 GB of events and 2 GB of work; without a number the server reserves by the disk it finds.
 STORE_BYTES = 32 << 30
 
-# A worker waits this long when nobody answers for it, and then tries again.
-AUTHORIZATION_SECONDS = 2
+# A worker waits this long when nobody answers for it, and tries again. Clients themselves give up after 2 seconds.
+AUTHORIZATION_SECONDS = 1
 
 # The buckets that the gateway reads, and the requests by which a bucket is read; none of them writes.
 BUCKETS = ("modelry_keys", "modelry_routes")

@@ -22,15 +22,17 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nkeys
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import SecretStr
 
-from services.chassis.connection import Bus
 from services.chassis.errors import Unavailable
+
+if TYPE_CHECKING:  # the server's configuration needs no client
+    from services.chassis.connection import Bus
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
 QUEUE = "modelry-worker-gate"
