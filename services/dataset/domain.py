@@ -1,0 +1,434 @@
+"""Entities and rules of files, data sets and their versions. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from services.chassis.errors import Invalid, OverLimit, Violation, WrongState
+
+PURPOSES = ("fine-tune", "batch", "evals", "user_data")
+MAX_FILE_BYTES = 1 << 30
+MAX_BAD_ROWS = 1_000_000
+MAX_ATTEMPTS = 3
+"""Imports in a row that break off before the version fails."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_DIGITS = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class State(Enum):
+    """Where a version stands; PUBLISHED and FAILED are terminal."""
+
+    IMPORTING = "IMPORTING"
+    READY = "READY"
+    PUBLISHED = "PUBLISHED"
+    FAILED = "FAILED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+        return self in (State.PUBLISHED, State.FAILED)
+
+
+class Format(Enum):
+    """How rows are laid out; UNSPECIFIED is detected."""
+
+    FORMAT_UNSPECIFIED = 0
+    ALPACA = 1
+    SHAREGPT = 2
+    OPENAI_MESSAGES = 3
+    EVALUATION_PAIRS = 4
+    PROMPT_COMPLETION = 5
+
+
+class BadRowPolicy(Enum):
+    """What happens to a row that cannot be used."""
+
+    REJECT = 1
+    SKIP = 2
+
+
+class FailureKind(Enum):
+    """Who can cure a failure."""
+
+    USER = 1
+    SYSTEM = 2
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a version failed."""
+
+    reason: str
+    message: str
+    kind: FailureKind
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from: an uploaded file, or objects of a bucket."""
+
+    file_id: str = ""
+    credential: str = ""
+    bucket: str = ""
+    prefix: str = ""
+
+    @property
+    def text(self) -> str:
+        """As it is shown in causes."""
+        return self.file_id or f"{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An uploaded file, kept byte for byte."""
+
+    id: str
+    project: str
+    filename: str
+    purpose: str
+    size_bytes: int
+    sha256: str
+    create_time: datetime
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named series of versions. `last_number` is the highest number ever given out."""
+
+    id: str
+    project: str
+    name: str
+    title: str
+    metadata: Mapping[str, str]
+    last_number: int
+    create_time: datetime
+    update_time: datetime
+    version: int = 1
+
+    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Dataset:
+        """With another title or other metadata; None leaves them.
+
+        Raises: Invalid.
+        """
+        changed = replace(
+            self,
+            title=self.title if title is None else title,
+            metadata=self.metadata if metadata is None else dict(metadata),
+            update_time=now,
+            version=self.version + 1,
+        )
+        check_labels(changed.title, changed.metadata, "dataset.")
+        return changed
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an import gave: where the canonical rows lie and what they are like.
+
+    Attributes:
+        bucket, prefix: place on the installation's store.
+        manifest_json: path, size and sha256 of each file.
+        pairs: rows carry references.
+        statistics_json: counts, named as in the API and more.
+        identity: of the source as it was read.
+        notes: things worth saying about the rows.
+    """
+
+    format: Format
+    row_count: int
+    bad_row_count: int
+    digest: str
+    bucket: str
+    prefix: str
+    manifest_json: str
+    statistics_json: str
+    pairs: bool
+    identity: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of state: from which states, to which."""
+
+    name: str
+    sources: frozenset[State]
+    target: State
+
+
+COMPLETE = Transition("complete", frozenset({State.IMPORTING}), State.READY)
+FAIL = Transition("fail", frozenset({State.IMPORTING}), State.FAILED)
+PUBLISH = Transition("publish", frozenset({State.READY}), State.PUBLISHED)
+TRANSITIONS = (COMPLETE, FAIL, PUBLISH)
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One immutable import of one source."""
+
+    id: str
+    project: str
+    dataset_id: str
+    dataset_name: str
+    number: int
+    state: State
+    source: Source
+    format: Format
+    columns: Mapping[str, str]
+    bad_row_policy: BadRowPolicy
+    max_bad_rows: int
+    draft: bool
+    metadata: Mapping[str, str]
+    create_time: datetime
+    cause: str = ""
+    finish_time: datetime | None = None
+    output: Output | None = None
+    failure: Failure | None = None
+    bad_row_count: int = 0
+    version: int = 1
+
+    @property
+    def allowed_bad_rows(self) -> int:
+        """Bad rows that may be left out."""
+        return self.max_bad_rows if self.bad_row_policy is BadRowPolicy.SKIP else 0
+
+    def apply(
+        self,
+        transition: Transition,
+        now: datetime,
+        *,
+        cause: str,
+        output: Output | None = None,
+        failure: Failure | None = None,
+        bad_row_count: int = 0,
+    ) -> DatasetVersion:
+        """The version in its next state.
+
+        Raises: WrongState: it is in none of the transition's sources.
+        """
+        if self.state not in transition.sources:
+            raise WrongState.of(
+                "dataset version",
+                f"{self.dataset_name}@{self.number}",
+                transition.name,
+                self.state.name,
+                (state.name for state in transition.sources),
+            )
+        return replace(
+            self,
+            state=transition.target,
+            finish_time=self.finish_time or now,
+            cause=cause,
+            output=output or self.output,
+            failure=failure or self.failure,
+            bad_row_count=bad_row_count or self.bad_row_count,
+            version=self.version + 1,
+        )
+
+    def complete(self, output: Output, now: datetime) -> list[DatasetVersion]:
+        """The states after a good import, in order: READY, and PUBLISHED when no row was refused and it is no draft."""
+        rows = f"{output.row_count} {'row' if output.row_count == 1 else 'rows'}"
+        refused = f", {output.bad_row_count} left out" if output.bad_row_count else ""
+        notes = f"; {'; '.join(output.notes)}" if output.notes else ""
+        ready = self.apply(
+            COMPLETE,
+            now,
+            cause=f"imported {rows}{refused} as {output.format.name}{notes}",
+            output=output,
+            bad_row_count=output.bad_row_count,
+        )
+        if self.draft or output.bad_row_count:
+            return [ready]
+        return [ready, ready.apply(PUBLISH, now, cause=f"{ready.cause}; published by itself: no row was refused")]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The running side of an import; changes often and never changes the version of the resource.
+
+    Attributes:
+        token: fencing token, one more with each claim.
+        failures: attempts in a row that broke off.
+        owner: process that claimed it, empty when nobody does.
+        beat: grows while the owner works.
+        retry_time: not before then, after a broken attempt.
+    """
+
+    version_id: str
+    token: int = 0
+    failures: int = 0
+    owner: str = ""
+    beat: int = 0
+    row_count: int = 0
+    bad_row_count: int = 0
+    bytes_read: int = 0
+    bytes_total: int = 0
+    retry_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A job or evaluation that uses a version; the version is not deleted while it does."""
+
+    version_id: str
+    holder: str
+    project: str
+    confirmed: bool
+    hold_time: datetime
+
+    def fallen(self, now: datetime, hold_seconds: float) -> bool:
+        """Whether it was not confirmed in time."""
+        return not self.confirmed and now - self.hold_time > timedelta(seconds=hold_seconds)
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that an import refused. `position` is its place in the report."""
+
+    version_id: str
+    position: int
+    line: int
+    field: str
+    code: str
+    message: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Objects of the installation's store that nothing refers to any more."""
+
+    prefix: str
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A data set reference, taken apart: a version's id, or a data set with a number or its newest published."""
+
+    version_id: str = ""
+    dataset: str = ""
+    number: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, field_name: str) -> Reference:
+        """`NAME`, `NAME@N`, `NAME@latest` or `dsv-…`.
+
+        Raises: Invalid.
+        """
+        if text.startswith("dsv-"):
+            return cls(version_id=text)
+        name, at, number = text.partition("@")
+        if not name or (at and number != "latest" and not _DIGITS.fullmatch(number)):
+            raise Invalid(f"{text!r} is no data set reference: write NAME, NAME@N or dsv-…", field=field_name)
+        return cls(dataset=name, number=int(number) if at and number != "latest" else None)
+
+
+def version_key(text: str, field_name: str) -> str | int | None:
+    """What a path names a version by: its id, its number, or None for `latest`.
+
+    Raises: Invalid.
+    """
+    if text == "latest":
+        return None
+    if text.startswith("dsv-"):
+        return text
+    if _DIGITS.fullmatch(text):
+        return int(text)
+    raise Invalid(f"{text!r} is no version: write its number, its id (dsv-…) or latest", field=field_name)
+
+
+def check_name(name: str, field_name: str) -> None:
+    """Raises: Invalid: it is no name of ours, or looks like an id."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f"{name!r} is no name: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+            field=field_name,
+        )
+    if name.startswith(("ds-", "dsv-")):
+        raise Invalid(f"{name!r} looks like an id: a name does not begin with ds- or dsv-", field=field_name)
+
+
+def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
+    """Raises: Invalid: title or metadata are too long or too many."""
+    if len(title) > 200:
+        raise Invalid(f"the title has {len(title)} characters; at most 200", field=f"{path}title")
+    if len(metadata) > 16:
+        raise Invalid(f"{len(metadata)} metadata pairs; at most 16", field=f"{path}metadata")
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= 64 or len(value) > 512:
+            raise Invalid(
+                f"metadata {key[:64]!r}: keys have 1 to 64, values up to 512 characters", field=f"{path}metadata"
+            )
+
+
+def check_file(filename: str, purpose: str) -> None:
+    """Raises: Invalid: what a file is called or is for cannot be accepted."""
+    violations = []
+    if not 1 <= len(filename) <= 255 or "/" in filename or "\0" in filename:
+        violations.append(Violation("filename", "a file name has 1 to 255 characters and no '/'"))
+    if purpose not in PURPOSES:
+        violations.append(Violation("purpose", f"{purpose!r} is no purpose: one of {', '.join(PURPOSES)}"))
+    if violations:
+        raise Invalid("; ".join(violation.message for violation in violations), violations=violations)
+
+
+def check_size(size_bytes: int) -> None:
+    """Raises: OverLimit: the file is larger than what may be uploaded."""
+    if size_bytes > MAX_FILE_BYTES:
+        raise OverLimit(
+            f"the file is larger than {MAX_FILE_BYTES} bytes: put it into a bucket and import it from there",
+            reason="FILE_TOO_LARGE",
+        )
+
+
+def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, columns: Mapping[str, str]) -> None:
+    """Raises: Invalid: what is to be imported contradicts itself; names the fields."""
+    path = "dataset_version."
+    violations = []
+    if not source.file_id and not source.prefix:
+        violations.append(Violation(f"{path}object.prefix", "name the object to import, or the folder of several"))
+    if source.prefix.startswith("/"):
+        violations.append(Violation(f"{path}object.prefix", "a key has no leading '/'"))
+    if policy is BadRowPolicy.SKIP and not 1 <= max_bad_rows <= MAX_BAD_ROWS:
+        violations.append(Violation(f"{path}max_bad_rows", f"with SKIP it is 1 to {MAX_BAD_ROWS}"))
+    if policy is BadRowPolicy.REJECT and max_bad_rows:
+        violations.append(Violation(f"{path}max_bad_rows", "it goes with bad_row_policy SKIP only"))
+    if len(set(columns.values())) != len(columns):
+        violations.append(Violation(f"{path}columns", "two of our columns are mapped to one of the source"))
+    if violations:
+        raise Invalid("; ".join(violation.message for violation in violations), violations=violations)
+
+
+def refuse_held(kind: str, ref: str, holders: Iterable[str]) -> None:
+    """Raises: WrongState: something holds it; names the holders."""
+    names = sorted(set(holders))
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise WrongState(
+            f"The {kind} {ref!r} cannot be deleted: it is used by {shown}.",
+            reason="IN_USE",
+            metadata={"holders": ",".join(names[:20])},
+        )
+
+
+def require_published(version: DatasetVersion) -> None:
+    """Raises: WrongState: jobs and evaluations may use published versions only."""
+    if version.state is not State.PUBLISHED:
+        ref = f"{version.dataset_name}@{version.number}"
+        raise WrongState.of("dataset version", ref, "use", version.state.name, ["PUBLISHED"], reason="NOT_PUBLISHED")
+
+
+def nothing_published(name: str) -> WrongState:
+    """The data set is there, but has no published version."""
+    return WrongState(
+        f"The data set {name!r} has no published version yet: import one, or publish a READY one.",
+        reason="NOT_PUBLISHED",
+        metadata={"state": "", "allowed_states": "PUBLISHED"},
+    )

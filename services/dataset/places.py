@@ -1,0 +1,61 @@
+"""Places in object stores: what lies there, and which field of a request is wrong when nothing does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from services.chassis.errors import Denied, Invalid, ModelryError, NotFound, Unavailable
+from services.chassis.objects import ObjectInfo, ObjectStore, StoreAccess, folder_prefix
+
+MAX_OBJECTS = 10_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A source that can be opened: one object, or the folder of several."""
+
+    access: StoreAccess
+    bucket: str
+    prefix: str
+    name: str = ""
+    """What the object is called in messages, when its key says nothing (an uploaded file)."""
+
+
+def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:
+    """The object with this key, else all objects in the folder, in the order of their keys.
+
+    Raises: NotFound, Denied, Unavailable; Invalid: there are more than `MAX_OBJECTS`.
+    """
+    single = store.find(bucket, prefix) if prefix and not prefix.endswith("/") else None
+    if single is not None:
+        return [single]
+    inside = (info for info in store.list(bucket, folder_prefix(prefix)) if not info.key.endswith("/"))
+    found = list(islice(inside, MAX_OBJECTS + 1))
+    if not found:
+        raise NotFound(
+            f"There is no object {prefix!r}, and none in a folder of that name, in bucket {bucket!r}.",
+            reason="OBJECT_NOT_FOUND",
+            metadata={"bucket": bucket, "key": prefix},
+        )
+    if len(found) > MAX_OBJECTS:
+        raise Invalid(f"the folder {prefix!r} holds more than {MAX_OBJECTS} objects", reason="TOO_MANY_OBJECTS")
+    return found
+
+
+def named(error: ModelryError, path: str, *, own: bool) -> ModelryError:
+    """A store's error with the field of the request that must change.
+
+    A foreign store that does not answer is a wrong request (its endpoint is in the credential), ours is an outage.
+    """
+    if isinstance(error, NotFound):
+        field = f"{path}bucket" if error.reason == "BUCKET_NOT_FOUND" else f"{path}prefix"
+        return NotFound(f"{field}: {error.message}", reason=error.reason, metadata={**error.metadata, "field": field})
+    if isinstance(error, Denied) or (isinstance(error, Unavailable) and not own):
+        field = f"{path}credential"
+        return Invalid(f"{field}: {error.message}", field=field, reason=error.reason, metadata=error.metadata)
+    if isinstance(error, Invalid):
+        inner = error.field if error.field in ("bucket", "endpoint") else "prefix"
+        field = f"{path}{'credential' if inner == 'endpoint' else inner}"
+        return Invalid(f"{field}: {error.message}", field=field, reason=error.reason, metadata=error.metadata)
+    return error

@@ -1,0 +1,183 @@
+"""Tables and queries of the dataset service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.chassis.columns import table_of
+from services.chassis.database import Database, UnitOfWork, chassis_metadata
+from services.chassis.store import Repository
+from services.dataset.domain import Dataset, DatasetVersion, Garbage, Hold, RefusedRow, State, StoredFile, Work
+
+metadata = chassis_metadata()
+
+FILES = table_of(StoredFile, metadata, "files")
+DATASETS = table_of(Dataset, metadata, "datasets")
+VERSIONS = table_of(
+    DatasetVersion,
+    metadata,
+    "dataset_versions",
+    unique=(("dataset_id", "number"),),
+    indexes=(("state",), ("dataset_id", "create_time", "id")),
+)
+WORK = table_of(Work, metadata, "work", key=("version_id",))
+ROW_ERRORS = table_of(RefusedRow, metadata, "row_errors", key=("version_id", "position"))
+HOLDS = table_of(Hold, metadata, "holds", key=("version_id", "holder"), indexes=(("holder",),))
+GARBAGE = table_of(Garbage, metadata, "garbage", key=("prefix",))
+
+
+class DatasetUnit(UnitOfWork):
+    """One transaction of the dataset service."""
+
+    def __init__(self, database: Database, *, write: bool = True) -> None:
+        super().__init__(database, write=write)
+        self.files = Repository(
+            self, FILES, StoredFile, "file", filterable=("filename", "purpose"), sortable=("size_bytes", "create_time")
+        )
+        self.datasets = Repository(
+            self, DATASETS, Dataset, "dataset", filterable=("name",), sortable=("name", "create_time")
+        )
+        self.versions = Repository(
+            self,
+            VERSIONS,
+            DatasetVersion,
+            "dataset version",
+            filterable=("state",),
+            sortable=("number", "create_time"),
+        )
+
+    # --- data sets and versions ---
+
+    async def next_number(self, dataset_id: str) -> int:
+        """Gives out the data set's next version number; a deleted version's is never given again."""
+        statement = (
+            update(DATASETS)
+            .where(DATASETS.c.id == dataset_id)
+            .values(last_number=DATASETS.c.last_number + 1)
+            .returning(DATASETS.c.last_number)
+        )
+        return int((await self.connection.execute(statement)).scalar_one())
+
+    async def newest_published(self, dataset_ids: Sequence[str]) -> dict[str, int]:
+        """Number of the newest published version of each data set that has one."""
+        columns = VERSIONS.c
+        query = (
+            select(columns.dataset_id, func.max(columns.number))
+            .where(columns.dataset_id.in_(dataset_ids), columns.state == State.PUBLISHED)
+            .group_by(columns.dataset_id)
+        )
+        return {row[0]: int(row[1]) for row in await self.connection.execute(query)}
+
+    async def version_of(
+        self, dataset_id: str, key: str | int | None, *, published: bool = False
+    ) -> DatasetVersion | None:
+        """A version of a data set by id or number; None asks for the newest (the newest published)."""
+        columns = VERSIONS.c
+        conditions = [columns.dataset_id == dataset_id]
+        if isinstance(key, str):
+            conditions.append(columns.id == key)
+        elif key is not None:
+            conditions.append(columns.number == key)
+        elif published:
+            conditions.append(columns.state == State.PUBLISHED)
+        found = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
+        return found[0] if found else None
+
+    async def versions_in(self, dataset_id: str) -> list[DatasetVersion]:
+        """All versions of a data set."""
+        return await self.versions.select(VERSIONS.c.dataset_id == dataset_id)
+
+    async def importing(self) -> list[DatasetVersion]:
+        """All versions whose rows are still to be read, oldest first."""
+        return await self.versions.select(VERSIONS.c.state == State.IMPORTING, order_by=(VERSIONS.c.id,))
+
+    async def importers_of_file(self, project: str, file_id: str) -> list[str]:
+        """Names of the versions that are just being imported from a file."""
+        found = await self.versions.select(VERSIONS.c.project == project, VERSIONS.c.state == State.IMPORTING)
+        return [f"{item.dataset_name}@{item.number}" for item in found if item.source.file_id == file_id]
+
+    # --- the running side of imports ---
+
+    async def add_work(self, work: Work) -> None:
+        """Notes an import that is to be done."""
+        await self.connection.execute(insert(WORK).values(asdict(work)))
+
+    async def work_of(self, version_ids: Sequence[str]) -> dict[str, Work]:
+        """The running side of imports, by version."""
+        query = select(WORK).where(WORK.c.version_id.in_(version_ids))
+        return {row["version_id"]: Work(**row) for row in (await self.connection.execute(query)).mappings()}
+
+    async def change_work(self, version_id: str, token: int, **values: Any) -> bool:
+        """Changes an import under its token. False: somebody else owns it now."""
+        statement = update(WORK).where(WORK.c.version_id == version_id, WORK.c.token == token).values(**values)
+        return (await self.connection.execute(statement)).rowcount == 1
+
+    # --- refused rows ---
+
+    async def put_row_errors(self, version_id: str, rows: Sequence[RefusedRow]) -> None:
+        """Stores the report of an import instead of what an earlier attempt left."""
+        await self.connection.execute(delete(ROW_ERRORS).where(ROW_ERRORS.c.version_id == version_id))
+        if rows:
+            await self.connection.execute(insert(ROW_ERRORS), [asdict(row) for row in rows])
+
+    async def row_errors(self, version_id: str, after: int, limit: int) -> list[RefusedRow]:
+        """Refused rows from a place in the report on."""
+        columns = ROW_ERRORS.c
+        query = select(ROW_ERRORS).where(columns.version_id == version_id, columns.position >= after)
+        rows = await self.connection.execute(query.order_by(columns.position).limit(limit))
+        return [RefusedRow(**row) for row in rows.mappings()]
+
+    # --- holds ---
+
+    async def hold(self, hold: Hold) -> None:
+        """Takes a hold, unless the holder has it already."""
+        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
+        await self.connection.execute(dialect.insert(HOLDS).values(asdict(hold)).on_conflict_do_nothing())
+
+    async def confirm_holds(self, project: str, holder: str) -> None:
+        """Makes the holds of a holder lasting."""
+        same = (HOLDS.c.project == project, HOLDS.c.holder == holder)
+        await self.connection.execute(update(HOLDS).where(*same).values(confirmed=True))
+
+    async def release_holds(self, project: str, holder: str) -> None:
+        """Removes the holds of a holder."""
+        await self.connection.execute(delete(HOLDS).where(HOLDS.c.project == project, HOLDS.c.holder == holder))
+
+    async def holders(self, version_ids: Sequence[str], oldest: datetime) -> list[str]:
+        """Who holds any of the versions; unconfirmed holds count when they are younger than `oldest`."""
+        lasting = or_(HOLDS.c.confirmed, HOLDS.c.hold_time > oldest)
+        query = select(HOLDS.c.holder).where(HOLDS.c.version_id.in_(version_ids), lasting).distinct()
+        return list((await self.connection.execute(query)).scalars())
+
+    async def drop_fallen_holds(self, oldest: datetime) -> None:
+        """Removes unconfirmed holds that are older."""
+        fallen = and_(~HOLDS.c.confirmed, HOLDS.c.hold_time <= oldest)
+        await self.connection.execute(delete(HOLDS).where(fallen))
+
+    # --- deletion ---
+
+    async def delete_version(self, version: DatasetVersion) -> None:
+        """Removes a version with everything that belongs to it; its objects become garbage."""
+        for table in (WORK, ROW_ERRORS, HOLDS):
+            await self.connection.execute(delete(table).where(table.c.version_id == version.id))
+        await self.versions.delete(version)
+
+    async def discard(self, garbage: Garbage) -> None:
+        """Notes a prefix of the installation's store that is to be removed."""
+        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
+        await self.connection.execute(dialect.insert(GARBAGE).values(asdict(garbage)).on_conflict_do_nothing())
+
+    async def garbage(self) -> list[Garbage]:
+        """What is to be removed from the store."""
+        rows = (await self.connection.execute(select(GARBAGE))).mappings()
+        return [Garbage(**row) for row in rows]
+
+    async def forget_garbage(self, prefix: str) -> None:
+        """The prefix is gone."""
+        await self.connection.execute(delete(GARBAGE).where(GARBAGE.c.prefix == prefix))

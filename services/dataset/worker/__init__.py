@@ -1,0 +1,1 @@
+"""The import program: one source in, canonical rows out. The service starts one for each attempt."""
