@@ -70,6 +70,7 @@ async def test_a_worker_reports_of_its_own_job_and_hears_the_acknowledgement(hou
     worker = await until_connected(house.server)
     heard = asyncio.Queue()
     await house.bus.listen("modelry.heartbeat.>", lambda subject, data: heard.put_nowait((subject, data)))
+    await house.bus.now().client.flush()  # the server knows of the listener before the worker speaks
     await worker.publish(f"modelry.heartbeat.training.{JOB}", b"1")
     assert await asyncio.wait_for(heard.get(), 5) == (f"modelry.heartbeat.training.{JOB}", b"1")
     acknowledged = await worker.jetstream().publish(f"modelry.work.training.{JOB}", b"{}")
