@@ -1,0 +1,118 @@
+"""The HTTP server: pieces in order (errors and request id, then keys, route, proxy), and what is answered where."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+from aiohttp import web
+from opentelemetry.trace import SpanKind
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from gateway import errors, openapi
+from gateway.context import REQUEST_ID, new_request_id
+from gateway.native import NativeApi
+from gateway.openai import INFERENCE, OpenAiApi
+from gateway.proxy import ClientLeft, Proxy
+from gateway.readiness import Readiness
+from services.chassis import telemetry
+from services.chassis.errors import ModelryError, OverLimit
+
+MOST_BODY_BYTES = 32 << 20
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """What `/metrics` shows of this process."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.registry = CollectorRegistry()
+        self.answers = Counter(
+            "modelry_http_answers", "Answers by door and status.", ("door", "status"), registry=self.registry
+        )
+        in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
+        in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
+
+    def count(self, path: str, status: int) -> None:
+        """Note one answer."""
+        door = "native" if path.startswith("/api/") else "openai" if path.startswith("/v1") else "other"
+        self.answers.labels(door, str(status)).inc()
+
+
+def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Readiness) -> web.Application:
+    """The application; its parts are started and stopped by `__main__`."""
+    metrics = Metrics(proxy)
+    app = web.Application(middlewares=[_edge(metrics)], client_max_size=MOST_BODY_BYTES)
+    for path in INFERENCE:
+        app.router.add_post(path, openai.infer)
+    app.router.add_get("/v1/models", openai.models)
+    app.router.add_get("/v1/models/{name:.+}", openai.models)
+    app.router.add_route("*", "/v1", openai.unknown)
+    app.router.add_route("*", "/v1/{rest:.*}", openai.unknown)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", readiness.handle)
+    app.router.add_get("/metrics", _metrics_handler(metrics))
+    app.router.add_get("/openapi.json", _openapi)
+    app.router.add_get("/docs", _docs)
+    app.router.add_route("*", "/{rest:.*}", native.handle)
+    return app
+
+
+def _edge(metrics: Metrics) -> Any:
+    @web.middleware
+    async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give the request an id and a span, and turn whatever goes wrong into its door's envelope."""
+        request[REQUEST_ID] = request_id = new_request_id()
+        try:
+            with telemetry.span(f"HTTP {request.method}", request.headers, SpanKind.SERVER):
+                response = await handler(request)
+        except ClientLeft:
+            return web.Response(status=499)
+        except web.HTTPRequestEntityTooLarge:
+            too_large = OverLimit(f"The body is over {MOST_BODY_BYTES >> 20} MiB.", reason="BODY_TOO_LARGE")
+            response = _refuse(too_large, request, 413)
+        except web.HTTPException:
+            raise
+        except ModelryError as error:
+            response = _refuse(error, request)
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path, extra={"request_id": request_id})
+            response = _refuse(ModelryError("internal"), request)
+        if not response.prepared:
+            response.headers.setdefault("x-request-id", request_id)
+        metrics.count(request.path, response.status)
+        return response
+
+    return edge
+
+
+def _refuse(error: ModelryError, request: web.Request, status: int = 0) -> web.Response:
+    answer = errors.wrap(error, request.path, request[REQUEST_ID])
+    headers = dict(answer.headers)
+    if allow := error.metadata.get("allow"):
+        headers["Allow"] = allow
+        status = 405
+    return web.json_response(answer.body, status=status or answer.status, headers=headers)
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+def _metrics_handler(metrics: Metrics) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=generate_latest(metrics.registry), content_type="text/plain")
+
+    return handler
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return web.json_response(openapi.document())
+
+
+async def _docs(request: web.Request) -> web.Response:
+    page = resources.files("gateway").joinpath("docs.html").read_text("utf-8")
+    return web.Response(text=page, content_type="text/html")

@@ -1,0 +1,80 @@
+"""From a key to a principal in a project, and from a principal to the token that services accept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from gateway.keys import KeyRecord, KeyRing
+from modelry.access.v1 import internal_pb2
+from services.chassis.auth import Principal, Role, TokenIssuer
+from services.chassis.errors import Denied, NotFound, Unauthenticated
+from services.chassis.rpc import Peers
+
+PROJECT_HEADERS = ("modelry-project", "openai-project")
+DEFAULT_PROJECT = "default"
+_TOKEN_SECONDS = 600.0
+_PROJECT_SECONDS = 60.0
+_MOST_CACHED = 10_000
+
+
+class Callers:
+    """Authenticates callers; keeps tokens and the ids of projects for a while."""
+
+    def __init__(self, keys: KeyRing, issuer: TokenIssuer, peers: Peers) -> None:
+        self._keys, self._issuer, self._peers = keys, issuer, peers
+        self._tokens: dict[Principal, tuple[str, float]] = {}
+        self._projects: dict[str, tuple[str, float]] = {}
+
+    def key(self, headers: Mapping[str, str], address: str) -> KeyRecord:
+        """The key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
+        value = headers.get("authorization", "")
+        scheme, _, secret = value.partition(" ")
+        if value and scheme.lower() != "bearer":
+            raise Unauthenticated("Give the API key as `Authorization: Bearer mk-…`.")
+        secret = secret.strip() or headers.get("x-api-key", "")
+        if not secret:
+            raise Unauthenticated("You did not provide an API key. Give it as `Authorization: Bearer mk-…`.")
+        return self._keys.authenticate(secret, address)
+
+    async def project(self, key: KeyRecord, headers: Mapping[str, str]) -> str:
+        """The id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
+        asked = next((headers[name] for name in PROJECT_HEADERS if headers.get(name)), "")
+        if key.project:
+            if asked and asked not in (key.project, key.project_name):
+                raise NotFound(f"There is no project {asked!r} for this key.", reason="PROJECT_NOT_FOUND")
+            return key.project
+        if key.role < Role.ADMIN:
+            raise Denied("The key belongs to no project and is no admin key.")
+        return await self._resolve(asked or DEFAULT_PROJECT)
+
+    async def _resolve(self, name: str) -> str:
+        found, until = self._projects.get(name, ("", 0.0))
+        if time.monotonic() < until:
+            return found
+        metadata = self._peers.metadata("", role=Role.ADMIN)
+        request = internal_pb2.ResolveProjectRequest(project=name)
+        found = (await self._peers.access_internal.ResolveProject(request, metadata=metadata)).id
+        _bound(self._projects)
+        self._projects[name] = (found, time.monotonic() + _PROJECT_SECONDS)
+        return found
+
+    async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
+        """Who is calling, and in which project."""
+        key = self.key(headers, address)
+        project = await self.project(key, headers)
+        return Principal(project, key.role, key.key_id, "user", key.key_id)
+
+    def token(self, principal: Principal) -> str:
+        """A token for services that is good for five minutes at least."""
+        token, until = self._tokens.get(principal, ("", 0.0))
+        if time.monotonic() > until:
+            _bound(self._tokens)
+            token = self._issuer.issue(principal, _TOKEN_SECONDS)
+            self._tokens[principal] = (token, time.monotonic() + _TOKEN_SECONDS / 2)
+        return token
+
+
+def _bound(cache: dict[object, object] | dict[Principal, tuple[str, float]] | dict[str, tuple[str, float]]) -> None:
+    if len(cache) >= _MOST_CACHED:
+        cache.clear()

@@ -1,0 +1,110 @@
+"""The three envelopes of an error: native, OpenAI's, Anthropic's; what each holds comes from one table.
+
+`services.chassis.errors` says which HTTP status an error has; this module only wraps it for the door it came through.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.rpc import code_pb2
+
+from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, Unavailable, code_of
+
+# reason -> OpenAI's `code`, where it has a word of its own.
+OPENAI_CODES = {
+    "INVALID_API_KEY": "invalid_api_key",
+    "MODEL_NOT_FOUND": "model_not_found",
+    "RATE_LIMIT_EXCEEDED": "rate_limit_exceeded",
+    "INSUFFICIENT_QUOTA": "insufficient_quota",
+    "CONTEXT_LENGTH_EXCEEDED": "context_length_exceeded",
+    "UNSUPPORTED_PARAMETER": "unsupported_parameter",
+    "UNKNOWN_URL": "unknown_url",
+}
+OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "invalid_request_error",
+    403: "invalid_request_error",
+    404: "invalid_request_error",
+    409: "invalid_request_error",
+    410: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "requests",
+}
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An error as HTTP gives it: status, body and headers."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class ModelNotFound(ModelryError):
+    """No model of that name can be called with this key."""
+
+
+def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
+    """The error in the envelope of the door that `path` belongs to."""
+    code, status = code_of(error)
+    message, reason = error.message, error.reason
+    if status == 500:
+        message, reason = INTERNAL_MESSAGE, "INTERNAL"
+    headers: dict[str, str] = {}
+    if isinstance(error, OverLimit | Unavailable):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
+    elif status < 500 and path.startswith("/v1"):
+        headers["x-should-retry"] = "false"
+    if path.startswith("/v1/messages"):
+        kind = ANTHROPIC_TYPES.get(status, "api_error")
+        body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    elif path.startswith("/v1"):
+        body = {"error": openai_error(error, status, message, reason)}
+    else:
+        body = {"error": native_error(error, code, status, message, reason, request_id)}
+    return Answer(status, body, headers)
+
+
+def openai_error(error: ModelryError, status: int, message: str, reason: str) -> dict[str, Any]:
+    """OpenAI's `error`: message, type, param, code."""
+    kind = OPENAI_TYPES.get(status, "server_error")
+    if reason == "INSUFFICIENT_QUOTA":
+        kind = "insufficient_quota"
+    param = error.field or None if isinstance(error, Invalid) else error.metadata.get("param")
+    return {"message": message, "type": kind, "param": param, "code": OPENAI_CODES.get(reason, reason.lower())}
+
+
+def native_error(
+    error: ModelryError, code: int, status: int, message: str, reason: str, request_id: str
+) -> dict[str, Any]:
+    """Our own `error`, with every field that was refused and what a program may want to know."""
+    details: dict[str, Any] = {}
+    if isinstance(error, Invalid) and error.violations:
+        details["field_violations"] = [
+            {"field": v.field, "message": v.message, "reason": v.reason} for v in error.violations
+        ]
+    metadata: Mapping[str, str] = {} if status == 500 else error.metadata
+    if metadata:
+        details["metadata"] = dict(metadata)
+    return {
+        "code": status,
+        "status": code_pb2.Code.Name(code),
+        "reason": reason,
+        "message": message,
+        "details": details,
+        "request_id": request_id,
+    }

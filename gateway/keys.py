@@ -1,0 +1,115 @@
+"""Who may call: the snapshot of API keys, by hash, in memory and in the gateway's state folder.
+
+Keys that were known go on working while access or NATS is away, also over a restart of the gateway; a revoked key is a
+record as well, and stays revoked: records have versions, and a lower one is never taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis.auth import Role
+from services.chassis.errors import Denied, Unauthenticated
+
+WRONG_KEY = "Incorrect API key provided. Give a valid key as `Authorization: Bearer mk-…`."
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """What the gateway knows of a key; never the key itself."""
+
+    key_id: str
+    project: str
+    project_name: str
+    role: Role
+    active: bool
+    models: frozenset[str]
+    addresses: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+    expire_time: float | None
+    version: int
+
+    @classmethod
+    def parse(cls, record: dict[str, Any]) -> KeyRecord:
+        """A key from its KV record. Raises: KeyError, ValueError: it is none."""
+        return cls(
+            key_id=record["key_id"],
+            project=record.get("project", ""),
+            project_name=record.get("project_name", ""),
+            role=Role[record["role"]],
+            active=record["state"] == "ACTIVE",
+            models=frozenset(record.get("models") or ("*",)),
+            addresses=tuple(ipaddress.ip_network(text, strict=False) for text in record.get("addresses", ())),
+            expire_time=record.get("expire_time"),
+            version=int(record["version"]),
+        )
+
+    def may_call(self, *names: str) -> bool:
+        """One of these call names of a model is on the key's list."""
+        return "*" in self.models or not self.models.isdisjoint(names)
+
+
+class KeyRing:
+    """All keys, by the hash of their secret."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "keys.json"
+        self._records: dict[str, dict[str, Any]] = {}
+        self._keys: dict[str, KeyRecord] = {}
+        self._dirty = False
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def apply(self, digest: str, record: dict[str, Any]) -> bool:
+        """Take a record over unless it is older than what is known."""
+        key = KeyRecord.parse(record)
+        known = self._keys.get(digest)
+        if known is not None and known.version >= key.version:
+            return False
+        self._keys[digest], self._records[digest] = key, record
+        self._dirty = True
+        return True
+
+    def authenticate(self, secret: str, address: str) -> KeyRecord:
+        """The key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
+
+        The lookup is by digest: how long it takes says nothing about the secret.
+        """
+        key = self._keys.get(hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()) if secret else None
+        if key is None or not key.active:
+            raise Unauthenticated(WRONG_KEY, reason="INVALID_API_KEY")
+        if key.expire_time is not None and key.expire_time <= time.time():
+            raise Unauthenticated("The API key has expired. Make or rotate a key.", reason="INVALID_API_KEY")
+        if key.addresses and not any(ipaddress.ip_address(address) in network for network in key.addresses):
+            raise Denied("The API key may not be used from this address.", reason="ADDRESS_NOT_ALLOWED")
+        return key
+
+    def save(self) -> None:
+        """Write the snapshot if it changed: whole or not at all, readable by its owner only."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_suffix(".part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(self._records, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._path)
+
+    def _load(self) -> None:
+        try:
+            records = json.loads(self._path.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return
+        for digest, record in records.items():
+            self.apply(digest, record)
+        self._dirty = False

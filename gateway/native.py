@@ -1,0 +1,173 @@
+"""The native API over HTTP: `/api/v1`, through the transcoder, to the service that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from aiohttp import BodyPartReader, web
+from google.protobuf.message import Message
+
+from gateway import errors, transcoder
+from gateway.callers import Callers
+from gateway.context import REQUEST_ID, address_of
+from modelry.codec import encode
+from modelry.surface import Method
+from services.chassis.errors import Invalid, from_rpc_error
+from services.chassis.rpc import channel
+
+KEEP_ALIVE_SECONDS = 15.0
+UNARY_SECONDS = 30.0
+CHUNK_BYTES = 1 << 20
+EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class NativeApi:
+    """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
+
+    def __init__(self, callers: Callers, addresses: dict[str, str]) -> None:
+        self._callers = callers
+        self._channels = {process: channel(address) for process, address in addresses.items()}
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for opened in self._channels.values():
+            await opened.close()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request. Raises: ModelryError."""
+        method, variables = transcoder.find(request.method, request.rel_url.raw_path)
+        principal = await self._callers.principal(request.headers, address_of(request))
+        metadata = (
+            ("authorization", f"Bearer {self._callers.token(principal)}"),
+            ("x-request-id", request[REQUEST_ID]),
+        )
+        try:
+            if method.client_streaming:
+                return await self._upload(request, method, metadata)
+            query = {key: request.query.getall(key) for key in request.query}
+            body = transcoder.parse_json(await request.read()) if request.can_read_body else {}
+            message = transcoder.build_request(method, variables, query, body, request.headers)
+            if method.raw:
+                return await self._download(request, method, message, metadata)
+            if method.server_streaming:
+                return await self._events(request, method, message, metadata)
+            call = self._stub(method, "unary_unary")
+            answer = await call(message, metadata=metadata, timeout=UNARY_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return web.Response(body=_dump(encode(answer)), content_type="application/json")
+
+    def _stub(self, method: Method, kind: str) -> Any:
+        return getattr(self._channels[method.process], kind)(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+
+    async def _events(
+        self, request: web.Request, method: Method, message: Message, metadata: tuple[tuple[str, str], ...]
+    ) -> web.StreamResponse:
+        """Stream messages as server-sent events; the first one is awaited so that a refusal is still a plain error."""
+        call = self._stub(method, "unary_stream")(message, metadata=metadata)
+        response = web.StreamResponse(headers={**EVENT_HEADERS, "x-request-id": request[REQUEST_ID]})
+        try:
+            first = await call.read()
+            await response.prepare(request)
+            async with aclosing(_with_pauses(call, first)) as messages:
+                async for item in messages:
+                    await response.write(_event(item))
+        except grpc.aio.AioRpcError as error:
+            if not response.prepared:
+                raise
+            broken = errors.wrap(from_rpc_error(error), request.path, request[REQUEST_ID])
+            await response.write(b"event: error\ndata: " + _dump(broken.body) + b"\n\n")
+        finally:
+            call.cancel()
+        await response.write_eof()
+        return response
+
+    async def _download(
+        self, request: web.Request, method: Method, message: Message, metadata: tuple[tuple[str, str], ...]
+    ) -> web.StreamResponse:
+        call = self._stub(method, "unary_stream")(message, metadata=metadata)
+        try:
+            first = await call.read()
+            response = web.StreamResponse(headers={"x-request-id": request[REQUEST_ID]})
+            response.content_type = (first is not grpc.aio.EOF and first.content_type) or "application/octet-stream"
+            await response.prepare(request)
+            part = first
+            while part is not grpc.aio.EOF:
+                await response.write(part.data)
+                part = await call.read()
+        finally:
+            call.cancel()
+        await response.write_eof()
+        return response
+
+    async def _upload(
+        self, request: web.Request, method: Method, metadata: tuple[tuple[str, str], ...]
+    ) -> web.StreamResponse:
+        query = {key: request.query.getall(key) for key in request.query}
+        head, source = await _open_upload(request, method, query)
+        parts = _requests(method, head, source)
+        answer = await self._stub(method, "stream_unary")(parts, metadata=metadata)
+        return web.Response(body=_dump(encode(answer)), content_type="application/json")
+
+
+async def _open_upload(
+    request: web.Request, method: Method, query: dict[str, list[str]]
+) -> tuple[Message, AsyncIterator[bytes]]:
+    """The first message of an upload and the bytes that follow: the body itself, or the `file` part of a form."""
+    if not request.content_type.startswith("multipart/"):
+        head = transcoder.build_request(method, {}, query, {}, request.headers)
+        return head, request.content.iter_chunked(CHUNK_BYTES)
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            raise Invalid("The form holds another form.", field="file")
+        if part.name == "file":
+            query.setdefault("filename", [part.filename or "file"])
+            return transcoder.build_request(method, {}, query, {}, request.headers), _part_chunks(part)
+        query[part.name or ""] = [await part.text()]
+    raise Invalid("The form has no part `file` (it must come last).", field="file")
+
+
+async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while chunk := await part.read_chunk(CHUNK_BYTES):
+        yield chunk
+
+
+async def _requests(method: Method, head: Message, source: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    yield head
+    async for chunk in source:
+        yield method.request(data=chunk)
+
+
+async def _with_pauses(call: Any, first: Any) -> AsyncGenerator[Message | None, None]:
+    """The messages of a call, and None whenever nothing came for 15 s."""
+    item = first
+    while item is not grpc.aio.EOF:
+        yield item
+        pending = asyncio.ensure_future(call.read())
+        try:
+            while not (await asyncio.wait({pending}, timeout=KEEP_ALIVE_SECONDS))[0]:
+                yield None
+        finally:
+            pending.cancel()
+        item = pending.result()
+
+
+def _event(item: Message | None) -> bytes:
+    if item is None:
+        return b": keep-alive\n\n"
+    number = transcoder.event_id(item)
+    head = f"id: {number}\n".encode() if number is not None else b""
+    return head + b"data: " + _dump(encode(item)) + b"\n\n"
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,56 @@
+"""The OpenAI-compatible API, `/v1`: models, chat and text completions; anything else is refused in OpenAI's words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gateway.callers import Callers
+from gateway.context import address_of
+from gateway.keys import KeyRecord
+from gateway.proxy import ModelNotFoundHere, Proxy
+from gateway.routes import Route, RouteView
+from services.chassis.errors import NotFound
+
+STARTED = int(time.time())
+INFERENCE = ("/v1/chat/completions", "/v1/completions")
+
+
+class OpenAiApi:
+    """Answers `/v1`."""
+
+    def __init__(self, callers: Callers, routes: RouteView, proxy: Proxy) -> None:
+        self._callers, self._routes, self._proxy = callers, routes, proxy
+
+    async def infer(self, request: web.Request) -> web.StreamResponse:
+        """A completion, by a replica."""
+        key = self._callers.key(request.headers, address_of(request))
+        project = key.project or await self._callers.project(key, request.headers)
+        return await self._proxy.handle(request, request.path, key, project)
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """All that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
+        key = self._callers.key(request.headers, address_of(request))
+        project = key.project or await self._callers.project(key, request.headers)
+        found = {name: _model(name, route) for name, route in self._callable(key, project)}
+        wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
+        if not wanted:
+            return web.json_response({"object": "list", "data": [found[name] for name in sorted(found)]})
+        if wanted not in found:
+            raise ModelNotFoundHere.of(wanted)
+        return web.json_response(found[wanted])
+
+    async def unknown(self, request: web.Request) -> web.StreamResponse:
+        """Anything else."""
+        raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
+
+    def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, Route]]:
+        names = self._routes.callable_names(project)
+        return [(name, route) for name, route in names if key.may_call(name, route.name, route.deployment_id)]
+
+
+def _model(name: str, route: Route) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}

@@ -1,0 +1,183 @@
+"""`/openapi.json`: OpenAPI 3.1 derived from the protos, with their comments as the words."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor as pb
+
+from modelry.common.v1 import options_pb2
+from modelry.surface import Method, comment, methods
+
+VERSION = "0.1.0"
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+    "google.protobuf.Duration": {"type": "string", "examples": ["3.5s"]},
+    "google.protobuf.FieldMask": {"type": "string"},
+    "google.protobuf.Empty": {"type": "object"},
+    "google.api.HttpBody": {"type": "string", "format": "binary"},
+    "modelry.common.v1.Money": {"type": "string", "examples": ["12.34"]},
+}
+_SCALARS: dict[int, dict[str, Any]] = {
+    pb.FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
+    pb.FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number"},
+    pb.FieldDescriptor.CPPTYPE_FLOAT: {"type": "number"},
+    pb.FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
+    pb.FieldDescriptor.CPPTYPE_INT64: {"type": "integer", "format": "int64"},
+    pb.FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "minimum": 0},
+    pb.FieldDescriptor.CPPTYPE_UINT64: {"type": "integer", "minimum": 0},
+    pb.FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
+}
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "code": {"type": "integer", "description": "HTTP status."},
+                "status": {"type": "string", "description": "gRPC code."},
+                "reason": {"type": "string", "description": "Stable word for programs."},
+                "message": {"type": "string", "description": "What happened and what to do."},
+                "details": {"type": "object", "description": "`field_violations`, `metadata`."},
+                "request_id": {"type": "string"},
+            },
+        }
+    },
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole document."""
+    schemas: dict[str, Any] = {"Error": _ERROR}
+    paths: dict[str, Any] = {}
+    for method in methods():
+        path = re.sub(r"\{([a-z_]+)\.([a-z_]+)\}", r"{\1_\2}", method.template)
+        paths.setdefault(path, {})[method.verb.lower()] = _operation(method, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Modelry",
+            "version": VERSION,
+            "description": "Import, fine-tune, publish, evaluate, deploy. The OpenAI-compatible API is under `/v1`.",
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": dict(sorted(schemas.items())),
+        },
+    }
+
+
+def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
+    in_path = re.findall(r"\{([a-z_.]+)\}", method.template)
+    heads = {name.split(".")[0] for name in in_path} | {method.body}
+    parameters = [
+        {"name": name.replace(".", "_"), "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in in_path
+    ]
+    operation: dict[str, Any] = {
+        "operationId": method.name,
+        "tags": [method.area],
+        "summary": comment(method.full_name).split(". ")[0].rstrip("."),
+        "description": f"{comment(method.full_name)}\n\nLeast role: {method.role.lower()}.",
+        "responses": {"200": _answer(method, schemas), "default": _error_answer()},
+    }
+    if method.body != "*":
+        for field in method.request.DESCRIPTOR.fields:
+            if field.name not in heads:
+                schema = _field_schema(field, schemas)
+                description = schema.pop("description", "")
+                parameters.append({"name": field.name, "in": "query", "description": description, "schema": schema})
+    if parameters:
+        operation["parameters"] = parameters
+    if method.body:
+        operation["requestBody"] = _body(method, schemas, set(in_path))
+    return operation
+
+
+def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[str, Any]:
+    if method.client_streaming:
+        content: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    elif method.body == "*":
+        properties = {
+            f.name: _field_schema(f, schemas) for f in method.request.DESCRIPTOR.fields if f.name not in in_path
+        }
+        content = {"application/json": {"schema": {"type": "object", "properties": properties}}}
+    else:
+        field: Any = method.request.DESCRIPTOR.fields_by_name[method.body]
+        content = {"application/json": {"schema": _reference(field.message_type, schemas)}}
+    return {"required": True, "content": content}
+
+
+def _answer(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = _reference(method.response.DESCRIPTOR, schemas)
+    kind = "application/json"
+    if method.raw:
+        kind = "application/octet-stream"
+    elif method.server_streaming:
+        kind = "text/event-stream"
+    return {
+        "description": comment(method.response.DESCRIPTOR.full_name) or "Done.",
+        "content": {kind: {"schema": schema}},
+    }
+
+
+def _error_answer() -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {"description": "Refused; `reason` and `message` say why.", "content": content}
+
+
+def _reference(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    if descriptor.full_name in _SPECIAL:
+        return dict(_SPECIAL[descriptor.full_name])
+    name = re.sub(r"^modelry\.[a-z]+\.v1\.", "", descriptor.full_name)
+    if name not in schemas:
+        schemas[name] = {}  # before its fields: messages may hold themselves
+        required = [field.name for field in descriptor.fields if _has(field, field_behavior_pb2.REQUIRED)]
+        schemas[name] = {
+            "type": "object",
+            "description": comment(descriptor.full_name),
+            "properties": {field.name: _field_schema(field, schemas) for field in descriptor.fields},
+            **({"required": required} if required else {}),
+        }
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _field_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    entry = field.message_type is not None and field.message_type.GetOptions().map_entry
+    if entry:
+        values = _value_schema(field.message_type.fields_by_name["value"], schemas)
+        schema: dict[str, Any] = {"type": "object", "additionalProperties": values}
+    elif field.is_repeated:
+        schema = {"type": "array", "items": _value_schema(field, schemas)}
+    else:
+        schema = _value_schema(field, schemas)
+    schema = {**schema, "description": comment(field.full_name)}
+    options = field.GetOptions()
+    for name in ("minimum", "maximum"):
+        if options.HasExtension(getattr(options_pb2, name)):
+            schema[name] = options.Extensions[getattr(options_pb2, name)]
+    if _has(field, field_behavior_pb2.OUTPUT_ONLY):
+        schema["readOnly"] = True
+    if _has(field, field_behavior_pb2.INPUT_ONLY):
+        schema["writeOnly"] = True
+    return schema
+
+
+def _value_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    if field.message_type is not None:
+        return _reference(field.message_type, schemas)
+    if field.enum_type is not None:
+        return {"type": "string", "enum": [value.name for value in field.enum_type.values]}
+    if field.type == pb.FieldDescriptor.TYPE_BYTES:
+        return {"type": "string", "format": "byte"}
+    return dict(_SCALARS[field.cpp_type])
+
+
+def _has(field: Any, behavior: int) -> bool:
+    return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]

@@ -1,0 +1,296 @@
+"""The inference proxy: a request to a ready replica of what it names, and the answer passed through untouched.
+
+A replica that cannot be reached, or refuses before its first byte, is followed by another one; once bytes are out, an
+error ends the stream and never restarts it. When the client leaves, the engine's work is cancelled. Tokens are always
+counted: usage is asked for upstream, and the extra chunk is hidden when the client did not ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from gateway.choice import choose, prefix_of
+from gateway.context import REQUEST_ID
+from gateway.errors import ModelNotFound
+from gateway.keys import KeyRecord
+from gateway.routes import CallTarget, Replica, RouteView
+from gateway.usage import UsageJournal, UsageOf
+from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
+
+ATTACH_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 600.0
+MOST_TRIES = 3
+HOP_HEADERS = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "upgrade"}
+)
+VERSION_HEADER = "x-modelry-model-version"
+_RETRYABLE = (502, 503, 504)
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class Call:
+    """One inference call on its way: who, to what, with which body."""
+
+    key: KeyRecord
+    project: str
+    target: CallTarget
+    endpoint: str
+    body: bytes
+    prefix: str
+    stream: bool
+    wants_usage: bool
+
+
+class Proxy:
+    """Sends calls to replicas. One for a gateway; keeps the connections and the count of calls in flight."""
+
+    def __init__(self, routes: RouteView, usage: UsageJournal) -> None:
+        self._routes, self._usage = routes, usage
+        self.in_flight: Counter[str] = Counter()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the connection pool."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=IDLE_SECONDS),
+            auto_decompress=False,
+            skip_auto_headers={"User-Agent", "Accept", "Accept-Encoding"},
+        )
+
+    async def close(self) -> None:
+        """Close the connection pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def handle(self, request: web.Request, endpoint: str, key: KeyRecord, project: str) -> web.StreamResponse:
+        """Answer one inference request. Raises: ModelryError."""
+        call = await self._prepare(await request.read(), endpoint, key, project)
+        tried: set[str] = set()
+        while len(tried) < MOST_TRIES:
+            replica = choose(call.target.route.replicas, self.in_flight, call.prefix, tried)
+            if replica is None:
+                break
+            tried.add(replica.id)
+            self.in_flight[replica.id] += 1
+            try:
+                response = await self._send(request, call, replica)
+            finally:
+                self.in_flight[replica.id] -= 1
+            if response is not None:
+                return response
+        raise Unavailable(
+            f"No replica of {call.target.route.name!r} answers now; try again.", reason="NO_REPLICA", retry_seconds=2
+        )
+
+    async def _prepare(self, raw: bytes, endpoint: str, key: KeyRecord, project: str) -> Call:
+        body = _parse(raw)
+        name = body.get("model")
+        if not isinstance(name, str) or not name:
+            raise Invalid("You must provide a model parameter.", field="model")
+        target = await self._resolve(project, name)
+        route = target.route
+        if not key.may_call(name, route.name, route.deployment_id):
+            raise Denied(f"This key may not call {name!r}.", reason="MODEL_NOT_ALLOWED", metadata={"param": "model"})
+        stream = body.get("stream") is True
+        wants_usage = _prepare_stream(body) if stream else True
+        if name != target.engine_model:
+            body["model"] = target.engine_model
+        changed = name != target.engine_model or (stream and not wants_usage)
+        payload = _encode(body) if changed else raw
+        return Call(key, project, target, endpoint, payload, prefix_of(body), stream, wants_usage)
+
+    async def _resolve(self, project: str, name: str) -> CallTarget:
+        target = self._routes.resolve(project, name)
+        if target is not None and not target.ready and name.startswith("ft:"):
+            target = await self._routes.wait_until_ready(project, name, ATTACH_SECONDS)
+        if target is None:
+            raise ModelNotFoundHere.of(name)
+        if not target.ready:
+            raise Unavailable(
+                f"The model {name!r} is deployed, and none of its replicas is ready. Try again soon.",
+                reason="NO_REPLICA",
+                retry_seconds=5,
+            )
+        return target
+
+    async def _send(self, request: web.Request, call: Call, replica: Replica) -> web.StreamResponse | None:
+        """Try one replica. None: it failed before its first byte, and another one may be tried."""
+        assert self._session is not None, "start() opens the session"
+        headers = {"content-type": "application/json", "x-request-id": request[REQUEST_ID]}
+        if replica.secret:
+            headers["authorization"] = f"Bearer {replica.secret}"
+        url = f"http://{replica.address}{call.endpoint}"
+        try:
+            async with self._session.post(url, data=call.body, headers=headers) as upstream:
+                if upstream.status in _RETRYABLE:
+                    return None
+                if call.stream and upstream.status == 200:
+                    return await self._pass_stream(request, call, upstream)
+                payload = await upstream.read()
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
+            return None
+        if upstream.status >= 400:
+            return _pass_error(request, upstream.status, payload)
+        self._usage.count(_usage_of(call), _read_usage(payload))
+        return web.Response(body=payload, headers=_headers(request, call, upstream.headers))
+
+    async def _pass_stream(
+        self, request: web.Request, call: Call, upstream: aiohttp.ClientResponse
+    ) -> web.StreamResponse | None:
+        """Pass a stream through. None: it broke before its first byte; later, it ends with an error event."""
+        events = _split_events(upstream.content.iter_any())
+        try:
+            first = await anext(events, b"")
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        response = web.StreamResponse(headers=_headers(request, call, upstream.headers))
+        usage: Mapping[str, Any] | None = None
+        event, done = first, False
+        try:
+            await response.prepare(request)
+            while event:
+                if b'"usage":{' in event or b'"usage": {' in event:
+                    usage = _read_usage(event.removeprefix(b"data: ")) or usage
+                done = done or event.startswith(b"data: [DONE]")
+                if call.wants_usage or not _is_usage_chunk(event):
+                    await _write(response, event)
+                event = await anext(events, b"")
+        except (aiohttp.ClientError, TimeoutError):
+            done = False
+        finally:
+            self._usage.count(_usage_of(call), usage)
+        if not done:
+            await _write(response, _BROKEN)
+        await response.write_eof()
+        return response
+
+
+class ClientLeft(Exception):
+    """The client closed its connection: there is nobody to answer."""
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Write to the client; its absence must not look like a broken upstream. Raises: ClientLeft."""
+    try:
+        await response.write(data)
+    except ConnectionResetError as error:
+        raise ClientLeft from error
+
+
+class ModelNotFoundHere(ModelNotFound, NotFound):
+    """Nothing that the key can call has this name."""
+
+    @classmethod
+    def of(cls, name: str) -> ModelNotFoundHere:  # type: ignore[override]
+        """The sentence, for an `ft:` name with the command that would host it."""
+        hint = "GET /v1/models lists what can be called."
+        if name.startswith("ft:"):
+            hint = f"Nothing hosts it; `modelry deployments create --model {name}` would."
+        return cls(
+            f"The model {name!r} does not exist or you do not have access to it. {hint}",
+            reason="MODEL_NOT_FOUND",
+            metadata={"param": "model"},
+        )
+
+
+_BROKEN = (
+    b'data: {"error":{"message":"The stream broke: the replica ended. Ask again.","type":"server_error",'
+    b'"param":null,"code":"stream_broken"}}\n\n'
+)
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        body = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"The body is not valid JSON: {error}.", field="body", reason="INVALID_JSON") from error
+    if not isinstance(body, dict):
+        raise Invalid("The body must be a JSON object.", field="body", reason="INVALID_JSON")
+    return body
+
+
+def _prepare_stream(body: dict[str, Any]) -> bool:
+    """Ask for usage in the stream. Returns whether the client asked for it itself."""
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise Invalid("stream_options must be an object.", field="stream_options")
+    if options and options.get("include_usage"):
+        return True
+    body["stream_options"] = {**(options or {}), "include_usage": True}
+    return False
+
+
+async def _split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Whole server-sent events, each with its blank line; what is left at the end comes as it is."""
+    rest = b""
+    async for chunk in chunks:
+        rest += chunk
+        while (end := rest.find(b"\n\n")) >= 0:
+            yield rest[: end + 2]
+            rest = rest[end + 2 :]
+    if rest:
+        yield rest
+
+
+def _is_usage_chunk(event: bytes) -> bool:
+    return b'"choices":[]' in event or b'"choices": []' in event
+
+
+def _read_usage(payload: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = _decode(payload).get("usage")
+    except (msgspec.DecodeError, AttributeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _usage_of(call: Call) -> UsageOf:
+    return UsageOf(call.project, call.key.key_id, call.target.route.deployment_id)
+
+
+def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in upstream.items() if name.lower() not in HOP_HEADERS}
+    kept[VERSION_HEADER] = call.target.model_version_id
+    kept["x-request-id"] = request[REQUEST_ID]
+    return kept
+
+
+def _pass_error(request: web.Request, status: int, payload: bytes) -> web.Response:
+    """The engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
+    try:
+        inner = _decode(payload)
+        error = inner.get("error", inner) if isinstance(inner, dict) else {}
+    except msgspec.DecodeError:
+        error = {}
+    if not isinstance(error, dict):
+        error = {}
+    message = str(error.get("message") or "The engine refused the request.")
+    too_long = "maximum context length" in message or "max_model_len" in message
+    code = "context_length_exceeded" if too_long else error.get("code")
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status >= 500:
+        message = "The engine failed on this request. Give the request id to your administrator."
+    body = {
+        "error": {"message": message, "type": kind, "param": error.get("param"), "code": str(code) if code else None}
+    }
+    headers = {"x-request-id": request[REQUEST_ID], **({"x-should-retry": "false"} if status < 500 else {})}
+    return web.Response(body=_encode(body), status=status, content_type="application/json", headers=headers)
+
+
+async def wait_for_calls(proxy: Proxy, seconds: float) -> None:
+    """Until no call is in flight, or the time is over."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while sum(proxy.in_flight.values()) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)

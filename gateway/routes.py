@@ -1,0 +1,154 @@
+"""What can be called, and where: the routes that serving puts into the KV, kept in memory.
+
+A record is applied only when its version is higher than the known one; a deleted deployment is a record too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One engine that answers: id, host and port, and the key that it asks for."""
+
+    id: str
+    address: str
+    secret: str = ""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A tuned version on a deployment's replicas: its call name, and its name at the engine."""
+
+    name: str
+    model_version_id: str
+    engine_model: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Route:
+    """A deployment as the gateway needs it."""
+
+    deployment_id: str
+    project: str
+    name: str
+    version: int
+    model_version_id: str
+    engine_model: str
+    replicas: tuple[Replica, ...]
+    adapters: tuple[Adapter, ...]
+    shared_with: frozenset[str]
+    shared: bool
+    deleted: bool
+
+    @classmethod
+    def parse(cls, record: dict[str, Any]) -> Route:
+        """A route from its KV record. Raises: KeyError, TypeError: it is none."""
+        return cls(
+            deployment_id=record["deployment_id"],
+            project=record["project"],
+            name=record["name"],
+            version=int(record["version"]),
+            model_version_id=record.get("model_version_id", ""),
+            engine_model=record.get("engine_model") or record["name"],
+            replicas=tuple(
+                Replica(item["id"], item["address"], item.get("secret", "")) for item in record.get("replicas", ())
+            ),
+            adapters=tuple(
+                Adapter(a["fine_tuned_name"], a["model_version_id"], a["engine_model"], bool(a["ready"]))
+                for a in record.get("adapters", ())
+            ),
+            shared_with=frozenset(record.get("shared_with", ())),
+            shared=record.get("billing") == "SHARED",
+            deleted=bool(record.get("deleted")),
+        )
+
+    def visible_to(self, project: str) -> bool:
+        """The project may call it."""
+        return not self.deleted and (self.project == project or (self.shared and project in self.shared_with))
+
+
+@dataclass(frozen=True)
+class CallTarget:
+    """What a call name means: the deployment, the name at the engine, the version that answers, and whether it can."""
+
+    route: Route
+    engine_model: str
+    model_version_id: str
+    ready: bool
+
+
+class RouteView:
+    """All routes, by deployment; asks in memory only."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Route] = {}
+        self._changed = asyncio.Condition()
+
+    async def apply(self, record: dict[str, Any]) -> Route | None:
+        """Take a record over unless it is older than what is known. Returns the route if it was taken."""
+        route = Route.parse(record)
+        known = self._routes.get(route.deployment_id)
+        if known is not None and known.version >= route.version:
+            return None
+        self._routes[route.deployment_id] = route
+        async with self._changed:
+            self._changed.notify_all()
+        return route
+
+    def resolve(self, project: str, name: str) -> CallTarget | None:
+        """What a call name means to a project: a deployment's name or id, or an `ft:` name. Own ones come first."""
+        best: CallTarget | None = None
+        for route in self._visible(project):
+            target = _match(route, name)
+            if target is not None and (best is None or _rank(target, project) > _rank(best, project)):
+                best = target
+        return best
+
+    async def wait_until_ready(self, project: str, name: str, seconds: float) -> CallTarget | None:
+        """The target as soon as it is ready, or as it is when the time is over."""
+
+        def ready() -> bool:
+            target = self.resolve(project, name)
+            return target is None or target.ready
+
+        async with self._changed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(ready), seconds)
+        return self.resolve(project, name)
+
+    def callable_names(self, project: str) -> Iterator[tuple[str, Route]]:
+        """Every name that the project can call now, with its route."""
+        for route in self._visible(project):
+            if route.replicas:
+                yield route.name, route
+                for adapter in route.adapters:
+                    if adapter.ready:
+                        yield adapter.name, route
+
+    def all(self) -> list[Route]:
+        """Every route that is not deleted."""
+        return [route for route in self._routes.values() if not route.deleted]
+
+    def _visible(self, project: str) -> Iterator[Route]:
+        return (route for route in self._routes.values() if route.visible_to(project))
+
+
+def _match(route: Route, name: str) -> CallTarget | None:
+    if name in (route.name, route.deployment_id):
+        return CallTarget(route, route.engine_model, route.model_version_id, bool(route.replicas))
+    for adapter in route.adapters:
+        if adapter.name == name:
+            ready = adapter.ready and bool(route.replicas)
+            return CallTarget(route, adapter.engine_model, adapter.model_version_id, ready)
+    return None
+
+
+def _rank(target: CallTarget, project: str) -> tuple[bool, bool]:
+    return target.ready, target.route.project == project

@@ -1,0 +1,114 @@
+"""The public methods, read from the protos: the one list that HTTP, OpenAPI, CLI, Client and tests are derived from.
+
+A method is public when it has a `google.api.http` option.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from google.api import annotations_pb2
+from google.protobuf import descriptor as pb
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+
+from modelry.common.v1 import options_pb2
+
+AREAS = ("dataset", "training", "registry", "evaluation", "serving", "access", "billing", "events")
+SERVED_BY = {"billing": "access", "events": "access"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One public method.
+
+    Attributes:
+        area: area of the protos; `process` is the service that answers for it.
+        path: gRPC path, `/modelry.training.v1.TrainingService/CreateJob`.
+        verb, template, body: of its HTTP form; `body` is "", "*" or the name of a field.
+        role: name of the least role that may call it.
+    """
+
+    name: str
+    area: str
+    service: str
+    path: str
+    verb: str
+    template: str
+    body: str
+    role: str
+    request: type[Message]
+    response: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+
+    @property
+    def process(self) -> str:
+        """The service that answers for the area."""
+        return SERVED_BY.get(self.area, self.area)
+
+    @property
+    def full_name(self) -> str:
+        """`modelry.training.v1.TrainingService.CreateJob`."""
+        return f"{self.service}.{self.name}"
+
+    @property
+    def raw(self) -> bool:
+        """It streams bytes, not messages."""
+        return self.response.DESCRIPTOR.full_name == "google.api.HttpBody"
+
+    @property
+    def creates(self) -> bool:
+        """It makes something: it takes a request id."""
+        return "request_id" in self.request.DESCRIPTOR.fields_by_name
+
+
+@cache
+def methods() -> tuple[Method, ...]:
+    """All public methods, in the order of the protos."""
+    found: list[Method] = []
+    for area in AREAS:
+        module = importlib.import_module(f"modelry.{area}.v1.{area}_pb2")
+        for service in module.DESCRIPTOR.services_by_name.values():
+            found += [_method(area, service, method) for method in service.methods if _is_public(method)]
+    return tuple(found)
+
+
+def _is_public(method: pb.MethodDescriptor) -> bool:
+    return bool(method.GetOptions().HasExtension(annotations_pb2.http))
+
+
+def _method(area: str, service: Any, method: Any) -> Method:
+    options = method.GetOptions()
+    rule = options.Extensions[annotations_pb2.http]
+    verb = rule.WhichOneof("pattern")
+    return Method(
+        name=method.name,
+        area=area,
+        service=service.full_name,
+        path=f"/{service.full_name}/{method.name}",
+        verb=verb.upper(),
+        template=getattr(rule, verb),
+        body=rule.body,
+        role=options_pb2.Role.Name(options.Extensions[options_pb2.required_role] or options_pb2.INFERENCE),
+        request=message_factory.GetMessageClass(method.input_type),
+        response=message_factory.GetMessageClass(method.output_type),
+        client_streaming=method.client_streaming,
+        server_streaming=method.server_streaming,
+    )
+
+
+@cache
+def _comments() -> dict[str, str]:
+    loaded: dict[str, str] = json.loads(resources.files("modelry").joinpath("comments.json").read_text("utf-8"))
+    return loaded
+
+
+def comment(full_name: str) -> str:
+    """What the protos say about a service, method, message, field or value; nothing for what is not ours."""
+    return _comments().get(full_name, "")
