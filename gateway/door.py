@@ -49,7 +49,7 @@ class Door(grpc.GenericRpcHandler):
     async def _forward(
         self, method: Method, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        given: dict[str, str] = {k: str(v) for k, v in context.invocation_metadata() or ()}
+        given = dict(_texts(context.invocation_metadata()))
         request_id = given.get("x-request-id") or new_request_id()
         try:
             principal = await self._callers.principal(given, _address(context.peer()))
@@ -106,3 +106,8 @@ def _address(peer: str) -> str:
     if kind == "ipv6":
         return rest[rest.find("[") + 1 : rest.find("]")].replace("%5B", "").replace("%5D", "")
     return rest.rpartition(":")[0] or "127.0.0.1"
+
+
+def _texts(metadata: Any) -> list[tuple[str, str]]:
+    """The metadata that is text; binary values are not ours."""
+    return [(key, value) for key, value in metadata or () if isinstance(value, str)]

@@ -1,18 +1,16 @@
-"""Who may call: the snapshot of API keys, by hash, in memory and in the gateway's state folder.
+"""Who may call: all API keys by the hash of their secret, in memory.
 
-Keys that were known go on working while access or NATS is away, also over a restart of the gateway; a revoked key is a
-record as well, and stays revoked: records have versions, and a lower one is never taken.
+Keys that were known go on working while access or NATS is away, also over a restart of the gateway (`following` keeps
+them in the state folder); a revoked key is a record as well, and stays revoked: a lower version is never taken.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
-import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from services.chassis.auth import Role
@@ -36,7 +34,7 @@ class KeyRecord:
     version: int
 
     @classmethod
-    def parse(cls, record: dict[str, Any]) -> KeyRecord:
+    def parse(cls, record: Mapping[str, Any]) -> KeyRecord:
         """A key from its KV record. Raises: KeyError, ValueError: it is none."""
         return cls(
             key_id=record["key_id"],
@@ -58,24 +56,21 @@ class KeyRecord:
 class KeyRing:
     """All keys, by the hash of their secret."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "keys.json"
-        self._records: dict[str, dict[str, Any]] = {}
+    def __init__(self) -> None:
         self._keys: dict[str, KeyRecord] = {}
-        self._dirty = False
-        self._load()
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def apply(self, digest: str, record: dict[str, Any]) -> bool:
-        """Take a record over unless it is older than what is known."""
+    def apply(self, digest: str, record: Mapping[str, Any] | None) -> bool:
+        """Take a record over unless it is older than what is known; None means that the key is no more."""
+        if record is None:
+            return self._keys.pop(digest, None) is not None
         key = KeyRecord.parse(record)
         known = self._keys.get(digest)
         if known is not None and known.version >= key.version:
             return False
-        self._keys[digest], self._records[digest] = key, record
-        self._dirty = True
+        self._keys[digest] = key
         return True
 
     def authenticate(self, secret: str, address: str) -> KeyRecord:
@@ -91,25 +86,3 @@ class KeyRing:
         if key.addresses and not any(ipaddress.ip_address(address) in network for network in key.addresses):
             raise Denied("The API key may not be used from this address.", reason="ADDRESS_NOT_ALLOWED")
         return key
-
-    def save(self) -> None:
-        """Write the snapshot if it changed: whole or not at all, readable by its owner only."""
-        if not self._dirty:
-            return
-        self._dirty = False
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(self._records, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path)
-
-    def _load(self) -> None:
-        try:
-            records = json.loads(self._path.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
-            return
-        for digest, record in records.items():
-            self.apply(digest, record)
-        self._dirty = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class Route:
     deleted: bool
 
     @classmethod
-    def parse(cls, record: dict[str, Any]) -> Route:
+    def parse(cls, record: Mapping[str, Any]) -> Route:
         """A route from its KV record. Raises: KeyError, TypeError: it is none."""
         return cls(
             deployment_id=record["deployment_id"],
@@ -89,18 +89,25 @@ class RouteView:
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
-    async def apply(self, record: dict[str, Any]) -> Route | None:
-        """Take a record over unless it is older than what is known. Returns the route if it was taken."""
+    def apply(self, deployment_id: str, record: Mapping[str, Any] | None) -> Route | None:
+        """Take a record over unless it is older than what is known; None means gone. Returns the route if taken."""
+        if record is None:
+            self._routes.pop(deployment_id, None)
+            self._wake()
+            return None
         route = Route.parse(record)
-        known = self._routes.get(route.deployment_id)
+        known = self._routes.get(deployment_id)
         if known is not None and known.version >= route.version:
             return None
-        self._routes[route.deployment_id] = route
-        async with self._changed:
-            self._changed.notify_all()
+        self._routes[deployment_id] = route
+        self._wake()
         return route
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def resolve(self, project: str, name: str) -> CallTarget | None:
         """What a call name means to a project: a deployment's name or id, or an `ft:` name. Own ones come first."""
@@ -113,14 +120,10 @@ class RouteView:
 
     async def wait_until_ready(self, project: str, name: str, seconds: float) -> CallTarget | None:
         """The target as soon as it is ready, or as it is when the time is over."""
-
-        def ready() -> bool:
-            target = self.resolve(project, name)
-            return target is None or target.ready
-
-        async with self._changed:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait_for(ready), seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (target := self.resolve(project, name)) is not None and not target.ready:
+                    await self._changed.wait()
         return self.resolve(project, name)
 
     def callable_names(self, project: str) -> Iterator[tuple[str, Route]]:

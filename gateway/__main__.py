@@ -1,0 +1,93 @@
+"""The gateway's process: wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import uvloop
+from aiohttp import web
+
+from gateway.app import build_app
+from gateway.callers import Callers
+from gateway.door import Door, open_door
+from gateway.following import Following
+from gateway.keys import KeyRing
+from gateway.native import NativeApi
+from gateway.openai import OpenAiApi
+from gateway.proxy import Proxy, wait_for_calls
+from gateway.readiness import Readiness
+from gateway.routes import RouteView
+from gateway.settings import GatewaySettings
+from gateway.usage import UsageJournal
+from modelry.surface import AREAS, SERVED_BY
+from services.chassis import telemetry
+from services.chassis.auth import TokenIssuer
+from services.chassis.bus import Bus
+from services.chassis.errors import ModelryError
+from services.chassis.rpc import Peers
+from services.chassis.settings import load, refuse_start
+
+GRACE_SECONDS = 5.0
+
+
+async def run(settings: GatewaySettings) -> None:
+    """Serve until a signal, then drain."""
+    folder = settings.home / "gateway"
+    folder.mkdir(parents=True, exist_ok=True)
+    processes = sorted({SERVED_BY.get(area, area) for area in AREAS})
+    addresses = {name: getattr(settings, f"{name}_address") for name in processes}
+    issuer = TokenIssuer(settings.token_secret.get_secret_value())
+    peers, bus = Peers(settings, issuer, "gateway"), Bus(settings, streams=False)
+    keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, peers)
+    following = Following(bus, keys, routes, folder, settings.gateway_id)
+    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, peers)
+    native, door = NativeApi(callers, addresses), Door(callers, addresses)
+    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, Readiness(addresses, keys, bus))
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
+
+    for part in (bus, following, usage, proxy):
+        await part.start()
+    server, _ = await open_door(settings.grpc_listen, door)
+    await _listen(runner, settings.http_listen)
+    await _stopped()
+    await wait_for_calls(proxy, settings.drain_seconds)
+    await runner.cleanup()
+    await server.stop(GRACE_SECONDS)
+    await usage.stop()
+    await following.stop()
+    for last in (proxy, native, door, peers, bus):
+        await last.close()
+
+
+async def _listen(runner: web.AppRunner, listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, int(port), reuse_port=False).start()
+    except OSError as error:
+        raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
+
+
+async def _stopped() -> None:
+    """Until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def main() -> None:
+    """Start; a setting or an address that cannot be used ends the process with a word."""
+    settings = load(GatewaySettings, service="gateway")
+    telemetry.setup("gateway", settings)
+    try:
+        uvloop.run(run(settings))
+    except ModelryError as error:
+        refuse_start(error.message)
+    finally:
+        telemetry.shutdown()
+
+
+if __name__ == "__main__":
+    main()
