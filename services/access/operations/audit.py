@@ -1,0 +1,36 @@
+"""Noting what was done, and what was refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.access.domain.audit import OK, AuditEntry
+from services.access.store import AccessUnit
+from services.chassis.auth import Principal
+from services.chassis.ids import new_id
+from services.chassis.store import Page, PageQuery
+
+
+async def note(uow: AccessUnit, caller: Principal, method: str, resource_id: str, now: datetime) -> None:
+    """Note a call that is about to be true, in the same transaction."""
+    await uow.audit.add(_entry(caller, method, resource_id, OK, now))
+
+
+async def note_refusal(
+    caller: Principal, method: str, resource_id: str, reason: str, uow: AccessUnit, now: datetime
+) -> None:
+    """Note a call that was refused, in a transaction of its own."""
+    async with uow:
+        await uow.audit.add(_entry(caller, method, resource_id, reason, now))
+        await uow.commit()
+
+
+async def list_entries(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[AuditEntry]:
+    """What was done in the caller's project, newest first."""
+    async with uow:
+        return await uow.audit.list(caller.project, page)
+
+
+def _entry(caller: Principal, method: str, resource_id: str, outcome: str, now: datetime) -> AuditEntry:
+    key_id = caller.key_id or caller.subject
+    return AuditEntry(new_id("audit-"), caller.project, key_id, method, resource_id, outcome, now)

@@ -1,0 +1,262 @@
+"""Prices, quotes, reservations and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from services.access.domain.money import (
+    FALL,
+    ITEMS,
+    ZERO,
+    Price,
+    Quote,
+    QuoteItem,
+    Reservation,
+    ReservationState,
+    UsageRecord,
+    check_amount,
+    check_item,
+    check_quantity,
+    cost_of,
+    make_quote,
+    stale,
+)
+from services.access.operations.audit import note
+from services.access.store import QUOTES, RESERVATIONS, AccessUnit
+from services.chassis.auth import Principal
+from services.chassis.errors import NotFound
+from services.chassis.ids import new_id
+from services.chassis.store import Page, PageQuery
+from services.chassis.unit import retry_conflicts
+
+_SWEEP = 500
+_QUOTE_KEPT = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """What a stage asks to set aside, under the id of its job, evaluation or deployment."""
+
+    reservation_id: str
+    item: str
+    quantity: float
+    quote_id: str = ""
+    spec_digest: str = ""
+
+
+async def list_prices(uow: AccessUnit) -> list[Price]:
+    """The whole price list, in its order; what was never set is zero."""
+    async with uow:
+        known = {price.id: price for price in await uow.prices.select()}
+    never = datetime.fromtimestamp(0).astimezone()
+    return [known.get(item) or Price(item, ZERO, never, version=0) for item in ITEMS]
+
+
+@retry_conflicts
+async def set_price(caller: Principal, item: str, amount: Decimal, uow: AccessUnit, now: datetime) -> Price:
+    """Set a price from now on. Raises: Invalid."""
+    check_item(item, "item")
+    check_amount(amount, "amount")
+    async with uow:
+        known = await uow.prices.by_id(item)
+        price = Price(item, amount, now) if known is None else known.set(amount, now)
+        await (uow.prices.add(price) if known is None else uow.prices.save(price))
+        await note(uow, caller, "SetPrice", item, now)
+        await uow.commit()
+    return price
+
+
+async def create_quote(
+    caller: Principal,
+    items: Sequence[QuoteItem],
+    spec_digest: str,
+    notes: Sequence[str],
+    uow: AccessUnit,
+    now: datetime,
+) -> Quote:
+    """Price an estimate and keep it for ten minutes. Raises: Invalid."""
+    async with uow:
+        prices = {price.id: price.amount for price in await uow.prices.select()}
+        quote = make_quote(new_id("quote-"), caller.project, items, prices, spec_digest, notes, now)
+        await uow.quotes.add(quote)
+        await uow.commit()
+    return quote
+
+
+async def get_quote(caller: Principal, quote_id: str, uow: AccessUnit, now: datetime) -> Quote:
+    """A quote that has not expired. Raises: NotFound."""
+    async with uow:
+        quote = await uow.quotes.get(caller.project, quote_id)
+    if quote.expire_time <= now:
+        raise NotFound(f"The quote {quote_id!r} has expired. Ask for a new one.", metadata={"name": quote_id})
+    return quote
+
+
+@retry_conflicts
+async def reserve(caller: Principal, cmd: Reserve, hold: timedelta, uow: AccessUnit, now: datetime) -> Reservation:
+    """Set an amount aside; asking again returns what was set aside first. Raises: Invalid, WrongState(QUOTE_STALE)."""
+    check_item(cmd.item, "item")
+    check_quantity(cmd.quantity, "quantity")
+    async with uow:
+        known = await uow.reservations.find(caller.project, cmd.reservation_id)
+        if known is not None and known.state is not ReservationState.RELEASED:
+            return known
+        if known is not None:
+            reservation = known.renew(now, hold)
+            await uow.reservations.save(reservation)
+        else:
+            reservation = await _new_reservation(uow, caller, cmd, hold, now)
+            await uow.reservations.add(reservation)
+        await uow.commit()
+    return reservation
+
+
+async def _new_reservation(
+    uow: AccessUnit, caller: Principal, cmd: Reserve, hold: timedelta, now: datetime
+) -> Reservation:
+    price = await _unit_price(uow, caller.project, cmd, now)
+    return Reservation(
+        id=cmd.reservation_id,
+        project=caller.project,
+        item=cmd.item,
+        quantity=cmd.quantity,
+        unit_price=price,
+        amount=cost_of(cmd.quantity, price),
+        state=ReservationState.HELD,
+        create_time=now,
+        update_time=now,
+        hold_until=now + hold,
+        key_id=caller.key_id,
+    )
+
+
+async def _unit_price(uow: AccessUnit, project: str, cmd: Reserve, now: datetime) -> Decimal:
+    if not cmd.quote_id:
+        known = await uow.prices.by_id(cmd.item)
+        return known.amount if known is not None else ZERO
+    quote = await uow.quotes.find(project, cmd.quote_id)
+    if quote is None:
+        raise stale(cmd.quote_id, "there is none in this project")
+    return quote.price_for(cmd.item, cmd.spec_digest, now)
+
+
+@retry_conflicts
+async def confirm(caller: Principal, reservation_id: str, uow: AccessUnit, now: datetime) -> Reservation:
+    """Keep a reservation until it is settled or released. Raises: NotFound, WrongState."""
+    async with uow:
+        known = await uow.reservations.get(caller.project, reservation_id)
+        reservation = known.confirm(now)
+        if reservation is not known:
+            await uow.reservations.save(reservation)
+            await uow.commit()
+    return reservation
+
+
+@retry_conflicts
+async def settle(
+    caller: Principal, reservation_id: str, quantity: float, uow: AccessUnit, now: datetime
+) -> Reservation:
+    """Book what was really used, at the price that was held. Raises: NotFound, WrongState, Invalid."""
+    async with uow:
+        known = await uow.reservations.get(caller.project, reservation_id)
+        reservation = known.settle(quantity, now)
+        if reservation is not known:
+            await uow.reservations.save(reservation)
+            await _book(uow, reservation, quantity, now)
+            await uow.commit()
+    return reservation
+
+
+async def _book(uow: AccessUnit, reservation: Reservation, quantity: float, now: datetime) -> None:
+    await uow.usage.add(
+        UsageRecord(
+            id=new_id("usage-"),
+            project=reservation.project,
+            item=reservation.item,
+            quantity=quantity,
+            cost=reservation.settled,
+            resource_id=reservation.id,
+            key_id=reservation.key_id,
+            create_time=now,
+        )
+    )
+
+
+@retry_conflicts
+async def release(caller: Principal, reservation_id: str, uow: AccessUnit, now: datetime) -> None:
+    """Free a reservation without booking; one that is unknown or ended is free already."""
+    async with uow:
+        known = await uow.reservations.find(caller.project, reservation_id)
+        if known is None:
+            return
+        reservation = known.release(now)
+        if reservation is not known:
+            await uow.reservations.save(reservation)
+            await uow.commit()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Something that was used without a reservation."""
+
+    record_id: str
+    item: str
+    quantity: float
+    resource_id: str = ""
+    key_id: str = ""
+
+
+async def record_usage(caller: Principal, usage: Usage, uow: AccessUnit, now: datetime) -> None:
+    """Book usage at the present price; a record that is there already is not booked again. Raises: Invalid."""
+    check_item(usage.item, "item")
+    check_quantity(usage.quantity, "quantity")
+    async with uow:
+        if await uow.usage.by_id(usage.record_id) is not None:
+            return
+        known = await uow.prices.by_id(usage.item)
+        price = known.amount if known is not None else ZERO
+        record = UsageRecord(
+            id=usage.record_id,
+            project=caller.project,
+            item=usage.item,
+            quantity=usage.quantity,
+            cost=cost_of(usage.quantity, price),
+            resource_id=usage.resource_id,
+            key_id=usage.key_id,
+            create_time=now,
+        )
+        await uow.usage.add(record)
+        await uow.commit()
+
+
+async def list_usage(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[UsageRecord]:
+    """What the project used and what it cost, newest first."""
+    async with uow:
+        return await uow.usage.list(caller.project, page)
+
+
+@retry_conflicts
+async def sweep(hold: timedelta, uow: AccessUnit, now: datetime) -> list[Reservation]:
+    """Free what nobody confirmed in time, and what its owner did not settle within `hold` after its end.
+
+    Returns: the ones of the second kind, which an operator should know of.
+    """
+    columns = RESERVATIONS.c
+    async with uow:
+        unconfirmed = await uow.reservations.select(
+            columns.state == ReservationState.HELD, columns.hold_until <= now, limit=_SWEEP
+        )
+        for reservation in unconfirmed:
+            await uow.reservations.save(reservation.apply(FALL, now))
+        forgotten = await uow.reservations.select(
+            columns.state == ReservationState.CONFIRMED, columns.end_time <= now - hold, limit=_SWEEP
+        )
+        for reservation in forgotten:
+            await uow.reservations.save(reservation.release(now))
+        for quote in await uow.quotes.select(QUOTES.c.expire_time <= now - _QUOTE_KEPT, limit=_SWEEP):
+            await uow.quotes.delete(quote)
+        await uow.commit()
+    return forgotten

@@ -1,0 +1,262 @@
+"""API keys: made, rotated, revoked; and the records by which gateways know them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
+from services.access.domain.projects import DEFAULT_ID, Project
+from services.access.operations.audit import note
+from services.access.store import KEYS, AccessUnit
+from services.chassis.auth import Principal, Role
+from services.chassis.errors import AlreadyExists, NotFound
+from services.chassis.events import Event, Record
+from services.chassis.ids import new_id
+from services.chassis.store import Page, PageQuery
+from services.chassis.unit import retry_conflicts
+
+BUCKET = "modelry_keys"
+_RANDOM_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A key with its secret, which exists in this one answer only; empty in a repeated one."""
+
+    key: ApiKey
+    secret: str = ""
+
+
+def new_secret() -> str:
+    """A new secret: 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+async def create_key(
+    caller: Principal, wish: KeyWish, request_id: str, digest: str, uow: AccessUnit, now: datetime
+) -> Shown:
+    """Make a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
+    secret = new_secret()
+    # An admin key belongs to no project. It is kept with the default one, where only admins see it.
+    home = DEFAULT_ID if wish.role is KeyRole.ADMIN else caller.project
+    key = wish.make(new_id("key-"), home, secret, now)
+    key.require_reach(caller.role)
+    async with uow:
+        first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
+        if first != key.id:
+            return Shown(await uow.keys.get(home, first))
+        await _add(uow, key)
+        await note(uow, caller, "CreateApiKey", key.id, now)
+        await uow.commit()
+    return Shown(key, secret)
+
+
+@retry_conflicts
+async def rotate_key(
+    caller: Principal, ref: str, overlap: timedelta, request_id: str, digest: str, uow: AccessUnit, now: datetime
+) -> Shown:
+    """Give a key a new secret; the old one works for `overlap` more. Raises: NotFound, WrongState, Denied."""
+    secret = new_secret()
+    async with uow:
+        key = await _visible(uow, caller, ref)
+        key.require_reach(caller.role)
+        claim = f"{key.id}/{new_id('')}"
+        if claim != await uow.claim_request(caller.project, "RotateApiKey", request_id, digest, claim):
+            return Shown(key)
+        key = key.rotate(secret, overlap, now)
+        await _save(uow, key, "rotated", KeyState.ACTIVE)
+        await note(uow, caller, "RotateApiKey", key.id, now)
+        await uow.commit()
+    return Shown(key, secret)
+
+
+@retry_conflicts
+async def revoke_key(caller: Principal, ref: str, uow: AccessUnit, now: datetime) -> ApiKey:
+    """End a key for good. A revoked one is returned as it is. Raises: NotFound, Denied."""
+    async with uow:
+        key = await _visible(uow, caller, ref)
+        key.require_reach(caller.role)
+        if key.state is KeyState.REVOKED:
+            return key
+        before, key = key.state, key.apply(REVOKE, now)
+        await _save(uow, key, "revoked", before, terminal=True)
+        await note(uow, caller, "RevokeApiKey", key.id, now)
+        await uow.commit()
+    return key
+
+
+async def issue_deployment_key(
+    caller: Principal, deployment_id: str, models: tuple[str, ...], name: str, uow: AccessUnit, now: datetime
+) -> Shown:
+    """Make the key of a deployment, or find the one that was made: then without its secret."""
+    for wished in (name or deployment_id.replace("_", "-"), deployment_id, new_id("key-")):
+        secret = new_secret()
+        wish = KeyWish(wished, KeyRole.INFERENCE, models=models, deployment_id=deployment_id)
+        key = wish.make(new_id("key-"), caller.project, secret, now)
+        try:
+            async with uow:
+                known = await _of_deployment(uow, caller.project, deployment_id)
+                if known is not None:
+                    return Shown(known)
+                await _add(uow, key)
+                await note(uow, caller, "IssueDeploymentKey", key.id, now)
+                await uow.commit()
+        except AlreadyExists:  # another key has the name, or the same call was faster
+            continue
+        return Shown(key, secret)
+    raise AlreadyExists(f"The names for the key of {deployment_id!r} are taken.", metadata={"name": name})
+
+
+@retry_conflicts
+async def revoke_deployment_key(caller: Principal, deployment_id: str, uow: AccessUnit, now: datetime) -> None:
+    """End the key of a deployment, if there is one."""
+    async with uow:
+        key = await _of_deployment(uow, caller.project, deployment_id)
+        if key is None or key.state is KeyState.REVOKED:
+            return
+        before, key = key.state, key.apply(REVOKE, now)
+        await _save(uow, key, "revoked", before, terminal=True)
+        await note(uow, caller, "RevokeDeploymentKey", key.id, now)
+        await uow.commit()
+
+
+async def get_key(caller: Principal, ref: str, uow: AccessUnit) -> ApiKey:
+    """One key. Raises: NotFound."""
+    async with uow:
+        return await _visible(uow, caller, ref)
+
+
+async def list_keys(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[ApiKey]:
+    """The project's keys, newest first; admin keys are shown to admins only."""
+    if caller.role < Role.ADMIN:
+        hidden = f"role != {KeyRole.ADMIN.name}"
+        text = f"{page.filter} AND {hidden}" if page.filter.strip() else hidden
+        page = PageQuery(page.page_size, page.page_token, text, page.order_by)
+    async with uow:
+        return await uow.keys.list(caller.project, page)
+
+
+async def unpropagated(found: Collection[ApiKey], uow: AccessUnit) -> dict[str, list[str]]:
+    """Which of these keys have changes that gateways cannot know of yet: key's id -> ids of the waiting outbox rows."""
+    lanes = {record.lane: key.id for key in found for record in records_of(key, "")}
+    waiting: dict[str, list[str]] = {}
+    async with uow:
+        for row_id, lane in (await uow.unsent(lanes.keys())).items():
+            waiting.setdefault(lanes[lane], []).append(row_id)
+    return waiting
+
+
+@retry_conflicts
+async def expire_keys(uow: AccessUnit, now: datetime) -> int:
+    """Note the end of the keys whose time has passed. Returns: how many."""
+    async with uow:
+        over = await uow.keys.select(KEYS.c.state == KeyState.ACTIVE, KEYS.c.expire_time <= now, limit=100)
+        for key in over:
+            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE)
+        await uow.commit()
+    return len(over)
+
+
+async def has_admin_key(uow: AccessUnit) -> bool:
+    """Whether somebody can administer the installation."""
+    async with uow:
+        condition = (KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE)
+        return bool(await uow.keys.count(*condition))
+
+
+async def add_first_admin(secret: str, uow: AccessUnit, now: datetime) -> ApiKey:
+    """Make the first admin key, of a given secret."""
+    key_id = new_id("key-")
+    async with uow:
+        name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
+        key = KeyWish(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
+        await _add(uow, key)
+        await uow.commit()
+    return key
+
+
+async def all_records(uow: AccessUnit) -> Mapping[str, tuple[int, Mapping[str, object]]]:
+    """What the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
+    async with uow:
+        names = {project.id: project.name for project in await uow.projects.select()}
+        keys = await uow.keys.select()
+    records = (record for key in keys for record in records_of(key, names.get(key.project, "")))
+    return {record.key: (record.version, record.value or {}) for record in records}
+
+
+def records_of(key: ApiKey, project_name: str) -> list[Record]:
+    """A key as gateways read it: one record for each secret, by its hash."""
+    return [Record(BUCKET, secret.hash, key.version, _value(key, secret, project_name)) for secret in key.secrets]
+
+
+def _value(key: ApiKey, secret: Secret, project_name: str) -> dict[str, object]:
+    ends = [moment for moment in (key.expire_time, secret.until) if moment is not None]
+    admin = key.role is KeyRole.ADMIN
+    return {
+        "key_id": key.id,
+        "project": "" if admin else key.project,
+        "project_name": "" if admin else project_name,
+        "role": key.role.name,
+        "state": key.state.name,
+        "models": list(key.models),
+        "addresses": list(key.addresses),
+        "expire_time": min(ends).timestamp() if ends else None,
+        "version": key.version,
+    }
+
+
+async def _add(uow: AccessUnit, key: ApiKey) -> None:
+    await uow.keys.add(key)
+    await _announce(uow, key, "created", None)
+
+
+async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, terminal: bool = False) -> None:
+    await uow.keys.save(key)
+    await _announce(uow, key, happening, before, terminal)
+
+
+async def _announce(
+    uow: AccessUnit, key: ApiKey, happening: str, before: KeyState | None, terminal: bool = False
+) -> None:
+    """Tell the gateways and the world, if this commits."""
+    project = await uow.projects.by_id(key.project)
+    for record in records_of(key, _name_of(project)):
+        uow.put_record(record)
+    links = {"deployment": key.deployment_id} if key.deployment_id else {}
+    previous = before.name if before is not None else ""
+    uow.emit(
+        Event(
+            key.project,
+            "apiKey",
+            key.id,
+            happening,
+            key.state.name,
+            previous,
+            key.version,
+            links=links,
+            terminal=terminal,
+        )
+    )
+
+
+def _name_of(project: Project | None) -> str:
+    return project.name if project is not None else ""
+
+
+async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
+    """A key of the caller's project; admin keys are seen by admins only, from any project."""
+    key = await uow.keys.find(caller.project, ref)
+    if key is None and caller.role >= Role.ADMIN:
+        key = await uow.keys.find(DEFAULT_ID, ref)
+        key = key if key is not None and key.role is KeyRole.ADMIN else None
+    if key is None or (key.role is KeyRole.ADMIN and caller.role < Role.ADMIN):
+        raise NotFound.of("API key", ref)
+    return key
+
+
+async def _of_deployment(uow: AccessUnit, project: str, deployment_id: str) -> ApiKey | None:
+    found = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
+    return found[0] if found else None

@@ -1,0 +1,110 @@
+"""Projects, and the bucket that each has on the installation's store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.access.domain.credentials import BUILTIN, Credential
+from services.access.domain.projects import DEFAULT_ID, DEFAULT_NAME, Project
+from services.access.operations.audit import note
+from services.access.store import AccessUnit
+from services.chassis.auth import Principal, Role
+from services.chassis.errors import NotFound
+from services.chassis.events import Event
+from services.chassis.ids import new_id
+from services.chassis.store import Page, PageQuery, check_etag
+from services.chassis.unit import retry_conflicts
+
+
+@dataclass(frozen=True)
+class CreateProject:
+    """What a caller asks of a new project."""
+
+    name: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    digest: str = ""
+
+
+async def create_project(caller: Principal, cmd: CreateProject, uow: AccessUnit, now: datetime) -> Project:
+    """Make a project with its `builtin` credential; its bucket is made afterwards, outside of the transaction."""
+    project = Project.made(new_id("proj-"), cmd.name, cmd.title, cmd.metadata, now)
+    async with uow:
+        first = await uow.claim_request("", "CreateProject", cmd.request_id, cmd.digest, project.id)
+        if first != project.id:
+            return await uow.projects.get("", first)
+        await _add(uow, project, now)
+        await note(uow, caller, "CreateProject", project.id, now)
+        await uow.commit()
+    return project
+
+
+async def ensure_default(uow: AccessUnit, now: datetime) -> Project:
+    """The project that always exists."""
+    async with uow:
+        known = await uow.projects.by_id(DEFAULT_ID)
+        if known is not None:
+            return known
+        project = Project.made(DEFAULT_ID, DEFAULT_NAME, "", {}, now)
+        await _add(uow, project, now)
+        await uow.commit()
+    return project
+
+
+async def _add(uow: AccessUnit, project: Project, now: datetime) -> None:
+    await uow.projects.add(project)
+    builtin = Credential(new_id("cred-"), project.id, BUILTIN, now, now, bucket=project.bucket)
+    await uow.credentials.add(builtin)
+    uow.emit(Event(project.id, "project", project.id, "created", "ACTIVE", version=project.version))
+
+
+async def get_project(caller: Principal, ref: str, uow: AccessUnit) -> Project:
+    """The caller's own project, or any for an admin. Raises: NotFound."""
+    async with uow:
+        return await _visible(uow, caller, ref)
+
+
+async def resolve_project(ref: str, uow: AccessUnit) -> Project:
+    """Any project by name or id, for Modelry's own services. Raises: NotFound."""
+    async with uow:
+        return await uow.projects.get("", ref)
+
+
+async def list_projects(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[Project]:
+    """The caller's own project, or all for an admin."""
+    async with uow:
+        if caller.role >= Role.ADMIN:
+            return await uow.projects.list("", page)
+        return await uow.projects.list("", page, id=caller.project)
+
+
+@retry_conflicts
+async def update_project(
+    caller: Principal, ref: str, changes: Mapping[str, object], etag: str, uow: AccessUnit, now: datetime
+) -> Project:
+    """Change title or metadata. Raises: NotFound, Invalid, Conflict (a stale etag)."""
+    async with uow:
+        project = await _visible(uow, caller, ref)
+        check_etag("project", ref, etag, project.version)
+        project = project.update(changes, now)
+        await uow.projects.save(project)
+        await note(uow, caller, "UpdateProject", project.id, now)
+        uow.emit(Event(project.id, "project", project.id, "updated", "ACTIVE", "ACTIVE", project.version))
+        await uow.commit()
+    return project
+
+
+async def all_projects(uow: AccessUnit) -> list[Project]:
+    """Every project, for the keeper of buckets."""
+    async with uow:
+        return await uow.projects.select()
+
+
+async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> Project:
+    project = await uow.projects.get("", ref)
+    if caller.role < Role.ADMIN and project.id != caller.project:
+        raise NotFound.of("project", ref)
+    return project

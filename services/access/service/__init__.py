@@ -1,0 +1,1 @@
+"""The gRPC methods of access, billing and events: message -> operation -> message."""

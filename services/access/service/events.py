@@ -1,0 +1,63 @@
+"""EventService: the project's events, paged and streamed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from modelry.events.v1 import events_pb2, events_pb2_grpc
+from services.access.operations import events
+from services.access.service import messages
+from services.chassis.auth import current
+from services.chassis.bus import Bus
+
+
+class EventService(events_pb2_grpc.EventServiceServicer):
+    """Every event is read from the bus; access keeps none."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def ListEvents(self, request: events_pb2.ListEventsRequest, context: Any) -> events_pb2.ListEventsResponse:
+        """A page, oldest first."""
+        limit = messages.page_query(request).limit
+        found = await events.list_events(self._bus, _query(request), limit, request.page_token)
+        shown = [_message(stored) for stored in found.items]
+        return events_pb2.ListEventsResponse(events=shown, next_page_token=found.next_page_token)
+
+    async def WatchEvents(
+        self, request: events_pb2.WatchEventsRequest, context: Any
+    ) -> AsyncIterator[events_pb2.Event]:
+        """Those after a cursor, as they come. The answer's headers say that nothing from now on is missed."""
+        start = await events.start_of_watch(self._bus, request.after)
+        await context.send_initial_metadata(())
+        async with aclosing(events.watch_events(self._bus, _query(request), start)) as found:
+            async for stored in found:
+                yield _message(stored)
+
+
+def _query(request: Any) -> events.Query:
+    return events.Query(current().project, request.resource, request.id, request.happening)
+
+
+def _message(stored: events.Stored) -> events_pb2.Event:
+    event = stored.event
+    data = events_pb2.ResourceChanged(
+        id=event.resource_id,
+        state=event.state,
+        previous_state=event.previous_state,
+        version=event.version,
+        cause=event.cause,
+        links=dict(event.links),
+    )
+    return events_pb2.Event(
+        id=event.id,
+        type=f"modelry.{event.resource}.{event.happening}",
+        resource=event.resource,
+        resource_id=event.resource_id,
+        happening=event.happening,
+        create_time=messages.stamp(event.time),
+        data=data,
+        sequence=stored.sequence,
+    )

@@ -1,0 +1,67 @@
+"""The tables of access, and the unit of work over them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import select
+
+from services.access.domain.audit import AuditEntry
+from services.access.domain.credentials import Credential
+from services.access.domain.keys import ApiKey
+from services.access.domain.money import Price, Quote, Reservation, UsageRecord
+from services.access.domain.projects import Project
+from services.chassis.database import Database, UnitOfWork
+from services.chassis.store import Repository, chassis_metadata, table_of
+from services.chassis.tables import outbox
+
+metadata = chassis_metadata()
+PROJECTS = table_of(Project, metadata, "projects")
+KEYS = table_of(ApiKey, metadata, "api_keys", indexes=(("deployment_id",),))
+CREDENTIALS = table_of(Credential, metadata, "credentials")
+AUDIT = table_of(AuditEntry, metadata, "audit_entries")
+PRICES = table_of(Price, metadata, "prices")
+QUOTES = table_of(Quote, metadata, "quotes", indexes=(("expire_time",),))
+RESERVATIONS = table_of(Reservation, metadata, "reservations", indexes=(("state", "hold_until"),))
+USAGE = table_of(UsageRecord, metadata, "usage_records")
+
+_NAMED = ("name",)
+_NAMED_SORT = ("name", "create_time")
+
+
+class AccessUnit(UnitOfWork):
+    """A unit of work with the repositories of access."""
+
+    def __init__(self, database: Database, *, write: bool = True) -> None:
+        super().__init__(database, write=write)
+        self.projects = Repository(self, PROJECTS, Project, "project", filterable=_NAMED, sortable=_NAMED_SORT)
+        self.keys = Repository(
+            self, KEYS, ApiKey, "API key", filterable=("name", "role", "state"), sortable=_NAMED_SORT
+        )
+        self.credentials = Repository(
+            self, CREDENTIALS, Credential, "credential", filterable=_NAMED, sortable=_NAMED_SORT
+        )
+        self.audit = Repository(
+            self,
+            AUDIT,
+            AuditEntry,
+            "audit entry",
+            filterable=("key_id", "method", "resource_id", "outcome"),
+            sortable=("create_time",),
+        )
+        self.prices = Repository(self, PRICES, Price, "price")
+        self.quotes = Repository(self, QUOTES, Quote, "quote")
+        self.reservations = Repository(self, RESERVATIONS, Reservation, "reservation")
+        self.usage = Repository(
+            self,
+            USAGE,
+            UsageRecord,
+            "usage record",
+            filterable=("item", "resource_id", "key_id"),
+            sortable=("create_time",),
+        )
+
+    async def unsent(self, lanes: Collection[str]) -> dict[str, str]:
+        """What the outbox still holds of these lanes: id of the row -> lane."""
+        query = select(outbox.c.event_id, outbox.c.lane).where(outbox.c.sent_time.is_(None), outbox.c.lane.in_(lanes))
+        return {row.event_id: row.lane for row in await self.connection.execute(query)}
