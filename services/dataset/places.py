@@ -27,7 +27,7 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
 
     Raises: NotFound, Denied, Unavailable; Invalid: there are more than `MAX_OBJECTS`.
     """
-    single = store.find(bucket, prefix) if prefix and not prefix.endswith("/") else None
+    single = _single(store, bucket, prefix) if prefix and not prefix.endswith("/") else None
     if single is not None:
         return [single]
     inside = (info for info in store.list(bucket, folder_prefix(prefix)) if not info.key.endswith("/"))
@@ -41,6 +41,15 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
     if len(found) > MAX_OBJECTS:
         raise Invalid(f"the folder {prefix!r} holds more than {MAX_OBJECTS} objects", reason="TOO_MANY_OBJECTS")
     return found
+
+
+def _single(store: ObjectStore, bucket: str, key: str) -> ObjectInfo | None:
+    try:
+        return store.find(bucket, key)
+    except Denied:
+        # The answer to HEAD has no body; that to a list says whether the key or its secret is wrong.
+        store.list_page(bucket, key, page_size=1)
+        raise
 
 
 def named(error: ModelryError, path: str, *, own: bool) -> ModelryError:

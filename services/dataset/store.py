@@ -113,7 +113,7 @@ class DatasetUnit(UnitOfWork):
         query = select(WORK).where(WORK.c.version_id.in_(version_ids))
         return {row["version_id"]: Work(**row) for row in (await self.connection.execute(query)).mappings()}
 
-    async def change_work(self, version_id: str, token: int, **values: Any) -> bool:
+    async def change_work(self, version_id: str, token: int, /, **values: Any) -> bool:
         """Changes an import under its token. False: somebody else owns it now."""
         statement = update(WORK).where(WORK.c.version_id == version_id, WORK.c.token == token).values(**values)
         return (await self.connection.execute(statement)).rowcount == 1

@@ -1,0 +1,1 @@
+"""The use cases of the dataset service: load, call one rule, save, emit, commit."""

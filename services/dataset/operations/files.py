@@ -1,0 +1,125 @@
+"""Uploaded files: take in, list, read, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from services.chassis.errors import AlreadyExists, Invalid, NotFound
+from services.chassis.ids import new_id
+from services.chassis.objects import AsyncObjectStore
+from services.chassis.store import Page, PageQuery
+from services.dataset.domain import StoredFile, check_file, check_size, refuse_held
+from services.dataset.operations.desk import Desk, file_event
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What the first message of an upload says."""
+
+    project: str
+    filename: str
+    purpose: str
+    request_id: str
+
+
+async def upload_file(
+    desk: Desk, upload: Upload, chunks: AsyncIterator[bytes], folder: Path, now: datetime
+) -> StoredFile:
+    """Takes a file in: to a local file first (so that a broken upload leaves nothing), then to the store.
+
+    Raises: Invalid: name, purpose, or no bytes. OverLimit: too large. Unavailable: the store does not answer.
+    """
+    check_file(upload.filename, upload.purpose)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = await asyncio.to_thread(tempfile.mkstemp, dir=folder)
+    path = Path(name)
+    try:
+        size, sha256 = await _receive(chunks, handle)
+        return await _keep(desk, upload, path, size, sha256, now)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]:
+    """Writes and hashes what comes."""
+    digest = hashlib.sha256()
+    size = 0
+    with os.fdopen(handle, "wb") as target:
+        async for chunk in chunks:
+            size += len(chunk)
+            check_size(size)
+            await asyncio.to_thread(target.write, chunk)
+            digest.update(chunk)
+    if not size:
+        raise Invalid("the file is empty (0 bytes)", field="data", reason="EMPTY_FILE")
+    return size, digest.hexdigest()
+
+
+async def _keep(desk: Desk, upload: Upload, path: Path, size: int, sha256: str, now: datetime) -> StoredFile:
+    wish = "\n".join((upload.filename, upload.purpose, sha256))
+    async with desk.writing() as uow:
+        digest = hashlib.sha256(wish.encode()).hexdigest()
+        file_id = await uow.claim_request(upload.project, "UploadFile", upload.request_id, digest, new_id("file-"))
+        first = await uow.files.by_id(file_id)
+        if first is not None:
+            return first
+        await uow.commit()
+    file = StoredFile(file_id, upload.project, upload.filename, upload.purpose, size, sha256, now)
+    store = AsyncObjectStore(desk.sources.system)
+    await store.upload_file(path, desk.sources.bucket, desk.file_key(file.project, file.id))
+    try:
+        async with desk.writing() as uow:
+            await uow.files.add(file)
+            uow.emit(file_event(file, "created"))
+            await uow.commit()
+    except AlreadyExists:  # the same upload, at the same time
+        return await get_file(desk, upload.project, file_id)
+    return file
+
+
+async def get_file(desk: Desk, project: str, ref: str) -> StoredFile:
+    """One file. Raises: NotFound."""
+    async with desk.reading() as uow:
+        return await uow.files.get(project, ref)
+
+
+async def list_files(desk: Desk, project: str, page: PageQuery) -> Page[StoredFile]:
+    """A page of files. Raises: Invalid."""
+    async with desk.reading() as uow:
+        return await uow.files.list(project, page)
+
+
+async def delete_file(desk: Desk, project: str, ref: str) -> None:
+    """Removes a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
+    async with desk.writing() as uow:
+        file = await uow.files.get(project, ref)
+        refuse_held("file", file.id, await uow.importers_of_file(project, file.id))
+        await uow.files.delete(file)
+        await uow.discard(desk.garbage(desk.file_key(project, file.id).rpartition("/")[0]))
+        uow.emit(file_event(file, "deleted"))
+        await uow.commit()
+    desk.wake.set()
+
+
+async def read_file(desk: Desk, project: str, ref: str) -> AsyncIterator[bytes]:
+    """The bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
+    file = await get_file(desk, project, ref)
+    store = AsyncObjectStore(desk.sources.system).sync
+    try:
+        stream = await asyncio.to_thread(store.open_stream, desk.sources.bucket, desk.file_key(project, file.id))
+    except NotFound as error:
+        raise NotFound.of("file", ref) from error
+    try:
+        while piece := await asyncio.to_thread(stream.read, _READ_BYTES):
+            yield piece
+    finally:
+        stream.close()
