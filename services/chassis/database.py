@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.chassis.events import Changes, Event
+from services.chassis.events import Event
 from services.chassis.migration import current_revision, pending, upgrade
 from services.chassis.settings import refuse_start
 from services.chassis.tables import chassis_metadata
@@ -38,9 +38,8 @@ class Database:
         self.service = service
         self.writer = asyncio.Lock()
         self.writing_task: asyncio.Task[Any] | None = None
-        self.changes = Changes()
         self._lock = lock
-        self._commit_hooks: list[Callable[[], None]] = []
+        self._commit_hooks: list[Callable[[Sequence[Event]], None]] = []
 
     @property
     def dialect(self) -> str:
@@ -85,16 +84,14 @@ class Database:
             await connection.commit()
         _logger.info("schema of %s is now %s", self.service, todo[-1])
 
-    def on_commit(self, hook: Callable[[], None]) -> None:
-        """Call a function after each commit that wrote outbox rows. It must return at once."""
+    def on_commit(self, hook: Callable[[Sequence[Event]], None]) -> None:
+        """Call a function with the events of each commit that wrote outbox rows. It must return at once."""
         self._commit_hooks.append(hook)
 
-    def committed(self, events: list[Event]) -> None:
-        """Tell watchers and the relay what a unit of work has just made true."""
-        for fact in events:
-            self.changes.touch(fact.resource_id)
+    def committed(self, events: Sequence[Event]) -> None:
+        """Tell the relay and the watchers what a unit of work has just made true."""
         for hook in self._commit_hooks:
-            hook()
+            hook(events)
 
     async def close(self) -> None:
         """Close all connections and give the file up."""

@@ -4,14 +4,11 @@ An event says that one resource is now in a new state: `modelry.events.<project>
 CloudEvents headers and a JSON body with the field names of `modelry.events.v1.ResourceChanged`.
 """
 
-import asyncio
 import json
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from services.chassis.clock import now
 from services.chassis.ids import new_id
@@ -150,50 +147,3 @@ class Record:
 def rfc3339(moment: datetime) -> str:
     """A time as JSON shows it."""
     return moment.isoformat().replace("+00:00", "Z")
-
-
-E = TypeVar("E")
-
-
-class Changes:
-    """Wakes those in this process who watch a resource. It says that something changed, never what."""
-
-    def __init__(self) -> None:
-        self._signals: dict[str, set[asyncio.Event]] = defaultdict(set)
-
-    def touch(self, resource_id: str) -> None:
-        """The resource changed (also by something that is no event, such as progress)."""
-        for signal in self._signals.get(resource_id, ()):
-            signal.set()
-
-    @contextmanager
-    def listen(self, resource_id: str) -> Iterator[asyncio.Event]:
-        """A signal that is set at each change while the block runs."""
-        signal = asyncio.Event()
-        self._signals[resource_id].add(signal)
-        try:
-            yield signal
-        finally:
-            self._signals[resource_id].discard(signal)
-            if not self._signals[resource_id]:
-                del self._signals[resource_id]
-
-    async def watch(
-        self, resource_id: str, read: Callable[[], Awaitable[E]], ended: Callable[[E], bool]
-    ) -> AsyncIterator[E]:
-        """The resource as it is, then after each change, until it has ended.
-
-        Subscribes before it reads, so that no change falls between; what reads the same twice is shown once. Changes
-        that follow each other faster than they are read are shown as one.
-        """
-        with self.listen(resource_id) as signal:
-            last: E | None = None
-            while True:
-                signal.clear()
-                current = await read()
-                if current != last:
-                    yield current
-                    last = current
-                if ended(current):
-                    return
-                await signal.wait()

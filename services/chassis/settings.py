@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     request_days: float = Field(7, gt=0)
     reconcile_seconds: float = Field(1, gt=0)
 
-    ack_wait_seconds: float = Field(30, gt=0)
+    ack_wait_seconds: float = Field(10, gt=0)
     handler_seconds: float = Field(120, gt=0)
     retry_min_seconds: float = Field(1, gt=0)
     retry_max_seconds: float = Field(60, gt=0)
