@@ -80,13 +80,13 @@ async def start(settings: AccessSettings, running: AsyncExitStack) -> int:
     propagation = Propagation(read, relay, settings.propagation_seconds)
     parts = Parts(read, write, stores, propagation.wait, facts_of(settings), hold)
     keeper = KvKeeper(bus, BUCKET, lambda: all_records(read()), settings)
-    gate = WorkerGate(bus, settings.token_secret)
-    background: Background
-    for background in (relay, keeper, gate, *consumers(bus, database, write, settings)):
-        await background.start()
-        running.push_async_callback(background.stop)
     await bus.start()
     running.push_async_callback(bus.close)
+    gate = WorkerGate(bus, settings.token_secret)
+    beside: list[Background] = [relay, keeper, gate, *consumers(bus, database, write, settings)]
+    for background in beside:
+        await background.start()
+        running.push_async_callback(background.stop)
     keeping = Keeping(read, write, stores, hold)
     await keeping.start(settings.sweep_seconds)
     running.push_async_callback(keeping.stop)
