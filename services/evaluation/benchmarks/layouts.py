@@ -80,9 +80,8 @@ def read_benchmark(folder: Path, preset: Preset) -> Benchmark:
         for subject in questions if examples else ():
             if len(examples.get(subject, ())) < preset.shots:
                 found = len(examples.get(subject, ()))
-                problems.append(
-                    Problem(f"dev/{subject}", 0, f"has {found} examples, {preset.shots} shots are asked for")
-                )
+                advice = f"has {found} examples, fewer than the {preset.shots} shots: ask for {found} shots or fewer"
+                problems.append(Problem(f"dev/{subject}", 0, advice))
             examples[subject] = examples.get(subject, ())[: preset.shots]
     if problems:
         raise LayoutError(problems)
