@@ -35,7 +35,7 @@ from services.dataset.operations.imports import (
     list_waiting,
     note_progress,
 )
-from services.dataset.places import Place
+from services.dataset.places import Place, open_store
 
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
@@ -232,7 +232,7 @@ class Importer:
         """Removes objects that nothing refers to any more. What is in use by a running attempt stays."""
         async with self._desk.reading() as uow:
             garbage = await uow.garbage()
-        store = AsyncObjectStore(self._desk.sources.system)
+        store = AsyncObjectStore(open_store(self._desk.sources.system))
         for item in garbage:
             await store.delete_prefix(item.bucket, item.prefix)
             async with self._desk.writing() as uow:

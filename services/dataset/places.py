@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 from services.chassis.errors import Denied, Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.objects import ObjectInfo, ObjectStore, StoreAccess, folder_prefix
 
 MAX_OBJECTS = 10_000
+_SHORT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,12 @@ class Place:
     prefix: str
     name: str = ""
     """What the object is called in messages, when its key says nothing (an uploaded file)."""
+
+
+@lru_cache(maxsize=64)
+def open_store(access: StoreAccess, *, patient: bool = True) -> ObjectStore:
+    """A store, made once: its client takes a while to make. An impatient one is asked while a caller waits."""
+    return ObjectStore(access) if patient else ObjectStore(access, connect_seconds=_SHORT_SECONDS, tries=1)
 
 
 def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 from modelry.access.v1 import internal_pb2 as access_pb2
 from services.chassis.errors import Invalid, ModelryError, NotFound
-from services.chassis.objects import ListPage, ObjectStore, StoreAccess
+from services.chassis.objects import ListPage, StoreAccess
 from services.chassis.rpc import Peers
 from services.dataset.domain import Source
-from services.dataset.places import Place, find_objects, named
+from services.dataset.places import Place, find_objects, named, open_store
 
 BUILTIN = "builtin"
-_CONNECT_SECONDS = 3.0
 
 
 class Sources:
@@ -32,7 +31,7 @@ class Sources:
             own store does not answer.
         """
         place = await self.place(project, source, "dataset_version.object.")
-        store = ObjectStore(place.access, connect_seconds=_CONNECT_SECONDS, tries=1)
+        store = open_store(place.access, patient=False)
         try:
             await asyncio.to_thread(find_objects, store, place.bucket, place.prefix)
         except ModelryError as error:
@@ -62,7 +61,7 @@ class Sources:
         Raises: NotFound, Invalid: naming the field.
         """
         place = await self.place(project, Source(credential=credential, bucket=bucket, prefix=prefix), "")
-        store = ObjectStore(place.access, connect_seconds=_CONNECT_SECONDS, tries=1)
+        store = open_store(place.access, patient=False)
         try:
             return await asyncio.to_thread(
                 store.list_page, place.bucket, prefix, delimiter="/", page_size=page_size, token=token

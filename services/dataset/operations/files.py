@@ -17,6 +17,7 @@ from services.chassis.objects import AsyncObjectStore
 from services.chassis.store import Page, PageQuery
 from services.dataset.domain import StoredFile, check_file, check_size, refuse_held
 from services.dataset.operations.desk import Desk, file_event
+from services.dataset.places import open_store
 
 _READ_BYTES = 1 << 20
 
@@ -74,7 +75,7 @@ async def _keep(desk: Desk, upload: Upload, path: Path, size: int, sha256: str, 
             return first
         await uow.commit()
     file = StoredFile(file_id, upload.project, upload.filename, upload.purpose, size, sha256, now)
-    store = AsyncObjectStore(desk.sources.system)
+    store = AsyncObjectStore(open_store(desk.sources.system))
     await store.upload_file(path, desk.sources.bucket, desk.file_key(file.project, file.id))
     try:
         async with desk.writing() as uow:
@@ -113,7 +114,7 @@ async def delete_file(desk: Desk, project: str, ref: str) -> None:
 async def read_file(desk: Desk, project: str, ref: str) -> AsyncIterator[bytes]:
     """The bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
     file = await get_file(desk, project, ref)
-    store = AsyncObjectStore(desk.sources.system).sync
+    store = open_store(desk.sources.system)
     try:
         stream = await asyncio.to_thread(store.open_stream, desk.sources.bucket, desk.file_key(project, file.id))
     except NotFound as error:

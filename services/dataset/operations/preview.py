@@ -10,6 +10,7 @@ from typing import Any
 
 from services.chassis.objects import ObjectStore, StoreAccess, folder_prefix
 from services.dataset.domain import Output
+from services.dataset.places import open_store
 
 _DATA_FILE = "data.parquet"
 
@@ -34,7 +35,7 @@ def _read(access: StoreAccess, output: Output, offset: int, count: int) -> list[
     # Imported here: a service that nobody asks for a preview does not pay for it.
     import pyarrow.parquet as pq
 
-    raw = RangedObject(ObjectStore(access), output.bucket, folder_prefix(output.prefix) + _DATA_FILE)
+    raw = RangedObject(open_store(access), output.bucket, folder_prefix(output.prefix) + _DATA_FILE)
     file = pq.ParquetFile(io.BufferedReader(raw, 1 << 18))
     rows: list[PreviewRow] = []
     start = 0

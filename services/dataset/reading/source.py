@@ -80,20 +80,23 @@ class ByteSource:
             self._decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
             where = offset - len(pending) + error.start
-            window = (pending + chunk)[: error.start + _GUESS_BYTES]
+            known = pending + chunk
+            words = "it ends in the middle of a character: the file was cut off"
+            if not final:
+                words = _guess(known[: error.start + _GUESS_BYTES], known[: error.start].isascii())
             raise FileRefused(
-                "NOT_UTF8", f"the source is not valid UTF-8: wrong byte at offset {where}; {_guess(window)}"
+                "NOT_UTF8", f"the source is not valid UTF-8: wrong byte at offset {where}; {words}"
             ) from error
 
 
-def _guess(window: bytes) -> str:
-    """What the bytes look like, and the command that cures it."""
+def _guess(window: bytes, ascii_before: bool) -> str:
+    """What the bytes look like, and the command that cures it. After good UTF-8 it is no other encoding."""
     if window[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or window[1:2] == b"\0":
         return "it looks like UTF-16; convert it with: iconv -f UTF-16 -t UTF-8"
     try:
         text = codecs.getincrementaldecoder("gb18030")().decode(window)
     except UnicodeDecodeError:
         return "save it as UTF-8 and import it again"
-    if any("\u4e00" <= char <= "\u9fff" for char in text):
+    if ascii_before and any("\u4e00" <= char <= "\u9fff" for char in text):
         return "it looks like GBK/GB18030; convert it with: iconv -f GB18030 -t UTF-8"
     return "save it as UTF-8 and import it again"

@@ -1,0 +1,97 @@
+"""Imports while parts of the installation die and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.testing import RealObjects
+from modelry.dataset.v1 import dataset_pb2 as pb
+from tests.integration.dataset.world import World
+
+pytestmark = pytest.mark.integration
+
+ROWS = [{"instruction": f"Question {number}?", "output": f"Answer {number}."} for number in range(240_000)]
+States = pb.DatasetVersion
+
+
+@pytest.fixture
+def s3_server(tmp_path: Path) -> Iterator[RealObjects]:
+    """A store of this test's own: it is stopped."""
+    with RealObjects(tmp_path / "s3") as server:
+        yield server
+
+
+async def until_reading(world: World, version: pb.DatasetVersion) -> None:
+    request = pb.WatchDatasetVersionRequest(dataset=version.dataset_id, version=version.id)
+    async for change in world.stub.WatchDatasetVersion(request, metadata=world.service.metadata()):
+        assert change.state == States.IMPORTING
+        if change.row_count:
+            return
+
+
+async def program(world: World) -> psutil.Process:
+    """The import program that is running now."""
+    assert world.service.process is not None
+    deadline = time.monotonic() + 20
+    while True:
+        children = psutil.Process(world.service.process.pid).children()
+        if children:
+            return children[0]
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_a_killed_import_program_is_started_again(world: World) -> None:
+    version = await world.create("again", world.put("big.jsonl", ROWS))
+    await until_reading(world, version)
+    (await program(world)).kill()
+    done = await world.settled(version)
+    assert (done.state, done.row_count, done.version) == (States.PUBLISHED, len(ROWS), 3)
+
+
+async def test_a_program_that_always_dies_fails_the_version_as_the_systems_fault(world: World) -> None:
+    version = await world.create("dies", world.put("big.jsonl", ROWS))
+    for _ in range(3):
+        victim = await program(world)
+        victim.kill()
+        with pytest.raises(psutil.NoSuchProcess):
+            while victim.status() != psutil.STATUS_DEAD:
+                await asyncio.sleep(0.02)
+    done = await world.settled(version)
+    assert (done.state, done.failure.reason, done.failure.kind) == (States.FAILED, "IMPORT_CRASHED", 2)
+    assert "3 times in a row" in done.failure.message
+
+
+async def test_a_store_that_goes_and_comes_back_costs_no_row(world: World, s3_server: RealObjects) -> None:
+    version = await world.create("store", world.put("big.jsonl", ROWS))
+    await until_reading(world, version)
+    s3_server.kill()
+    await asyncio.sleep(1)
+    s3_server.start()
+    done = await world.settled(version, 120)
+    assert (done.state, done.row_count, done.bad_row_count) == (States.PUBLISHED, len(ROWS), 0)
+
+
+async def test_a_stopped_service_lets_its_import_go_and_the_next_one_does_it(world: World) -> None:
+    version = await world.create("stopped", world.put("big.jsonl", ROWS))
+    await until_reading(world, version)
+    victim = await program(world)
+    world.service.stop()
+    assert not victim.is_running()
+    await world.service.start()
+    done = await world.settled(version)
+    assert (done.state, done.row_count) == (States.PUBLISHED, len(ROWS))
+
+
+async def test_without_nats_imports_go_on_and_their_events_wait(world: World) -> None:
+    world.service.stop()
+    world.service.environment["MODELRY_NATS_URL"] = "nats://127.0.0.1:9"
+    await world.service.start()
+    done = await world.imported("quiet", world.put("small.jsonl", ROWS[:10]))
+    assert done.state == States.PUBLISHED
