@@ -159,7 +159,7 @@ class OutboxRelay:
         lanes: dict[str, list[Any]] = defaultdict(list)
         for row in rows:
             lanes[row.lane].append(row)
-        done: list[dict[str, Any]] = []
+        done: list[tuple[Any, int | None]] = []
         gate = asyncio.Semaphore(LANES_AT_ONCE)
         try:
             results = await asyncio.gather(*(self._lane(session, lane, gate, done) for lane in lanes.values()))
@@ -181,7 +181,7 @@ class OutboxRelay:
         return rows
 
     async def _lane(
-        self, session: Session, rows: list[Any], gate: asyncio.Semaphore, done: list[dict[str, Any]]
+        self, session: Session, rows: list[Any], gate: asyncio.Semaphore, done: list[tuple[Any, int | None]]
     ) -> bool:
         """Send one lane's rows, each after the acknowledgement of the one before."""
         async with gate:
@@ -191,10 +191,8 @@ class OutboxRelay:
                 except (Unavailable, APIError) as error:
                     self._problem(row.kind, error)
                     return False
-                done.append({"row_id": row.id, "stored_at": sequence})
-                for future in self._waiting.get(row.event_id, ()):
-                    if not future.done():
-                        future.set_result(None)
+                done.append((row, sequence))
+                self._tell(row.event_id)
         return True
 
     async def _send(self, session: Session, row: Any) -> int | None:
@@ -244,14 +242,23 @@ class OutboxRelay:
             return None
         return int(message.seq or 0), str((message.headers or {}).get(MESSAGE_ID, ""))
 
-    async def _mark_sent(self, done: list[dict[str, Any]]) -> None:
+    async def _mark_sent(self, done: list[tuple[Any, int | None]]) -> None:
         if not done:
             return
         values = {"sent_time": now(), "sequence": bindparam("stored_at")}
+        marks = [{"row_id": row.id, "stored_at": sequence} for row, sequence in done]
         async with UnitOfWork(self._database) as uow:
-            marking = update(outbox).where(outbox.c.id == bindparam("row_id")).values(**values)
-            await uow.connection.execute(marking, done)
+            await uow.connection.execute(
+                update(outbox).where(outbox.c.id == bindparam("row_id")).values(**values), marks
+            )
             await uow.commit()
+        for row, _ in done:  # whoever began to wait between the acknowledgement and the mark
+            self._tell(row.event_id)
+
+    def _tell(self, event_id: str) -> None:
+        for future in self._waiting.get(event_id, ()):
+            if not future.done():
+                future.set_result(None)
 
     async def _look_for_lost(self, session: Session) -> None:
         """Once per connection: send again what was acknowledged lately and is not there; an ack is not an fsync.

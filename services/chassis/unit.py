@@ -93,6 +93,17 @@ class UnitOfWork:
         self.database.writer.release()
 
     async def _begin(self) -> AsyncConnection:
+        """Open the transaction; one that is cancelled meanwhile is opened to the end, then closed: none leaks."""
+        opening = asyncio.ensure_future(self._open())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await opening.result().close()
+            raise
+
+    async def _open(self) -> AsyncConnection:
         connection = self.database.engine.connect()
         try:
             await connection.start()
@@ -103,7 +114,7 @@ class UnitOfWork:
                 await connection.execution_options(isolation_level=level)
             await connection.begin()
         except BaseException:
-            await asyncio.shield(connection.close())
+            await connection.close()
             raise
         return connection
 
