@@ -198,10 +198,11 @@ class Repository(Generic[E]):
                 metadata={"resource": self._kind, "id": entity.id},
             )
 
-    async def list(self, project: str, page: PageQuery, **equals: Any) -> Page[E]:
+    async def list(self, project: str, page: PageQuery, *, shared: str | None = None, **equals: Any) -> Page[E]:
         """A page of the project's entities, newest first if nothing else is asked.
 
         Args:
+            shared: a further owner whose entities every project sees (presets).
             equals: further columns and the values that they must have (`job_id="ftjob-…"`).
 
         Raises: Invalid: page_size, page_token, filter or order_by cannot be accepted; it names the field.
@@ -209,7 +210,8 @@ class Repository(Generic[E]):
         columns = self._table.c
         order = Order(page.order_by, self._sortable, columns.id, columns.get("create_time"))
         bound_to = fingerprint(project, page.filter, page.order_by, sorted(equals.items(), key=lambda pair: pair[0]))
-        query = select(self._table).where(columns.project == project)
+        owners = [project] if shared is None else [project, shared]
+        query = select(self._table).where(columns.project.in_(owners))
         query = query.where(*(columns[name] == value for name, value in equals.items()))
         query = query.where(*parse_filter(page.filter, self._filterable))
         if page.page_token:

@@ -1,0 +1,288 @@
+"""Models, versions, aliases and holds, and how a version changes state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from services.chassis.errors import WrongState
+from services.chassis.naming import check_labels
+
+PRESETS = ""
+"""The owner of presets: no project, seen by all."""
+
+MAX_HISTORY = 100
+
+
+class State(Enum):
+    """Where a version stands; READY and FAILED are terminal."""
+
+    AVAILABLE = 1
+    PREPARING = 2
+    READY = 3
+    FAILED = 4
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+        return self in (State.READY, State.FAILED)
+
+
+class Kind(Enum):
+    """What the weights are."""
+
+    FULL = 1
+    ADAPTER = 2
+
+
+class Origin(Enum):
+    """Where a model comes from."""
+
+    PRESET = 1
+    PRIVATE = 2
+    TUNED = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a version could not be prepared; `user` when its source is to blame."""
+
+    reason: str
+    message: str
+    user: bool
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder of a bucket, and the credential that opens it."""
+
+    credential: str = ""
+    bucket: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a READY version on the installation's store."""
+
+    bucket: str
+    prefix: str
+    manifest: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A named series of versions. `last_number` is the highest ever given out, `latest_version` the newest READY."""
+
+    id: str
+    project: str
+    name: str
+    title: str
+    metadata: Mapping[str, str]
+    origin: Origin
+    create_time: datetime
+    update_time: datetime
+    hub_id: str = ""
+    languages: tuple[str, ...] = ()
+    license: str = ""
+    parameter_count: int = 0
+    context_length: int = 0
+    last_number: int = 0
+    latest_version: int = 0
+    version: int = 1
+
+    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Model:
+        """With another title or other metadata; None leaves them. Raises: Invalid."""
+        changed = replace(
+            self,
+            title=self.title if title is None else title,
+            metadata=self.metadata if metadata is None else dict(metadata),
+            update_time=now,
+            version=self.version + 1,
+        )
+        check_labels(changed.title, changed.metadata, "model.")
+        return changed
+
+    def numbered(self, now: datetime) -> Model:
+        """With one more version number given out."""
+        return replace(self, last_number=self.last_number + 1, update_time=now, version=self.version + 1)
+
+    def with_ready(self, ready: ModelVersion, now: datetime) -> Model:
+        """With a version that became READY, whose facts are now the model's."""
+        return replace(
+            self,
+            latest_version=max(self.latest_version, ready.number),
+            parameter_count=ready.parameter_count or self.parameter_count,
+            context_length=ready.context_length or self.context_length,
+            update_time=now,
+            version=self.version + 1,
+        )
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of state: from which states, to which."""
+
+    name: str
+    sources: frozenset[State]
+    target: State
+
+
+PREPARE = Transition("prepare", frozenset({State.AVAILABLE}), State.PREPARING)
+COMPLETE = Transition("complete", frozenset({State.PREPARING}), State.READY)
+FAIL = Transition("fail", frozenset({State.PREPARING}), State.FAILED)
+GIVE_UP = Transition("give up", frozenset({State.PREPARING}), State.AVAILABLE)
+"""A preset that could not be prepared may be tried again: its failure is shown, and is not the end."""
+ADOPT = Transition("adopt", frozenset({State.AVAILABLE, State.PREPARING}), State.READY)
+TRANSITIONS = (PREPARE, COMPLETE, FAIL, GIVE_UP, ADOPT)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One immutable set of weights.
+
+    Attributes:
+        shape: layers, key-value heads, head size, hidden size, bytes per value; for the memory estimate.
+        labels: what to show in the lineage for ids of data set versions.
+        attempts: preparations that broke off in a row.
+    """
+
+    id: str
+    project: str
+    model_id: str
+    model_name: str
+    number: int
+    state: State
+    kind: Kind
+    create_time: datetime
+    source: Location | None = None
+    base_id: str = ""
+    lora_rank: int = 0
+    job_id: str = ""
+    checkpoint_id: str = ""
+    checkpoint_step: int = 0
+    dataset_version_ids: tuple[str, ...] = ()
+    fine_tuned_name: str = ""
+    files: Files | None = None
+    architecture: str = ""
+    parameter_count: int = 0
+    context_length: int = 0
+    shape: Mapping[str, int] = field(default_factory=dict)
+    chat_fingerprint: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    failure: Failure | None = None
+    cause: str = ""
+    finish_time: datetime | None = None
+    attempts: int = 0
+    version: int = 1
+
+    @property
+    def label(self) -> str:
+        """As it is shown: `name@number`."""
+        return f"{self.model_name}@{self.number}"
+
+    def apply(self, transition: Transition, now: datetime, cause: str, **changes: Any) -> ModelVersion:
+        """The version in its next state. Raises: WrongState: it is in none of the transition's sources."""
+        if self.state not in transition.sources:
+            allowed = (state.name for state in transition.sources)
+            raise WrongState.of("model version", self.label, transition.name, self.state.name, allowed)
+        return replace(
+            self,
+            state=transition.target,
+            cause=cause,
+            finish_time=now if transition.target.ended else None,
+            version=self.version + 1,
+            **changes,
+        )
+
+
+@dataclass(frozen=True)
+class AliasTarget:
+    """An earlier or present target of an alias."""
+
+    model_version_id: str
+    number: int
+    set_time: datetime
+    set_by: str
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A name that points at a version of a model; the history is newest first."""
+
+    id: str
+    project: str
+    model_id: str
+    alias: str
+    history: tuple[AliasTarget, ...]
+    create_time: datetime
+    version: int = 1
+
+    @property
+    def target(self) -> AliasTarget:
+        """The present one."""
+        return self.history[0]
+
+    def point(self, target: AliasTarget) -> Alias:
+        """Pointing at another version; pointing where it points already changes nothing."""
+        if self.target.model_version_id == target.model_version_id:
+            return self
+        return replace(self, history=(target, *self.history)[:MAX_HISTORY], version=self.version + 1)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A job, evaluation or deployment that uses a version; the version is not deleted while it does."""
+
+    version_id: str
+    holder: str
+    project: str
+    confirmed: bool
+    hold_time: datetime
+
+    def fallen(self, now: datetime, hold_seconds: float) -> bool:
+        """Whether it was not confirmed in time."""
+        return not self.confirmed and now - self.hold_time > timedelta(seconds=hold_seconds)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A later user of a version, as its events told: an evaluation or a deployment."""
+
+    model_version_id: str
+    resource_id: str
+    project: str
+    kind: str
+
+
+def fine_tuned_name(base: str, project: str, suffix: str, job_id: str, step: int | None) -> str:
+    """`ft:<base>:<project>:<suffix>:<8 last characters of the job id>`, and `:ckpt-step-N` for a checkpoint."""
+    clean = re.sub(r"[^a-z0-9-]+", "-", suffix.lower()).strip("-")[:64]
+    name = f"ft:{base}:{project}:{clean}:{job_id[-8:]}"
+    return name if step is None else f"{name}:ckpt-step-{step}"
+
+
+def refuse_preset(model: Model, verb: str) -> None:
+    """Presets are the installation's. Raises: WrongState."""
+    if model.origin is Origin.PRESET:
+        raise WrongState(f"Cannot {verb} {model.name!r}: it is a preset.", reason="PRESET")
+
+
+def refuse_held(kind: str, ref: str, holders: Iterable[str]) -> None:
+    """Raises: WrongState: something holds it; names the holders."""
+    names = sorted(set(holders))
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise WrongState(
+            f"The {kind} {ref!r} cannot be deleted: it is used by {shown}.",
+            reason="IN_USE",
+            metadata={"holders": ",".join(names[:20])},
+        )

@@ -1,0 +1,51 @@
+"""Events of those who use models: they confirm holds and let them go, and become part of the lineage."""
+
+from __future__ import annotations
+
+from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.consumer import ConsumerSettings
+from services.chassis.events import Event
+from services.registry.domain import Link
+from services.registry.operations.desk import Desk
+
+USERS = ("job", "evaluation", "deployment")
+"""Resources that hold versions."""
+
+LINKED = ("evaluation", "deployment")
+"""Resources that stand in the lineage of a version which they use."""
+
+
+class UserHandlers:
+    """Follows jobs, evaluations and deployments."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def handle(self, message: Message) -> None:
+        """One event of a user of models. Raises: Malformed."""
+        event = message.event()
+        async with self._desk.writing() as uow:
+            if not await uow.first_time(event.id, "users"):
+                return
+            if event.terminal or event.happening == "deleted":
+                await uow.release_holds(event.project, event.resource_id)
+            else:
+                await uow.confirm_holds(event.project, event.resource_id)
+            for link in _links(event):
+                await uow.add_link(link)
+            await uow.commit()
+
+    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
+        """The durable consumers of this service."""
+        database = self._desk.database
+        return [
+            Consumer(bus, database, f"registry-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
+            for noun in USERS
+        ]
+
+
+def _links(event: Event) -> list[Link]:
+    if event.resource not in LINKED:
+        return []
+    versions = {value for value in event.links.values() if value.startswith("mv-")}
+    return [Link(version, event.resource_id, event.project, event.resource) for version in sorted(versions)]

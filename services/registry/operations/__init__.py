@@ -1,0 +1,1 @@
+"""The use cases of the registry: load, call one rule, save, emit, commit."""

@@ -1,0 +1,72 @@
+"""Aliases of a model, with their history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.chassis.database import retry_conflicts
+from services.chassis.errors import Invalid, WrongState
+from services.chassis.events import Event
+from services.chassis.ids import new_id
+from services.chassis.store import Page, PageQuery
+from services.registry.domain import Alias, AliasTarget, State, refuse_preset
+from services.registry.domain.references import ALIAS
+from services.registry.operations.desk import Desk
+from services.registry.operations.versions import find_version
+
+RESERVED = ("latest",)
+
+
+def alias_event(alias: Alias, happening: str) -> Event:
+    """The event of an alias: `set`, `deleted`."""
+    links = {"model": alias.model_id, "model_version": alias.target.model_version_id}
+    return Event(alias.project, "alias", alias.id, happening, "", version=alias.version, links=links)
+
+
+@retry_conflicts
+async def set_alias(
+    desk: Desk, project: str, model_ref: str, name: str, version_ref: str, key_id: str, now: datetime
+) -> Alias:
+    """Points an alias at a version from now on. Raises: NotFound, Invalid, WrongState."""
+    if not ALIAS.fullmatch(name) or name in RESERVED:
+        raise Invalid(f"{name!r} is no alias: a letter, then up to 62 of a-z, 0-9 and '-'.", field="alias")
+    async with desk.writing() as uow:
+        model = await uow.model(project, model_ref)
+        refuse_preset(model, "set an alias of")
+        version = await find_version(uow, project, model_ref, version_ref)
+        if version.state is not State.READY:
+            raise WrongState.of("model version", version.label, "point at", version.state.name, ["READY"])
+        target = AliasTarget(version.id, version.number, now, key_id)
+        known = await uow.find_alias(model.id, name)
+        after = known.point(target) if known else Alias(new_id("alias-"), project, model.id, name, (target,), now)
+        if known is None:
+            await uow.aliases.add(after)
+        elif after != known:
+            await uow.aliases.save(after)
+        if after != known:
+            uow.emit(alias_event(after, "set"))
+            await uow.commit()
+    return after
+
+
+async def get_alias(desk: Desk, project: str, model_ref: str, name: str) -> Alias:
+    """One alias. Raises: NotFound."""
+    async with desk.reading() as uow:
+        return await uow.alias((await uow.model(project, model_ref)).id, name)
+
+
+async def list_aliases(desk: Desk, project: str, model_ref: str, page: PageQuery) -> Page[Alias]:
+    """A page of a model's aliases. Raises: NotFound, Invalid."""
+    async with desk.reading() as uow:
+        model = await uow.model(project, model_ref)
+        return await uow.aliases.list(project, page, model_id=model.id)
+
+
+@retry_conflicts
+async def delete_alias(desk: Desk, project: str, model_ref: str, name: str) -> None:
+    """Removes an alias with its history. Raises: NotFound."""
+    async with desk.writing() as uow:
+        alias = await uow.alias((await uow.model(project, model_ref)).id, name)
+        await uow.aliases.delete(alias)
+        uow.emit(alias_event(alias, "deleted"))
+        await uow.commit()

@@ -1,0 +1,63 @@
+"""What other services ask: resolve a model reference, hold what they use, let go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.registry.domain import PRESETS, Hold, ModelVersion, State, parse_reference
+from services.registry.operations.desk import Desk
+from services.registry.operations.versions import existing, prepare_version
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A version, and the base of an adapter."""
+
+    version: ModelVersion
+    base: ModelVersion | None = None
+
+
+async def resolve_model(desk: Desk, project: str, text: str, holder: str, now: datetime) -> Resolved:
+    """The version that a reference means; with a holder it and its base are held, and a preset is prepared.
+
+    Raises: Invalid, NotFound.
+    """
+    reference = parse_reference(text, "reference")
+    unit = desk.writing() if holder else desk.reading()
+    async with unit as uow:
+        version = await uow.resolve(project, reference, text)
+        base = await existing(uow, version.base_id) if version.base_id else None
+        if holder:
+            for held in (version, base):
+                if held is not None:
+                    await uow.hold(Hold(held.id, holder, project, False, now))
+            await uow.commit()
+    if holder and version.state is State.AVAILABLE and not (version.failure and version.project == PRESETS):
+        version = await prepare_version(desk, version.id, now)
+    return Resolved(version, base)
+
+
+async def confirm_hold(desk: Desk, project: str, holder: str, event_id: str = "") -> None:
+    """Makes the holds of a holder lasting. `event_id` is noted, when an event said so."""
+    async with desk.writing() as uow:
+        if event_id and not await uow.first_time(event_id, "holds"):
+            return
+        await uow.confirm_holds(project, holder)
+        await uow.commit()
+
+
+async def release_hold(desk: Desk, project: str, holder: str, event_id: str = "") -> None:
+    """Lets go of everything that a holder holds."""
+    async with desk.writing() as uow:
+        if event_id and not await uow.first_time(event_id, "holds"):
+            return
+        await uow.release_holds(project, holder)
+        await uow.commit()
+
+
+async def drop_fallen_holds(desk: Desk, now: datetime) -> None:
+    """Removes holds that nobody confirmed in time."""
+    async with desk.writing() as uow:
+        await uow.drop_fallen_holds(desk.oldest_hold(now))
+        await uow.commit()

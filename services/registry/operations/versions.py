@@ -1,0 +1,245 @@
+"""Versions: import, publish from a checkpoint, prepare, show, watch, delete, and their lineage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from modelry.access.v1 import internal_pb2 as access_pb2
+from services.chassis.database import retry_conflicts
+from services.chassis.errors import Invalid, NotFound
+from services.chassis.ids import new_id
+from services.chassis.naming import check_labels
+from services.chassis.objects import StoreAccess
+from services.chassis.store import Page, PageQuery
+from services.registry.domain import (
+    COMPLETE,
+    FAIL,
+    GIVE_UP,
+    PREPARE,
+    PRESETS,
+    Failure,
+    Files,
+    Kind,
+    Location,
+    Model,
+    ModelVersion,
+    State,
+    refuse_preset,
+    version_key,
+)
+from services.registry.operations.desk import Desk, version_event
+from services.registry.operations.models import refuse_used
+from services.registry.store import RegistryUnit
+
+ANY_MODEL = "-"
+
+
+@dataclass(frozen=True)
+class CreateVersion:
+    """What to import."""
+
+    project: str
+    model: str
+    source: Location
+    metadata: Mapping[str, str]
+    request_id: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation found out about the weights that it stored."""
+
+    files: Files
+    architecture: str
+    parameter_count: int
+    context_length: int
+    shape: Mapping[str, int]
+    chat_fingerprint: str
+
+
+async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> ModelVersion:
+    """Begins the import of a private model. Raises: Invalid, NotFound, WrongState."""
+    check_labels("", cmd.metadata, "model_version.")
+    if not cmd.source.prefix or cmd.source.prefix.startswith("/"):
+        raise Invalid(
+            "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"
+        )
+    await open_location(desk, cmd.project, cmd.source, "model_version.source")
+    async with desk.writing() as uow:
+        new = new_id("mv-")
+        known = await uow.claim_request(cmd.project, "CreateModelVersion", cmd.request_id, cmd.digest, new)
+        if known != new:
+            return await uow.versions.get(cmd.project, known)
+        model = await uow.model(cmd.project, cmd.model)
+        refuse_preset(model, "import a version of")
+        version = ModelVersion(
+            new, cmd.project, model.id, model.name, model.last_number + 1, State.PREPARING, Kind.FULL, now,
+            source=cmd.source, metadata=dict(cmd.metadata), cause="its import was asked for",
+        )  # fmt: skip
+        await uow.models.save(model.numbered(now))
+        await uow.versions.add(version)
+        uow.emit(version_event(version))
+        await uow.commit()
+    desk.wake.set()
+    return version
+
+
+async def open_location(desk: Desk, project: str, place: Location, field: str) -> tuple[StoreAccess, str]:
+    """The store and bucket of a location. Raises: NotFound, Invalid: naming the field."""
+    request = access_pb2.ResolveCredentialRequest(credential=place.credential, bucket=place.bucket)
+    try:
+        found = await desk.peers.access_internal.ResolveCredential(request, metadata=desk.peers.metadata(project))
+    except NotFound as error:
+        name = place.credential or "builtin"
+        raise NotFound(
+            f"{field}.credential: there is no credential {name!r} in this project.",
+            metadata={**error.metadata, "field": f"{field}.credential"},
+        ) from error
+    except Invalid as error:
+        raise Invalid(error.message, field=f"{field}.bucket", reason=error.reason) from error
+    if not found.bucket:
+        raise Invalid("The bucket is required with this credential.", field=f"{field}.bucket")
+    return StoreAccess(found.endpoint, found.access_key, found.secret_key, found.region or "us-east-1"), found.bucket
+
+
+async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: str) -> ModelVersion:
+    """A version as a path names it. Raises: NotFound, Invalid."""
+    key = version_key(text, "version")
+    if model_ref == ANY_MODEL:
+        if not key.version_id:
+            raise Invalid("With the model `-` the version is an id (mv-…).", field="version")
+        return await uow.version_by_id(project, key.version_id)
+    return await uow.version_of(await uow.model(project, model_ref), key, text)
+
+
+async def get_version(desk: Desk, project: str, model_ref: str, text: str) -> ModelVersion:
+    """One version. Raises: NotFound, Invalid."""
+    async with desk.reading() as uow:
+        return await find_version(uow, project, model_ref, text)
+
+
+async def list_versions(desk: Desk, project: str, model_ref: str, page: PageQuery) -> Page[ModelVersion]:
+    """A page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
+    async with desk.reading() as uow:
+        if model_ref == ANY_MODEL:
+            return await uow.versions.list(project, page)
+        model = await uow.model(project, model_ref)
+        return await uow.versions.list(model.project, page, model_id=model.id)
+
+
+@retry_conflicts
+async def delete_version(desk: Desk, project: str, model_ref: str, text: str, now: datetime) -> None:
+    """Removes a version. Raises: NotFound, Invalid, WrongState."""
+    async with desk.writing() as uow:
+        version = await find_version(uow, project, model_ref, text)
+        model = await uow.model(version.project, version.model_id)
+        refuse_preset(model, "delete a version of")
+        await refuse_used(desk, uow, "model version", version.label, [version], now)
+        await uow.versions.delete(version)
+        await _renew_latest(uow, model, now)
+        uow.emit(version_event(version, version, "deleted"))
+        await uow.commit()
+    desk.watchers.notify(version.id)
+    await desk.store.delete_prefix(desk.bucket, desk.prefix(version))
+
+
+async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
+    ready = [version.number for version in await uow.versions_in(model.id) if version.state is State.READY]
+    newest = max(ready, default=0)
+    if newest != model.latest_version:
+        await uow.models.save(replace(model, latest_version=newest, update_time=now, version=model.version + 1))
+
+
+async def watch_version(desk: Desk, project: str, model_ref: str, text: str, after: int) -> AsyncIterator[ModelVersion]:
+    """A version as it is, then each change. Raises: NotFound, Invalid."""
+    first = await get_version(desk, project, model_ref, text)
+
+    async def read() -> ModelVersion:
+        async with desk.reading() as uow:
+            return await existing(uow, first.id)
+
+    async for version in desk.watchers.follow(first.id, read, lambda v: v.state.ended, after):
+        yield version
+
+
+async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVersion:
+    """Begins the preparation of a preset, unless it runs or is done. Raises: NotFound."""
+
+    @retry_conflicts
+    async def begin() -> tuple[ModelVersion, bool]:
+        async with desk.writing() as uow:
+            version = await existing(uow, version_id)
+            if version.state is not State.AVAILABLE:
+                return version, False
+            after = version.apply(PREPARE, now, "its first use was asked for", failure=None, attempts=0)
+            await uow.versions.save(after)
+            uow.emit(version_event(after, version))
+            await uow.commit()
+            return after, True
+
+    version, begun = await begin()
+    if begun:
+        desk.watchers.notify(version.id, version)
+        desk.wake.set()
+    return version
+
+
+@retry_conflicts
+async def complete(desk: Desk, version_id: str, prepared: Prepared, now: datetime) -> ModelVersion | None:
+    """A preparation has stored the weights. None: the version is gone, or was completed before."""
+    async with desk.writing() as uow:
+        found = await uow.versions.by_id(version_id)
+        if found is None or found.state is not State.PREPARING:
+            return None
+        after = found.apply(
+            COMPLETE, now, "checked and stored", files=prepared.files, architecture=prepared.architecture,
+            parameter_count=prepared.parameter_count, context_length=prepared.context_length,
+            shape=dict(prepared.shape), chat_fingerprint=prepared.chat_fingerprint, failure=None,
+        )  # fmt: skip
+        await uow.versions.save(after)
+        model = await uow.model(after.project, after.model_id)
+        await uow.models.save(model.with_ready(after, now))
+        uow.emit(version_event(after, found))
+        await uow.commit()
+    desk.watchers.notify(after.id, after)
+    return after
+
+
+@retry_conflicts
+async def fail(desk: Desk, version_id: str, failure: Failure, now: datetime) -> ModelVersion | None:
+    """A preparation ended without weights. A preset may be tried again, an import has failed for good."""
+    async with desk.writing() as uow:
+        found = await uow.versions.by_id(version_id)
+        if found is None or found.state is not State.PREPARING:
+            return None
+        rule = GIVE_UP if found.project == PRESETS else FAIL
+        after = found.apply(rule, now, failure.message, failure=failure)
+        await uow.versions.save(after)
+        uow.emit(version_event(after, found))
+        await uow.commit()
+    desk.watchers.notify(after.id, after)
+    return after
+
+
+@retry_conflicts
+async def note_attempt(desk: Desk, version_id: str) -> ModelVersion | None:
+    """One more preparation begins. None: there is nothing to prepare any more."""
+    async with desk.writing() as uow:
+        found = await uow.versions.by_id(version_id)
+        if found is None or found.state is not State.PREPARING:
+            return None
+        after = replace(found, attempts=found.attempts + 1, version=found.version + 1)
+        await uow.versions.save(after)
+        await uow.commit()
+    return after
+
+
+async def existing(uow: RegistryUnit, version_id: str) -> ModelVersion:
+    """A version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
+    found = await uow.versions.by_id(version_id)
+    if found is None:
+        raise NotFound.of("model version", version_id)
+    return found

@@ -1,0 +1,175 @@
+"""Tables and queries of the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.chassis.columns import table_of
+from services.chassis.database import Database, UnitOfWork, chassis_metadata
+from services.chassis.errors import NotFound
+from services.chassis.store import Repository
+from services.registry.domain import PRESETS, Alias, Hold, Link, Model, ModelVersion, Reference, State
+
+metadata = chassis_metadata()
+
+MODELS = table_of(Model, metadata, "models")
+VERSIONS = table_of(
+    ModelVersion,
+    metadata,
+    "model_versions",
+    unique=(("model_id", "number"),),
+    indexes=(("state",), ("fine_tuned_name",), ("base_id",), ("model_id", "create_time", "id")),
+)
+ALIASES = table_of(Alias, metadata, "aliases", unique=(("model_id", "alias"),))
+HOLDS = table_of(Hold, metadata, "holds", key=("version_id", "holder"), indexes=(("holder",),))
+LINKS = table_of(Link, metadata, "links", key=("model_version_id", "resource_id"))
+
+
+class RegistryUnit(UnitOfWork):
+    """One transaction of the registry."""
+
+    def __init__(self, database: Database, *, write: bool = True) -> None:
+        super().__init__(database, write=write)
+        self.models = Repository(
+            self,
+            MODELS,
+            Model,
+            "model",
+            filterable=("name", "origin", "license", "parameter_count", "context_length"),
+            sortable=("name", "parameter_count", "context_length", "create_time"),
+        )
+        self.versions = Repository(
+            self,
+            VERSIONS,
+            ModelVersion,
+            "model version",
+            filterable=("state", "kind", "job_id", "fine_tuned_name"),
+            sortable=("number", "create_time"),
+        )
+        self.aliases = Repository(self, ALIASES, Alias, "alias")
+
+    async def model(self, project: str, ref: str) -> Model:
+        """A model by name, id or hub id; an own one wins over a preset. Raises: NotFound."""
+        found = await self.models.find(project, ref) or await self.models.find(PRESETS, ref)
+        if found is None:
+            presets = await self.models.select(MODELS.c.project == PRESETS, MODELS.c.hub_id == ref, limit=1)
+            found = presets[0] if presets and ref else None
+        if found is None:
+            raise NotFound.of("model", ref)
+        return found
+
+    async def version_by_id(self, project: str, version_id: str) -> ModelVersion:
+        """A version of the project or of a preset. Raises: NotFound."""
+        found = await self.versions.find(project, version_id) or await self.versions.find(PRESETS, version_id)
+        if found is None:
+            raise NotFound.of("model version", version_id)
+        return found
+
+    async def resolve(self, project: str, reference: Reference, text: str) -> ModelVersion:
+        """The version that a reference means; without a number the newest READY, or else a preset's only one.
+
+        Raises: NotFound.
+        """
+        if reference.version_id:
+            return await self.version_by_id(project, reference.version_id)
+        if reference.fine_tuned_name:
+            columns = VERSIONS.c
+            same = (columns.project == project, columns.fine_tuned_name == reference.fine_tuned_name)
+            named = await self.versions.select(*same, order_by=(columns.number.desc(),), limit=1)
+            if not named:
+                raise NotFound.of("model", text)
+            return named[0]
+        return await self.version_of(await self.model(project, reference.model), reference, text)
+
+    async def version_of(self, model: Model, reference: Reference, text: str) -> ModelVersion:
+        """The version of a model that a reference means. Raises: NotFound."""
+        columns = VERSIONS.c
+        conditions = [columns.model_id == model.id]
+        if reference.version_id:
+            conditions.append(columns.id == reference.version_id)
+        elif reference.alias:
+            alias = await self.alias(model.id, reference.alias)
+            conditions.append(columns.id == alias.target.model_version_id)
+        elif reference.number is not None:
+            conditions.append(columns.number == reference.number)
+        elif model.latest_version:
+            conditions.append(columns.number == model.latest_version)
+        found = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
+        if not found:
+            raise NotFound.of("model version", text)
+        return found[0]
+
+    async def versions_in(self, model_id: str) -> list[ModelVersion]:
+        """All versions of a model."""
+        return await self.versions.select(VERSIONS.c.model_id == model_id)
+
+    async def preparing(self) -> list[ModelVersion]:
+        """All versions that are to be prepared, oldest first."""
+        columns = VERSIONS.c
+        return await self.versions.select(columns.state == State.PREPARING, order_by=(columns.create_time, columns.id))
+
+    async def adapters_of(self, version_ids: Sequence[str]) -> list[ModelVersion]:
+        """Versions whose base is one of these."""
+        return await self.versions.select(VERSIONS.c.base_id.in_(version_ids))
+
+    async def find_alias(self, model_id: str, alias: str) -> Alias | None:
+        """An alias of a model, or None."""
+        found = await self.aliases.select(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias, limit=1)
+        return found[0] if found else None
+
+    async def alias(self, model_id: str, alias: str) -> Alias:
+        """An alias of a model. Raises: NotFound."""
+        found = await self.find_alias(model_id, alias)
+        if found is None:
+            raise NotFound.of("alias", alias)
+        return found
+
+    async def delete_model(self, model: Model) -> None:
+        """Removes a model with its versions and aliases."""
+        await self.connection.execute(delete(VERSIONS).where(VERSIONS.c.model_id == model.id))
+        await self.connection.execute(delete(ALIASES).where(ALIASES.c.model_id == model.id))
+        await self.models.delete(model)
+
+    async def add_link(self, link: Link) -> None:
+        """Notes a user of a version; once is enough."""
+        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
+        values = dataclasses.asdict(link)
+        await self.connection.execute(dialect.insert(LINKS).values(**values).on_conflict_do_nothing())
+
+    async def links_of(self, project: str, version_id: str) -> list[Link]:
+        """The users of a version in a project, in the order of their ids."""
+        same = and_(LINKS.c.project == project, LINKS.c.model_version_id == version_id)
+        rows = await self.connection.execute(select(LINKS).where(same).order_by(LINKS.c.resource_id))
+        return [Link(**row) for row in rows.mappings()]
+
+    async def hold(self, hold: Hold) -> None:
+        """Takes a hold; one that is there keeps what it is."""
+        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
+        values = dataclasses.asdict(hold)
+        await self.connection.execute(dialect.insert(HOLDS).values(**values).on_conflict_do_nothing())
+
+    async def confirm_holds(self, project: str, holder: str) -> None:
+        """Makes the holds of a holder lasting."""
+        same = and_(HOLDS.c.project == project, HOLDS.c.holder == holder)
+        await self.connection.execute(update(HOLDS).where(same).values(confirmed=True))
+
+    async def release_holds(self, project: str, holder: str) -> None:
+        """Lets go of everything that a holder holds."""
+        same = and_(HOLDS.c.project == project, HOLDS.c.holder == holder)
+        await self.connection.execute(delete(HOLDS).where(same))
+
+    async def holders(self, version_ids: Sequence[str], oldest: datetime) -> list[str]:
+        """Who holds one of these versions; unconfirmed holds from before `oldest` have fallen."""
+        lasting = or_(HOLDS.c.confirmed.is_(True), HOLDS.c.hold_time >= oldest)
+        query = select(HOLDS.c.holder).where(HOLDS.c.version_id.in_(version_ids), lasting)
+        return [str(row[0]) for row in await self.connection.execute(query)]
+
+    async def drop_fallen_holds(self, oldest: datetime) -> None:
+        """Removes unconfirmed holds from before `oldest`."""
+        fallen = and_(HOLDS.c.confirmed.is_(False), HOLDS.c.hold_time < oldest)
+        await self.connection.execute(delete(HOLDS).where(fallen))

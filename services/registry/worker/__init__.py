@@ -1,0 +1,1 @@
+"""The program that prepares a model: fetch, check, describe, store."""
