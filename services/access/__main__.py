@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,15 @@ class Background(Protocol):
         """End."""
 
 
+@dataclass(frozen=True)
+class Started:
+    """A running access: where it listens, and what it stands on."""
+
+    port: int
+    database: Database
+    bus: Bus
+
+
 async def serve(settings: AccessSettings) -> None:
     """Run the service until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
@@ -64,8 +74,8 @@ async def serve(settings: AccessSettings) -> None:
         await stopping.wait()
 
 
-async def start(settings: AccessSettings, running: AsyncExitStack) -> int:
-    """Start everything; `running` stops it again, in the reverse order. Returns: the port."""
+async def start(settings: AccessSettings, running: AsyncExitStack) -> Started:
+    """Start everything; `running` stops it again, in the reverse order."""
     issuer, stores = secrets_of(settings)
     database = await Database.open(settings.database_url, "access", MIGRATIONS)
     running.push_async_callback(database.close)
@@ -93,7 +103,7 @@ async def start(settings: AccessSettings, running: AsyncExitStack) -> int:
     server = server_of(settings, issuer, parts, bus)
     port = await server.start()
     running.push_async_callback(server.stop)
-    return port
+    return Started(port, database, bus)
 
 
 def secrets_of(settings: AccessSettings) -> tuple[TokenIssuer, Stores]:

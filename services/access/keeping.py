@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from services.chassis.bus import OutboxRelay
 from services.chassis.clock import now
 
 _log = logging.getLogger(__name__)
+_STEP_SECONDS = 0.1
 
 
 class Keeping:
@@ -61,6 +63,12 @@ class Propagation:
 
     async def wait(self, key: ApiKey) -> bool:
         """True once it has; false if that takes too long. It arrives later then, by the relay."""
-        unsent = await keys.unpropagated([key], self._read())
-        waits = (self._relay.delivered(row, self._seconds) for row in unsent.get(key.id, ()))
-        return all(await asyncio.gather(*waits))
+        end = time.monotonic() + self._seconds
+        while True:
+            unsent = (await keys.unpropagated([key], self._read())).get(key.id, [])
+            left = end - time.monotonic()
+            if not unsent or left <= 0:
+                return not unsent
+            # In short steps: a row may be acknowledged just before somebody waits for it, and noted just after.
+            await asyncio.gather(*(self._relay.delivered(row, min(left, _STEP_SECONDS)) for row in unsent))
+            await asyncio.sleep(0.005)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 from services.access.domain.money import (
     FALL,
@@ -27,10 +28,12 @@ from services.access.domain.money import (
 from services.access.operations.audit import note
 from services.access.store import QUOTES, RESERVATIONS, AccessUnit
 from services.chassis.auth import Principal
-from services.chassis.errors import NotFound
+from services.chassis.errors import AlreadyExists, Conflict, NotFound
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery
+from services.chassis.store import Entity, Page, PageQuery, Repository
 from services.chassis.unit import retry_conflicts
+
+E = TypeVar("E", bound=Entity)
 
 _SWEEP = 500
 _QUOTE_KEPT = timedelta(days=1)
@@ -63,7 +66,7 @@ async def set_price(caller: Principal, item: str, amount: Decimal, uow: AccessUn
     async with uow:
         known = await uow.prices.by_id(item)
         price = Price(item, amount, now) if known is None else known.set(amount, now)
-        await (uow.prices.add(price) if known is None else uow.prices.save(price))
+        await (_add_once(uow.prices, price) if known is None else uow.prices.save(price))
         await note(uow, caller, "SetPrice", item, now)
         await uow.commit()
     return price
@@ -109,7 +112,7 @@ async def reserve(caller: Principal, cmd: Reserve, hold: timedelta, uow: AccessU
             await uow.reservations.save(reservation)
         else:
             reservation = await _new_reservation(uow, caller, cmd, hold, now)
-            await uow.reservations.add(reservation)
+            await _add_once(uow.reservations, reservation)
         await uow.commit()
     return reservation
 
@@ -209,6 +212,7 @@ class Usage:
     key_id: str = ""
 
 
+@retry_conflicts
 async def record_usage(caller: Principal, usage: Usage, uow: AccessUnit, now: datetime) -> None:
     """Book usage at the present price; a record that is there already is not booked again. Raises: Invalid."""
     check_item(usage.item, "item")
@@ -228,8 +232,16 @@ async def record_usage(caller: Principal, usage: Usage, uow: AccessUnit, now: da
             key_id=usage.key_id,
             create_time=now,
         )
-        await uow.usage.add(record)
+        await _add_once(uow.usage, record)
         await uow.commit()
+
+
+async def _add_once(repository: Repository[E], entity: E) -> None:
+    """Add what the same call, made at the same time, may have added just before: it is looked up again then."""
+    try:
+        await repository.add(entity)
+    except AlreadyExists as error:
+        raise Conflict(f"{entity.id!r} was made by another call at the same time; try again.") from error
 
 
 async def list_usage(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[UsageRecord]:

@@ -13,12 +13,12 @@ from services.access.domain.credentials import BUILTIN, Credential, checked
 from services.access.operations.audit import note
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal
-from services.chassis.errors import Invalid, ModelryError
+from services.chassis.errors import Invalid, ModelryError, WrongState
 from services.chassis.events import Event
 from services.chassis.ids import new_id
 from services.chassis.store import Page, PageQuery, check_etag
 from services.chassis.unit import retry_conflicts
-from services.chassis.vault import Vault
+from services.chassis.vault import Sealed, Vault
 
 if TYPE_CHECKING:
     from services.chassis.objects import StoreAccess
@@ -59,12 +59,20 @@ class Stores:
         return self._vault.seal(secret, f"credential/{credential_id}") if secret else ""
 
     def access(self, credential: Credential) -> StoreAccess:
-        """How to reach the store of a credential, with its secret."""
+        """How to reach the store of a credential, with its secret. Raises: WrongState: its seal does not open."""
         from services.chassis.objects import StoreAccess
 
         if credential.builtin:
             return self.builtin
-        secret = self._vault.open(credential.sealed_secret, f"credential/{credential.id}")
+        try:
+            secret = self._vault.open(credential.sealed_secret, f"credential/{credential.id}")
+        except Sealed as error:
+            _log.error("the secret of %s does not open: %s", credential.id, error)
+            raise WrongState(
+                f"The secret of the credential {credential.name!r} was stored with another installation's key. "
+                "Update the credential with its secret.",
+                reason="SECRET_SEALED",
+            ) from error
         return StoreAccess(credential.endpoint, credential.access_key, secret, credential.region)
 
     async def ensure_bucket(self, bucket: str) -> None:
