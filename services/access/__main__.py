@@ -20,7 +20,7 @@ from modelry.events.v1 import events_pb2_grpc
 from services.access.handlers import consumers
 from services.access.keeping import Keeping, Propagation
 from services.access.operations.bootstrap import bootstrap
-from services.access.operations.credentials import Stores
+from services.access.operations.credentials import OwnStore, Stores
 from services.access.operations.keys import BUCKET, all_records
 from services.access.operations.server import ServerFacts
 from services.access.service.access import AccessService
@@ -37,7 +37,6 @@ from services.chassis.bus_auth import WorkerGate
 from services.chassis.clock import now
 from services.chassis.database import Database
 from services.chassis.errors import ModelryError
-from services.chassis.objects import StoreAccess
 from services.chassis.rpc import RpcServer
 from services.chassis.settings import load, refuse_start
 from services.chassis.vault import Vault
@@ -113,7 +112,7 @@ def secrets_of(settings: AccessSettings) -> tuple[TokenIssuer, Stores]:
         vault = Vault.of(settings.vault_key.get_secret_value())
     except ValueError as error:
         refuse_start(f"access cannot start: {error}.")
-    builtin = StoreAccess(
+    builtin = OwnStore(
         settings.objects_endpoint,
         settings.objects_access_key,
         settings.objects_secret_key.get_secret_value(),

@@ -43,10 +43,23 @@ class CreateCredential:
     digest: str = ""
 
 
+@dataclass(frozen=True)
+class OwnStore:
+    """The installation's own store, as settings have it.
+
+    The same as a StoreAccess, whose module loads the S3 library: a start does not wait for that.
+    """
+
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str
+
+
 class Stores:
     """The installation's own store, and the seal on the secrets of the others."""
 
-    def __init__(self, builtin: StoreAccess, vault: Vault) -> None:
+    def __init__(self, builtin: OwnStore, vault: Vault) -> None:
         self.builtin = builtin
         self._vault = vault
         self._ensured: set[str] = set()
@@ -63,7 +76,7 @@ class Stores:
         from services.chassis.objects import StoreAccess
 
         if credential.builtin:
-            return self.builtin
+            return self._own()
         try:
             secret = self._vault.open(credential.sealed_secret, f"credential/{credential.id}")
         except Sealed as error:
@@ -79,11 +92,19 @@ class Stores:
         """Make a project's bucket on the installation's store, unless this process has seen it already."""
         if bucket in self._ensured or not self.builtin.access_key:
             return
-        from services.chassis.objects import AsyncObjectStore
-
-        store = await asyncio.to_thread(AsyncObjectStore, self.builtin)
-        await store.ensure_bucket(bucket)
+        await asyncio.to_thread(self._make_bucket, bucket)
         self._ensured.add(bucket)
+
+    def _make_bucket(self, bucket: str) -> None:
+        from services.chassis.objects import ObjectStore
+
+        ObjectStore(self._own()).ensure_bucket(bucket)
+
+    def _own(self) -> StoreAccess:
+        from services.chassis.objects import StoreAccess
+
+        own = self.builtin
+        return StoreAccess(own.endpoint, own.access_key, own.secret_key, own.region)
 
     async def try_ensure_bucket(self, bucket: str) -> None:
         """The same, where a store that is away may wait: it is tried again later."""
