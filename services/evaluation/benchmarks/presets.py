@@ -13,7 +13,7 @@ from typing import Literal
 Layout = Literal["mmlu", "cmmlu", "ceval"]
 Style = Literal["raw", "chat"]
 FewShot = Literal["text", "turns"]
-MAX_SHOTS = 16
+MAX_SHOTS = 25
 DIGEST_FORMAT = 1
 
 

@@ -1,7 +1,7 @@
 """Scores generated texts against their references: per sample and over all, under one signature.
 
 A metric's full name carries what else decides its value, for example
-`rouge-l.recall[tok=modelry-1+jieba-0.42.1,stop=en+zh-1a2b3c4d]`.
+`rouge_l_recall[tok=modelry-1+jieba-0.42.1,stop=en+zh-1a2b3c4d]`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from services.evaluation.scoring import bleu, intervals, rouge
 from services.evaluation.scoring.stopwords import StopWords
 from services.evaluation.scoring.tokens import TOKENIZER_NAME, tokenize
 
-ROUGE_METRICS = ("rouge-1", "rouge-2", "rouge-l")
-SENTENCE_METRICS = (*(f"{metric}.{part}" for metric in ROUGE_METRICS for part in ("precision", "recall", "f")), "bleu")
+ROUGE_METRICS = ("rouge_1", "rouge_2", "rouge_l")
+SENTENCE_METRICS = (*(f"{metric}_{part}" for metric in ROUGE_METRICS for part in ("precision", "recall", "f")), "bleu")
 """Metrics that every sample has; the corpus value is their mean."""
-CORPUS_BLEU = "bleu.corpus"
+CORPUS_BLEU = "bleu_corpus"
 METRICS = (*SENTENCE_METRICS, CORPUS_BLEU)
-SHOWN_METRICS = ("rouge-1.recall", "rouge-2.recall", "rouge-l.recall", "bleu")
+SHOWN_METRICS = ("rouge_1_recall", "rouge_2_recall", "rouge_l_recall", "bleu")
 """Shown by default, as documented; recall rewards rambling, so comparisons decide by COMPARED_METRICS."""
-COMPARED_METRICS = ("rouge-1.f", "rouge-2.f", "rouge-l.f", "bleu", CORPUS_BLEU)
+COMPARED_METRICS = ("rouge_1_f", "rouge_2_f", "rouge_l_f", "bleu", CORPUS_BLEU)
 
 
 def metric_name(metric: str, stopwords: StopWords) -> str:
@@ -62,13 +62,13 @@ def score_text(hypothesis: str, references: Sequence[str], stopwords: StopWords)
     counts = bleu.bleu_counts(ours, kept)
     values: dict[str, float] = {"bleu": bleu.sentence_bleu(counts)}
     rouges = {
-        "rouge-1": rouge.best([rouge.rouge_n(ours, reference, 1) for reference in kept]),
-        "rouge-2": rouge.best([rouge.rouge_n(ours, reference, 2) for reference in kept]),
-        "rouge-l": rouge.best([rouge.rouge_l(ours, reference) for reference in kept]),
+        "rouge_1": rouge.best([rouge.rouge_n(ours, reference, 1) for reference in kept]),
+        "rouge_2": rouge.best([rouge.rouge_n(ours, reference, 2) for reference in kept]),
+        "rouge_l": rouge.best([rouge.rouge_l(ours, reference) for reference in kept]),
     }
     for metric, overlap in rouges.items():
-        values |= {f"{metric}.precision": overlap.precision, f"{metric}.recall": overlap.recall}
-        values[f"{metric}.f"] = overlap.f
+        values |= {f"{metric}_precision": overlap.precision, f"{metric}_recall": overlap.recall}
+        values[f"{metric}_f"] = overlap.f
     return TextScore(values, counts)
 
 

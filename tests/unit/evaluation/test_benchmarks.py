@@ -90,7 +90,7 @@ def test_ceval_test_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "choice"),
     [
-        ("shots", {"shots": 17}),
+        ("shots", {"shots": 26}),
         ("split", {"split": "train"}),
         ("split", {"split": "dev"}),
         ("style", {"style": "poem"}),

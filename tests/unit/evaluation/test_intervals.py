@@ -78,4 +78,4 @@ def test_comparing_texts_finds_the_better_system() -> None:
     found = texts.compare(bad, good)
     assert set(found) == set(texts.METRICS)
     assert {difference.words for difference in found.values()} == {"better"}
-    assert texts.compare(good, good)["rouge-l.f"].words == "no significant difference"
+    assert texts.compare(good, good)["rouge_l_f"].words == "no significant difference"

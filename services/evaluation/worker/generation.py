@@ -1,0 +1,117 @@
+"""Generates answers with vLLM in this process, greedy by default, with the model's own penalties switched off."""
+
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.evaluation.worker.models import device
+from services.evaluation.worker.work import Sampling
+
+BATCH = 64
+"""Prompts between two looks at a wish to stop; what is done is in the cache."""
+LARGEST_BATCHED_SEQUENCES = 64
+
+
+def prepare_environment(cache: Path, cpus: str, kv_space_gb: int) -> None:
+    """What vLLM reads from the environment when it is imported. In one process: two imports of torch less."""
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "VLLM_CONFIG_ROOT": str(cache / "vllm" / "config"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HOME": str(cache / "hub"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if device() == "cpu":
+        settings["VLLM_CPU_KVCACHE_SPACE"] = str(kv_space_gb)
+        if cpus:
+            settings["VLLM_CPU_OMP_THREADS_BIND"] = cpus
+    os.environ.update(settings)
+
+
+def engine_version() -> str:
+    """The engine's version, which is part of what decides an answer."""
+    import vllm
+
+    return f"vllm-{vllm.__version__}"
+
+
+class Engine:
+    """A running engine of one base and its adapters. Close it before the next one starts."""
+
+    def __init__(self, folder: Path, adapters: Mapping[str, Path], largest_rank: int, context: int) -> None:
+        """Start.
+
+        Args:
+            adapters: adapter digest to folder; empty: none may be used.
+            largest_rank: rank that the adapters fit in, one of LORA_RANKS.
+            context: most tokens of prompt and answer together.
+        """
+        from vllm import LLM
+
+        lora: dict[str, Any] = {}
+        if adapters:
+            lora = {"enable_lora": True, "max_loras": min(4, len(adapters)), "max_lora_rank": largest_rank}
+        self._llm: Any = LLM(
+            model=str(folder),
+            dtype="bfloat16",
+            max_model_len=context,
+            max_num_seqs=LARGEST_BATCHED_SEQUENCES,
+            generation_config="vllm",
+            enforce_eager=device() == "cpu",
+            seed=0,
+            disable_log_stats=True,
+            **lora,
+        )
+        self._adapters = {name: (number, path) for number, (name, path) in enumerate(adapters.items(), 1)}
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, adapter: str | None, stopped: Callable[[], bool]
+    ) -> Iterator[list[str]]:
+        """Answer the prompts in batches.
+
+        Args:
+            prompts: token ids, each shorter than the engine's context.
+            adapter: digest of one of the engine's adapters, or None for the base.
+        Yields: the texts of the next BATCH prompts, in order; ends early when `stopped` says so.
+        """
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        request = None
+        if adapter is not None:
+            number, path = self._adapters[adapter]
+            request = LoRARequest(adapter, number, str(path))
+        parameters = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            min_p=0.0,
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            stop=list(sampling.stop),
+            seed=sampling.seed if sampling.temperature else None,
+        )
+        for start in range(0, len(prompts), BATCH):
+            if stopped():
+                return
+            asked = [{"prompt_token_ids": list(ids)} for ids in prompts[start : start + BATCH]]
+            outputs = self._llm.generate(asked, parameters, lora_request=request, use_tqdm=False)
+            yield [output.outputs[0].text for output in outputs]
+
+    def close(self) -> None:
+        """End the engine and give its memory back, so that another may start in this process."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        cleanup_dist_env_and_memory()

@@ -1,0 +1,342 @@
+"""The work of one attempt, read downwards: fetch, score choices, generate, score texts, report."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from services.chassis.objects import NodeCache, ObjectStore, StoreAccess, upload_folder
+from services.chassis.report import Reporter
+from services.chassis.worker import chat
+from services.evaluation.benchmarks import prompts
+from services.evaluation.reporting.build import Measured, TargetInfo, build_report
+from services.evaluation.reporting.files import write_files
+from services.evaluation.reporting.samples import Sample, choice_sample, text_sample
+from services.evaluation.scoring import texts
+from services.evaluation.worker import choices, models, outbox
+from services.evaluation.worker.answers import AnswerCache, prompt_digest
+from services.evaluation.worker.generation import Engine, engine_version
+from services.evaluation.worker.tasks import (
+    LoadedCustom,
+    LoadedPreset,
+    load_custom,
+    load_preset,
+)
+from services.evaluation.worker.work import PresetTask, Target, Work, read_work
+
+
+class StopRequested(Exception):
+    """Somebody asked the worker to end; it does so between two batches."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """A target whose files are on this machine. adapter_digest "" is the bare base."""
+
+    target: Target
+    base: Path
+    base_digest: str
+    adapter: Path | None
+    adapter_digest: str
+
+
+class Run:
+    """One attempt. Its parts share what was fetched and how far the work is."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        spec = reporter.spec
+        self.reporter = reporter
+        self.work: Work = read_work(spec["work"])
+        self.folder = reporter.folder
+        self.cache = Path(spec["cache_dir"])
+        self.cpus = str(spec.get("cpus") or "")
+        self.stores = {name: ObjectStore(StoreAccess.from_json(raw)) for name, raw in spec["stores"].items()}
+        self.tasks: dict[str, LoadedPreset | LoadedCustom] = {}
+        self.locals: list[Local] = []
+        self.results: dict[tuple[str, str], Measured] = {}
+        self.done = self.total = 0
+        self._began = time.monotonic()
+
+    def execute(self) -> dict[str, Any]:
+        """Do all of it; returns what `finished` reports. Raises StopRequested."""
+        self._fetch()
+        self.total = sum(task.count for task in self.tasks.values()) * len(self.locals)
+        self._began = time.monotonic()
+        self._score_choices()
+        self._answer_texts()
+        return self._report()
+
+    def _check(self) -> None:
+        if self.reporter.stop_requested.is_set():
+            raise StopRequested
+
+    def _stopped(self) -> bool:
+        return self.reporter.stop_requested.is_set()
+
+    def _advance(self, count: int, phase: str) -> None:
+        self.done += count
+        elapsed = time.monotonic() - self._began
+        left = elapsed / self.done * (self.total - self.done) if self.done else None
+        self.reporter.progress(self.done, self.total, "samples", phase, left)
+
+    def _fetch(self) -> None:
+        """Bring models and data to this machine."""
+        cache = NodeCache(self.cache / "models")
+        for target in self.work.targets:
+            self._check()
+            self.reporter.progress(0, 0, "samples", f"fetching {target.label}")
+            base, adapter = target.base, target.adapter
+            folder = cache.fetch(self.stores[base.store], base.bucket, base.prefix, base.manifest)
+            over = (
+                cache.fetch(self.stores[adapter.store], adapter.bucket, adapter.prefix, adapter.manifest)
+                if adapter
+                else None
+            )
+            digest = adapter.manifest.digest if adapter else ""
+            self.locals.append(Local(target, folder, base.manifest.digest, over, digest))
+        for task in self.work.tasks:
+            self._check()
+            self.reporter.progress(0, 0, "samples", f"fetching {task.name}")
+            if isinstance(task, PresetTask):
+                self.tasks[task.name] = load_preset(task, self.stores[task.store], self.folder / "data" / task.name)
+            else:
+                data = NodeCache(self.cache / "datasets")
+                self.tasks[task.name] = load_custom(task, self.stores[task.data.store], data)
+
+    def _by_base(self) -> dict[str, list[Local]]:
+        groups: dict[str, list[Local]] = {}
+        for local in self.locals:
+            groups.setdefault(local.base_digest, []).append(local)
+        return groups
+
+    def _score_choices(self) -> None:
+        """Every preset task on every target; a base is loaded once for all of its adapters."""
+        tasks = [task for task in self.tasks.values() if isinstance(task, LoadedPreset)]
+        if not tasks:
+            return
+        for group in self._by_base().values():
+            tokenizer = chat.load_tokenizer(group[0].base)
+            room = models.context_length(group[0].base)
+            encoded = {task.info.name: self._encode_preset(task, tokenizer, room) for task in tasks}
+            adapters = {local.adapter_digest: local.adapter for local in group if local.adapter}
+            base = models.SharedBase(group[0].base, adapters)
+            try:
+                for local in group:
+                    for task in tasks:
+                        self._score_preset(local, task, base, tokenizer, encoded[task.info.name])
+            finally:
+                base.close()
+
+    def _encode_preset(self, task: LoadedPreset, tokenizer: Any, room: int) -> dict[str, list[choices.ChoicePrompt]]:
+        found = {}
+        for subject, rows in task.benchmark.questions.items():
+            self._check()
+            title, examples = task.categories.title(subject), task.benchmark.examples.get(subject, ())
+            found[subject] = [
+                choices.encode_question(tokenizer, task.preset, title, examples, row, room) for row in rows
+            ]
+        return found
+
+    def _score_preset(
+        self,
+        local: Local,
+        task: LoadedPreset,
+        base: models.SharedBase,
+        tokenizer: Any,
+        encoded: Mapping[str, list[choices.ChoicePrompt]],
+    ) -> None:
+        labels = choices.label_ids(tokenizer, task.preset)
+        facts = {"kind": "choice", "base": local.base_digest, "adapter": local.adapter_digest, "labels": labels}
+        cache = AnswerCache(self.cache / "answers", facts | {"compute_type": str(models.COMPUTE_TYPE)})
+        phase = f"{task.info.name}: {local.target.label}"
+        values: list[tuple[choices.ChoicePrompt, tuple[float, ...]]] = []
+        with base.use(local.adapter_digest or None) as model:
+            for asked in encoded.values():
+                digests = [prompt_digest(prompt.token_ids) for prompt in asked]
+                missing = [number for number, digest in enumerate(digests) if cache.get(digest) is None]
+                fresh: list[tuple[str, Any]] = []
+                for number, scores in choices.score_choices(
+                    model, [asked[number] for number in missing], labels, self._stopped
+                ):
+                    fresh.append((digests[missing[number]], list(scores)))
+                    self._advance(1, phase)
+                cache.put(fresh)
+                self._check()
+                self._advance(len(asked) - len(missing), phase)
+                values += [
+                    (prompt, tuple(cache.get(digest) or ())) for prompt, digest in zip(asked, digests, strict=True)
+                ]
+        self._keep_choices(local, task, values)
+
+    def _keep_choices(
+        self, local: Local, task: LoadedPreset, values: list[tuple[choices.ChoicePrompt, tuple[float, ...]]]
+    ) -> None:
+        samples = []
+        for index, (prompt, scores) in enumerate(values):
+            question, labels = prompt.question, task.preset.labels
+            chosen = labels[scores.index(max(scores))]
+            text = prompts.ask(task.preset, question)
+            sample = choice_sample(
+                task.info.name,
+                local.target.label,
+                index,
+                (question.subject, text, question.answer),
+                (chosen, dict(zip(labels, scores, strict=True))),
+            )
+            details = {"shots": str(prompt.shots)} if prompt.shots < task.preset.shots else {}
+            details |= {"cut": "the beginning of the question was left out"} if prompt.cut else {}
+            samples.append(replace(sample, details=details))
+        self.results[task.info.name, local.target.label] = Measured(samples)
+        outbox.send_samples(self.reporter, samples, self.done)
+
+    def _answer_texts(self) -> None:
+        """Every own set on every target; an engine is started only for what the cache does not hold."""
+        tasks = [task for task in self.tasks.values() if isinstance(task, LoadedCustom)]
+        if not tasks:
+            return
+        for group in self._by_base().values():
+            tokenizer = chat.load_tokenizer(group[0].base)
+            context = models.context_length(group[0].base)
+            fingerprint = chat.fingerprint(tokenizer)
+            for task in tasks:
+                self._record_generation(task, group, fingerprint)
+            encoded = {
+                task.info.name: [chat.encode_prompt(tokenizer, list(row.messages)) for row in task.rows]
+                for task in tasks
+            }
+            self._generate_group(group, tasks, encoded, context)
+
+    def _record_generation(self, task: LoadedCustom, group: list[Local], fingerprint: str) -> None:
+        sampling = self.work.sampling
+        settings = dict(task.info.settings) | {
+            "engine": engine_version(),
+            "generation_config": "vllm (the model's own sampling defaults are not applied)",
+            "max_tokens": str(sampling.max_tokens),
+            "temperature": str(sampling.temperature),
+            "top_p": str(sampling.top_p),
+            "top_k": "all",
+            "min_p": "0.0",
+            "repetition_penalty": str(sampling.repetition_penalty),
+            "presence_penalty": "0.0",
+            "frequency_penalty": "0.0",
+            "stop": ", ".join(map(repr, sampling.stop)) or "none",
+            "seed": str(sampling.seed),
+        }
+        settings |= {f"chat_fingerprint {local.target.label}": fingerprint for local in group}
+        self.tasks[task.info.name] = replace(task, info=replace(task.info, settings=settings))
+
+    def _generate_group(
+        self, group: list[Local], tasks: list[LoadedCustom], encoded: Mapping[str, list[list[int]]], context: int
+    ) -> None:
+        caches = {local.target.label: self._text_cache(local) for local in group}
+        engines = Engines(self, group, encoded, context)
+        try:
+            for local in group:
+                for task in tasks:
+                    answers = self._answers(local, task, encoded[task.info.name], caches[local.target.label], engines)
+                    self._keep_texts(local, task, answers)
+        finally:
+            engines.close()
+
+    def _text_cache(self, local: Local) -> AnswerCache:
+        sampling = self.work.sampling
+        facts = {
+            "kind": "text",
+            "base": local.base_digest,
+            "adapter": local.adapter_digest,
+            "engine": engine_version(),
+            "sampling": [
+                sampling.max_tokens,
+                sampling.temperature,
+                sampling.top_p,
+                sampling.repetition_penalty,
+                list(sampling.stop),
+                sampling.seed,
+            ],
+        }
+        return AnswerCache(self.cache / "answers", facts)
+
+    def _answers(
+        self, local: Local, task: LoadedCustom, prompts_ids: list[list[int]], cache: AnswerCache, engines: "Engines"
+    ) -> list[str | None]:
+        """The answer to each prompt; None for one that the model cannot hold."""
+        phase = f"{task.info.name}: {local.target.label}"
+        fits = [len(ids) < engines.context for ids in prompts_ids]
+        digests = [prompt_digest(ids) for ids in prompts_ids]
+        missing = [n for n, digest in enumerate(digests) if fits[n] and cache.get(digest) is None]
+        self._advance(len(prompts_ids) - len(missing), phase)
+        if missing:
+            engine, adapter = engines.of(local)
+            begin = 0
+            for batch in engine.generate([prompts_ids[n] for n in missing], self.work.sampling, adapter, self._stopped):
+                cache.put([(digests[missing[begin + row]], text) for row, text in enumerate(batch)])
+                begin += len(batch)
+                self._advance(len(batch), phase)
+            self._check()
+        return [cache.get(digest) if fit else None for digest, fit in zip(digests, fits, strict=True)]
+
+    def _keep_texts(self, local: Local, task: LoadedCustom, answers: list[str | None]) -> None:
+        samples: list[Sample] = []
+        scores: list[texts.TextScore] = []
+        for index, (row, output) in enumerate(zip(task.rows, answers, strict=True)):
+            question = (row.category, row.prompt, row.references)
+            sample, score = text_sample(task.info.name, local.target.label, index, question, output, task.stopwords)
+            samples.append(sample)
+            scores.append(score)
+        self.results[task.info.name, local.target.label] = Measured(samples, scores)
+        outbox.send_samples(self.reporter, samples, self.done)
+
+    def _report(self) -> dict[str, Any]:
+        """Build the report, write it to the output, send it to the service."""
+        self._check()
+        infos = [self.tasks[task.name].info for task in self.work.tasks]
+        targets = [TargetInfo(local.target.label, local.target.role) for local in self.locals]
+        report = build_report(self.reporter.spec["job_id"], infos, targets, self.results)
+        samples = [
+            sample for info in infos for target in targets for sample in self.results[info.name, target.label].samples
+        ]
+        write_files(self.folder / "report", report, infos, targets, samples)
+        store = self.stores.get("output", self.stores["system"])
+        manifest = upload_folder(store, self.work.bucket, self.work.prefix, self.folder / "report")
+        outbox.send_report(self.reporter, report)
+        place = {"bucket": self.work.bucket, "prefix": self.work.prefix}
+        return {**place, "manifest": manifest.to_json(), "sample_count": len(samples)}
+
+
+class Engines:
+    """The engine of a base, started when the first answer is missing, and one of its own for each merged adapter."""
+
+    def __init__(self, run: Run, group: list[Local], encoded: Mapping[str, list[list[int]]], context: int) -> None:
+        longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
+        self.context = min(context, longest + run.work.sampling.max_tokens + 1)
+        self._run = run
+        self._group = group
+        self._engine: Engine | None = None
+        self._key: str | None = None
+
+    def of(self, local: Local) -> tuple[Engine, str | None]:
+        """The engine that answers for a target, and the adapter to ask it for."""
+        ranks = {one.adapter_digest: models.adapter_rank(one.adapter) for one in self._group if one.adapter}
+        attached = not local.adapter or ranks[local.adapter_digest] is not None
+        key = "attached" if attached else local.adapter_digest
+        if self._engine is None or self._key != key:
+            self.close()
+            self._run.reporter.progress(self._run.done, self._run.total, "samples", "starting the engine")
+            self._engine, self._key = self._start(local, ranks, attached), key
+        return self._engine, (local.adapter_digest or None) if attached else None
+
+    def _start(self, local: Local, ranks: Mapping[str, int | None], attached: bool) -> Engine:
+        if not attached:
+            assert local.adapter is not None
+            merged = models.merge(local.base, local.adapter, self._run.folder / "merged" / local.adapter_digest)
+            return Engine(merged, {}, 0, self.context)
+        adapters = {one.adapter_digest: one.adapter for one in self._group if one.adapter and ranks[one.adapter_digest]}
+        largest = max((ranks[digest] or 0 for digest in adapters), default=0)
+        return Engine(local.base, adapters, largest, self.context)
+
+    def close(self) -> None:
+        """End the running engine, if there is one."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
