@@ -116,6 +116,8 @@ class Repository(Generic[E]):
     async def find(self, project: str, ref: str) -> E | None:
         """Like `get`, but None if there is none. An id wins over a name that looks like one."""
         columns = self._table.c
+        if "\0" in ref:  # PostgreSQL would refuse the question itself
+            return None
         same: ColumnElement[bool] = columns.id == ref
         if "name" in columns and ref:
             same = or_(same, columns.name == ref)

@@ -130,7 +130,7 @@ async def test_another_projects_entity_does_not_exist(database: Database) -> Non
     theirs = note(project="proj-2")
     await add(database, theirs)
     async with Notes(database, write=False) as uow:
-        for ref in (theirs.id, theirs.name):
+        for ref in (theirs.id, theirs.name, "", "a\0", "'; DROP TABLE notes"):
             with pytest.raises(NotFound):
                 await uow.notes.get("proj-1", ref)
 
@@ -253,6 +253,9 @@ async def test_a_filter_gives_what_it_says(database: Database, text: str, expect
         (PageQuery(page_token="nonsense"), "page_token"),
         (PageQuery(page_token="W10"), "page_token"),
         (PageQuery(filter="secret=1"), "filter"),
+        (PageQuery(filter='name="\\u0000"'), "filter"),
+        (PageQuery(filter="name=\0"), "filter"),
+        (PageQuery(filter="create_time>0001-01-01T00:00:00+14:00"), "filter"),
         (PageQuery(filter="count=1 OR count=2"), "filter"),
         (PageQuery(filter="count=1 AND"), "filter"),
         (PageQuery(filter="count=one"), "filter"),
