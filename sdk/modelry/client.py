@@ -1,0 +1,208 @@
+"""The Python client: every public method, over the one gRPC door.
+
+    from modelry import Client
+
+    with Client() as client:                                  # the installation of ~/.modelry, or MODELRY_URL
+        job = client.create_job(job={"model": "smollm2-135m-instruct", "datasets": [{"ref": "desk"}]})
+        for state in client.watch_job(job=job.id):
+            print(state.progress.step, state.progress.loss)
+
+Methods have the protos' names in snake_case; arguments are the request's fields, as messages or as JSON-like values.
+The client repeats calls that failed with UNAVAILABLE when a repeat is safe, makes request ids, pages and watches.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from modelry.codec import CodecError, decode
+from modelry.connection import find_connection
+from modelry.surface import Method, methods
+
+TRIES = 4
+FIRST_DELAY_SECONDS = 0.3
+DEADLINE_SECONDS = 60.0
+CHUNK_BYTES = 1 << 20
+MESSAGE_BYTES = 16 << 20
+_SAFE = ("Get", "List", "Stop", "Publish", "Scale", "Revoke", "Verify", "Quote", "Prepare", "Set", "Preview", "Browse")
+
+
+class ModelryError(Exception):
+    """A refusal: `reason` is a stable word, `message` says what to do, `fields` maps paths to what is wrong there."""
+
+    def __init__(self, code: str, reason: str, message: str, fields: Mapping[str, str], metadata: Mapping[str, str]):
+        super().__init__(message)
+        self.code, self.reason, self.message = code, reason, message
+        self.fields, self.metadata = dict(fields), dict(metadata)
+
+
+def method_names() -> dict[str, Method]:
+    """Every method by the name that it has on a client."""
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower(): method for method in methods()}
+
+
+class Client:
+    """One connection to an installation. Close it, or use it in a `with` block. Safe to share between threads."""
+
+    def __init__(self, url: str = "", key: str = "", project: str = "", home: str = "") -> None:
+        """See `modelry.connection.find_connection`. Raises: NotReachable."""
+        self.connection = find_connection(url, key, project, home)
+        options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+        self._channel = grpc.insecure_channel(self.connection.grpc_address, options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    @cached_property
+    def _methods(self) -> dict[str, Method]:
+        return method_names()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = self._methods.get(name) if not name.startswith("_") else None
+        if method is None:
+            raise AttributeError(f"Modelry has no method {name!r}")
+        return lambda **fields: self.call(method, fields)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._methods})
+
+    def call(self, method: Method, fields: Mapping[str, Any], timeout: float | None = DEADLINE_SECONDS) -> Any:
+        """Call a method. Returns: its message, or an iterator of messages. Raises: ModelryError."""
+        request: Any = build_request(method, fields)
+        if method.creates and not method.client_streaming and not request.request_id:
+            request.request_id = uuid.uuid4().hex
+        if method.server_streaming:
+            return self._stream(method, request)
+        safe = method.creates or method.name.startswith(_SAFE)
+        return self._repeat(lambda: self._unary(method)(request, metadata=self._metadata, timeout=timeout), safe)
+
+    def upload(self, path: str, filename: str = "", purpose: str = "fine-tune") -> Any:
+        """Upload a file from this machine. Returns: the File. Raises: ModelryError, OSError."""
+        method = self._methods["upload_file"]
+        request_id = uuid.uuid4().hex
+
+        def chunks() -> Iterator[Message]:
+            name = filename or path.rsplit("/", 1)[-1]
+            yield method.request(filename=name, purpose=purpose, request_id=request_id)
+            with open(path, "rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield method.request(data=chunk)
+
+        stub: Any = self._channel.stream_unary(
+            method.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=method.response.FromString,
+        )
+        return self._repeat(lambda: stub(chunks(), metadata=self._metadata), safe=True)
+
+    def pages(self, name: str, field: str, **fields: Any) -> Iterator[Any]:
+        """Every item of a list method, page after page: `client.pages("list_jobs", "jobs")`."""
+        token = ""
+        while True:
+            page = self.call(self._methods[name], {**fields, "page_token": token})
+            yield from getattr(page, field)
+            token = page.next_page_token
+            if not token:
+                return
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        project = self.connection.project
+        named = (("modelry-project", project),) if project else ()
+        return (("authorization", f"Bearer {self.connection.key}"), *named)
+
+    def _unary(self, method: Method) -> Any:
+        return self._channel.unary_unary(
+            method.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=method.response.FromString,
+        )
+
+    def _repeat(self, call: Callable[[], Any], safe: bool) -> Any:
+        """The answer; a call that may be repeated is, while nothing answers."""
+        delay = FIRST_DELAY_SECONDS
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                return call()
+            except grpc.RpcError as error:
+                code = error.code()
+                if not left or not safe or code is not grpc.StatusCode.UNAVAILABLE:
+                    raise translate(error) from error
+                time.sleep(delay)
+                delay *= 2
+        raise AssertionError("unreachable")
+
+    def _stream(self, method: Method, request: Message) -> Iterator[Any]:
+        """The messages of a stream; one that breaks is taken up again where it was, if it has a cursor."""
+        stub: Any = self._channel.unary_stream(
+            method.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=method.response.FromString,
+        )
+        cursor = next((n for n in ("after_version", "after") if n in method.request.DESCRIPTOR.fields_by_name), None)
+        failures = 0
+        while True:
+            try:
+                for item in stub(request, metadata=self._metadata):
+                    failures = 0
+                    if cursor:
+                        setattr(request, cursor, getattr(item, "sequence" if cursor == "after" else "version", 0))
+                    yield item
+            except grpc.RpcError as error:
+                failures += 1
+                code = error.code()
+                if not cursor or failures > TRIES or code is not grpc.StatusCode.UNAVAILABLE:
+                    raise translate(error) from error
+                time.sleep(FIRST_DELAY_SECONDS * 2**failures)
+            else:
+                return
+
+
+def build_request(method: Method, fields: Mapping[str, Any]) -> Message:
+    """The request of a call; fields may be messages or JSON-like values. Raises: ModelryError with the paths."""
+    request = method.request()
+    plain: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Message):
+            getattr(request, name).CopyFrom(value)
+        else:
+            plain[name] = value
+    try:
+        return decode(plain, request)
+    except CodecError as error:
+        problems = {problem.field: problem.message for problem in error.problems}
+        raise ModelryError("INVALID_ARGUMENT", "INVALID_FIELD", str(error), problems, {}) from error
+
+
+def translate(error: grpc.RpcError) -> ModelryError:
+    """A gRPC error with its details as ours."""
+    code, text = error.code(), error.details() or ""
+    status = rpc_status.from_call(error)
+    reason, fields, metadata = code.name, {}, {}
+    for detail in status.details if status else ():
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad):
+            fields = {violation.field: violation.description for violation in bad.field_violations}
+    return ModelryError(code.name, reason, text, fields, metadata)

@@ -1,0 +1,67 @@
+"""Where an installation answers and with which key: from arguments, the environment, or a home on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_HOME = Path("~/.modelry")
+URL, KEY, PROJECT, HOME = "MODELRY_URL", "MODELRY_API_KEY", "MODELRY_PROJECT", "MODELRY_HOME"
+_INFO_SECONDS = 10.0
+
+
+class NotReachable(ConnectionError):
+    """No installation answers; the message says where it was looked for and what to do."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An installation: its HTTP address, its gRPC door (`host:port`), the key, and the project of an admin key."""
+
+    http_address: str
+    grpc_address: str
+    key: str
+    project: str = ""
+
+
+def find_connection(url: str = "", key: str = "", project: str = "", home: str | Path = "") -> Connection:
+    """The installation to talk to.
+
+    `url` (or MODELRY_URL) names one elsewhere and needs a key (or MODELRY_API_KEY); otherwise it is the one of `home`
+    (or MODELRY_HOME, or ~/.modelry), with its admin key unless another is given. Raises: NotReachable.
+    """
+    key = key or os.environ.get(KEY, "")
+    project = project or os.environ.get(PROJECT, "")
+    url = url or ("" if home else os.environ.get(URL, ""))
+    if url:
+        if not key:
+            raise NotReachable(f"No API key for {url}: set {KEY}.")
+        return Connection(url.rstrip("/"), _door_of(url.rstrip("/"), key), key, project)
+    folder = Path(home or os.environ.get(HOME, "") or DEFAULT_HOME).expanduser()
+    try:
+        addresses = json.loads((folder / "state.json").read_text("utf-8"))["addresses"]
+        key = key or (folder / "admin.key").read_text("utf-8").strip()
+        return Connection(addresses["http"], addresses["grpc"], key, project)
+    except (OSError, ValueError, KeyError) as error:
+        raise NotReachable(
+            f"No installation at {folder}. Start one with `modelry up --home {folder}`, "
+            f"or name one elsewhere with {URL} and {KEY}."
+        ) from error
+
+
+def _door_of(url: str, key: str) -> str:
+    """The gRPC door of an installation, as it says itself."""
+    request = urllib.request.Request(  # noqa: S310 - the user's own address
+        f"{url}/api/v1/serverInfo", headers={"Authorization": f"Bearer {key}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_INFO_SECONDS) as answer:  # noqa: S310
+            return str(json.load(answer)["grpc_address"])
+    except urllib.error.HTTPError as error:
+        raise NotReachable(f"{url} refuses the key ({error.code}).") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise NotReachable(f"Nothing answers at {url}: {error}") from error
