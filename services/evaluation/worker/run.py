@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,19 @@ from services.evaluation.reporting.samples import Sample, choice_sample, text_sa
 from services.evaluation.scoring import texts
 from services.evaluation.worker import choices, models, outbox
 from services.evaluation.worker.answers import AnswerCache, prompt_digest
-from services.evaluation.worker.generation import Engine, engine_version
+from services.evaluation.worker.engines import Engines, Local
+from services.evaluation.worker.generation import engine_version
 from services.evaluation.worker.tasks import (
     LoadedCustom,
     LoadedPreset,
     load_custom,
     load_preset,
 )
-from services.evaluation.worker.work import PresetTask, Target, Work, read_work
+from services.evaluation.worker.work import PresetTask, Work, read_work
 
 
 class StopRequested(Exception):
     """Somebody asked the worker to end; it does so between two batches."""
-
-
-@dataclass(frozen=True)
-class Local:
-    """A target whose files are on this machine. adapter_digest "" is the bare base."""
-
-    target: Target
-    base: Path
-    base_digest: str
-    adapter: Path | None
-    adapter_digest: str
 
 
 class Run:
@@ -230,7 +220,9 @@ class Run:
         self, group: list[Local], tasks: list[LoadedCustom], encoded: Mapping[str, list[list[int]]], context: int
     ) -> None:
         caches = {local.target.label: self._text_cache(local) for local in group}
-        engines = Engines(self, group, encoded, context)
+        longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
+        context = min(context, longest + self.work.sampling.max_tokens + 1)
+        engines = Engines(group, context, self.folder / "merged", self._starting)
         try:
             for local in group:
                 for task in tasks:
@@ -238,6 +230,9 @@ class Run:
                     self._keep_texts(local, task, answers)
         finally:
             engines.close()
+
+    def _starting(self) -> None:
+        self.reporter.progress(self.done, self.total, "samples", "starting the engine")
 
     def _text_cache(self, local: Local) -> AnswerCache:
         sampling = self.work.sampling
@@ -258,7 +253,7 @@ class Run:
         return AnswerCache(self.cache / "answers", facts)
 
     def _answers(
-        self, local: Local, task: LoadedCustom, prompts_ids: list[list[int]], cache: AnswerCache, engines: "Engines"
+        self, local: Local, task: LoadedCustom, prompts_ids: list[list[int]], cache: AnswerCache, engines: Engines
     ) -> list[str | None]:
         """The answer to each prompt; None for one that the model cannot hold."""
         phase = f"{task.info.name}: {local.target.label}"
@@ -302,41 +297,3 @@ class Run:
         outbox.send_report(self.reporter, report)
         place = {"bucket": self.work.bucket, "prefix": self.work.prefix}
         return {**place, "manifest": manifest.to_json(), "sample_count": len(samples)}
-
-
-class Engines:
-    """The engine of a base, started when the first answer is missing, and one of its own for each merged adapter."""
-
-    def __init__(self, run: Run, group: list[Local], encoded: Mapping[str, list[list[int]]], context: int) -> None:
-        longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
-        self.context = min(context, longest + run.work.sampling.max_tokens + 1)
-        self._run = run
-        self._group = group
-        self._engine: Engine | None = None
-        self._key: str | None = None
-
-    def of(self, local: Local) -> tuple[Engine, str | None]:
-        """The engine that answers for a target, and the adapter to ask it for."""
-        ranks = {one.adapter_digest: models.adapter_rank(one.adapter) for one in self._group if one.adapter}
-        attached = not local.adapter or ranks[local.adapter_digest] is not None
-        key = "attached" if attached else local.adapter_digest
-        if self._engine is None or self._key != key:
-            self.close()
-            self._run.reporter.progress(self._run.done, self._run.total, "samples", "starting the engine")
-            self._engine, self._key = self._start(local, ranks, attached), key
-        return self._engine, (local.adapter_digest or None) if attached else None
-
-    def _start(self, local: Local, ranks: Mapping[str, int | None], attached: bool) -> Engine:
-        if not attached:
-            assert local.adapter is not None
-            merged = models.merge(local.base, local.adapter, self._run.folder / "merged" / local.adapter_digest)
-            return Engine(merged, {}, 0, self.context)
-        adapters = {one.adapter_digest: one.adapter for one in self._group if one.adapter and ranks[one.adapter_digest]}
-        largest = max((ranks[digest] or 0 for digest in adapters), default=0)
-        return Engine(local.base, adapters, largest, self.context)
-
-    def close(self) -> None:
-        """End the running engine, if there is one."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
