@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from services.chassis import telemetry
+from services.chassis.bus_auth import worker_login
 from services.chassis.clock import now
 from services.chassis.database import UnitOfWork
 from services.chassis.jobs.desk import Desk
@@ -115,11 +116,7 @@ class Launching(Generic[J]):
             "subject": f"modelry.work.{name}.{job.id}",
             "heartbeat_subject": f"modelry.heartbeat.{name}.{job.id}",
             "heartbeat_seconds": settings.heartbeat_seconds,
-            "nats": {
-                "url": settings.nats_url,
-                "user": settings.nats_user,
-                "password": settings.nats_password.get_secret_value(),
-            },
+            "nats": {"url": settings.nats_url, **worker_login(settings.token_secret, job.id)},
             "stores": {key: access.to_json() for key, access in stores.items()},
             "cache_dir": str(settings.home / "cache"),
             "trace": trace,

@@ -26,6 +26,7 @@ from services.chassis.jobs.domain import (
     State,
 )
 from services.chassis.jobs.ending import Endings, how_it_ended
+from services.chassis.jobs.hearing import Hearing
 from services.chassis.jobs.launching import Launching
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
@@ -39,14 +40,13 @@ _RETRY_LONGEST_SECONDS = 60.0
 class Reconciler(Generic[J]):
     """Looks at every job that needs something, each second and after every kick."""
 
-    def __init__(self, desk: Desk[J], launching: Launching[J], reports: Reports[J]) -> None:
+    def __init__(self, desk: Desk[J], launching: Launching[J], reports: Reports[J], hearing: Hearing[J]) -> None:
         self._desk = desk
         self._reports = reports
+        self._hearing = hearing
         self.clock = RunClock()
         self._endings = Endings(desk, reports, self.clock)
         self._scheduler = Scheduler(desk, launching, self._endings, self.clock)
-        self.hears_bus = False
-        """Whether reports come over the bus now; otherwise the spools of running workers are read instead."""
         self._kicked = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._tries: dict[str, tuple[int, float]] = {}
@@ -203,7 +203,7 @@ class Reconciler(Generic[J]):
             await self._lose(attempt, how_it_ended(probe))
             return
         self.clock.running(key)
-        if not self.hears_bus:
+        if not self._hearing.connected:  # its spool tells the same
             await self._reports.drain(attempt)
         if self._desk.leases.expired(attempt.launch_id):
             silence = self._desk.leases.silence(attempt.launch_id)

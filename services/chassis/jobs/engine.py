@@ -1,0 +1,189 @@
+"""The engine of one stage's jobs: what a service makes, starts, asks and stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Generic, TypeVar
+
+from services.chassis.bus import Bus
+from services.chassis.database import Database, UnitOfWork
+from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.domain import Attempt, JobCore
+from services.chassis.jobs.hearing import Hearing
+from services.chassis.jobs.launching import Launching
+from services.chassis.jobs.lease import Leases
+from services.chassis.jobs.reconcile import Reconciler
+from services.chassis.jobs.reports import Reports, SpoolReader
+from services.chassis.jobs.settings import JobSettings
+from services.chassis.jobs.stage import Stage
+from services.chassis.jobs.store import JobStore, JobTables, MetricPoint, Progress
+from services.chassis.launch.spec import Launcher
+from services.chassis.report import read_spool
+from services.chassis.watch import Watchers
+
+J = TypeVar("J", bound=JobCore)
+_FOLLOW_SECONDS = 0.5
+_LOG_BYTES = 65536
+
+
+class JobEngine(Generic[J]):
+    """Runs a stage's jobs from QUEUED to their one end. One per stage and database."""
+
+    def __init__(
+        self,
+        stage: Stage[J],
+        tables: JobTables,
+        database: Database,
+        bus: Bus,
+        launcher: Launcher,
+        settings: JobSettings,
+        spool: SpoolReader = read_spool,
+    ) -> None:
+        leases = Leases(settings.lease_seconds, start_seconds=settings.start_seconds)
+        self._desk = Desk(stage, database, launcher, settings, tables, leases)
+        self._reports = Reports(self._desk, spool)
+        self._hearing = Hearing(self._desk, bus, self._reports)
+        self._reconciler = Reconciler(self._desk, Launching(self._desk), self._reports, self._hearing)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def watchers(self) -> Watchers[J]:
+        """Tell it of every change that an operation commits: `watchers.notify(job.id, job)`."""
+        return self._desk.watchers
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Reports that changed nothing, by reason: `ignored`, `repeated`, `malformed`."""
+        return self._desk.counts
+
+    async def start(self) -> None:
+        """Begins to look after the jobs; returns at once, also without NATS."""
+        await self._hearing.start()
+        self._task = asyncio.create_task(self._reconciler.run(), name="jobs")
+
+    async def stop(self) -> None:
+        """Stops looking after the jobs. Their workers go on."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._hearing.stop()
+
+    def kick(self) -> None:
+        """Look now instead of within a second."""
+        self._reconciler.kick()
+
+    async def watch(self, project: str, ref: str, after_version: int = 0) -> AsyncIterator[J]:
+        """The job as it is, then each newer version, and the same one again when its progress changed; ends with it.
+
+        Raises: NotFound
+        """
+        job = await self.job(project, ref)
+
+        async def read() -> J:
+            return await self.job(project, job.id)
+
+        async for seen in self.watchers.follow(job.id, read, lambda one: one.state.ended, after_version, pulses=True):
+            yield seen
+
+    async def job(self, project: str, ref: str) -> J:
+        """One job. Raises NotFound."""
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            return await self._desk.stage.jobs(uow).get(project, ref)
+
+    async def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
+        """The newest progress of jobs, by id."""
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            return await self._desk.store(uow).progress(job_ids)
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """The attempts of a job, oldest first."""
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            return await self._desk.store(uow).attempts(job_id)
+
+    async def run_seconds(self, job_id: str) -> float:
+        """How long the job's workers ran, in all attempts, up to now."""
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            attempts = await self._desk.store(uow).attempts(job_id)
+        return sum(one.run_seconds + self._reconciler.clock.pending((job_id, one.number)) for one in attempts)
+
+    async def metrics(self, job_id: str, *, after_step: int = -1, limit: int = 1000) -> list[MetricPoint]:
+        """Metric points by step, those after `after_step`."""
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            return await self._desk.store(uow).points(job_id, after_step=after_step, limit=limit)
+
+    async def follow_metrics(self, project: str, ref: str, *, after_step: int = -1) -> AsyncIterator[MetricPoint]:
+        """Metric points as they come, until the job ends. A step comes again only when it has new values."""
+        job = await self.job(project, ref)
+        sent: dict[int, dict[str, float]] = {}
+        sequence = 0
+        with self.watchers.subscribe(job.id) as queue:
+            while True:
+                ended = (await self.job(project, job.id)).state.ended
+                async with UnitOfWork(self._desk.database, write=False) as uow:
+                    points = await self._desk.store(uow).points(
+                        job.id, after_step=after_step, after_sequence=sequence, limit=1_000_000
+                    )
+                for point in points:
+                    sequence = max(sequence, point.sequence)
+                    if sent.get(point.step) != point.values:
+                        sent[point.step] = dict(point.values)
+                        yield point
+                if ended:
+                    return
+                await self.watchers.wait(queue, 5.0)
+
+    async def logs(self, project: str, ref: str, follow: bool = False) -> AsyncIterator[tuple[int, str]]:
+        """(attempt, line) of all attempts, oldest first; with `follow` until the job ends.
+
+        Raises: NotFound
+        """
+        job = await self.job(project, ref)
+        number = 0
+        while True:
+            attempts = [one for one in await self.attempts(job.id) if one.number > number]
+            for attempt in attempts:
+                async for line in self._log(job.id, attempt, follow):
+                    yield attempt.number, line
+                number = attempt.number
+            if not follow or (await self.job(project, job.id)).state.ended:
+                return
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+    async def _log(self, job_id: str, attempt: Attempt, follow: bool) -> AsyncIterator[str]:
+        offset, rest = 0, ""
+        while True:
+            # Asked first: what is written before the end is read after it.
+            over = not follow or await self._over(job_id, attempt)
+            chunk = await self._desk.launcher.logs(attempt.launch_id, offset, _LOG_BYTES)
+            offset = chunk.next_offset or offset
+            *lines, rest = (rest + chunk.text).split("\n")
+            for line in lines:
+                yield line
+            if chunk.text:
+                continue
+            if over:
+                break
+            await asyncio.sleep(_FOLLOW_SECONDS)
+        if rest:
+            yield rest
+
+    async def _over(self, job_id: str, attempt: Attempt) -> bool:
+        async with UnitOfWork(self._desk.database, write=False) as uow:
+            store: JobStore = self._desk.store(uow)
+            now = await store.attempt(job_id, attempt.number)
+        return now is None or now.end_time is not None
+
+    async def remove(self, uow: UnitOfWork, job_id: str) -> list[str]:
+        """Removes the engine's rows of a job that is being deleted; returns the launch ids to `forget` afterwards."""
+        store = self._desk.store(uow)
+        launch_ids = [attempt.launch_id for attempt in await store.attempts(job_id)]
+        await store.remove(job_id)
+        return launch_ids
+
+    async def forget(self, launch_ids: Sequence[str]) -> None:
+        """Drops the folders of a deleted job's attempts."""
+        for launch_id in launch_ids:
+            await self._desk.launcher.forget(launch_id)
