@@ -23,7 +23,7 @@ from services.chassis.events import Event
 from services.chassis.migration import current_revision, pending, upgrade
 from services.chassis.settings import refuse_start
 from services.chassis.tables import chassis_metadata
-from services.chassis.unit import WRITES, UnitOfWork, request_digest, retry_conflicts
+from services.chassis.unit import REQUEST_DAYS, WRITES, UnitOfWork, request_digest, retry_conflicts
 
 __all__ = ["Database", "UnitOfWork", "chassis_metadata", "request_digest", "retry_conflicts"]
 
@@ -36,6 +36,7 @@ class Database:
     def __init__(self, engine: AsyncEngine, service: str, lock: int | None) -> None:
         self.engine = engine
         self.service = service
+        self.request_days = REQUEST_DAYS
         self.writer = asyncio.Lock()
         self.writing_task: asyncio.Task[Any] | None = None
         self._lock = lock
@@ -47,12 +48,13 @@ class Database:
         return self.engine.dialect.name
 
     @classmethod
-    async def open(cls, url: str, service: str, migrations: Path) -> Self:
+    async def open(cls, url: str, service: str, migrations: Path, request_days: float = REQUEST_DAYS) -> Self:
         """Open a service's database and bring its schema up to date.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`.
             migrations: the service's folder of that name.
+            request_days: how long a create's request id is remembered.
 
         Raises: StartError: another process owns the file, the schema is newer than the code, the URL is wrong or the
             server does not answer.
@@ -60,6 +62,7 @@ class Database:
         parsed = _driver_url(url)
         lock = _own(Path(parsed.database or "")) if parsed.drivername.startswith("sqlite") else None
         database = cls(_engine(parsed, service), service, lock)
+        database.request_days = request_days
         try:
             await database._migrate(migrations, parsed)
         except BaseException as error:

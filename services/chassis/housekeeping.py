@@ -9,7 +9,6 @@ from services.chassis.clock import now
 from services.chassis.database import Database, UnitOfWork
 from services.chassis.ids import new_id
 from services.chassis.tables import dead_letters, inbox, outbox, requests
-from services.chassis.unit import REQUEST_DAYS
 
 SENT_DAYS = 1.0
 INBOX_DAYS = 35.0  # longer than the stream keeps what could come again
@@ -50,7 +49,7 @@ async def sweep(database: Database) -> int:
     old = (
         (outbox, outbox.c.id, outbox.c.sent_time < moment - timedelta(days=SENT_DAYS)),
         (inbox, inbox.c.event_id, inbox.c.create_time < moment - timedelta(days=INBOX_DAYS)),
-        (requests, requests.c.request_id, requests.c.create_time < moment - timedelta(days=REQUEST_DAYS)),
+        (requests, requests.c.request_id, requests.c.create_time < moment - timedelta(days=database.request_days)),
     )
     swept = 0
     for table, key, too_old in old:

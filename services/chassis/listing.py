@@ -75,7 +75,8 @@ class _Key:
     def after(self, value: Any) -> ColumnElement[bool]:
         if value is None:
             return false()
-        return self.expression < value if self.descending else self.expression > value
+        after: ColumnElement[bool] = self.expression < value if self.descending else self.expression > value
+        return after
 
     def same(self, value: Any) -> ColumnElement[bool]:
         return self.expression.is_(None) if value is None else self.expression == value

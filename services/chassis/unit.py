@@ -206,7 +206,7 @@ class UnitOfWork:
         if not request_id:
             return resource_id
         key = (requests.c.project == project, requests.c.method == method, requests.c.request_id == request_id)
-        oldest = now() - timedelta(days=REQUEST_DAYS)
+        oldest = now() - timedelta(days=self.database.request_days)
         await self.connection.execute(delete(requests).where(*key, requests.c.create_time < oldest))
         names = {"project": project, "method": method, "request_id": request_id}
         fresh = {**names, "digest": digest, "resource_id": resource_id, "create_time": now()}

@@ -322,6 +322,18 @@ async def test_one_request_id_makes_one_resource(database: Database) -> None:
             await uow.claim_request("proj-1", "CreateNote", "r1", "other", "note-1")
 
 
+async def test_a_request_id_is_forgotten_after_its_days(database: Database) -> None:
+    database.request_days = 0.1 / 86400
+    async with Notes(database) as uow:
+        assert await uow.claim_request("proj-1", "CreateNote", "r1", "digest", "note-1") == "note-1"
+        await uow.commit()
+    async with asyncio.timeout(5):
+        found = ""
+        while found != "note-2":
+            async with Notes(database) as uow:
+                found = await uow.claim_request("proj-1", "CreateNote", "r1", "digest", "note-2")
+
+
 async def test_an_event_is_handled_the_first_time_only(database: Database) -> None:
     async with Notes(database) as uow:
         assert await uow.first_time("evt_1")

@@ -216,6 +216,18 @@ async def test_a_consumer_handles_each_event_once_in_order(
     await following.stop()
 
 
+async def test_a_durable_takes_over_changed_settings(
+    bus: Bus, database: Database, relay: OutboxRelay, make_settings: Callable[..., Settings], eventually: Eventually
+) -> None:
+    for wait in (2, 3):
+        following = consumer(bus, database, make_settings(ack_wait_seconds=wait), Notebook(database))
+        await following.start()
+        await eventually(following.caught_up)
+        info = await (await bus.session()).js.consumer_info("MODELRY_EVENTS", "toy-on-job")
+        assert (info.config.ack_wait, info.config.max_ack_pending, info.config.max_deliver) == (wait, 1, -1)
+        await following.stop()
+
+
 async def test_unavailable_and_conflict_are_tried_for_ever(
     bus: Bus, database: Database, relay: OutboxRelay, make_settings: Callable[..., Settings], eventually: Eventually
 ) -> None:
@@ -261,8 +273,11 @@ async def test_a_dead_letter_can_be_replayed(
     await following.start()
     event = changed(1)
     await emit(database, event)
-    await eventually(following.caught_up)
-    await eventually(lambda: len(notes.times) == 1)
+
+    async def buried() -> bool:
+        return len(await letters(database)) == 1
+
+    await eventually(buried)
     (letter,) = await letters(database)
     await following.replay(letter.id)
     await following.stop()
