@@ -91,7 +91,8 @@ class NotFound(ModelryError):
     @classmethod
     def of(cls, kind: str, ref: str) -> NotFound:
         """The usual sentence, for a kind of thing and what the caller wrote to name it."""
-        message = f"There is no {kind} {ref!r} in this project."
+        place = "" if kind == "project" else " in this project"
+        message = f"There is no {kind} {ref!r}{place}."
         return cls(message, metadata={"resource": kind, "name": ref})
 
 

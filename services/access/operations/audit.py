@@ -25,6 +25,11 @@ async def note_refusal(
         await uow.commit()
 
 
+def by(caller: Principal) -> str:
+    """Who did something, as an event's cause says it."""
+    return f"asked for by {caller.key_id or caller.subject or caller.kind}"
+
+
 async def list_entries(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[AuditEntry]:
     """What was done in the caller's project, newest first."""
     async with uow:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from services.access.domain.credentials import BUILTIN, Credential, checked
-from services.access.operations.audit import note
+from services.access.operations.audit import by, note
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal
 from services.chassis.errors import Invalid, ModelryError, WrongState
@@ -141,7 +141,7 @@ async def create_credential(
             return await uow.credentials.get(caller.project, first)
         await uow.credentials.add(credential)
         await note(uow, caller, "CreateCredential", credential.id, now)
-        uow.emit(Event(caller.project, "credential", credential.id, "created", "ACTIVE", version=1))
+        uow.emit(Event(caller.project, "credential", credential.id, "created", "ACTIVE", version=1, cause=by(caller)))
         await uow.commit()
     return credential
 
@@ -176,7 +176,7 @@ async def update_credential(
         credential = credential.update(changes, sealed, now)
         await uow.credentials.save(credential)
         await note(uow, caller, "UpdateCredential", credential.id, now)
-        uow.emit(_event(credential, "updated"))
+        uow.emit(_event(credential, "updated", by(caller)))
         await uow.commit()
     return credential
 
@@ -189,18 +189,18 @@ async def delete_credential(caller: Principal, ref: str, uow: AccessUnit, now: d
         credential.require_own("delete")
         await uow.credentials.delete(credential)
         await note(uow, caller, "DeleteCredential", credential.id, now)
-        uow.emit(
-            Event(
-                credential.project,
-                "credential",
-                credential.id,
-                "deleted",
-                "DELETED",
-                "ACTIVE",
-                credential.version + 1,
-                terminal=True,
-            )
+        event = Event(
+            project=credential.project,
+            resource="credential",
+            resource_id=credential.id,
+            happening="deleted",
+            state="DELETED",
+            previous_state="ACTIVE",
+            version=credential.version + 1,
+            cause=by(caller),
+            terminal=True,
         )
+        uow.emit(event)
         await uow.commit()
 
 
@@ -232,7 +232,7 @@ async def _note_verified(caller: Principal, credential_id: str, uow: AccessUnit,
         credential = credential.note_verified(now)
         await uow.credentials.save(credential)
         await note(uow, caller, "VerifyCredential", credential.id, now)
-        uow.emit(_event(credential, "verified"))
+        uow.emit(_event(credential, "verified", by(caller)))
         await uow.commit()
 
 
@@ -250,5 +250,6 @@ async def resolve_credential(
     return credential, stores.access(credential), bucket
 
 
-def _event(credential: Credential, happening: str) -> Event:
-    return Event(credential.project, "credential", credential.id, happening, "ACTIVE", "ACTIVE", credential.version)
+def _event(credential: Credential, happening: str, cause: str) -> Event:
+    project, version = credential.project, credential.version
+    return Event(project, "credential", credential.id, happening, "ACTIVE", "ACTIVE", version, cause)

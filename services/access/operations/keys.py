@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
 from services.access.domain.projects import DEFAULT_ID, Project
-from services.access.operations.audit import note
+from services.access.operations.audit import by, note
 from services.access.store import KEYS, AccessUnit
 from services.chassis.auth import Principal, Role
 from services.chassis.errors import AlreadyExists, NotFound
@@ -48,7 +48,7 @@ async def create_key(
         first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
         if first != key.id:
             return Shown(await uow.keys.get(home, first))
-        await _add(uow, key)
+        await _add(uow, key, by(caller))
         await note(uow, caller, "CreateApiKey", key.id, now)
         await uow.commit()
     return Shown(key, secret)
@@ -67,7 +67,7 @@ async def rotate_key(
         if claim != await uow.claim_request(caller.project, "RotateApiKey", request_id, digest, claim):
             return Shown(key)
         key = key.rotate(secret, overlap, now)
-        await _save(uow, key, "rotated", KeyState.ACTIVE)
+        await _save(uow, key, "rotated", KeyState.ACTIVE, by(caller))
         await note(uow, caller, "RotateApiKey", key.id, now)
         await uow.commit()
     return Shown(key, secret)
@@ -82,7 +82,7 @@ async def revoke_key(caller: Principal, ref: str, uow: AccessUnit, now: datetime
         if key.state is KeyState.REVOKED:
             return key
         before, key = key.state, key.apply(REVOKE, now)
-        await _save(uow, key, "revoked", before, terminal=True)
+        await _save(uow, key, "revoked", before, by(caller))
         await note(uow, caller, "RevokeApiKey", key.id, now)
         await uow.commit()
     return key
@@ -101,7 +101,7 @@ async def issue_deployment_key(
                 known = await _of_deployment(uow, caller.project, deployment_id)
                 if known is not None:
                     return Shown(known)
-                await _add(uow, key)
+                await _add(uow, key, by(caller))
                 await note(uow, caller, "IssueDeploymentKey", key.id, now)
                 await uow.commit()
         except AlreadyExists:  # another key has the name, or the same call was faster
@@ -118,7 +118,7 @@ async def revoke_deployment_key(caller: Principal, deployment_id: str, uow: Acce
         if key is None or key.state is KeyState.REVOKED:
             return
         before, key = key.state, key.apply(REVOKE, now)
-        await _save(uow, key, "revoked", before, terminal=True)
+        await _save(uow, key, "revoked", before, by(caller))
         await note(uow, caller, "RevokeDeploymentKey", key.id, now)
         await uow.commit()
 
@@ -155,7 +155,7 @@ async def expire_keys(uow: AccessUnit, now: datetime) -> int:
     async with uow:
         over = await uow.keys.select(KEYS.c.state == KeyState.ACTIVE, KEYS.c.expire_time <= now, limit=100)
         for key in over:
-            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE)
+            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "its time is over")
         await uow.commit()
     return len(over)
 
@@ -173,7 +173,7 @@ async def add_first_admin(secret: str, uow: AccessUnit, now: datetime) -> ApiKey
     async with uow:
         name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
         key = KeyWish(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
-        await _add(uow, key)
+        await _add(uow, key, "the first start")
         await uow.commit()
     return key
 
@@ -208,38 +208,34 @@ def _value(key: ApiKey, secret: Secret, project_name: str) -> dict[str, object]:
     }
 
 
-async def _add(uow: AccessUnit, key: ApiKey) -> None:
+async def _add(uow: AccessUnit, key: ApiKey, cause: str) -> None:
     await uow.keys.add(key)
-    await _announce(uow, key, "created", None)
+    await _announce(uow, key, "created", "", cause)
 
 
-async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, terminal: bool = False) -> None:
+async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, cause: str) -> None:
     await uow.keys.save(key)
-    await _announce(uow, key, happening, before, terminal)
+    await _announce(uow, key, happening, before.name, cause)
 
 
-async def _announce(
-    uow: AccessUnit, key: ApiKey, happening: str, before: KeyState | None, terminal: bool = False
-) -> None:
+async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, cause: str) -> None:
     """Tell the gateways and the world, if this commits."""
     project = await uow.projects.by_id(key.project)
     for record in records_of(key, _name_of(project)):
         uow.put_record(record)
-    links = {"deployment": key.deployment_id} if key.deployment_id else {}
-    previous = before.name if before is not None else ""
-    uow.emit(
-        Event(
-            key.project,
-            "apiKey",
-            key.id,
-            happening,
-            key.state.name,
-            previous,
-            key.version,
-            links=links,
-            terminal=terminal,
-        )
+    event = Event(
+        project=key.project,
+        resource="apiKey",
+        resource_id=key.id,
+        happening=happening,
+        state=key.state.name,
+        previous_state=before,
+        version=key.version,
+        cause=cause,
+        links={"deployment": key.deployment_id} if key.deployment_id else {},
+        terminal=key.state is KeyState.REVOKED,
     )
+    uow.emit(event)
 
 
 def _name_of(project: Project | None) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from services.access.domain.credentials import BUILTIN, Credential
 from services.access.domain.projects import DEFAULT_ID, DEFAULT_NAME, Project
-from services.access.operations.audit import note
+from services.access.operations.audit import by, note
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal, Role
 from services.chassis.errors import NotFound
@@ -36,7 +36,7 @@ async def create_project(caller: Principal, cmd: CreateProject, uow: AccessUnit,
         first = await uow.claim_request("", "CreateProject", cmd.request_id, cmd.digest, project.id)
         if first != project.id:
             return await uow.projects.get("", first)
-        await _add(uow, project, now)
+        await _add(uow, project, by(caller), now)
         await note(uow, caller, "CreateProject", project.id, now)
         await uow.commit()
     return project
@@ -49,16 +49,16 @@ async def ensure_default(uow: AccessUnit, now: datetime) -> Project:
         if known is not None:
             return known
         project = Project.made(DEFAULT_ID, DEFAULT_NAME, "", {}, now)
-        await _add(uow, project, now)
+        await _add(uow, project, "the first start", now)
         await uow.commit()
     return project
 
 
-async def _add(uow: AccessUnit, project: Project, now: datetime) -> None:
+async def _add(uow: AccessUnit, project: Project, cause: str, now: datetime) -> None:
     await uow.projects.add(project)
     builtin = Credential(new_id("cred-"), project.id, BUILTIN, now, now, bucket=project.bucket)
     await uow.credentials.add(builtin)
-    uow.emit(Event(project.id, "project", project.id, "created", "ACTIVE", version=project.version))
+    uow.emit(Event(project.id, "project", project.id, "created", "ACTIVE", version=1, cause=cause))
 
 
 async def get_project(caller: Principal, ref: str, uow: AccessUnit) -> Project:
@@ -92,7 +92,8 @@ async def update_project(
         project = project.update(changes, now)
         await uow.projects.save(project)
         await note(uow, caller, "UpdateProject", project.id, now)
-        uow.emit(Event(project.id, "project", project.id, "updated", "ACTIVE", "ACTIVE", project.version))
+        cause = by(caller)
+        uow.emit(Event(project.id, "project", project.id, "updated", "ACTIVE", "ACTIVE", project.version, cause))
         await uow.commit()
     return project
 
