@@ -18,13 +18,11 @@ from grpc_reflection.v1alpha import reflection
 from modelry.common.v1 import options_pb2
 from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import ModelryError
-from services.chassis.rpc_client import Peers, channel
+from services.chassis.rpc_client import DEADLINE_SECONDS, MESSAGE_BYTES, Peers, channel
 from services.chassis.rpc_interceptor import AUTHORIZATION, REQUEST_ID, CallGuard, Policy
 
 __all__ = ["AUTHORIZATION", "MESSAGE_BYTES", "REQUEST_ID", "Peers", "Policy", "RpcServer", "channel", "policies_of"]
 
-MESSAGE_BYTES = 16 * 1024 * 1024
-DEADLINE_SECONDS = 30.0
 GRACE_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)

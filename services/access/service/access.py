@@ -39,7 +39,7 @@ def audited(method: M) -> M:
 
 
 class AccessService(access_pb2_grpc.AccessServiceServicer):
-    """The methods that people and programs call."""
+    """The methods that people and programs call; `access.proto` says what each does, and its errors."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
