@@ -1,0 +1,1 @@
+"""`make demo`: the whole journey on a real model, from nothing, on this machine."""
