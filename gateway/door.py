@@ -57,7 +57,7 @@ class Door(grpc.GenericRpcHandler):
             await context.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
         metadata = [("authorization", f"Bearer {self._callers.token(principal)}"), ("x-request-id", request_id)]
         metadata += [(key, given[key]) for key in PASSED_METADATA if key in given]
-        timeout = context.time_remaining()
+        timeout: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
         if timeout is None and not (method.client_streaming or method.server_streaming):
             timeout = UNARY_SECONDS
         callable_: Any = self._channels[method.process].stream_stream(method.path)

@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local.testing import RealNats, RealObjects
 from deploy.local.testing_postgres import RealPostgres
+from tests.stack import journey, stack  # noqa: F401 - fixtures of the whole installation
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,131 @@
+"""Keys, routes and the choice of a replica."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import pytest
+
+from gateway.choice import AFFINITY_SLACK, choose, prefix_of
+from gateway.errors import wrap
+from gateway.keys import KeyRing
+from gateway.proxy import ModelNotFoundHere
+from gateway.routes import Replica, RouteView
+from services.chassis.errors import Denied, Invalid, ModelryError, OverLimit, Unauthenticated, Unavailable
+
+pytestmark = pytest.mark.unit
+
+SECRET = "mk-secret"
+DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {"key_id": "key-1", "project": "p", "role": "INFERENCE", "state": "ACTIVE", "version": 1, **changes}
+
+
+def route(**changes: Any) -> dict[str, Any]:
+    replicas = [{"id": "rep-1", "address": "127.0.0.1:1"}]
+    adapter = {"fine_tuned_name": "ft:b:p:s:1", "model_version_id": "mv-2", "engine_model": "ft:b:p:s:1", "ready": True}
+    base = {"deployment_id": "dep-1", "project": "p", "name": "help", "version": 1, "model_version_id": "mv-1"}
+    return {**base, "replicas": replicas, "adapters": [adapter], **changes}
+
+
+def test_a_known_key_is_let_in_and_a_revoked_one_stays_out() -> None:
+    ring = KeyRing()
+    ring.apply(DIGEST, record())
+    assert ring.authenticate(SECRET, "127.0.0.1").key_id == "key-1"
+    ring.apply(DIGEST, record(state="REVOKED", version=2))
+    ring.apply(DIGEST, record(version=1))
+    with pytest.raises(Unauthenticated):
+        ring.authenticate(SECRET, "127.0.0.1")
+
+
+def test_expiry_and_addresses_are_kept() -> None:
+    ring = KeyRing()
+    ring.apply(DIGEST, record(expire_time=time.time() - 1))
+    with pytest.raises(Unauthenticated):
+        ring.authenticate(SECRET, "127.0.0.1")
+    ring.apply(DIGEST, record(addresses=["10.0.0.0/8"], version=2))
+    assert ring.authenticate(SECRET, "10.1.2.3")
+    with pytest.raises(Denied):
+        ring.authenticate(SECRET, "127.0.0.1")
+
+
+async def test_names_resolve_to_deployments_and_adapters_of_the_project_only() -> None:
+    view = RouteView()
+    view.apply("dep-1", route())
+    for name in ("help", "dep-1"):
+        target = view.resolve("p", name)
+        assert target is not None
+        assert target.model_version_id == "mv-1"
+    tuned = view.resolve("p", "ft:b:p:s:1")
+    assert tuned is not None
+    assert tuned.model_version_id == "mv-2"
+    assert view.resolve("other", "help") is None
+    assert [name for name, _ in view.callable_names("p")] == ["help", "ft:b:p:s:1"]
+
+
+async def test_an_older_route_is_never_taken() -> None:
+    view = RouteView()
+    view.apply("dep-1", route(version=5, replicas=[]))
+    assert view.apply("dep-1", route(version=4)) is None
+    target = view.resolve("p", "help")
+    assert target is not None
+    assert not target.ready
+
+
+async def test_a_waiting_call_goes_on_when_its_adapter_is_ready() -> None:
+    view = RouteView()
+    waiting = route()
+    waiting["adapters"][0]["ready"] = False
+    view.apply("dep-1", waiting)
+    assert (await view.wait_until_ready("p", "ft:b:p:s:1", 0.01)).ready is False  # type: ignore[union-attr]
+    view.apply("dep-1", route(version=2))
+    assert (await view.wait_until_ready("p", "ft:b:p:s:1", 1)).ready is True  # type: ignore[union-attr]
+
+
+def test_the_least_loaded_replica_is_chosen_and_tried_ones_are_not() -> None:
+    replicas = [Replica(f"rep-{n}", f"127.0.0.1:{n}") for n in range(3)]
+    assert choose(replicas, {"rep-0": 1, "rep-1": 0, "rep-2": 2}, "") == replicas[1]
+    assert choose(replicas, {}, "", {"rep-0", "rep-1", "rep-2"}) is None
+
+
+def test_equal_prefixes_meet_the_same_replica_until_it_is_busier() -> None:
+    replicas = [Replica(f"rep-{n}", f"127.0.0.1:{n}") for n in range(3)]
+    favourite = choose(replicas, {}, "You are a helpful assistant")
+    assert favourite is not None
+    assert choose(replicas, {favourite.id: AFFINITY_SLACK}, "You are a helpful assistant") == favourite
+    assert choose(replicas, {favourite.id: AFFINITY_SLACK + 1}, "You are a helpful assistant") != favourite
+
+
+def test_a_prefix_is_the_first_message_or_the_prompt() -> None:
+    assert prefix_of({"messages": [{"content": "abc"}]}) == "abc"
+    assert prefix_of({"prompt": "abc"}) == "abc"
+    assert prefix_of({"messages": [{"content": [{"type": "text"}]}]}) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Unauthenticated("no"), 401, "invalid_api_key"),
+        (ModelNotFoundHere.of("x"), 404, "model_not_found"),
+        (OverLimit("slow"), 429, "rate_limit_exceeded"),
+        (Unavailable("later"), 503, "unavailable"),
+        (Invalid("bad", field="model"), 400, "invalid_field"),
+    ],
+)
+def test_openai_errors(error: ModelryError, status: int, code: str) -> None:
+    answer = wrap(error, "/v1/chat/completions", "req_1")
+    assert answer.status == status
+    assert answer.body["error"]["code"] == code
+    assert ("Retry-After" in answer.headers) == (status in (429, 503))
+    assert ("x-should-retry" in answer.headers) == (status not in (429, 503))
+
+
+def test_an_inner_error_tells_nothing_of_itself() -> None:
+    answer = wrap(ModelryError("SELECT secret"), "/api/v1/jobs", "req_1")
+    assert answer.status == 500
+    assert "SELECT" not in str(answer.body)
+    assert answer.body["error"]["request_id"] == "req_1"
