@@ -49,17 +49,7 @@ async def serve(settings: DatasetSettings) -> None:
         look_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    server = RpcServer(settings, issuer)
-    server.add(
-        DatasetServicer(desk, settings.home / "work" / "uploads"),
-        dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
-        "modelry.dataset.v1.DatasetService",
-    )
-    server.add(
-        DatasetInternalServicer(desk),
-        internal_pb2_grpc.add_DatasetInternalServiceServicer_to_server,
-        "modelry.dataset.v1.DatasetInternalService",
-    )
+    server = _server(settings, issuer, desk)
     await bus.start()
     await relay.start()
     for consumer in consumers:
@@ -75,6 +65,21 @@ async def serve(settings: DatasetSettings) -> None:
     await bus.close()
     await peers.close()
     await database.close()
+
+
+def _server(settings: DatasetSettings, issuer: TokenIssuer, desk: Desk) -> RpcServer:
+    server = RpcServer(settings, issuer)
+    server.add(
+        DatasetServicer(desk, settings.home / "work" / "uploads"),
+        dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
+        "modelry.dataset.v1.DatasetService",
+    )
+    server.add(
+        DatasetInternalServicer(desk),
+        internal_pb2_grpc.add_DatasetInternalServiceServicer_to_server,
+        "modelry.dataset.v1.DatasetInternalService",
+    )
+    return server
 
 
 def main() -> None:

@@ -23,20 +23,16 @@ from services.dataset.domain.entities import (
     Failure,
     FailureKind,
     Format,
-    Garbage,
-    Hold,
     Output,
-    RefusedRow,
     Source,
     State,
     StoredFile,
     Transition,
-    VersionView,
-    Work,
     check_import,
     nothing_published,
     require_published,
 )
+from services.dataset.domain.running import Garbage, Hold, RefusedRow, VersionView, Work
 
 __all__ = [
     "COMPLETE",

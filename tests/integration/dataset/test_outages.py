@@ -95,3 +95,20 @@ async def test_without_nats_imports_go_on_and_their_events_wait(world: World) ->
     await world.service.start()
     done = await world.imported("quiet", world.put("small.jsonl", ROWS[:10]))
     assert done.state == States.PUBLISHED
+
+
+async def test_on_postgresql_a_killed_service_does_the_import_again_after_its_lease(
+    world: World, postgres_url: str
+) -> None:
+    world.service.stop()
+    world.service.environment |= {"MODELRY_DATABASE_URL": postgres_url, "MODELRY_LEASE_SECONDS": "1"}
+    await world.service.start()
+    version = await world.create("elsewhere", world.put("big.jsonl", ROWS), request_id="pg-1")
+    await until_reading(world, version)
+    world.service.kill()
+    await world.service.start()
+    done = await world.settled(version)
+    assert (done.state, done.row_count, done.version) == (States.PUBLISHED, len(ROWS), 3)
+    made = await asyncio.gather(*(world.create("many", "big.jsonl", request_id="pg-2") for _ in range(20)))
+    assert len({item.id for item in made}) == 1
+    await world.call("DeleteDatasetVersion", pb.DeleteDatasetVersionRequest(dataset="many", version="1"))
