@@ -1,5 +1,6 @@
 """The work of one attempt, read downwards: fetch, score choices, generate, score texts, report."""
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -40,7 +41,7 @@ class Run:
         self.work: Work = read_work(spec["work"])
         self.folder = reporter.folder
         self.cache = Path(spec["cache_dir"])
-        self.cpus = str(spec.get("cpus") or "")
+        self.cpus = os.environ.get("MODELRY_CPUS") or str(spec.get("cpus") or "")
         self.stores = {name: ObjectStore(StoreAccess.from_json(raw)) for name, raw in spec["stores"].items()}
         self.tasks: dict[str, LoadedPreset | LoadedCustom] = {}
         self.locals: list[Local] = []

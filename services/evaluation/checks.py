@@ -1,0 +1,117 @@
+"""What an evaluation may ask: every bad value is found before anything is made, and named by its path. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from services.chassis.errors import Invalid, Violation
+from services.chassis.naming import check_labels, check_name
+from services.evaluation.benchmarks import presets
+from services.evaluation.domain import Evaluation, Task
+
+MOST_CANDIDATES = 16
+MOST_TASKS = 32
+MOST_STOPS = 16
+ID_PREFIXES = ("eval-",)
+LABEL_LENGTH = 100
+TASK_NAME = re.compile(r"[\w][\w .@/:+-]{0,99}")
+
+
+def check(evaluation: Evaluation) -> None:
+    """Refuse an evaluation that cannot be right.
+
+    Raises: Invalid, naming every field.
+    """
+    if evaluation.name:
+        check_name(evaluation.name, "evaluation.name", ID_PREFIXES)
+    check_labels(evaluation.title, evaluation.metadata, "evaluation.")
+    found = [*_targets(evaluation), *_tasks(evaluation), *_rest(evaluation)]
+    if found:
+        text = "; ".join(violation.message for violation in found[:20])
+        raise Invalid(f"{text}.", reason=found[0].reason, violations=found[:20])
+
+
+def target_path(index: int) -> str:
+    """Path of the n-th target, the baseline first."""
+    return "evaluation.baseline" if index == 0 else f"evaluation.candidates[{index - 1}]"
+
+
+def labelled(evaluation: Evaluation) -> Evaluation:
+    """The evaluation with a label on every target and a name on every task, each once."""
+    labels = _once([target.label or target.ref for target in evaluation.targets])
+    targets = [replace(target, label=label) for target, label in zip(evaluation.targets, labels, strict=True)]
+    names = _once([task.name or task.benchmark or task.dataset for task in evaluation.tasks])
+    tasks = tuple(replace(task, name=name) for task, name in zip(evaluation.tasks, names, strict=True))
+    return replace(evaluation, baseline=targets[0], candidates=tuple(targets[1:]), tasks=tasks)
+
+
+def _once(words: list[str]) -> list[str]:
+    """Words that occur again get a number, so that a report tells them apart."""
+    found: list[str] = []
+    for word in words:
+        fresh, number = word, 2
+        while fresh in found:
+            fresh, number = f"{word} ({number})", number + 1
+        found.append(fresh)
+    return found
+
+
+def _targets(evaluation: Evaluation) -> Iterator[Violation]:
+    if len(evaluation.candidates) > MOST_CANDIDATES:
+        message = f"evaluation.candidates has {len(evaluation.candidates)} entries, and may have {MOST_CANDIDATES}"
+        yield Violation("evaluation.candidates", message, "OUT_OF_RANGE")
+    for index, target in enumerate(evaluation.targets):
+        path = target_path(index)
+        if not target.ref:
+            yield Violation(path, f"{path} needs a model, a checkpoint or a deployment", "REQUIRED_FIELD")
+        if len(target.label) > LABEL_LENGTH:
+            yield Violation(f"{path}.label", f"{path}.label has more than {LABEL_LENGTH} characters")
+    given = [target.label for target in evaluation.targets if target.label]
+    for label in sorted({label for label in given if given.count(label) > 1}):
+        yield Violation("evaluation.candidates", f"two targets have the label {label!r}", "DUPLICATE_LABEL")
+
+
+def _tasks(evaluation: Evaluation) -> Iterator[Violation]:
+    if not 1 <= len(evaluation.tasks) <= MOST_TASKS:
+        message = f"evaluation.tasks has {len(evaluation.tasks)} entries, and must have 1 to {MOST_TASKS}"
+        yield Violation("evaluation.tasks", message, "OUT_OF_RANGE")
+    for index, task in enumerate(evaluation.tasks):
+        path = f"evaluation.tasks[{index}]"
+        if task.name and not TASK_NAME.fullmatch(task.name):
+            yield Violation(f"{path}.name", f"{path}.name is {task.name!r}: 1 to 100 letters, digits and ' .@/:+-_'")
+        if not task.benchmark and not task.dataset:
+            yield Violation(path, f"{path} needs a preset benchmark or an own set", "REQUIRED_FIELD")
+        elif task.preset:
+            yield from _preset(task, f"{path}.preset")
+        if len(task.system_prompt) > 20_000:
+            yield Violation(f"{path}.custom.system_prompt", f"{path}.custom.system_prompt is over 20,000 characters")
+    given = [task.name for task in evaluation.tasks if task.name]
+    for name in sorted({name for name in given if given.count(name) > 1}):
+        yield Violation("evaluation.tasks", f"two tasks have the name {name!r}", "DUPLICATE_NAME")
+
+
+def _preset(task: Task, path: str) -> Iterator[Violation]:
+    try:
+        presets.preset(task.benchmark, split=task.split, shots=task.shots)
+    except presets.PresetError as error:
+        name = {"preset": "benchmark"}.get(error.field, error.field)
+        yield Violation(f"{path}.{name}", f"{path}.{name}: {error}")
+    prefix = task.location.prefix if task.location else ""
+    if prefix.startswith("/") or len(prefix.encode()) > 1024:
+        where = f"{path}.location.prefix"
+        yield Violation(where, f"{where} must not begin with a slash and have at most 1,024 bytes")
+
+
+def _rest(evaluation: Evaluation) -> Iterator[Violation]:
+    generation = evaluation.generation
+    if len(generation.stop) > MOST_STOPS or not all(0 < len(text) <= 100 for text in generation.stop):
+        message = f"evaluation.generation.stop may have {MOST_STOPS} strings of 1 to 100 characters"
+        yield Violation("evaluation.generation.stop", message, "OUT_OF_RANGE")
+    if evaluation.max_cost is not None and evaluation.max_cost < 0:
+        yield Violation("evaluation.max_cost", "evaluation.max_cost must not be negative", "OUT_OF_RANGE")
+    prefix = evaluation.output.prefix
+    if prefix.startswith("/") or len(prefix.encode()) > 1024:
+        message = "evaluation.output.prefix must not begin with a slash and have at most 1,024 bytes"
+        yield Violation("evaluation.output.prefix", message)

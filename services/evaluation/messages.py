@@ -1,0 +1,249 @@
+"""Messages of the API to values of the rules, and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from modelry.common.v1 import common_pb2
+from modelry.evaluation.v1 import evaluation_pb2 as pb
+from services.chassis.jobs.domain import State
+from services.evaluation.benchmarks.categories import shipped_categories
+from services.evaluation.benchmarks.presets import Preset
+from services.evaluation.domain import Evaluation, Generation, Place, StoredSample, Target, TargetKind, Task
+from services.evaluation.operations.evaluations import View
+from services.evaluation.operations.stopwords import Shown
+
+_STATES = {State.PAUSING: State.RUNNING, State.PAUSED: State.QUEUED, State.RESUMING: State.QUEUED}
+"""Evaluations cannot be paused; one that resumes after its worker died waits for a slot like a queued one."""
+_LICENSES = {"mmlu": "MIT", "cmmlu": "CC BY-NC-SA 4.0", "ceval": "CC BY-NC-SA 4.0"}
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A time as its message."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def money_of(amount: Decimal) -> common_pb2.Money:
+    """A decimal amount as Money, to nine places."""
+    billionths = int(amount.scaleb(9).to_integral_value())
+    sign = -1 if billionths < 0 else 1
+    units, nanos = divmod(abs(billionths), 10**9)
+    return common_pb2.Money(units=sign * units, nanos=sign * nanos)
+
+
+def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluation:
+    """What a caller wants made, with every default filled in; what only the system sets is ignored."""
+    wanted = message.generation
+    cost = message.max_cost
+    return Evaluation(
+        id="",
+        project=project,
+        create_time=moment,
+        update_time=moment,
+        name=message.name,
+        title=message.title,
+        metadata=dict(message.metadata),
+        baseline=_target(message.baseline),
+        candidates=tuple(_target(target) for target in message.candidates),
+        tasks=tuple(_task(task) for task in message.tasks),
+        generation=Generation(
+            max_tokens=wanted.max_tokens or 256,
+            temperature=wanted.temperature,
+            top_p=wanted.top_p or 1.0,
+            repetition_penalty=wanted.repetition_penalty or 1.0,
+            stop=tuple(wanted.stop),
+            seed=wanted.seed,
+        ),
+        output=_place(message.output),
+        quote_id=message.quote_id,
+        max_cost=Decimal(cost.units) + Decimal(cost.nanos).scaleb(-9) if message.HasField("max_cost") else None,
+    )
+
+
+def spec_of(message: pb.Evaluation) -> pb.Evaluation:
+    """The part of an evaluation that decides its price: what a quote and its create must have in common."""
+    spec = pb.Evaluation(
+        baseline=message.baseline,
+        candidates=message.candidates,
+        tasks=message.tasks,
+        generation=message.generation,
+    )
+    for target in (spec.baseline, *spec.candidates):
+        target.ClearField("model_version_id")
+    for task in spec.tasks:
+        if task.HasField("custom"):
+            task.custom.ClearField("dataset_version_id")
+    return spec
+
+
+def _place(message: common_pb2.ObjectLocation) -> Place:
+    return Place(credential=message.credential, bucket=message.bucket, prefix=message.prefix)
+
+
+def _target(message: pb.Target) -> Target:
+    which = message.WhichOneof("subject")
+    if which is None:
+        return Target(label=message.label)
+    return Target(kind=TargetKind(which.upper()), ref=getattr(message, which), label=message.label)
+
+
+def _task(message: pb.Task) -> Task:
+    if message.WhichOneof("kind") == "custom":
+        custom = message.custom
+        return Task(
+            name=message.name,
+            dataset=custom.dataset,
+            stopword_lists=tuple(custom.stopword_lists),
+            system_prompt=custom.system_prompt,
+            max_samples=custom.max_samples,
+        )
+    preset = message.preset
+    return Task(
+        name=message.name,
+        benchmark=preset.benchmark,
+        shots=preset.shots if preset.HasField("shots") else None,
+        split=preset.split,
+        location=_place(preset.location) if preset.HasField("location") else None,
+        subjects=tuple(preset.subjects),
+        max_samples=preset.max_samples,
+    )
+
+
+def evaluation_message(view: View) -> pb.Evaluation:
+    """An evaluation as it is shown."""
+    found = view.evaluation
+    generation = found.generation
+    message = pb.Evaluation(
+        id=found.id,
+        name=found.name,
+        title=found.title,
+        metadata=found.metadata,
+        etag=str(found.version),
+        state=pb.Evaluation.State.Value(_STATES.get(found.state, found.state).name),
+        baseline=_target_message(found.baseline),
+        candidates=[_target_message(target) for target in found.candidates],
+        tasks=[_task_message(task) for task in found.tasks],
+        generation=pb.Generation(
+            max_tokens=generation.max_tokens,
+            temperature=generation.temperature,
+            top_p=generation.top_p,
+            repetition_penalty=generation.repetition_penalty,
+            stop=generation.stop,
+            seed=generation.seed,
+        ),
+        output=_place_message(found.output),
+        quote_id=found.quote_id,
+        cost=money_of(view.cost),
+        attempt_count=found.attempt,
+        version=found.version,
+        cause=found.cause,
+        create_time=timestamp(found.create_time),
+    )
+    _fill(message, view)
+    return message
+
+
+def _fill(message: pb.Evaluation, view: View) -> None:
+    found, progress = view.evaluation, view.progress
+    if found.max_cost is not None:
+        message.max_cost.CopyFrom(money_of(found.max_cost))
+    if found.start_time is not None:
+        message.start_time.CopyFrom(timestamp(found.start_time))
+    if found.end_time is not None:
+        message.finish_time.CopyFrom(timestamp(found.end_time))
+    if found.failure is not None:
+        message.failure.reason = found.failure.reason
+        message.failure.message = found.failure.message
+        message.failure.kind = common_pb2.Failure.Kind.Value(found.failure.kind.name)
+    if progress is not None:
+        message.progress.phase = progress.phase
+        message.progress.done = int(progress.done)
+        message.progress.total = int(progress.total)
+        if progress.eta_seconds is not None and not found.state.ended:
+            message.progress.eta.FromMilliseconds(int(progress.eta_seconds * 1000))
+
+
+def _place_message(place: Place) -> common_pb2.ObjectLocation:
+    return common_pb2.ObjectLocation(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
+
+
+def _target_message(target: Target) -> pb.Target:
+    message = pb.Target(model_version_id=target.model_version_id, label=target.label)
+    setattr(message, target.kind.lower(), target.ref)
+    return message
+
+
+def _task_message(task: Task) -> pb.Task:
+    if not task.preset:
+        custom = pb.Task.Custom(
+            dataset=task.dataset,
+            stopword_lists=task.stopword_lists,
+            max_samples=task.max_samples,
+            dataset_version_id=task.dataset_version_id,
+            system_prompt=task.system_prompt,
+        )
+        return pb.Task(name=task.name, custom=custom)
+    preset = pb.Task.Preset(
+        benchmark=task.benchmark,
+        shots=task.shots,
+        split=task.split,
+        subjects=task.subjects,
+        max_samples=task.max_samples,
+    )
+    if task.location is not None:
+        preset.location.CopyFrom(_place_message(task.location))
+    return pb.Task(name=task.name, preset=preset)
+
+
+def report_message(content: dict[str, Any]) -> pb.Report:
+    """A report as it is shown; fields that a newer worker added are left out."""
+    message = pb.Report()
+    json_format.ParseDict(content, message, ignore_unknown_fields=True)
+    return message
+
+
+def sample_message(sample: StoredSample) -> pb.Sample:
+    """A sample as it is shown; one without a score has no scores and 0."""
+    return pb.Sample(
+        task=sample.task,
+        target=sample.target,
+        index=sample.number,
+        group=sample.subject,
+        prompt=sample.prompt,
+        references=sample.references,
+        output=sample.output,
+        scores=sample.scores,
+        score=sample.score or 0.0,
+    )
+
+
+def benchmark_message(preset: Preset) -> pb.Benchmark:
+    """A preset benchmark as it is shown."""
+    return pb.Benchmark(
+        name=preset.name,
+        title=preset.title,
+        language=preset.language,
+        shots=preset.shots,
+        split=preset.split,
+        splits=preset.splits[:-1],  # the last one is dev, which the examples come from
+        category_by_subject=dict(shipped_categories(preset.layout).category),
+        license=_LICENSES[preset.layout],
+        prompt_format=preset.header + preset.question,
+    )
+
+
+def stopwords_message(shown: Shown, *, words: bool = True) -> pb.StopwordList:
+    """A stop-word list as it is shown; in lists without its words."""
+    message = pb.StopwordList(id=shown.id, name=shown.name, digest=shown.digest, preset=shown.preset)
+    if words:
+        message.words.extend(shown.words)
+    if shown.create_time is not None:
+        message.create_time.CopyFrom(timestamp(shown.create_time))
+    return message

@@ -1,0 +1,1 @@
+"""The use cases of evaluation: one function each. Nothing here knows gRPC."""

@@ -1,0 +1,240 @@
+"""Evaluation as the job engine sees it: what a worker is told, and what its reports mean."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from services.chassis.database import Database, UnitOfWork
+from services.chassis.errors import Invalid, NotFound
+from services.chassis.jobs.domain import Attempt, Report
+from services.chassis.jobs.stage import Plan, Readiness, Stage
+from services.chassis.launch import Capacity
+from services.chassis.objects import StoreAccess
+from services.chassis.store import Repository
+from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
+from services.evaluation.neighbours import FilesInfo, Neighbours
+from services.evaluation.reporting.build import BASELINE
+from services.evaluation.scoring import stopwords
+from services.evaluation.settings import EvaluationSettings
+from services.evaluation.store import EVALUATIONS, EvaluationUnit, add_part, add_samples, drop_results, evaluations_of
+
+CANDIDATE = "candidate"
+_PARTS = ("scores", "comparisons", "settings")
+
+
+@dataclass
+class _Stores:
+    """The stores of a plan: one name for each credential and bucket."""
+
+    neighbours: Neighbours
+    project: str
+    found: dict[str, StoreAccess] = field(default_factory=dict)
+
+    async def name(self, place: Place) -> tuple[str, str]:
+        """(name of the store in the spec, bucket)."""
+        store = await self.neighbours.store(self.project, place.credential, place.bucket)
+        name = f"{place.credential or 'builtin'}/{store.bucket}"
+        self.found[name] = store.access
+        return name, store.bucket
+
+
+class EvaluationStage(Stage[Evaluation]):
+    """The stage."""
+
+    name = "evaluation"
+    resource = "evaluation"
+    table = EVALUATIONS
+
+    def __init__(
+        self, database: Database, neighbours: Neighbours, settings: EvaluationSettings, capacity: Capacity
+    ) -> None:
+        """Args: capacity: what the launcher gives out."""
+        self._database = database
+        self._neighbours = neighbours
+        self._settings = settings
+        self._cpus = min(settings.worker_cpus or len(capacity.cores), capacity.slots)
+        self._memory_mb = min(settings.worker_memory_mb, capacity.memory_mb)
+        self._gpus = min(capacity.gpus, 1)
+
+    def jobs(self, uow: UnitOfWork) -> Repository[Evaluation]:
+        """The evaluations."""
+        return evaluations_of(uow)
+
+    def links(self, job: Evaluation) -> dict[str, str]:
+        """Every version that it compares and every data set version that it asks."""
+        found = {"baseline": job.baseline.model_version_id}
+        found |= {f"candidate_{n}": target.model_version_id for n, target in enumerate(job.candidates, 1)}
+        own = [task.dataset_version_id for task in job.tasks if task.dataset_version_id]
+        return found | {f"dataset_version_{n}": version for n, version in enumerate(own, 1)}
+
+    async def prepare(self, job: Evaluation) -> Readiness:
+        """Keeps what was set aside, then waits until every model is on the installation's store.
+
+        Holds and money are confirmed here and not by the create: whatever happens to that call after its commit, an
+        evaluation that exists comes by here before they fall.
+        """
+        await self._neighbours.confirm(job.project, job.id)
+        for target in job.targets:
+            info = await self._neighbours.model(job.project, target.model_version_id, job.id)
+            if info.state == "FAILED":
+                message = f"The model {target.label} could not be prepared: {info.failure or 'see its version'}"
+                raise Invalid(message, reason="MODEL_NOT_READY")
+            if info.state != "READY":
+                return Readiness(ready=False, cause=f"The model {target.label} is being prepared.")
+        return Readiness(ready=True)
+
+    async def plan(self, job: Evaluation, attempt: Attempt) -> Plan:
+        """What the worker is told; resolved anew for each attempt, so that changed secrets count."""
+        stores = _Stores(self._neighbours, job.project)
+        targets = [await self._target(job, index, target, stores) for index, target in enumerate(job.targets)]
+        tasks = [await self._task(job, task, stores) for task in job.tasks]
+        output = await self._neighbours.store(job.project, job.output.credential, job.output.bucket)
+        work = {
+            "format": 1,
+            "targets": targets,
+            "tasks": tasks,
+            "generation": asdict(job.generation),
+            "output": {"bucket": output.bucket, "prefix": job.attempt_prefix(attempt.number)},
+            "kv_space_gb": self._settings.kv_space_gb,
+        }
+        return Plan(
+            argv=(sys.executable, "-m", "services.evaluation.worker"),
+            work=work,
+            output=output.access,
+            cpus=max(1, self._cpus),
+            memory_mb=self._memory_mb,
+            gpus=self._gpus,
+            env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")} if os.environ.get("PYTHONPATH") else {},
+            stores=stores.found,
+        )
+
+    async def _target(self, job: Evaluation, index: int, target: Target, stores: _Stores) -> dict[str, Any]:
+        info = await self._neighbours.model(job.project, target.model_version_id, job.id)
+        adapter = info.adapter
+        if target.kind is TargetKind.CHECKPOINT:
+            adapter = (await self._neighbours.checkpoint(job.project, target.ref)).adapter
+        return {
+            "label": target.label,
+            "role": BASELINE if index == 0 else CANDIDATE,
+            "version_id": info.version_id,
+            "base": await _work_files(info.base, stores),
+            "adapter": await _work_files(adapter, stores) if adapter else None,
+        }
+
+    async def _task(self, job: Evaluation, task: Task, stores: _Stores) -> dict[str, Any]:
+        if not task.preset:
+            return await self._custom(job, task)
+        store, bucket, prefix = "system", "", f"{self._settings.benchmarks_prefix}/{task.benchmark}"
+        if task.location is not None:
+            store, bucket = await stores.name(task.location)
+            prefix = task.location.prefix
+        return {
+            "name": task.name,
+            "kind": "preset",
+            "preset": task.benchmark,
+            "shots": task.shots,
+            "split": task.split,
+            "subjects": list(task.subjects),
+            "max_samples": task.max_samples,
+            "store": store,
+            "bucket": bucket or self._settings.objects_bucket,
+            "prefix": prefix,
+        }
+
+    async def _custom(self, job: Evaluation, task: Task) -> dict[str, Any]:
+        info = await self._neighbours.dataset(job.project, task.dataset_version_id, job.id)
+        lists: list[dict[str, Any]] = []
+        async with EvaluationUnit(self._database, write=False) as uow:
+            for ref in task.stopword_list_ids:
+                if ref in stopwords.PRESETS:
+                    lists.append({"name": ref, "words": None})
+                    continue
+                own = await uow.stopwords.get(job.project, ref)
+                lists.append({"name": own.name, "words": list(own.words)})
+        return {
+            "name": task.name,
+            "kind": "custom",
+            "store": "system",
+            "bucket": info.files.bucket,
+            "prefix": info.files.prefix,
+            "manifest": info.files.manifest,
+            "file": info.file,
+            "stopwords": lists,
+            "max_samples": task.max_samples,
+            "system_prompt": task.system_prompt,
+        }
+
+    async def granted(self, uow: UnitOfWork, job: Evaluation, attempt: Attempt) -> None:
+        """A new attempt sends all samples again; what it answered before is in its cache."""
+        await drop_results(uow, job.id)
+
+    async def reported(self, uow: UnitOfWork, job: Evaluation, report: Report) -> Evaluation:
+        """Stores samples and the pieces of the report as they come."""
+        body = report.body
+        if report.kind == "finished":
+            result = body.get("result")
+            if not isinstance(result, Mapping):
+                raise Invalid("The worker finished without a result.", field="result")
+            return replace(job, sample_count=int(result.get("sample_count") or 0))
+        if report.kind != "result":
+            return job
+        part = body.get("part")
+        if part == "samples":
+            await add_samples(uow, [_sample_row(job, row) for row in body["rows"]])
+            step = int(body.get("done") or 0)
+            # New samples are progress: an attempt that brought some does not count as a barren one.
+            return job.advance(f"samples-{report.attempt}-{report.number}", step, job.update_time)
+        if part in _PARTS or part == "main_metrics":
+            rows = body["rows"] if part in _PARTS else [body["values"]]
+            identity = f"{job.id}.{report.attempt:04}.{report.number:08}"
+            base = {"id": identity, "project": job.project, "evaluation_id": job.id, "version": 1}
+            await add_part(uow, base | {"kind": part, "rows": tuple(rows)})
+            return job
+        raise Invalid(f"A result with the part {part!r} is unknown.", field="part")
+
+    def reason_to_stop(self, job: Evaluation, run_seconds: float) -> str:
+        """The highest cost is about to be passed."""
+        if job.max_cost is None or job.cost(run_seconds) < job.max_cost:
+            return ""
+        return f"Stopped before it costs more than {job.max_cost.normalize():f}."
+
+    async def ended(self, job: Evaluation) -> None:
+        """Settles the money and lets go of models and data."""
+        async with EvaluationUnit(self._database, write=False) as uow:
+            seconds = await uow.attempts.run_seconds(job.id)
+        try:
+            await self._neighbours.settle(job.project, job.id, seconds / 60)
+        except NotFound:  # a reservation that fell before it was confirmed: nothing is left to book
+            await self._neighbours.release(job.project, job.id)
+
+
+async def _work_files(files: FilesInfo, stores: _Stores) -> dict[str, Any]:
+    store, bucket = "system", files.bucket
+    if files.credential:
+        store, bucket = await stores.name(Place(credential=files.credential, bucket=files.bucket))
+    return {"store": store, "bucket": bucket, "prefix": files.prefix, "manifest": files.manifest}
+
+
+def _sample_row(job: Evaluation, row: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {
+            "id": sample_id(job, row),
+            "project": job.project,
+            "evaluation_id": job.id,
+            "task": row["task"],
+            "target": row["target"],
+            "number": int(row["index"]),
+            "subject": row["group"],
+            "prompt": row["prompt"],
+            "references": tuple(row["references"]),
+            "output": row["output"],
+            "scores": dict(row["scores"]),
+            "score": row["score"],
+            "version": 1,
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise Invalid(f"A sample cannot be read: {error}.", field="rows") from error

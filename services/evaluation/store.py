@@ -1,0 +1,69 @@
+"""The tables of the evaluation service, and the unit of work with its repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import delete, insert
+
+from services.chassis.database import Database, UnitOfWork
+from services.chassis.jobs.store import JobStore, add_job_tables
+from services.chassis.store import Repository, chassis_metadata, table_of
+from services.evaluation.domain import Evaluation, OwnStopwords, ReportPart, StoredSample
+
+metadata = chassis_metadata()
+EVALUATIONS = table_of(Evaluation, metadata, "evaluations")
+SAMPLES = table_of(StoredSample, metadata, "samples", indexes=(("evaluation_id", "id"), ("evaluation_id", "score")))
+PARTS = table_of(ReportPart, metadata, "report_parts", indexes=(("evaluation_id", "id"),))
+STOPWORDS = table_of(OwnStopwords, metadata, "stopword_lists")
+JOB_TABLES = add_job_tables(metadata)
+POSITION = "position"
+"""The default order of samples: by task, question and target."""
+
+
+def evaluations_of(uow: UnitOfWork) -> Repository[Evaluation]:
+    """The evaluations, on any unit of work."""
+    sortable = {"name": "name", "create_time": "create_time", "finish_time": "end_time"}
+    filterable = ("name", "state", "create_time")
+    return Repository(uow, EVALUATIONS, Evaluation, "evaluation", filterable=filterable, sortable=sortable)
+
+
+class EvaluationUnit(UnitOfWork):
+    """One transaction of the evaluation service."""
+
+    def __init__(self, database: Database, *, write: bool = True) -> None:
+        super().__init__(database, write=write)
+        self.evaluations = evaluations_of(self)
+        filterable = {"task": "task", "target": "target", "index": "number", "group": "subject", "score": "score"}
+        sortable = {"index": "number", "score": "score", POSITION: "id"}
+        self.samples = Repository(self, SAMPLES, StoredSample, "sample", filterable=filterable, sortable=sortable)
+        self.parts = Repository(self, PARTS, ReportPart, "report part")
+        self.stopwords = Repository(self, STOPWORDS, OwnStopwords, "stop-word list", sortable=("name",))
+
+    @property
+    def attempts(self) -> JobStore:
+        """The job engine's own tables."""
+        return JobStore(self.connection, JOB_TABLES)
+
+    async def parts_of(self, evaluation_id: str) -> list[ReportPart]:
+        """The pieces of a report, in the order in which they were sent."""
+        return await self.parts.select(PARTS.c.evaluation_id == evaluation_id, order_by=(PARTS.c.id,))
+
+
+async def add_samples(uow: UnitOfWork, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert many samples at once."""
+    values = [dict(row) for row in rows]
+    if values:
+        await uow.connection.execute(insert(SAMPLES), values)
+
+
+async def add_part(uow: UnitOfWork, part: Mapping[str, Any]) -> None:
+    """Insert a piece of a report."""
+    await uow.connection.execute(insert(PARTS), [dict(part)])
+
+
+async def drop_results(uow: UnitOfWork, evaluation_id: str) -> None:
+    """Remove the samples and the report of an evaluation: another attempt brings them anew, or it is deleted."""
+    await uow.connection.execute(delete(SAMPLES).where(SAMPLES.c.evaluation_id == evaluation_id))
+    await uow.connection.execute(delete(PARTS).where(PARTS.c.evaluation_id == evaluation_id))
