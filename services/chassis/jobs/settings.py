@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from services.chassis.settings import Settings
+from services.chassis.launch.settings import LaunchSettings
 
 
-class JobSettings(Settings):
+class JobSettings(LaunchSettings):
     """What the job engine and its launcher need beside the common settings; windows are seconds."""
 
     exit_seconds: float = Field(20, ge=0)
@@ -18,12 +18,3 @@ class JobSettings(Settings):
     """How often a stop is sent again until it is seen."""
     flush_seconds: float = Field(10, gt=0)
     """How often the running time of workers is written down."""
-
-    launch_cpus: int = Field(0, ge=0)
-    """Cores that workers may use; 0: all of the machine."""
-    launch_cpu_overcommit: float = Field(1.0, gt=0)
-    """How often each core is given out."""
-    launch_memory_mb: int = Field(0, ge=0)
-    """Memory that workers may use in MiB; 0: all of the machine."""
-    launch_gpus: int = Field(-1, ge=-1)
-    """GPUs that workers may use; -1: all of the machine."""

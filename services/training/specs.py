@@ -1,0 +1,166 @@
+"""What a worker is told, what it tells of a checkpoint, and what the registry is told of one. Pure."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from services.chassis.clock import now
+from services.chassis.errors import Invalid
+from services.chassis.ids import new_id
+from services.chassis.jobs.domain import Attempt, Report
+from services.chassis.objects import Manifest
+from services.training.domain import Checkpoint, DatasetUse, Job
+from services.training.neighbours import ModelInfo, Publication
+
+CHECKPOINT_PREFIX = "ftckpt_"
+ADAPTER_FILE = "adapter_config.json"
+
+_RUNTIME_MB = 1500
+
+
+def work_of(job: Job, attempt: Attempt, model: ModelInfo, resume: Checkpoint | None) -> dict[str, Any]:
+    """The `work` part of an attempt's spec."""
+    values = job.hyperparameters
+    return {
+        "model": {
+            "version_id": model.version_id,
+            "manifest": json.loads(model.manifest),
+            "digest": model.digest,
+            "bucket": model.bucket,
+            "prefix": model.prefix,
+            "kind": "full",
+            "chat_fingerprint": model.chat_fingerprint,
+        },
+        "datasets": [dataset_work(use) for use in job.datasets],
+        "validation": dataset_work(job.validation_dataset) if job.validation_dataset else None,
+        "validation_ratio": job.validation_ratio,
+        "hyperparameters": {**asdict(values), "target_modules": list(values.target_modules)},
+        "world_size": values.world_size,
+        "output": {"bucket": job.output.bucket, "prefix": attempt_prefix(job, attempt.number)},
+        "resume": resume
+        and {
+            "bucket": resume.bucket,
+            "prefix": resume.prefix,
+            "manifest": json.loads(resume.manifest),
+            "step": resume.step,
+            "checkpoint_id": resume.id,
+        },
+        "seed": values.seed,
+        "checkpoints_kept": values.checkpoints_kept,
+    }
+
+
+def worker_argv(ranks: int) -> Sequence[str]:
+    """The worker's command; the engine appends the attempt's folder."""
+    program = ["-m", "services.training.worker"]
+    if ranks == 1:
+        return [sys.executable, *program]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(ranks),
+        *program,
+    ]
+
+
+def memory_mb(parameter_count: int, ranks: int) -> int:
+    """Memory of a worker in MiB: its runtime, and per rank bf16 weights with what a step keeps beside them."""
+    return _RUNTIME_MB + int(ranks * parameter_count * 4 / 2**20)
+
+
+def job_prefix(job: Job) -> str:
+    """Where everything of a job lies."""
+    return f"{job.output.prefix}/{job.id}"
+
+
+def attempt_prefix(job: Job, number: int) -> str:
+    """The only place to which an attempt's worker writes."""
+    return f"{job_prefix(job)}/attempt-{number}"
+
+
+def dataset_work(use: DatasetUse) -> dict[str, Any]:
+    """A data set as the worker is told."""
+    return {
+        "bucket": use.bucket,
+        "prefix": use.prefix,
+        "manifest": json.loads(use.manifest) if use.manifest else {},
+        "file": use.file,
+        "row_count": use.row_count,
+        "max_samples": use.max_samples,
+        "weight": use.weight or 1.0,
+        "version_id": use.version_id,
+    }
+
+
+def read_checkpoint(job: Job, report: Report) -> Checkpoint:
+    """The checkpoint that a report tells of. Raises Invalid for one outside of the attempt's prefix."""
+    body = report.body
+    prefix = str(body.get("prefix", "")).rstrip("/")
+    if body.get("bucket") != job.output.bucket or not prefix.startswith(f"{attempt_prefix(job, report.attempt)}/"):
+        raise Invalid("The checkpoint is not under its attempt's prefix.", field="body.prefix")
+    step, manifest = body.get("step"), Manifest.from_json(body.get("manifest") or {})
+    if not isinstance(step, int):
+        raise Invalid("step must be a whole number.", field="body.step")
+    metrics = body.get("metrics") or {}
+    return Checkpoint(
+        id=str(body.get("checkpoint_id") or new_id(CHECKPOINT_PREFIX)),
+        project=job.project,
+        job_id=job.id,
+        create_time=now(),
+        attempt=report.attempt,
+        step=step,
+        epoch=float(body.get("epoch") or 0.0),
+        metrics={str(name): float(value) for name, value in metrics.items() if isinstance(value, int | float)},
+        bucket=job.output.bucket,
+        prefix=prefix,
+        manifest=json.dumps(manifest.to_json()),
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        chat_fingerprint=str(body.get("fingerprint") or ""),
+    )
+
+
+def adapter_of(checkpoint: Checkpoint) -> tuple[str, Manifest]:
+    """Prefix and manifest of the servable adapter inside a checkpoint. Raises Invalid when there is none."""
+    manifest = Manifest.from_json(json.loads(checkpoint.manifest))
+    for file in manifest.files:
+        path = PurePosixPath(file.path)
+        if path.name == ADAPTER_FILE:
+            folder = "" if path.parent == PurePosixPath(".") else f"{path.parent}/"
+            inside = [one for one in manifest.files if one.path.startswith(folder)]
+            files = tuple(replace(one, path=one.path.removeprefix(folder)) for one in inside)
+            return f"{checkpoint.prefix}/{folder}".rstrip("/"), Manifest(files)
+    raise Invalid(f"The checkpoint {checkpoint.id} holds no servable adapter.", reason="NO_ADAPTER")
+
+
+def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, request_id: str) -> Publication:
+    """What the registry is told to publish a checkpoint."""
+    prefix, manifest = adapter_of(checkpoint)
+    final = job.state.ended and checkpoint.id in (job.best_checkpoint_id, job.checkpoint_id)
+    return Publication(
+        model_name=model_name,
+        checkpoint_id=checkpoint.id,
+        job_id=job.id,
+        step=checkpoint.step,
+        final=final,
+        base_model_version_id=job.model_version_id,
+        dataset_version_ids=job.dataset_version_ids,
+        credential=job.output.credential,
+        bucket=checkpoint.bucket,
+        prefix=prefix,
+        manifest=json.dumps(manifest.to_json()),
+        lora_rank=job.hyperparameters.lora_rank,
+        chat_fingerprint=checkpoint.chat_fingerprint,
+        metrics=checkpoint.metrics,
+        suffix=suffix,
+        request_id=request_id,
+        labels={use.version_id: use.label for use in job.datasets} | {job.id: job.name or job.id},
+    )

@@ -1,0 +1,200 @@
+"""How the job engine runs fine-tuning: what a worker is told, what its reports mean, what follows the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.chassis.clock import now
+from services.chassis.database import Database, UnitOfWork, retry_conflicts
+from services.chassis.errors import Conflict, Invalid, ModelryError, Unavailable
+from services.chassis.events import Event
+from services.chassis.ids import new_id
+from services.chassis.jobs.domain import Attempt, Report, State
+from services.chassis.jobs.stage import Plan, Readiness, Stage
+from services.chassis.launch.spec import Launcher
+from services.chassis.store import Repository
+from services.training.domain import Checkpoint, Job, Trash, is_better, to_drop
+from services.training.neighbours import Neighbours
+from services.training.specs import memory_mb, publication, read_checkpoint, work_of, worker_argv
+from services.training.store import CHECKPOINTS, JOBS, TrainingUnit, checkpoints_of, jobs_of, trash_of
+
+STOP_MARGIN_SECONDS = 30.0
+"""How long a stop with a checkpoint is expected to take: the highest cost is kept with it."""
+
+
+class TrainingStage(Stage[Job]):
+    """Fine-tuning as the engine sees it."""
+
+    name = "training"
+    resource = "job"
+    table = JOBS
+
+    def __init__(self, database: Database, neighbours: Neighbours, launcher: Launcher, cpus: int = 0) -> None:
+        """`cpus` is the most cores that a job takes; 0: all that are free."""
+        self._database = database
+        self._neighbours = neighbours
+        self._launcher = launcher
+        self._cpus = cpus
+
+    def jobs(self, uow: UnitOfWork) -> Repository[Job]:
+        """See `Stage.jobs`."""
+        return jobs_of(uow)
+
+    def links(self, job: Job) -> dict[str, str]:
+        """See `Stage.links`."""
+        links = {"model_version": job.model_version_id}
+        if job.dataset_version_ids:
+            links["dataset_version"] = job.dataset_version_ids[0]
+        if job.best_checkpoint_id:
+            links["checkpoint"] = job.best_checkpoint_id
+        if job.published_model_version_id:
+            links["published_model_version"] = job.published_model_version_id
+        return links
+
+    async def prepare(self, job: Job) -> Readiness:
+        """Confirms what was set aside, and waits until the model is prepared."""
+        await self._neighbours.confirm(job.project, job.id)
+        model = await self._neighbours.model(job.project, job.model_version_id, job.id)
+        if model.state == "FAILED":
+            raise Invalid(f"The model {job.model} could not be prepared: {model.failure}", reason="MODEL_NOT_READY")
+        if model.state != "READY":
+            return Readiness(False, f"The model {job.model} is being prepared.")
+        return Readiness(True, "Everything is ready; it waits for a slot.")
+
+    async def plan(self, job: Job, attempt: Attempt) -> Plan:
+        """See `Stage.plan`."""
+        model = await self._neighbours.model(job.project, job.model_version_id, job.id)
+        if not model.manifest:
+            raise Unavailable(f"The model {job.model} is not prepared.", reason="MODEL_NOT_READY")
+        store = await self._neighbours.store(job.project, job.output.credential, job.output.bucket)
+        ranks = job.hyperparameters.world_size
+        usage = await self._launcher.usage()
+        free = usage.cpus - usage.cpus_held
+        wanted = min(free, self._cpus) if self._cpus else free
+        return Plan(
+            argv=worker_argv(ranks),
+            work=work_of(job, attempt, model, await self._resume(attempt)),
+            output=store.access,
+            cpus=max(ranks, wanted),
+            memory_mb=memory_mb(job.parameter_count, ranks),
+            gpus=ranks if usage.gpus else 0,
+            ranks=ranks,
+        )
+
+    async def _resume(self, attempt: Attempt) -> Checkpoint | None:
+        if not attempt.resume_checkpoint_id:
+            return None
+        async with TrainingUnit(self._database, write=False) as uow:
+            found = await uow.checkpoints.by_id(attempt.resume_checkpoint_id)
+        if found is None:
+            raise Invalid("The checkpoint to go on from is gone.", reason="CHECKPOINT_GONE")
+        return found
+
+    async def reported(self, uow: UnitOfWork, job: Job, report: Report) -> Job:
+        """Records checkpoints; everything else is the engine's."""
+        if report.kind != "checkpoint":
+            return job
+        checkpoint = read_checkpoint(job, report)
+        kept = await checkpoints_of(uow).select(CHECKPOINTS.c.job_id == job.id)
+        best = next((one for one in kept if one.id == job.best_checkpoint_id), None)
+        await checkpoints_of(uow).add(checkpoint)
+        after = job.advance(checkpoint.id, checkpoint.step, now())
+        if is_better(checkpoint, best):
+            after = replace(after, best_checkpoint_id=checkpoint.id)
+        for old in to_drop(
+            [*kept, checkpoint], job.hyperparameters.checkpoints_kept, {after.best_checkpoint_id, checkpoint.id}
+        ):
+            await discard(uow, job, old.bucket, old.prefix)
+            await checkpoints_of(uow).delete(old)
+        uow.emit(job_event(self, after, "checkpointed", {"checkpoint": checkpoint.id}))
+        return after
+
+    def reason_to_stop(self, job: Job, run_seconds: float) -> str:
+        """Stops a job before it costs more than it may."""
+        if job.max_cost is None or not job.unit_price:
+            return ""
+        if job.cost(run_seconds + STOP_MARGIN_SECONDS) < job.max_cost:
+            return ""
+        return f"It has cost {job.cost(run_seconds).normalize():f} and may not cost more than {job.max_cost:f}."
+
+    async def ended(self, job: Job) -> None:
+        """Publishes what succeeded, books what was used, lets go of what was held, and clears what nobody recorded."""
+        if job.state is State.SUCCEEDED and job.publish_model_name and not job.published_model_version_id:
+            await self._publish(job)
+        async with TrainingUnit(self._database, write=False) as uow:
+            seconds = await uow.attempts.run_seconds(job.id)
+        if seconds > 0:
+            await self._neighbours.settle(job.project, job.id, seconds / 60)
+            await self._neighbours.let_go(job.project, job.id)
+        else:
+            await self._neighbours.release(job.project, job.id)
+
+    async def _publish(self, job: Job) -> None:
+        async with TrainingUnit(self._database, write=False) as uow:
+            checkpoint = await uow.checkpoints.by_id(job.best_checkpoint_id)
+        try:
+            if checkpoint is None:
+                raise Invalid("it has no checkpoint.")
+            wish = publication(job, checkpoint, job.publish_model_name, job.suffix, f"{job.id}-on-success")
+            version = await self._neighbours.publish(job.project, wish)
+        except (Unavailable, Conflict):
+            raise
+        except ModelryError as error:
+            await self.note_published(job.id, "", "", f"All of its work is done, but not published: {error.message}")
+            return
+        await self.note_published(job.id, checkpoint.id, version.id, f"Published as {version.model_name}.")
+
+    @retry_conflicts
+    async def note_published(self, job_id: str, checkpoint_id: str, version_id: str, cause: str) -> None:
+        """Notes the version that was made of a job's best checkpoint when it succeeded (none: why not)."""
+        async with TrainingUnit(self._database) as uow:
+            job = await uow.jobs.by_id(job_id)
+            if job is None or (version_id and job.published_model_version_id == version_id):
+                return
+            after = replace(
+                job, version=job.version + 1, update_time=now(), cause=cause, published_model_version_id=version_id
+            )
+            await uow.jobs.save(after)
+            if version_id:
+                await note_version(uow, checkpoint_id, version_id)
+                uow.emit(job_event(self, after, "published", {"checkpoint": checkpoint_id}))
+            await uow.commit()
+
+
+async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -> Checkpoint | None:
+    """Notes on a checkpoint that a version was published from it."""
+    checkpoint = await uow.checkpoints.by_id(checkpoint_id)
+    if checkpoint is None or version_id in checkpoint.model_version_ids:
+        return checkpoint
+    ids = (*checkpoint.model_version_ids, version_id)
+    after = replace(checkpoint, version=checkpoint.version + 1, model_version_ids=ids)
+    await uow.checkpoints.save(after)
+    return after
+
+
+def job_event(stage: TrainingStage, job: Job, happening: str, links: dict[str, str]) -> Event:
+    """A fact about a job that is no change of its state."""
+    return Event(
+        project=job.project,
+        resource=stage.resource,
+        resource_id=job.id,
+        happening=happening,
+        state=str(job.state),
+        previous_state=str(job.state),
+        version=job.version,
+        cause=job.cause,
+        links={**stage.links(job), **links},
+    )
+
+
+async def discard(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:
+    """Notes that files are to be deleted, once this commits."""
+    trash = Trash(
+        id=new_id("trash-"),
+        project=job.project,
+        create_time=now(),
+        credential=job.output.credential,
+        bucket=bucket,
+        prefix=prefix,
+    )
+    await trash_of(uow).add(trash)
