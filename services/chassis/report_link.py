@@ -77,6 +77,10 @@ class ReportLink:
         except asyncio.CancelledError:
             pass
         finally:
+            left = asyncio.all_tasks(self._loop)  # the library's, of a connection that was just being made
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.close()
 
     async def _keep(self) -> None:
