@@ -122,7 +122,7 @@ class Journey:
 @pytest.fixture(scope="session")
 def journey(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Journey:
     """Import, fine-tune, publish, evaluate and deploy a tiny model, once for the run."""
-    walk = _Walk(stack, tmp_path_factory.mktemp("tiny"))
+    walk = Walk(stack, tmp_path_factory.mktemp("tiny"))
     walk.model()
     walk.data()
     walk.tune()
@@ -132,7 +132,9 @@ def journey(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Journey:
     return Journey(walk.ids, walk.resources)
 
 
-class _Walk:
+class Walk:
+    """The stages of the tiny journey; `ids` and `resources` fill up on the way."""
+
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.client, self.stack, self.folder = stack.client, stack, folder
         self.ids: dict[str, str] = {}

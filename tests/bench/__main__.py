@@ -1,0 +1,124 @@
+"""Prints start-up, memory, gateway, attach and training figures; nothing here can fail a test."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+from openai import OpenAI
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import training
+from tests.stack import Stack, Walk
+
+console = Console(width=120)
+CALLS, PARALLEL = 600, 8
+Figure = tuple[str, str, str]
+
+
+def main() -> int:
+    """Run what was chosen and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["stack", "training"], help="one part")
+    chosen = parser.parse_args()
+    parts: dict[str, Callable[[], list[Figure]]] = {"stack": measure_stack, "training": measure_training}
+    figures = [figure for name, part in parts.items() if chosen.only in (None, name) for figure in part()]
+    table = Table("figure", "measured", "wanted", title="Modelry on this machine")
+    for figure in figures:
+        table.add_row(*figure)
+    console.print(table)
+    return 0
+
+
+def measure_training() -> list[Figure]:
+    """Tokens a second of our loop, beside the plain transformers Trainer."""
+    found = training.run()
+    if not found:
+        return [("training", "skipped: the reference data set is not there", "")]
+    return [
+        ("training, real tokens/s", f"{found['tokens_per_second']:.0f}", "450"),
+        ("training, transformers Trainer", f"{found['trainer_tokens_per_second']:.0f}", "the reference"),
+        ("training, ratio", f"{found['ratio']:.2f}", "2.0"),
+    ]
+
+
+def measure_stack() -> list[Figure]:
+    """Start-up, memory, a replica, the gateway's CPU and the attachment of an adapter."""
+    with tempfile.TemporaryDirectory(prefix="modelry-bench-") as folder:
+        stack = Stack(Path(folder))
+        (stack.home / "modelry.toml").write_text("launch_cpu_overcommit = 2.0\n", "utf-8")
+        began = time.monotonic()
+        stack.up()
+        up_seconds = time.monotonic() - began
+        try:
+            idle = sum(process.memory_info().rss for process in _processes(stack)) / 1e6
+            first = [
+                ("idle stack ready, seconds", f"{up_seconds:.1f}", "10"),
+                ("idle stack resident, MB", f"{idle:.0f}", "1200"),
+            ]
+            return first + _measure_serving(stack, Path(folder))
+        finally:
+            stack.down()
+
+
+def _measure_serving(stack: Stack, folder: Path) -> list[Figure]:
+    walk = Walk(stack, folder / "tiny")
+    walk.model()
+    walk.data()
+    began = time.monotonic()
+    made = stack.client.create_deployment(
+        deployment={"name": "base", "model": "tiny", "engine": {"max_model_length": 256}}
+    )
+    next(seen for seen in stack.client.watch_deployment(deployment=made.id) if seen.ready_replicas)
+    replica = time.monotonic() - began
+    with OpenAI(base_url=f"{stack.http}/v1", api_key=stack.admin_key) as client:
+        cpu, direct = _measure_gateway(stack, client)
+        walk.tune()
+        attach = _measure_attach(walk, client)
+    return [
+        ("replica ready (tiny model), seconds", f"{replica:.1f}", "25"),
+        ("gateway CPU per request, µs", f"{cpu * 1e6:.0f}", "200"),
+        ("requests/s through the gateway", f"{direct:.0f}", ""),
+        ("publish to first answer of an adapter, seconds", f"{attach:.2f}", "5"),
+    ]
+
+
+def _measure_gateway(stack: Stack, client: OpenAI) -> tuple[float, float]:
+    """CPU seconds of the gateway for a request, and requests a second."""
+    gateway = next(process for process in _processes(stack) if "gateway" in process.cmdline())
+    _call(client, "base")
+    before, began = gateway.cpu_times(), time.monotonic()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        list(pool.map(lambda _: _call(client, "base"), range(CALLS)))
+    seconds, after = time.monotonic() - began, gateway.cpu_times()
+    return (after.user + after.system - before.user - before.system) / CALLS, CALLS / seconds
+
+
+def _measure_attach(walk: Walk, client: OpenAI) -> float:
+    began = time.monotonic()
+    walk.publish()
+    _call(client, walk.resources["tuned"].fine_tuned_name)
+    return time.monotonic() - began
+
+
+def _call(client: OpenAI, model: str) -> None:
+    messages: Any = [{"role": "user", "content": "Say number 3"}]
+    client.chat.completions.create(model=model, messages=messages, max_tokens=1)
+
+
+def _processes(stack: Stack) -> list[psutil.Process]:
+    """The processes of the control plane, the supervisor included."""
+    supervisor = psutil.Process(int(stack.state["supervisor"]["pid"]))
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
