@@ -1,0 +1,202 @@
+"""Wanted against actual: what is to be done now. Pure, level-triggered: the same situation gives the same actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from services.serving.domain.entities import Deployment, Failure, Replica, ReplicaState, State
+
+
+class Program(Enum):
+    """What the launcher knows of a replica's program."""
+
+    NONE = 0
+    RUNNING = 1
+    GONE = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The windows that decisions depend on, in seconds."""
+
+    start: float
+    unhealthy: float
+    stable: float
+    backoff_min: float
+    backoff_max: float
+    acknowledge: float
+    drain: float
+    failing_restarts: int
+
+    def backoff(self, restarts: int) -> float:
+        """How long the next start waits after so many failed ones in a row."""
+        return 0.0 if restarts <= 0 else min(self.backoff_max, self.backoff_min * 2.0 ** (restarts - 1))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A replica and what is known of it now.
+
+    Attributes:
+        program: whether its program runs.
+        exit: how the program ended, in words.
+        seconds: how long it has been in its state, by the clock of this process.
+        probed: it has passed its probe.
+        silent: seconds since it last answered, once it is ready.
+        acknowledged: every gateway knows that it gets no traffic any more.
+        problem: why it can never become ready, in words.
+    """
+
+    replica: Replica
+    program: Program = Program.NONE
+    exit: str = ""
+    seconds: float = 0.0
+    probed: bool = False
+    silent: float = 0.0
+    acknowledged: bool = False
+    problem: str = ""
+
+
+class Verb(Enum):
+    """What is to be done."""
+
+    CREATE = 1
+    START = 2
+    READY = 3
+    FAIL = 4
+    DRAIN = 5
+    TERMINATE = 6
+    KILL = 7
+    END = 8
+    REMOVE = 9
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do, to one replica (CREATE and REMOVE: to the deployment)."""
+
+    verb: Verb
+    replica_id: str = ""
+    cause: str = ""
+    restarts: int = 0
+
+
+def decide(deployment: Deployment, replicas: Sequence[Seen], weights: bool, limits: Limits) -> list[Action]:
+    """What is to be done for a deployment now. `weights`: its files are on this machine."""
+    wanted = 0 if deployment.state is State.DELETING else deployment.replicas
+    surplus = _surplus([one.replica for one in replicas], wanted)
+    actions: list[Action] = []
+    failed: list[Action] = []
+    for seen in replicas:
+        step = _step(seen, seen.replica.id in surplus, weights, limits)
+        if step is None:
+            continue
+        actions.append(step)
+        if step.verb is Verb.FAIL:
+            failed.append(Action(Verb.CREATE, cause=step.cause, restarts=_restarts(seen, limits)))
+    active = sum(seen.replica.state.active for seen in replicas) - len(failed)
+    missing = max(0, wanted - active)
+    fresh = [Action(Verb.CREATE, cause="it is wanted")] * missing
+    actions += (failed + fresh)[:missing]
+    if deployment.state is State.DELETING and not replicas:
+        actions.append(Action(Verb.REMOVE))
+    return actions
+
+
+def _surplus(replicas: Sequence[Replica], wanted: int) -> set[str]:
+    """Those to give up: first what is not ready yet, then the newest."""
+    active = [one for one in replicas if one.state.active]
+    rank = {ReplicaState.READY: 0, ReplicaState.STARTING: 1, ReplicaState.PENDING: 2}
+    kept = sorted(active, key=lambda one: (rank[one.state], one.create_time, one.id))[:wanted]
+    return {one.id for one in active} - {one.id for one in kept}
+
+
+def _restarts(seen: Seen, limits: Limits) -> int:
+    """Failed starts in a row, with this one; being ready for long begins a new row."""
+    lasted = seen.replica.state is ReplicaState.READY and seen.seconds >= limits.stable
+    return 1 if lasted else seen.replica.restart_count + 1
+
+
+def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
+    match seen.replica.state:
+        case ReplicaState.PENDING:
+            return _pending(seen, unwanted, weights, limits)
+        case ReplicaState.STARTING:
+            return _starting(seen, unwanted, limits)
+        case ReplicaState.READY:
+            return _ready(seen, unwanted, limits)
+        case ReplicaState.DRAINING:
+            return _draining(seen, limits)
+    return None
+
+
+def _pending(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
+    if unwanted:
+        return Action(Verb.END, seen.replica.id, "it is not wanted any more")
+    if weights and seen.seconds >= limits.backoff(seen.replica.restart_count):
+        return Action(Verb.START, seen.replica.id)
+    return None
+
+
+def _starting(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
+    replica = seen.replica
+    if unwanted:
+        return Action(Verb.DRAIN, replica.id, "it is not wanted any more")
+    if seen.program is not Program.RUNNING:
+        return Action(Verb.FAIL, replica.id, f"it ended while it started{_so(seen.exit)}")
+    if seen.problem:
+        return Action(Verb.FAIL, replica.id, seen.problem)
+    if seen.probed:
+        return Action(Verb.READY, replica.id, "it answers")
+    if seen.seconds > limits.start:
+        return Action(Verb.FAIL, replica.id, f"it was not ready within {limits.start:g} s")
+    return None
+
+
+def _ready(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
+    replica = seen.replica
+    if seen.program is not Program.RUNNING:
+        return Action(Verb.FAIL, replica.id, f"it ended by itself{_so(seen.exit)}")
+    if unwanted:
+        return Action(Verb.DRAIN, replica.id, "it is not wanted any more")
+    if seen.silent > limits.unhealthy:
+        return Action(Verb.FAIL, replica.id, f"it did not answer for {limits.unhealthy:g} s")
+    return None
+
+
+def _draining(seen: Seen, limits: Limits) -> Action | None:
+    replica = seen.replica
+    if seen.program is not Program.RUNNING:
+        return Action(Verb.END, replica.id, "it has drained")
+    if seen.seconds > limits.acknowledge + limits.drain:
+        return Action(Verb.KILL, replica.id)
+    if seen.acknowledged or seen.seconds > limits.acknowledge:
+        return Action(Verb.TERMINATE, replica.id)
+    return None
+
+
+def _so(words: str) -> str:
+    return f" ({words})" if words else ""
+
+
+def stand(
+    deployment: Deployment, replicas: Sequence[Replica], failing_restarts: int, trouble: Failure | None
+) -> tuple[State, Failure | None]:
+    """Where a deployment stands, from its replicas. `trouble`: its files cannot be had."""
+    if deployment.state in (State.DELETING, State.DELETED):
+        return deployment.state, deployment.failure
+    ready = sum(one.state is ReplicaState.READY for one in replicas)
+    if deployment.replicas == 0:
+        return State.IDLE, None
+    if ready >= deployment.replicas:
+        return State.READY, None
+    worst = max((one.restart_count for one in replicas if one.state.active), default=0)
+    failure = trouble
+    if failure is None and worst >= failing_restarts:
+        last = next((one.cause for one in replicas if one.restart_count == worst and one.state.active), "")
+        failure = deployment.failure or Failure("REPLICAS_FAIL", f"{worst} starts in a row failed: {last}")
+    if ready:
+        return State.DEGRADED, failure
+    return (State.FAILING, failure) if failure else (State.STARTING, None)

@@ -1,0 +1,55 @@
+"""What gateways are told of a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
+
+
+def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, Any]:
+    """The route without its version and without secrets; equal routes need no new record."""
+    ready = [one for one in replicas if one.state is ReplicaState.READY]
+    adapters = [
+        {
+            "fine_tuned_name": one.fine_tuned_name,
+            "model_version_id": one.model_version_id,
+            "engine_model": one.engine_name,
+            "ready": one.ready,
+        }
+        for one in deployment.adapters
+        if one.fine_tuned_name
+    ]
+    if deployment.effective_mode is Mode.MERGED and deployment.facts.fine_tuned_name:
+        adapters.append(
+            {
+                "fine_tuned_name": deployment.facts.fine_tuned_name,
+                "model_version_id": deployment.model_version_id,
+                "engine_model": deployment.name,
+                "ready": True,
+            }
+        )
+    # A deployment of an attached adapter answers under its name once the adapter is on all replicas.
+    own = next((one for one in deployment.adapters if one.own), None)
+    answers = deployment.effective_mode is not Mode.ATTACHED or (own is not None and own.ready)
+    return {
+        "deployment_id": deployment.id,
+        "project": deployment.project,
+        "name": deployment.name,
+        "deleted": deployment.state is State.DELETED,
+        "state": deployment.state.name,
+        "model_version_id": deployment.model_version_id,
+        "engine_model": deployment.name,
+        "max_model_length": deployment.engine.max_model_length,
+        "shared_with": list(deployment.shared_with),
+        "billing": deployment.billing.name,
+        "replicas": [{"id": one.id, "address": one.address} for one in ready if answers],
+        "adapters": adapters,
+    }
+
+
+def with_secrets(route: Mapping[str, Any], version: int, secret_of: Callable[[str], str]) -> dict[str, Any]:
+    """The record as gateways read it."""
+    replicas = [{**one, "secret": secret_of(one["id"])} for one in route.get("replicas", ())]
+    return {**route, "version": version, "replicas": replicas}
