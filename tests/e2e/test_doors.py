@@ -11,6 +11,7 @@ from pathlib import Path
 import nats
 import psutil
 import pytest
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from tests.stack import Stack, modelry
@@ -29,7 +30,7 @@ async def test_the_observer_hears_events_in_order_with_cloudevents_headers(stack
         made = stack.client.create_dataset(dataset={"name": name})
         stack.client.update_dataset(dataset={"id": made.id, "title": "seen"}, update_mask="title")
         stack.client.delete_dataset(dataset=made.id)
-        messages = []
+        messages: list[Msg] = []
         while len(messages) < 3:
             message = await heard.next_msg(timeout=SOON)
             if f".{made.id}." in message.subject:
