@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -108,7 +107,6 @@ class EvaluationStage(Stage[Evaluation]):
             cpus=max(1, self._cpus),
             memory_mb=self._memory_mb,
             gpus=self._gpus,
-            env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")} if os.environ.get("PYTHONPATH") else {},
             stores=stores.found,
         )
 
