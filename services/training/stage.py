@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from services.chassis.clock import now
@@ -29,12 +30,20 @@ class TrainingStage(Stage[Job]):
     resource = "job"
     table = JOBS
 
-    def __init__(self, database: Database, neighbours: Neighbours, launcher: Launcher, cpus: int = 0) -> None:
-        """`cpus` is the most cores that a job takes; 0: all that are free."""
+    def __init__(
+        self,
+        database: Database,
+        neighbours: Neighbours,
+        launcher: Launcher,
+        cpus: int = 0,
+        program: Callable[[int], Sequence[str]] = worker_argv,
+    ) -> None:
+        """`cpus` is the most cores that a job takes; 0: all that are free. `program` is the worker's, by its ranks."""
         self._database = database
         self._neighbours = neighbours
         self._launcher = launcher
         self._cpus = cpus
+        self._program = program
 
     def jobs(self, uow: UnitOfWork) -> Repository[Job]:
         """See `Stage.jobs`."""
@@ -72,7 +81,7 @@ class TrainingStage(Stage[Job]):
         free = usage.cpus - usage.cpus_held
         wanted = min(free, self._cpus) if self._cpus else free
         return Plan(
-            argv=worker_argv(ranks),
+            argv=self._program(ranks),
             work=work_of(job, attempt, model, await self._resume(attempt)),
             output=store.access,
             cpus=max(ranks, wanted),

@@ -190,6 +190,15 @@ class JobStore:
         )
         return [MetricPoint(row[0], row[1], row[2]) for row in await self._connection.execute(query)]
 
+    async def newest_values(self, job_id: str, depth: int = 200) -> dict[str, float]:
+        """The newest value of each name among the last `depth` points of a job."""
+        table = self._tables.metrics
+        query = select(table.c.points).where(table.c.job_id == job_id).order_by(table.c.step.desc()).limit(depth)
+        values: dict[str, float] = {}
+        for (points,) in await self._connection.execute(query):
+            values = {**points, **values}
+        return values
+
     async def drop_points(self, job_id: str, after_step: int) -> None:
         """Removes the points after a step: the next attempt measures them anew."""
         table = self._tables.metrics

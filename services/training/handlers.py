@@ -1,0 +1,24 @@
+"""Events in: a model that became ready (or failed) makes the engine look at once at the jobs that wait for it."""
+
+from __future__ import annotations
+
+from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.consumer import ConsumerSettings
+from services.training.desk import Desk
+
+
+class ModelHandlers:
+    """Follows model versions."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def handle(self, message: Message) -> None:
+        """One event of a model version. It only wakes the engine, which asks the registry; a repeat does no harm."""
+        if message.event().happening in ("ready", "failed"):
+            self._desk.engine.kick()
+
+    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
+        """The durable consumers of this service."""
+        subject = "modelry.events.*.modelVersion.>"
+        return [Consumer(bus, self._desk.database, "training-on-modelVersion", subject, self.handle, settings)]

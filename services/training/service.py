@@ -1,0 +1,162 @@
+"""gRPC methods: message -> use case -> message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from modelry.common.v1 import common_pb2
+from modelry.registry.v1 import registry_pb2
+from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_grpc
+from modelry.training.v1 import training_pb2 as pb
+from services.chassis.auth import current
+from services.chassis.database import request_digest
+from services.chassis.errors import Invalid
+from services.chassis.store import PageQuery
+from services.training import creating, operations
+from services.training import messages as to
+from services.training.desk import Desk
+from services.training.domain import Job
+from services.training.store import TrainingUnit
+
+CHANGEABLE = ("title", "metadata")
+
+
+class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
+    """What the doors offer."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
+        """Makes a job."""
+        return await self._shown(await creating.create_job(self._desk, _wish(request)))
+
+    async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
+        """What a job would cost."""
+        return await creating.quote_job(self._desk, _wish(request))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
+        """One job."""
+        return await self._shown(await self._desk.engine.job(current().project, request.job))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+        """Jobs, newest first."""
+        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
+        async with TrainingUnit(self._desk.database, write=False) as uow:
+            page = await uow.jobs.list(current().project, query)
+        return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
+
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
+        """Changes title or metadata."""
+        wanted = request.job
+        paths = list(request.update_mask.paths) or [name for name in CHANGEABLE if getattr(wanted, name)]
+        for path in paths:
+            if path not in CHANGEABLE:
+                words = f"job.{path} cannot be changed: only {', '.join(CHANGEABLE)}."
+                raise Invalid(words, field=f"job.{path}")
+        command = operations.UpdateJob(
+            current().project,
+            wanted.id or wanted.name,
+            wanted.title if "title" in paths else None,
+            dict(wanted.metadata) if "metadata" in paths else None,
+            wanted.etag,
+        )
+        return await self._shown(await operations.update_job(self._desk, command))
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
+        """Deletes an ended job."""
+        await operations.delete_job(self._desk, current().project, request.job)
+        return Empty()
+
+    async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
+        """Stops a job with a checkpoint."""
+        return await self._shown(await operations.stop_job(self._desk, current().project, request.job))
+
+    async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
+        """Makes a job like an old one."""
+        old = await self._desk.engine.job(current().project, request.job)
+        draft = operations.clone_draft(old, request.name)
+        command = creating.CreateJob(draft, "", request.request_id, request_digest(request), "CloneJob")
+        return await self._shown(await creating.create_job(self._desk, command))
+
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
+        """The job as it is, then each change and its progress."""
+        async for job in operations.watch_job(self._desk, current().project, request.job, request.after_version):
+            yield await self._shown(job)
+
+    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
+        """The log of all attempts."""
+        async for attempt, line in self._desk.engine.logs(current().project, request.job, request.follow):
+            yield pb.LogLine(attempt=attempt, text=line)
+
+    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
+        """The metric points by step."""
+        after = request.after_step or -1  # a validation before the first step stands at step 0
+        points = operations.read_metrics(
+            self._desk, current().project, request.job, after_step=after, follow=request.follow
+        )
+        async for point in points:
+            yield pb.MetricPoint(step=point.step, values=point.values)
+
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
+        """The kept checkpoints of a job, newest first."""
+        project, query = current().project, PageQuery(request.page_size, request.page_token)
+        async with TrainingUnit(self._desk.database, write=False) as uow:
+            job = await uow.jobs.get(project, request.job)
+            page = await uow.checkpoints.list(project, query, job_id=job.id)
+        found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
+        return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
+
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
+        """One checkpoint."""
+        checkpoint, job = await operations.get_checkpoint(self._desk, current().project, request.checkpoint)
+        return to.checkpoint_message(checkpoint, job)
+
+    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
+        """Publishes a checkpoint."""
+        command = operations.PublishCheckpoint(
+            current().project,
+            request.checkpoint,
+            request.model_name,
+            request.suffix,
+            request.request_id,
+            request_digest(request),
+        )
+        return await operations.publish_checkpoint(self._desk, command)
+
+    async def _shown(self, job: Job) -> pb.Job:
+        return (await self._all((job,)))[0]
+
+    async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
+        """Jobs with their progress and cost."""
+        async with TrainingUnit(self._desk.database, write=False) as uow:
+            progress = await uow.attempts.progress([job.id for job in jobs])
+            values = [await uow.attempts.newest_values(job.id) for job in jobs]
+        seconds = [await self._desk.engine.run_seconds(job.id) for job in jobs]
+        return [
+            to.job_message(job, progress.get(job.id), newest, ran)
+            for job, newest, ran in zip(jobs, values, seconds, strict=True)
+        ]
+
+
+def _wish(request: pb.CreateJobRequest) -> creating.CreateJob:
+    draft = to.draft_of(request.job, current().project)
+    digest = to.spec_digest(request.job, draft)
+    return creating.CreateJob(draft, digest, request.request_id, request_digest(request))
+
+
+class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
+    """What other services ask."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def ResolveCheckpoint(
+        self, request: internal_pb2.ResolveCheckpointRequest, context: Any
+    ) -> internal_pb2.ResolveCheckpointResponse:
+        """Where the servable adapter of a checkpoint is."""
+        checkpoint, job = await operations.get_checkpoint(self._desk, current().project, request.checkpoint)
+        return to.resolved_message(checkpoint, job)
