@@ -170,13 +170,17 @@ class OwnStopwords:
     version: int = 1
 
 
-def refuse_delete(evaluation: Evaluation) -> None:
-    """Raises WrongState for an evaluation that is not over, or whose end is not settled."""
+def refuse_delete(evaluation: Evaluation, *, busy: bool = False) -> None:
+    """Raises WrongState for an evaluation that is not over, or whose end is not settled.
+
+    Args:
+        busy: one of its workers has not exited yet.
+    """
     if not evaluation.state.ended:
         allowed = ("SUCCEEDED", "FAILED", "STOPPED")
         ref = evaluation.name or evaluation.id
         raise WrongState.of("evaluation", ref, "delete", str(evaluation.state), allowed, "EVALUATION_ACTIVE")
-    if not evaluation.settled:
+    if busy or not evaluation.settled:
         message = "The evaluation has just ended and is being settled; try again in a moment."
         raise WrongState(message, reason="EVALUATION_ACTIVE")
 

@@ -14,7 +14,7 @@ from services.chassis.errors import AlreadyExists, Denied, Invalid, ModelryError
 from services.chassis.events import Event
 from services.chassis.ids import new_id
 from services.chassis.jobs.desk import changed
-from services.chassis.jobs.domain import State
+from services.chassis.jobs.domain import AttemptState, State
 from services.chassis.jobs.store import Progress
 from services.chassis.naming import check_labels
 from services.chassis.objects import AsyncObjectStore
@@ -207,7 +207,8 @@ async def delete_evaluation(desk: Desk, project: str, ref: str) -> None:
     """
     async with EvaluationUnit(desk.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
-    refuse_delete(evaluation)
+    attempts = await desk.engine.attempts(evaluation.id)
+    refuse_delete(evaluation, busy=any(one.state is not AttemptState.ENDED for one in attempts))
     await _delete_files(desk, evaluation)
     async with EvaluationUnit(desk.database) as uow:
         evaluation = await uow.evaluations.get(project, evaluation.id)
