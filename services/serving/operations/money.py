@@ -1,0 +1,70 @@
+"""What replicas cost: hours are written down as they are used, and booked slice by slice."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from modelry.billing.v1 import internal_pb2 as billing_pb
+from modelry.registry.v1 import internal_pb2 as registry_pb
+from services.chassis.errors import NotFound, WrongState
+from services.serving.domain import Billing, Deployment
+from services.serving.operations.deployments import scale_deployment
+from services.serving.operations.desk import PRICE_ITEM, Desk
+
+
+async def confirm(desk: Desk, deployment: Deployment) -> None:
+    """Keeps what the create has taken. Idempotent; the deployment's events do the same. Raises: Unavailable."""
+    metadata = desk.peers.metadata(deployment.project)
+    hold = registry_pb.ConfirmModelHoldRequest(holder=deployment.id)
+    await desk.peers.registry_internal.ConfirmModelHold(hold, metadata=metadata)
+    if deployment.billing is Billing.DEDICATED:
+        request = billing_pb.ConfirmRequest(reservation_id=deployment.id)
+        try:
+            await desk.peers.billing_internal.Confirm(request, metadata=metadata)
+        except (NotFound, WrongState):
+            return
+
+
+async def meter(desk: Desk, deployment: Deployment, hours: float, projected: float, now: datetime) -> None:
+    """Adds used hours (times compute units); scales to 0 before the limit is passed.
+
+    `projected` are the hours that will be used until the next look.
+    """
+    if deployment.billing is Billing.SHARED:
+        return
+    number = slice_number(now, desk.settings.slice_seconds)
+    if deployment.slice != number:
+        await book(desk, deployment, number)
+    if hours > 0:
+        async with desk.writing() as uow:
+            await uow.meter(deployment, hours)
+            await uow.commit()
+    limit = deployment.max_cost
+    if limit is None or deployment.replicas == 0 or not deployment.unit_price:
+        return
+    expected = deployment.cost + Decimal(repr(hours + projected)) * deployment.unit_price
+    if expected > limit:
+        words = f"it would cost more than max_cost ({limit}); it has cost {deployment.cost}"
+        await scale_deployment(desk, deployment.project, deployment.id, 0, words, now)
+
+
+def slice_number(now: datetime, seconds: float) -> int:
+    """The slice of the ledger that a moment belongs to."""
+    return int(now.timestamp() // seconds)
+
+
+async def book(desk: Desk, deployment: Deployment, number: int) -> None:
+    """Books the hours of the deployment's slice, once, and begins the slice `number`. Raises: Unavailable."""
+    if deployment.slice_hours > 0:
+        request = billing_pb.RecordUsageRequest(
+            record_id=f"{deployment.id}-{deployment.slice}",
+            item=PRICE_ITEM,
+            quantity=deployment.slice_hours,
+            resource_id=deployment.id,
+            key_id="",
+        )
+        await desk.peers.billing_internal.RecordUsage(request, metadata=desk.peers.metadata(deployment.project))
+    async with desk.writing() as uow:
+        await uow.next_slice(deployment.id, deployment.slice, number)
+        await uow.commit()
