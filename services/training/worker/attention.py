@@ -1,13 +1,16 @@
 """Causal attention inside each conversation of a concatenated row."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NAME = "modelry_spans"
+SPANS = "modelry_spans"
+"""The name under which transformers knows this attention."""
+
 # Up to here written-out attention is two to three times faster on a CPU than the fused kernel, whose backward pass is
 # slow; beyond, the square of the length costs more memory than that is worth.
 WRITTEN_OUT_TOKENS = 512
@@ -17,8 +20,8 @@ def register() -> str:
     """Make the attention known to transformers and return the name to load a model with."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, spans_attention)
-    return NAME
+    AttentionInterface.register(SPANS, spans_attention)
+    return SPANS
 
 
 def spans_attention(
@@ -31,7 +34,7 @@ def spans_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    cu_seq_lens_q: Tensor | None = None,
+    bounds: Sequence[int] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend causally inside each span, as if each were alone.
@@ -45,11 +48,10 @@ def spans_attention(
         dropout: of attention weights.
         sliding_window: how many tokens back a token sees, itself included; None: all.
         softcap: bound of the scores (Gemma 2); None: unbounded.
-        cu_seq_lens_q: bounds of the spans, as flash attention names them; None: one span.
+        bounds: begin of each span and the end of the last; None: one span.
     Returns: shape (1, tokens, heads, head size), and no weights.
     """
-    bounds = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
-    lengths = [last - first for first, last in itertools.pairwise(bounds)]
+    lengths = [last - first for first, last in itertools.pairwise(bounds or (0, query.shape[2]))]
     # split, not slices: the gradient of each slice would be a row of zeros of full length
     pieces = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
     factor = scaling if scaling is not None else query.shape[-1] ** -0.5

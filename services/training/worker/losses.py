@@ -1,5 +1,7 @@
 """Loss and accuracy over labelled tokens."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,3 +51,19 @@ def label_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     loss, right = _LabelLoss.apply(logits, targets)  # type: ignore[no-untyped-call]
     return loss, right
+
+
+def add_noise(embeddings: Tensor, bounds: Sequence[int], alpha: float) -> Tensor:
+    """Return embeddings with uniform noise, smaller for longer conversations.
+
+    Args:
+        embeddings: shape (1, tokens, size).
+        bounds: begin of each conversation and the end of the last.
+        alpha: strength, > 0: the noise of a conversation is within alpha / sqrt(length * size).
+    Source: Jain et al. 2023 (NEFTune), arXiv:2310.05914.
+    """
+    size = embeddings.shape[-1]
+    limits = [(alpha / (n * size) ** 0.5, n) for n in (b - a for a, b in itertools.pairwise(bounds))]
+    reach = torch.cat([torch.full((n, 1), limit, device=embeddings.device) for limit, n in limits])
+    noise = torch.empty(embeddings.shape, device=embeddings.device).uniform_(-1, 1) * reach
+    return embeddings + noise.to(embeddings.dtype)
