@@ -5,15 +5,18 @@ significance tests for machine translation evaluation" (paired bootstrap); Wilso
 McNemar 1947 (paired test of two shares), here in its exact form.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # numpy is loaded with the first resampling: the service reads names from here and needs none
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+    Floats: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = Sequence[Sequence[float]]
 Statistic: TypeAlias = Callable[[Sequence[float]], float]
 """A number computed from the column sums of some samples' rows."""
@@ -68,6 +71,8 @@ def resampled_sums(rows: Floats, resamples: int = RESAMPLES, seed: int = SEED) -
         rows: one row of counts or scores a sample, shape (samples, columns), at least one sample.
     Returns: shape (resamples, columns). Two systems resampled with one seed see the same samples.
     """
+    import numpy as np
+
     count = rows.shape[0]
     generator = np.random.default_rng(seed)
     sums = np.empty((resamples, rows.shape[1]))
@@ -78,6 +83,8 @@ def resampled_sums(rows: Floats, resamples: int = RESAMPLES, seed: int = SEED) -
 
 
 def _limits(values: Floats) -> tuple[float, float]:
+    import numpy as np
+
     tail = (1 - CONFIDENCE) / 2
     return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
 
@@ -87,6 +94,8 @@ def bootstrap(rows: Rows, statistics: Mapping[str, Statistic], seed: int = SEED)
 
     Raises: ValueError: there is no row.
     """
+    import numpy as np
+
     if not rows:
         raise ValueError("an interval needs at least one sample")
     sums = resampled_sums(np.asarray(rows, dtype=np.float64), seed=seed).tolist()
@@ -118,6 +127,8 @@ def paired_bootstrap(
 
     Raises: ValueError: no rows, or not as many of both.
     """
+    import numpy as np
+
     if not baseline or len(baseline) != len(candidate):
         raise ValueError("a paired test needs the same samples of both systems")
     rows = np.concatenate([np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)], axis=1)

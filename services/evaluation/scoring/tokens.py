@@ -10,12 +10,10 @@ import threading
 import unicodedata
 import warnings
 from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
 
-with warnings.catch_warnings():  # jieba asks for the deprecated pkg_resources, and does without it where it is gone
-    warnings.simplefilter("ignore")
-    import jieba
-
-TOKENIZER_NAME = f"modelry-1+jieba-{jieba.__version__}"
+TOKENIZER_NAME = f"modelry-1+jieba-{version('jieba')}"
 """Part of every metric's name: another definition or another dictionary gives other numbers."""
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f々〇"
@@ -33,8 +31,14 @@ _jieba_lock = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def _segmenter() -> "jieba.Tokenizer":
-    """A segmenter of our own: shares no user words and writes no cache file into the system's temporary folder."""
+def _segmenter() -> Any:
+    """A segmenter of our own: shares no user words and writes no cache file into the system's temporary folder.
+
+    Loaded with the first Chinese text, since it takes a second and 100 MB that most processes never need.
+    """
+    with warnings.catch_warnings():  # jieba asks for the deprecated pkg_resources, and does without where it is gone
+        warnings.simplefilter("ignore")
+        import jieba
     segmenter = jieba.Tokenizer()
     segmenter.FREQ, segmenter.total = segmenter.gen_pfdict(segmenter.get_dict_file())
     segmenter.initialized = True
