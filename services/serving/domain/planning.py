@@ -120,7 +120,7 @@ def cores_of(asked: int, cores: int, replicas: int) -> int:
 
 
 def adapter_of(deployment: Deployment, facts: ModelFacts, config: Mapping[str, Any], limit: int, most: int) -> Adapter:
-    """A version as an adapter of a deployment; `cause` says why it cannot be attached, if so."""
+    """A version as an adapter of a deployment. One that can never be attached has a cause and no engine name."""
     assert facts.own is not None, "an adapter that is ready has files"
     own = facts.own.version_id == deployment.model_version_id
     cause = ""
@@ -132,8 +132,14 @@ def adapter_of(deployment: Deployment, facts: ModelFacts, config: Mapping[str, A
         cause = f"the deployment holds {most} adapters already"
     name = deployment.name if own else engine_name(deployment, facts.fine_tuned_name, facts.own)
     return Adapter(
-        facts.own.version_id, facts.fine_tuned_name, name, facts.own, facts.lora_rank, own, cause=cause
-    )  # fmt: skip
+        model_version_id=facts.own.version_id,
+        fine_tuned_name=facts.fine_tuned_name,
+        engine_name="" if cause else name,
+        files=facts.own,
+        rank=facts.lora_rank,
+        own=own,
+        cause=cause,
+    )
 
 
 def engine_name(deployment: Deployment, fine_tuned_name: str, files: Files) -> str:

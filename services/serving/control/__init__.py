@@ -1,0 +1,1 @@
+"""What keeps replicas running: weights on this machine, engine processes, probes, routes."""

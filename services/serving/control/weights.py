@@ -1,0 +1,191 @@
+"""Brings the files of deployments and of their adapters to this machine: fetch, merge, describe."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis.clock import now
+from services.chassis.connection import retry_delay
+from services.chassis.errors import ModelryError
+from services.chassis.objects import Manifest, NodeCache
+from services.serving.control.programs import Programs
+from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
+from services.serving.operations import adapters, money, replicas
+from services.serving.operations.desk import Desk
+
+DESCRIPTION = "modelry.json"
+MERGE_FORMAT = 1
+_WAIT_SECONDS = 0.5
+_RETRY_MAX_SECONDS = 15.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that an engine can be started with, and the token ids that it must give: [{messages, token_ids}]."""
+
+    path: Path
+    samples: tuple[dict[str, Any], ...]
+
+
+class Weights:
+    """One task for each deployment until its files are here, and one for each adapter."""
+
+    def __init__(self, desk: Desk, programs: Programs) -> None:
+        self._desk, self._programs = desk, programs
+        home = desk.settings.home
+        self._models = home / "cache" / "models"
+        self._cache = NodeCache(self._models)
+        self._described = home / "cache" / "described"
+        self._ready: dict[str, Prepared] = {}
+        self._adapters: dict[str, Path] = {}
+        self._problems: dict[str, str] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def ready(self, deployment_id: str) -> Prepared | None:
+        """The files of a deployment, once they are here."""
+        return self._ready.get(deployment_id)
+
+    def adapter_path(self, adapter: Adapter) -> Path | None:
+        """The folder of an adapter, named by its content, once it is here."""
+        return self._adapters.get(adapter.files.digest)
+
+    def problem(self, adapter: Adapter) -> str:
+        """Why an adapter is not here, in words."""
+        return self._problems.get(adapter.files.digest, "")
+
+    def look(self, deployment: Deployment) -> None:
+        """Begin what has not begun."""
+        if deployment.state is State.DELETING:
+            return
+        if deployment.id not in self._ready:
+            self._begin(deployment.id, self._prepare(deployment))
+        for adapter in deployment.adapters:
+            if adapter.engine_name and adapter.files.digest not in self._adapters:
+                self._begin(adapter.files.digest, self._fetch_adapter(adapter))
+
+    def forget(self, deployment_id: str) -> None:
+        """A deployment is gone."""
+        self._ready.pop(deployment_id, None)
+        task = self._tasks.pop(deployment_id, None)
+        if task is not None:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Stop; programs go on, and the next process finds them."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        if key in self._tasks and not self._tasks[key].done():
+            work.close()
+            return
+        self._tasks[key] = asyncio.create_task(work, name=f"weights-{key}")
+
+    async def _fetch_adapter(self, adapter: Adapter) -> None:
+        tries = 0
+        while True:
+            try:
+                self._adapters[adapter.files.digest] = await self._fetch(adapter.files)
+            except ModelryError as error:
+                tries += 1
+                self._problems[adapter.files.digest] = error.message
+                _log.warning("adapter %s: %s", adapter.fine_tuned_name, error.message)
+                await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
+                continue
+            self._problems.pop(adapter.files.digest, None)
+            self._desk.wake.set()
+            return
+
+    async def _prepare(self, first: Deployment) -> None:
+        tries = 0
+        while True:
+            deployment = await _reload(self._desk, first.id)
+            if deployment is None or deployment.state in (State.DELETING, State.DELETED):
+                return
+            try:
+                if await self._try(deployment):
+                    return
+                delay = _WAIT_SECONDS if deployment.id not in self._desk.troubles else _RETRY_MAX_SECONDS
+                await replicas.settle_deployment(self._desk, first.id, "", now())
+            except Exception as error:  # an edge: it is tried again, and the deployment says why
+                tries += 1
+                await self._trouble(first.id, error)
+                delay = retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS)
+            await asyncio.sleep(delay)
+
+    async def _try(self, deployment: Deployment) -> bool:
+        """One try; False: the registry is not ready yet, or the model cannot be served."""
+        await money.confirm(self._desk, deployment)
+        if not deployment.facts.prepared:
+            refreshed = await adapters.refresh_facts(self._desk, deployment, now())
+            if refreshed is None:
+                return False
+            deployment = refreshed
+        path = await self._model(deployment)
+        if path is None:
+            return False
+        samples = await self._samples(path)
+        self._ready[deployment.id] = Prepared(path, samples)
+        if self._desk.troubles.pop(deployment.id, None) is not None:
+            await replicas.settle_deployment(self._desk, deployment.id, "its files are here", now())
+        self._desk.wake.set()
+        await adapters.attach_published(self._desk, deployment, now())
+        return True
+
+    async def _trouble(self, deployment_id: str, error: Exception) -> None:
+        known = isinstance(error, ModelryError)
+        message = error.message if isinstance(error, ModelryError) else f"{type(error).__name__}: see the log"
+        _log.warning("deployment %s: %s", deployment_id, message, exc_info=not known)
+        reason = error.reason if isinstance(error, ModelryError) else "WEIGHTS_FAILED"
+        if deployment_id in self._ready:
+            return
+        self._desk.troubles[deployment_id] = Failure(reason, message)
+        try:
+            await replicas.settle_deployment(self._desk, deployment_id, message, now())
+        except ModelryError as other:
+            _log.warning("deployment %s: %s", deployment_id, other.message)
+
+    async def _model(self, deployment: Deployment) -> Path | None:
+        """The folder that the engine is started with."""
+        facts = deployment.facts
+        assert facts.base is not None, "a prepared model has files"
+        base = await self._fetch(facts.base)
+        if deployment.effective_mode is Mode.ATTACHED:
+            return base if await adapters.own_adapter(self._desk, deployment, now()) is not None else None
+        if facts.own is None:
+            return base
+        adapter = await self._fetch(facts.own)
+        # The name of the result is the digest of what it is made of: the same inputs give the same weights.
+        key = hashlib.sha256(f"merge/{MERGE_FORMAT}/{base.name}/{adapter.name}".encode()).hexdigest()
+        output = self._models / f"merged-{key}"
+        work = {"mode": "merge", "base_path": str(base), "adapter_path": str(adapter), "output_path": str(output)}
+        return await self._programs.run(f"merge-{key[:32]}", output, work)
+
+    async def _fetch(self, files: Files) -> Path:
+        manifest = Manifest.from_json(json.loads(files.manifest))
+        return await asyncio.to_thread(self._cache.fetch, self._desk.store, files.bucket, files.prefix, manifest)
+
+    async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
+        """The canonical conversations and their token ids: from beside the weights, or described once."""
+        path = model / DESCRIPTION
+        if not path.is_file():
+            output = self._described / f"{model.name}.json"
+            work = {"mode": "describe", "model_path": str(model), "output_path": str(output)}
+            path = await self._programs.run(f"describe-{model.name[-32:]}", output, work)
+        content = json.loads(await asyncio.to_thread(path.read_text, "utf-8"))
+        return tuple(content["samples"])
+
+
+async def _reload(desk: Desk, deployment_id: str) -> Deployment | None:
+    async with desk.reading() as uow:
+        return await uow.deployments.by_id(deployment_id)
