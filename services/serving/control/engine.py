@@ -1,0 +1,97 @@
+"""How an engine process is started: its arguments, its environment, its port."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import secrets
+import socket
+import sys
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+from services.chassis.launch import LaunchSpec
+from services.serving.domain import Deployment, Mode, Replica, covering_rank, memory_mb, memory_terms
+from services.serving.settings import ServingSettings
+
+# Below those that the kernel lends to outgoing connections, so that none of them takes a port between two starts.
+FIRST_PORT, LAST_PORT = 15_000, 32_000
+
+
+def choose_port(taken: Collection[int]) -> int:
+    """A free loopback port that no other replica has."""
+    while True:
+        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
+        if port in taken:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+@cache
+def can_drain() -> bool:
+    """Whether the installed engine finishes running requests at SIGTERM when it is told how long."""
+    found = importlib.util.find_spec("vllm")
+    if found is None or not found.submodule_search_locations:
+        return False
+    path = Path(next(iter(found.submodule_search_locations))) / "engine" / "arg_utils.py"
+    return path.is_file() and "--shutdown-timeout" in path.read_text("utf-8")
+
+
+def largest_rank(deployment: Deployment, settings: ServingSettings) -> int:
+    """The rank that the engine is started for."""
+    own = deployment.facts.lora_rank if deployment.effective_mode is Mode.ATTACHED else 0
+    return covering_rank(max(settings.max_lora_rank, own))
+
+
+def launch_spec(
+    deployment: Deployment, replica: Replica, model: Path, secret: str, settings: ServingSettings, gpus: int
+) -> LaunchSpec:
+    """What the launcher is told. `gpus`: GPUs of a replica, 0 on a machine without one."""
+    argv = [sys.executable, "-m", "services.serving.worker.replica", *arguments(deployment, replica, model, settings)]
+    env = {
+        "VLLM_API_KEY": secret,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CACHE_ROOT": str(settings.home / "cache" / "vllm"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if not gpus:
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(deployment.engine.kv_cache_gib)))
+    if deployment.attaches:
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+    terms = memory_terms(
+        deployment.facts,
+        deployment.engine,
+        deployment.attaches,
+        largest_rank(deployment, settings),
+        settings.max_loras,
+    )
+    folder = settings.home / "work" / replica.id
+    return LaunchSpec(replica.id, argv, env, folder, replica.cpu_count, memory_mb(terms), gpus)
+
+
+def arguments(deployment: Deployment, replica: Replica, model: Path, settings: ServingSettings) -> list[str]:
+    """The engine's own arguments."""
+    engine = deployment.engine
+    found = ["--model", str(model), "--served-model-name", deployment.served_name]
+    found += ["--host", "127.0.0.1", "--port", str(replica.port), "--max-model-len", str(engine.max_model_length)]
+    found += ["--uvicorn-log-level", "warning"]
+    if not engine.compile:
+        found += ["--enforce-eager"]
+    if engine.max_sequences:
+        found += ["--max-num-seqs", str(engine.max_sequences)]
+    if can_drain():
+        found += ["--shutdown-timeout", str(max(1, int(settings.drain_seconds)))]
+    if deployment.attaches:
+        found += ["--enable-lora", "--max-lora-rank", str(largest_rank(deployment, settings))]
+        found += ["--max-loras", str(settings.max_loras)]
+        found += ["--max-cpu-loras", str(max(settings.max_loras, settings.max_adapters))]
+    return found

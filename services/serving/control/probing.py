@@ -1,0 +1,172 @@
+"""Asks one replica over HTTP: is it alive, does it answer, are its tokens the trainer's, which adapters has it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+_STARTING_SECONDS = 0.3
+_ASK_SECONDS = 30.0
+_HEALTH_SECONDS = 10.0
+_log = logging.getLogger(__name__)
+
+
+class EngineRefused(Exception):
+    """The engine answered that it will not; the message is its own."""
+
+
+class Engine:
+    """The HTTP interface of one engine. Raises: aiohttp.ClientError, TimeoutError; EngineRefused for what it refuses."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, secret: str) -> None:
+        self._session, self._url = session, f"http://{address}"
+        self._headers = {"Authorization": f"Bearer {secret}"}
+
+    async def healthy(self) -> bool:
+        """Whether it says that it is well."""
+        timeout = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
+        async with self._session.get(f"{self._url}/health", timeout=timeout) as answer:
+            return answer.status == 200
+
+    async def models(self) -> set[str]:
+        """Every name that it answers to: the weights' and the adapters'."""
+        answer = await self._ask("GET", "/v1/models")
+        return {str(model["id"]) for model in answer["data"]}
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """Put an adapter on."""
+        await self._ask("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+
+    async def unload_adapter(self, name: str) -> None:
+        """Take an adapter off."""
+        await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+
+    async def token_ids(self, model: str, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The tokens of a conversation after which it would answer."""
+        body = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+        answer = await self._ask("POST", "/tokenize", body)
+        return [int(token) for token in answer["tokens"]]
+
+    async def generate(self, model: str, token_ids: Sequence[int]) -> int:
+        """Let it write one token; returns how many it wrote."""
+        body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0}
+        answer = await self._ask("POST", "/v1/completions", body)
+        return int(answer["usage"]["completion_tokens"])
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        timeout = aiohttp.ClientTimeout(total=_ASK_SECONDS)
+        request = self._session.request(method, self._url + path, json=body, headers=self._headers, timeout=timeout)
+        async with request as answer:
+            text = await answer.text()
+            if answer.status != 200:
+                raise EngineRefused(f"{path} answered {answer.status}: {text[:300]}")
+            try:
+                return json.loads(text)
+            except ValueError:
+                return text
+
+
+class Watch:
+    """What is known of one replica, kept up to date by a task of its own.
+
+    Attributes:
+        probed: it has passed the probe: healthy, required adapters, right tokens, one generation.
+        problem: why it never will, in words.
+        answered: when it last answered (monotonic).
+        names: names that it answers to; None before it was asked.
+        refused: adapters that it would not take -> its words.
+    """
+
+    def __init__(self, engine: Engine, model: str, samples: Sequence[Mapping[str, Any]], ready: bool) -> None:
+        """`ready`: it was probed by an earlier process and only needs to stay well."""
+        self._engine, self._model, self._samples = engine, model, samples
+        self.probed, self.problem = ready, ""
+        self.answered = time.monotonic()
+        self.names: set[str] | None = None
+        self.refused: dict[str, str] = {}
+        self._wanted: dict[str, Path] = {}
+        self._required: set[str] = set()
+        self._kick = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, probe_seconds: float, changed: Callable[[], None]) -> None:
+        """Begin to ask; `changed` is called when there is news."""
+        self._task = asyncio.create_task(self._run(probe_seconds, changed))
+
+    def stop(self) -> None:
+        """Stop asking."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def want(self, adapters: Mapping[str, Path], required: set[str]) -> None:
+        """The adapters that it shall have (engine name -> folder), and those without which it is not ready."""
+        if dict(adapters) != self._wanted or required != self._required:
+            self._wanted, self._required = dict(adapters), set(required)
+            self._kick.set()
+
+    @property
+    def silent(self) -> float:
+        """Seconds since it last answered."""
+        return time.monotonic() - self.answered
+
+    async def _run(self, probe_seconds: float, changed: Callable[[], None]) -> None:
+        while True:
+            before = (self.probed, self.problem, self.names, dict(self.refused))
+            self._kick.clear()
+            try:
+                await self._look()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                _log.debug("a replica does not answer: %r", error)
+            except EngineRefused as error:
+                _log.warning("a replica refuses: %s", error)
+            except Exception:  # an edge: the next look mends it
+                _log.exception("a look at a replica failed")
+            if before != (self.probed, self.problem, self.names, self.refused):
+                changed()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._kick.wait(), probe_seconds if self.probed else _STARTING_SECONDS)
+
+    async def _look(self) -> None:
+        if not await self._engine.healthy():
+            return
+        self.answered = time.monotonic()
+        if self._wanted or self.names is None:
+            await self._compare_and_load()
+        if not self.probed and not self.problem and self._required <= (self.names or set()):
+            await self._probe()
+
+    async def _compare_and_load(self) -> None:
+        """List, load what is missing, take off what is not wanted; a repeat would be refused, so nothing is repeated."""
+        there = await self._engine.models()
+        for name, path in self._wanted.items():
+            if name in there or name in self.refused:
+                continue
+            try:
+                await self._engine.load_adapter(name, path)
+            except EngineRefused as error:
+                self.refused[name] = str(error)
+                continue
+            there.add(name)
+        for name in there - self._wanted.keys() - {self._model}:
+            await self._engine.unload_adapter(name)
+            there.discard(name)
+        self.names = there
+
+    async def _probe(self) -> None:
+        for sample in self._samples:
+            found = await self._engine.token_ids(self._model, sample["messages"])
+            if found != list(sample["token_ids"]):
+                self.problem = "its tokens for a chat are not those that the model was trained with"
+                return
+        prompt = self._samples[0]["token_ids"] if self._samples else [1]
+        if await self._engine.generate(self._model, prompt) >= 1:
+            self.probed = True
+            self.answered = time.monotonic()
