@@ -67,3 +67,8 @@ def add_noise(embeddings: Tensor, bounds: Sequence[int], alpha: float) -> Tensor
     reach = torch.cat([torch.full((n, 1), limit, device=embeddings.device) for limit, n in limits])
     noise = torch.empty(embeddings.shape, device=embeddings.device).uniform_(-1, 1) * reach
     return embeddings + noise.to(embeddings.dtype)
+
+
+def mean(total: float, count: int) -> float:
+    """Return a sum over so many tokens as one token's value; 0 when there is none."""
+    return total / count if count else 0.0
