@@ -1,0 +1,145 @@
+"""What an attempt reads: the base, its tokenizer, the rows to learn from and to validate on."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from services.chassis.objects import Manifest, NodeCache, ObjectStore, StoreAccess
+from services.chassis.worker.chat import fingerprint, load_tokenizer
+from services.training.worker.order import split
+from services.training.worker.plan import Source, Stored, Work
+from services.training.worker.rows import Examples, Row, chosen_rows, encode_rows
+
+_logger = logging.getLogger(__name__)
+Weighted = tuple[str, float, Row]
+OnProgress = Callable[[str, int, int, str], None]
+LOGGED_ROWS = 200
+
+
+class UserError(Exception):
+    """What the caller gave cannot be trained on; the message says what and why."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that was read. ``system_prompt`` is the one that most rows have, to be offered in the chat."""
+
+    model: Path
+    chat_fingerprint: str
+    training: Examples
+    validation: Examples
+    system_prompt: str
+
+
+class Files:
+    """The node's copies of what lies in the store."""
+
+    def __init__(self, spec: Mapping[str, Any], folder: Path) -> None:
+        stores = {name: StoreAccess.from_json(access) for name, access in spec["stores"].items()}
+        self.system = ObjectStore(stores["system"])
+        self.output = ObjectStore(stores["output"])
+        self._cache = Path(spec["cache_dir"])
+        self._folder = folder
+
+    def model(self, stored: Stored, on_bytes: Callable[[int, int], None]) -> Path:
+        """Return the folder of a model."""
+        manifest = Manifest.from_json(stored.manifest)
+        return NodeCache(self._cache / "models").fetch(self.system, stored.bucket, stored.prefix, manifest, on_bytes)
+
+    def dataset(self, source: Source) -> Path:
+        """Return the canonical file of a data set."""
+        files, manifest = source.files, Manifest.from_json(source.files.manifest)
+        folder = NodeCache(self._cache / "datasets").fetch(self.system, files.bucket, files.prefix, manifest)
+        return folder / source.file
+
+    def checkpoint(self, stored: Stored) -> Path:
+        """Return the folder of a checkpoint to go on from."""
+        manifest = Manifest.from_json(stored.manifest)
+        return NodeCache(self._folder / "resume").fetch(self.output, stored.bucket, stored.prefix, manifest)
+
+
+def read(work: Work, files: Files, on_progress: OnProgress) -> Inputs:
+    """Fetch and encode everything.
+
+    Raises: UserError: no row is left to learn from. Inexpressible: the model has no usable chat template.
+    """
+    model = files.model(work.model.files, lambda done, total: on_progress("fetching the model", done, total, "bytes"))
+    tokenizer = load_tokenizer(model)
+    found = fingerprint(tokenizer)
+    if work.model.chat_fingerprint and work.model.chat_fingerprint != found:
+        _logger.warning("the chat fingerprint is %s, recorded was %s", found, work.model.chat_fingerprint)
+    how = work.hyperparameters
+    rows = [row for source in work.datasets for row in _rows(files, source, how.seed)]
+    kept, held = split(len(rows), work.validation_ratio, how.seed)
+    validation = [rows[number] for number in held]
+    if work.validation:
+        validation = list(_rows(files, work.validation, how.seed))
+    total = len(kept) + len(validation)
+    training = encode_rows(
+        tokenizer,
+        [rows[number] for number in kept],
+        how.cutoff_length,
+        lambda done: on_progress("encoding", done, total, "rows"),
+    )
+    validated = encode_rows(
+        tokenizer, validation, how.cutoff_length, lambda done: on_progress("encoding", len(kept) + done, total, "rows")
+    )
+    _check("training", training)
+    if validation:
+        _check("validation", validated)
+    return Inputs(model, found, training, validated, common_system_prompt([row for _, _, row in rows]))
+
+
+def _rows(files: Files, source: Source, seed: int) -> list[Weighted]:
+    path = files.dataset(source)
+    chosen = chosen_rows(path, source.max_samples, seed, source.version_id)
+    return [(source.version_id, source.weight, row) for row in chosen]
+
+
+def _check(name: str, found: Examples) -> None:
+    """Name the refused rows in the log; without any other row, refuse the job."""
+    for one in found.refused[:LOGGED_ROWS]:
+        _logger.warning("refused, not used for %s: %s", name, one)
+    if len(found.refused) > LOGGED_ROWS:
+        _logger.warning("and %d more rows are refused", len(found.refused) - LOGGED_ROWS)
+    if not found.examples:
+        why = found.refusal() or "the data set has no rows"
+        raise UserError(f"No row is left for {name}: {why}.", "NO_USABLE_ROWS")
+
+
+def common_system_prompt(rows: list[Row]) -> str:
+    """Return the system prompt of most rows; empty when more have none."""
+    counts = Counter(
+        str(row.messages[0].get("content") or "") if row.messages and row.messages[0].get("role") == "system" else ""
+        for row in rows
+    )
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def settings_digest(work: Work) -> str:
+    """Return a digest of all that decides which row is in which step, and what the weights are shaped like."""
+    how = work.hyperparameters
+    facts = {
+        "model": work.model.version_id,
+        "datasets": [
+            [source.version_id, Manifest.from_json(source.files.manifest).digest, source.max_samples, source.weight]
+            for source in work.datasets
+        ],
+        "validation_ratio": work.validation_ratio,
+        "world_size": work.world_size,
+        "hyperparameters": {
+            name: value
+            for name, value in asdict(how).items()
+            if name not in ("checkpoint_interval", "logging_interval")
+        },
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
