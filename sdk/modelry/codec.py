@@ -11,16 +11,19 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from functools import cache
 from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 from google.protobuf.message import Message
+
+from modelry.forms import SPECIAL, format_money, parse_money, parse_seconds
+
+__all__ = ["CodecError", "Problem", "decode", "encode", "format_money", "parse_money", "parse_seconds"]
 
 Field = pb.FieldDescriptor
 M = TypeVar("M", bound=Message)
@@ -30,7 +33,6 @@ _INTEGERS = {
     Field.CPPTYPE_UINT32: (0, 2**32 - 1),
     Field.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
-_NANOS = 1_000_000_000
 _MOST_PROBLEMS = 20
 
 
@@ -85,7 +87,7 @@ def _encode_key(key: Any) -> str:
 
 def _encode_value(field: Any, value: Any) -> Any:
     if field.cpp_type == Field.CPPTYPE_MESSAGE:
-        special = _SPECIAL.get(field.message_type.full_name)
+        special = SPECIAL.get(field.message_type.full_name)
         return special[0](value) if special else encode(value)
     if field.cpp_type == Field.CPPTYPE_ENUM:
         known = field.enum_type.values_by_number.get(value)
@@ -165,7 +167,7 @@ def _fill_field(field: Any, value: Any, message: Message, path: str) -> Iterator
 
 
 def _fill_message(descriptor: pb.Descriptor, value: Any, child: Message, path: str) -> Iterator[Problem]:
-    special = _SPECIAL.get(descriptor.full_name)
+    special = SPECIAL.get(descriptor.full_name)
     if special is None:
         yield from _fill(value, child, path)
         return
@@ -275,81 +277,6 @@ def _parse_enum(enum: pb.EnumDescriptor, value: Any) -> tuple[int | None, str]:
         return value, ""
     words = ", ".join(v.name for v in enum.values if v.number)
     return None, f"expected one of {words}; got {_short(value)}"
-
-
-# --- types with a form of their own ---
-
-
-def format_money(units: int, nanos: int) -> str:
-    """`12.34`: at least two decimals, no more than are needed."""
-    amount = Decimal(units) + Decimal(nanos) / _NANOS
-    text = f"{amount:.9f}".rstrip("0")
-    whole, _, part = text.partition(".")
-    return f"{whole}.{part.ljust(2, '0')}"
-
-
-def parse_money(value: Any) -> tuple[int, int]:
-    """(units, nanos) of a decimal string or number. Raises: ValueError, InvalidOperation."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError
-    amount = Decimal(str(value).strip())
-    total = int((amount * _NANOS).to_integral_exact())
-    if not amount.is_finite() or amount * _NANOS != total or abs(total) >= _NANOS * 2**62:
-        raise ValueError
-    sign = -1 if total < 0 else 1
-    return sign * (abs(total) // _NANOS), sign * (abs(total) % _NANOS)
-
-
-def _read_money(value: Any, message: Any) -> None:
-    message.units, message.nanos = parse_money(value)
-
-
-def _format_time(message: Any) -> str:
-    time = datetime.fromtimestamp(message.seconds, UTC).replace(microsecond=message.nanos // 1000)
-    return time.isoformat(timespec="microseconds" if time.microsecond else "seconds").replace("+00:00", "Z")
-
-
-def _read_time(value: Any, message: Any) -> None:
-    if not isinstance(value, str):
-        raise ValueError
-    time = datetime.fromisoformat(value)
-    if time.tzinfo is None:
-        raise ValueError
-    message.FromDatetime(time.astimezone(UTC).replace(tzinfo=None))
-
-
-def _format_duration(message: Any) -> str:
-    seconds = Decimal(message.seconds) + Decimal(message.nanos) / _NANOS
-    text = f"{seconds:f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + "s"
-
-
-def parse_seconds(value: Any) -> float:
-    """Seconds of `3.5s`, `10m`, `2h`, `7d`, or of a bare number. Raises: ValueError."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError
-    match = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*", str(value))
-    if match is None:
-        raise ValueError
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def _read_duration(value: Any, message: Any) -> None:
-    message.FromTimedelta(timedelta(seconds=parse_seconds(value)))
-
-
-def _read_mask(value: Any, message: Any) -> None:
-    names = value.split(",") if isinstance(value, str) else list(value)
-    message.paths.extend(str(name).strip() for name in names if str(name).strip())
-
-
-_Special = tuple[Callable[[Any], Any], Callable[[Any, Any], None], str]
-_SPECIAL: dict[str, _Special] = {
-    "google.protobuf.Timestamp": (_format_time, _read_time, "a time such as 2026-01-31T12:00:00Z"),
-    "google.protobuf.Duration": (_format_duration, _read_duration, "a duration such as 3.5s"),
-    "google.protobuf.FieldMask": (lambda m: ",".join(m.paths), _read_mask, "names of fields, with commas"),
-    "modelry.common.v1.Money": (lambda m: format_money(m.units, m.nanos), _read_money, "an amount such as 12.34"),
-}
 
 
 def _is_map(field: Any) -> bool:

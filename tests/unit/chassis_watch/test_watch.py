@@ -49,7 +49,7 @@ async def test_each_version_is_seen_once_and_in_order() -> None:
 
 
 async def test_a_change_between_subscribing_and_reading_is_not_repeated() -> None:
-    watchers, store = Watchers[Thing](), Store()
+    watchers = Watchers[Thing]()
 
     async def read() -> Thing:
         watchers.notify("k", Thing(2))
