@@ -143,6 +143,8 @@ class JobCore:
         """What the verb `stop` makes of the job; the same job when it is stopping or stopped already."""
         if self.state in (State.STOPPING, State.STOPPED):
             return self
+        if self.state.ended:
+            raise refusal(self, replace(STOP, sources=STOP.sources | CLOSE.sources))
         return self.apply(CLOSE if self.state in CLOSE.sources else STOP, now, cause)
 
     def grant(self, token: int, now: datetime) -> Self:

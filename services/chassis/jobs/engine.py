@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
 from services.chassis.database import Database, UnitOfWork
+from services.chassis.errors import ModelryError
 from services.chassis.jobs.desk import Desk
 from services.chassis.jobs.domain import Attempt, JobCore
 from services.chassis.jobs.hearing import Hearing
-from services.chassis.jobs.launching import Launching
+from services.chassis.jobs.launching import Launching, stage_of
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.reconcile import Reconciler
 from services.chassis.jobs.reports import Reports, SpoolReader
@@ -24,6 +26,7 @@ from services.chassis.report import read_spool
 from services.chassis.watch import Watchers
 
 J = TypeVar("J", bound=JobCore)
+_logger = logging.getLogger(__name__)
 _FOLLOW_SECONDS = 0.5
 _LOG_BYTES = 65536
 
@@ -61,7 +64,14 @@ class JobEngine(Generic[J]):
     async def start(self) -> None:
         """Begins to look after the jobs; returns at once, also without NATS."""
         await self._hearing.start()
-        self._task = asyncio.create_task(self._reconciler.run(), name="jobs")
+        self._task = asyncio.create_task(self._run(), name="jobs")
+
+    async def _run(self) -> None:
+        try:
+            await self._clean()
+        except ModelryError as error:
+            _logger.warning("left-over attempts cannot be dropped now: %s", error)
+        await self._reconciler.run()
 
     async def stop(self) -> None:
         """Stops looking after the jobs. Their workers go on."""
@@ -184,6 +194,19 @@ class JobEngine(Generic[J]):
         return launch_ids
 
     async def forget(self, launch_ids: Sequence[str]) -> None:
-        """Drops the folders of a deleted job's attempts."""
+        """Drops the folders of a deleted job's attempts; a worker that is just ending is not waited for."""
         for launch_id in launch_ids:
+            await self._desk.launcher.kill(launch_id)
             await self._desk.launcher.forget(launch_id)
+
+    async def _clean(self) -> None:
+        """Drops what a crash left of this stage's deleted jobs."""
+        for probe in await self._desk.launcher.list():
+            if probe.folder is None or await asyncio.to_thread(stage_of, probe.folder) != self._desk.stage.name:
+                continue
+            job_id, _, number = probe.id.rpartition("-")
+            async with UnitOfWork(self._desk.database, write=False) as uow:
+                known = await self._desk.store(uow).attempt(job_id, int(number)) if number.isdigit() else None
+            if known is None:
+                _logger.info("the attempt %s belongs to no job any more", probe.id)
+                await self.forget([probe.id])

@@ -146,3 +146,11 @@ def write_spec(folder: Path, spec: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / SPEC_FILE)
+
+
+def stage_of(folder: Path) -> str:
+    """The stage whose attempt a folder is; empty for anything else."""
+    try:
+        return str(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("stage", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

@@ -220,3 +220,20 @@ async def test_every_kill_of_a_worker_by_hand_is_survived(tmp_path: Path, nats_s
         done = await service.ended(job.id)
         assert (done.state, done.attempt) == (State.SUCCEEDED, 4)
         assert [point.step for point in await service.engine.metrics(job.id)] == list(range(1, 61))
+
+
+async def test_attempts_of_jobs_that_are_gone_are_dropped_at_the_start(tmp_path: Path, nats_server: RealNats) -> None:
+    service = a_service(tmp_path, nats_server)
+    await service.start()
+    job = await service.create(steps=10_000)
+    await eventually(lambda: has_points(service, job))
+    await service.stop()
+    (service.settings.home / "data" / "toy.db").unlink()
+    for rest in ("toy.db-wal", "toy.db-shm"):
+        (service.settings.home / "data" / rest).unlink(missing_ok=True)
+    async with running(ToyService(service.settings)) as later:
+
+        async def dropped() -> bool:
+            return not await later.launcher.list()
+
+        await eventually(dropped)
