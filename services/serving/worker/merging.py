@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from services.chassis.errors import Invalid, ModelryError
 
@@ -80,7 +80,10 @@ def _save(merged: Any, base: Path, output: Path) -> None:
     """The weights, and everything else that lies beside the base's: tokenizer, template, description, generation."""
     incoming = output.with_name(f".{output.name}.{os.getpid()}")
     shutil.rmtree(incoming, ignore_errors=True)
+    # The base's own file is copied below as it is: the library refuses to write some that it reads.
+    merged.generation_config = GenerationConfig()
     merged.save_pretrained(incoming, safe_serialization=True)
+    (incoming / "generation_config.json").unlink(missing_ok=True)
     for path in base.iterdir():
         if path.is_file() and path.name != "config.json" and not path.name.endswith(_WEIGHTS):
             shutil.copyfile(path, incoming / path.name)
