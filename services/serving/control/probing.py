@@ -24,7 +24,7 @@ class EngineRefused(Exception):
 
 
 class Engine:
-    """The HTTP interface of one engine. Raises: aiohttp.ClientError, TimeoutError; EngineRefused for what it refuses."""
+    """The HTTP interface of one engine. Raises: aiohttp.ClientError, TimeoutError, EngineRefused."""
 
     def __init__(self, session: aiohttp.ClientSession, address: str, secret: str) -> None:
         self._session, self._url = session, f"http://{address}"
@@ -94,6 +94,7 @@ class Watch:
         self.refused: dict[str, str] = {}
         self._wanted: dict[str, Path] = {}
         self._required: set[str] = set()
+        self._known: set[str] = set()
         self._kick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -106,10 +107,18 @@ class Watch:
         if self._task is not None:
             self._task.cancel()
 
-    def want(self, adapters: Mapping[str, Path], required: set[str]) -> None:
-        """The adapters that it shall have (engine name -> folder), and those without which it is not ready."""
-        if dict(adapters) != self._wanted or required != self._required:
-            self._wanted, self._required = dict(adapters), set(required)
+    def want(self, adapters: Mapping[str, Path], required: set[str], known: set[str]) -> None:
+        """What it shall have.
+
+        Args:
+            adapters: engine name -> folder of the adapters whose files are here.
+            required: names without which it is not ready.
+            known: every name that may stay; any other is taken off.
+        """
+        wish = (dict(adapters), set(required), set(known))
+        if wish != (self._wanted, self._required, self._known):
+            self._wanted, self._required, self._known = wish
+            self.refused.clear()
             self._kick.set()
 
     @property
@@ -138,13 +147,18 @@ class Watch:
         if not await self._engine.healthy():
             return
         self.answered = time.monotonic()
-        if self._wanted or self.names is None:
+        if self._known or self.names:
             await self._compare_and_load()
+        else:
+            self.names = set()
+        lacking = self._required & self.refused.keys()
+        if lacking and not self.probed:
+            self.problem = f"it does not take an adapter: {self.refused[min(lacking)]}"
         if not self.probed and not self.problem and self._required <= (self.names or set()):
             await self._probe()
 
     async def _compare_and_load(self) -> None:
-        """List, load what is missing, take off what is not wanted; a repeat would be refused, so nothing is repeated."""
+        """List, load what is missing, take off what is gone. A repeated load would be refused, so none is repeated."""
         there = await self._engine.models()
         for name, path in self._wanted.items():
             if name in there or name in self.refused:
@@ -155,7 +169,7 @@ class Watch:
                 self.refused[name] = str(error)
                 continue
             there.add(name)
-        for name in there - self._wanted.keys() - {self._model}:
+        for name in there - self._known - {self._model}:
             await self._engine.unload_adapter(name)
             there.discard(name)
         self.names = there

@@ -20,6 +20,11 @@ async def remove_deployment(desk: Desk, deployment: Deployment, now: datetime) -
 
     Raises: Unavailable: somebody could not be told; it is tried again.
     """
+    async with desk.reading() as uow:
+        found = await uow.deployments.by_id(deployment.id)
+    if found is None:
+        return []
+    deployment = found  # with the hours that were written down last
     metadata = desk.peers.metadata(deployment.project)
     if deployment.key_id or deployment.first_ready_time is not None:
         revoke = access_pb.RevokeDeploymentKeyRequest(deployment_id=deployment.id)

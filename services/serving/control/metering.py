@@ -1,0 +1,56 @@
+"""Counts the hours of replicas by this process's own clock, and has them written down now and then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from services.chassis.clock import now
+from services.chassis.errors import ModelryError
+from services.serving.domain import Deployment, Replica, ReplicaState
+from services.serving.operations import money
+from services.serving.operations.desk import Desk
+
+_USED = (ReplicaState.READY, ReplicaState.DRAINING)
+_log = logging.getLogger(__name__)
+
+
+class Metering:
+    """Replica-hours times compute units (cores) that are not written down yet, by deployment."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._hours: defaultdict[str, float] = defaultdict(float)
+        self._units: dict[str, int] = {}
+        self._looked = time.monotonic()
+        self._written = time.monotonic()
+
+    async def look(self, everything: Sequence[tuple[Deployment, Sequence[Replica]]]) -> None:
+        """Count the time since the last look for what was in use then; write it down when it is time."""
+        moment = time.monotonic()
+        for deployment_id, units in self._units.items():
+            self._hours[deployment_id] += units * (moment - self._looked) / 3600
+        self._looked = moment
+        self._units = {
+            deployment.id: sum(one.cpu_count for one in found if one.state in _USED) for deployment, found in everything
+        }
+        if moment - self._written >= self._desk.settings.meter_seconds:
+            self._written = moment
+            await self.flush()
+
+    async def flush(self, only: str = "") -> None:
+        """Write down what was counted, of one deployment or of all."""
+        for deployment_id in [only] if only else list(self._units):
+            hours = self._hours.pop(deployment_id, 0.0)
+            async with self._desk.reading() as uow:
+                deployment = await uow.deployments.by_id(deployment_id)
+            if deployment is None:
+                continue
+            projected = self._units.get(deployment_id, 0) * self._desk.settings.meter_seconds / 3600
+            try:
+                await money.meter(self._desk, deployment, hours, projected, now())
+            except ModelryError as error:
+                self._hours[deployment_id] += hours
+                _log.warning("hours of %s wait: %s", deployment_id, error.message)

@@ -1,0 +1,217 @@
+"""The loop that makes actual what is wanted: it looks every second and at every change, also right after a start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import aiohttp
+
+from services.chassis.clock import now
+from services.chassis.errors import ModelryError
+from services.chassis.launch import LocalLauncher, Probe, ProbeState
+from services.serving.control.acting import Acts
+from services.serving.control.gateways import Gateways
+from services.serving.control.metering import Metering
+from services.serving.control.probing import Engine, Watch
+from services.serving.control.weights import Weights
+from services.serving.domain import (
+    Deployment,
+    Limits,
+    Program,
+    Replica,
+    ReplicaState,
+    Seen,
+    Verb,
+    decide,
+)
+from services.serving.operations import adapters, replicas
+from services.serving.operations.desk import Desk
+from services.serving.settings import ServingSettings
+
+SWEEP_SECONDS = 30.0
+_WATCHED = (ReplicaState.STARTING, ReplicaState.READY)
+_log = logging.getLogger(__name__)
+
+
+def limits_of(settings: ServingSettings) -> Limits:
+    """The windows of the settings."""
+    return Limits(
+        start=settings.start_seconds,
+        unhealthy=settings.unhealthy_seconds,
+        stable=settings.stable_seconds,
+        backoff_min=settings.backoff_min_seconds,
+        backoff_max=settings.backoff_max_seconds,
+        acknowledge=settings.acknowledge_seconds,
+        drain=settings.drain_seconds,
+        failing_restarts=settings.failing_restarts,
+    )
+
+
+class Reconciler:
+    """Compares and acts."""
+
+    def __init__(self, desk: Desk, launcher: LocalLauncher, weights: Weights, gateways: Gateways) -> None:
+        self._desk, self._launcher, self._weights, self._gateways = desk, launcher, weights, gateways
+        self._limits = limits_of(desk.settings)
+        self._acts = Acts(desk, launcher)
+        self._metering = Metering(desk)
+        self._watches: dict[str, Watch] = {}
+        self._since: dict[str, tuple[ReplicaState, float]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._swept = 0.0
+
+    async def start(self) -> None:
+        """Begin; what a dead process left is looked at first."""
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+        self._task = asyncio.create_task(self._run(), name="reconciler")
+
+    async def stop(self) -> None:
+        """Stop looking; replicas go on, and the next process finds them."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for watch in self._watches.values():
+            watch.stop()
+        await self._weights.stop()
+        await self._acts.stop()
+        await self._metering.flush()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _run(self) -> None:
+        while True:
+            self._desk.wake.clear()
+            try:
+                await self.look()
+            except ModelryError as error:
+                _log.warning("a look was broken off: %s", error.message)
+            except Exception:  # an edge: the next look mends it
+                _log.exception("a look was broken off")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._desk.wake.wait(), self._desk.settings.reconcile_seconds)
+
+    async def look(self) -> None:
+        """One comparison of everything."""
+        everything = await replicas.load_all(self._desk)
+        self._forget_gone(everything)
+        for deployment, found in everything:
+            try:
+                await self._one(deployment, found)
+            except ModelryError as error:
+                _log.warning("deployment %s: %s", deployment.id, error.message)
+            except Exception:  # an edge: one deployment does not stop the others
+                _log.exception("deployment %s", deployment.id)
+        await self._metering.look(everything)
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            await self._sweep(everything)
+
+    async def _one(self, deployment: Deployment, found: list[Replica]) -> None:
+        self._weights.look(deployment)
+        self._watch(deployment, found)
+        await self._note_adapters(deployment, found)
+        seen = [await self._see(one) for one in found]
+        model = self._weights.ready(deployment.id)
+        by_id = {one.id: one for one in found}
+        for action in decide(deployment, seen, model is not None, self._limits):
+            if action.verb is Verb.REMOVE:
+                await self._metering.flush(deployment.id)
+            await self._acts.act(action, deployment, by_id.get(action.replica_id), model)
+            if action.verb is not Verb.TERMINATE and action.verb is not Verb.START:
+                self._desk.wake.set()
+
+    async def _see(self, replica: Replica) -> Seen:
+        program, words = Program.NONE, ""
+        if replica.state is not ReplicaState.PENDING:
+            program, words = _program(await self._launcher.probe(replica.id))
+        state, since = self._since.get(replica.id, (None, 0.0))
+        if state is not replica.state:
+            since = time.monotonic()
+            self._since[replica.id] = (replica.state, since)
+        watch = self._watches.get(replica.id)
+        return Seen(
+            replica,
+            program,
+            words,
+            time.monotonic() - since,
+            probed=watch.probed if watch else False,
+            silent=watch.silent if watch else 0.0,
+            acknowledged=self._gateways.know(replica.deployment_id, replica.drain_version),
+            problem=watch.problem if watch else "",
+        )
+
+    def _watch(self, deployment: Deployment, found: list[Replica]) -> None:
+        """A watch for each replica that should answer, told which adapters it shall have."""
+        model = self._weights.ready(deployment.id)
+        usable = [one for one in deployment.adapters if one.engine_name]
+        paths = {one.engine_name: path for one in usable if (path := self._weights.adapter_path(one))}
+        required = {one.engine_name for one in usable if one.own or one.ready}
+        known = {one.engine_name for one in usable}
+        for replica in found:
+            if replica.state not in _WATCHED:
+                continue
+            watch = self._watches.get(replica.id)
+            if watch is None:
+                ready = replica.state is ReplicaState.READY
+                if model is None and not ready:
+                    continue
+                assert self._session is not None, "start() opens the session"
+                engine = Engine(self._session, replica.address, self._desk.secret_of(replica.id))
+                watch = Watch(engine, deployment.served_name, model.samples if model else (), ready)
+                watch.want(paths, required, known)
+                watch.start(self._desk.settings.probe_seconds, self._desk.wake.set)
+                self._watches[replica.id] = watch
+            watch.want(paths, required, known)
+
+    async def _note_adapters(self, deployment: Deployment, found: list[Replica]) -> None:
+        """An adapter is ready when every replica that gets traffic has it: all or none."""
+        serving = [self._watches[one.id] for one in found if one.id in self._watches and self._serves(one)]
+        if not serving or any(watch.names is None for watch in serving):
+            return
+        news: dict[str, tuple[bool, str]] = {}
+        for adapter in deployment.adapters:
+            if not adapter.engine_name:
+                continue
+            on = all(adapter.engine_name in (watch.names or ()) for watch in serving)
+            refusals = [watch.refused[adapter.engine_name] for watch in serving if adapter.engine_name in watch.refused]
+            words = "" if on else (refusals or [self._weights.problem(adapter)])[0]
+            if (on, words) != (adapter.ready, adapter.cause):
+                news[adapter.model_version_id] = (on, words)
+        if news:
+            await adapters.note_adapters(self._desk, deployment.id, news, now())
+            self._desk.wake.set()
+
+    def _serves(self, replica: Replica) -> bool:
+        """Whether it gets traffic, or will with this look."""
+        return replica.state is ReplicaState.READY or self._watches[replica.id].probed
+
+    def _forget_gone(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
+        living = {one.id: one for _, found in everything for one in found}
+        for replica_id in [one for one in self._watches if one not in living or living[one].state not in _WATCHED]:
+            self._watches.pop(replica_id).stop()
+        for replica_id in [one for one in self._since if one not in living]:
+            del self._since[replica_id]
+
+    async def _sweep(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
+        """End programs that no living replica stands for, and forget replicas that ended long ago."""
+        living = {one.id for _, found in everything for one in found}
+        for probe in await self._launcher.list():
+            if probe.id.startswith("rep-") and probe.id not in living and (probe.held or probe.pid):
+                self._acts.end(probe.id)
+        for deployment, _ in everything:
+            for replica_id in await replicas.drop_ended(self._desk, deployment.id):
+                await self._acts.forget(replica_id)
+
+
+def _program(probe: Probe) -> tuple[Program, str]:
+    if probe.state is ProbeState.RUNNING:
+        return Program.RUNNING, ""
+    if probe.error:
+        return Program.GONE, probe.error
+    if probe.exit_code is None:
+        return Program.GONE, "nobody saw how"
+    return Program.GONE, f"signal {-probe.exit_code}" if probe.exit_code < 0 else f"exit code {probe.exit_code}"

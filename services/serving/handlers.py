@@ -1,0 +1,34 @@
+"""Events of model versions: a published adapter joins the deployments of its base, a deleted one leaves them."""
+
+from __future__ import annotations
+
+from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.clock import now
+from services.chassis.consumer import ConsumerSettings
+from services.serving.operations import adapters
+from services.serving.operations.desk import Desk
+
+BASE_LINK = "base_model_version"
+
+
+class VersionHandlers:
+    """Follows model versions. Putting on and taking off again changes nothing, so a repeat needs no inbox."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def handle(self, message: Message) -> None:
+        """One event of a model version. Raises: Malformed, Unavailable."""
+        event = message.event()
+        if event.happening == "deleted":
+            await adapters.detach_version(self._desk, event.resource_id, now())
+        elif event.state == "READY":
+            base = event.links.get(BASE_LINK, "")
+            if base:
+                await adapters.attach_version(self._desk, event.project, event.resource_id, base, now())
+            self._desk.wake.set()
+
+    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
+        """The durable consumers of this service."""
+        subject = "modelry.events.*.modelVersion.>"
+        return [Consumer(bus, self._desk.database, "serving-on-modelVersion", subject, self.handle, settings)]
