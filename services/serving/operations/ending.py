@@ -10,9 +10,10 @@ from modelry.billing.v1 import internal_pb2 as billing_pb
 from modelry.registry.v1 import internal_pb2 as registry_pb
 from services.chassis.database import retry_conflicts
 from services.chassis.errors import NotFound, WrongState
-from services.serving.domain import Billing, Deployment, State, route_of
+from services.chassis.events import Record
+from services.serving.domain import Billing, Deployment, State
 from services.serving.operations import money
-from services.serving.operations.desk import Desk, event_of, record_of
+from services.serving.operations.desk import ROUTES, Desk, event_of
 
 
 async def remove_deployment(desk: Desk, deployment: Deployment, now: datetime) -> list[str]:
@@ -53,11 +54,9 @@ async def _remove(desk: Desk, deployment_id: str, now: datetime) -> list[str]:
             state=State.DELETED,
             version=found.version + 1,
             cause="it was deleted",
-            route_version=found.route_version + 1,
             ready_replicas=0,
         )
-        gone = replace(gone, route=route_of(gone, []))
-        uow.put_record(record_of(desk, gone))
+        uow.put_record(Record(ROUTES, found.id, found.route_version + 1, None))
         uow.emit(event_of(gone, found, "deleted"))
         await uow.remove(found)
         await uow.commit()
