@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -11,6 +12,7 @@ from services.chassis.objects import ObjectInfo, ObjectStore, StoreAccess, folde
 
 MAX_OBJECTS = 10_000
 _SHORT_SECONDS = 3.0
+_LIST_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
     single = _single(store, bucket, prefix) if prefix and not prefix.endswith("/") else None
     if single is not None:
         return [single]
-    inside = (info for info in store.list(bucket, folder_prefix(prefix)) if not info.key.endswith("/"))
-    found = list(islice(inside, MAX_OBJECTS + 1))
+    found = _inside(store, bucket, prefix)
+    if not found:
+        # Not every store lists an object at once after it took it.
+        time.sleep(_LIST_SECONDS)
+        found = _inside(store, bucket, prefix)
     if not found:
         raise NotFound(
             f"There is no object {prefix!r}, and none in a folder of that name, in bucket {bucket!r}.",
@@ -49,6 +54,12 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
     if len(found) > MAX_OBJECTS:
         raise Invalid(f"the folder {prefix!r} holds more than {MAX_OBJECTS} objects", reason="TOO_MANY_OBJECTS")
     return found
+
+
+def _inside(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:
+    """The objects in a folder, one more than may be."""
+    inside = (info for info in store.list(bucket, folder_prefix(prefix)) if not info.key.endswith("/"))
+    return list(islice(inside, MAX_OBJECTS + 1))
 
 
 def _single(store: ObjectStore, bucket: str, key: str) -> ObjectInfo | None:

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from services.chassis.errors import NotFound, Unavailable
 from services.chassis.objects import ObjectStore, StoreAccess, folder_prefix
 from services.dataset.domain import Output
 from services.dataset.places import open_store
@@ -27,8 +28,14 @@ class PreviewRow:
 
 
 async def read_rows(access: StoreAccess, output: Output, offset: int, count: int) -> list[PreviewRow]:
-    """Rows from `offset` on. Raises: NotFound, Unavailable."""
-    return await asyncio.to_thread(_read, access, output, offset, count)
+    """Rows from `offset` on.
+
+    Raises: Unavailable: the store does not answer, or has lost the rows (no fault of the caller's).
+    """
+    try:
+        return await asyncio.to_thread(_read, access, output, offset, count)
+    except NotFound as error:
+        raise Unavailable("The rows of this version are not on the store.", reason="ROWS_MISSING") from error
 
 
 def _read(access: StoreAccess, output: Output, offset: int, count: int) -> list[PreviewRow]:
