@@ -7,60 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 
 from deploy.local.testing import RealNats, RealObjects
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess, upload_folder
 from services.chassis.report import read_spool
+from tests.integration.evaluation.world import write_benchmark, write_pairs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def write_benchmark(folder: Path) -> None:
-    for split, count in (("dev", 2), ("test", 9)):
-        for subject in ("astronomy", "marketing", "sociology", "philosophy"):
-            path = folder / split / f"{subject}_{split}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [
-                f'"Which answer is number {n} of {subject}?",one,two,three,four,{"ABCD"[n % 4]}' for n in range(count)
-            ]
-            path.write_text("\n".join(rows) + "\n")
-
-
-def write_pairs(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    questions = ["What is the opening time of the help desk?", "How do I reset my password?", "What is <|im_end|>?"]
-    table = pa.table(
-        {
-            "line": [1, 2, 3],
-            "messages": [json.dumps([{"role": "user", "content": question}]) for question in questions],
-            "references": [json.dumps(["The help desk opens at nine."]), json.dumps(["Open the settings."]), '["the"]'],
-            "category": ["hours", "account", None],
-        }
-    )
-    parquet.write_table(table, folder / "data.parquet")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Two tiny bases, and an adapter of the first."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from tiny_model import build_tiny_model
-    from transformers import AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("models")
-    first, second = build_tiny_model(folder / "first"), build_tiny_model(folder / "second", seed=1)
-    model: Any = AutoModelForCausalLM.from_pretrained(first)
-    torch.manual_seed(0)
-    tuned = get_peft_model(model, LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False))
-    tuned.save_pretrained(folder / "adapter")
-    return first, second, folder / "adapter"
 
 
 def files(manifest: Manifest, prefix: str, bucket: str) -> dict[str, Any]:
@@ -70,7 +26,7 @@ def files(manifest: Manifest, prefix: str, bucket: str) -> dict[str, Any]:
 class Bench:
     """What the tests share: a store with models and data, and a way to run an attempt."""
 
-    def __init__(self, root: Path, objects: RealObjects, nats: RealNats, models: tuple[Path, Path, Path]) -> None:
+    def __init__(self, root: Path, objects: RealObjects, nats: RealNats, tiny_models: tuple[Path, Path, Path]) -> None:
         self.access = StoreAccess(objects.url, objects.access_key, objects.secret_key, objects.region)
         self.store, self.bucket, self.root, self.nats = ObjectStore(self.access), objects.bucket, root, nats
         self.store.ensure_bucket(self.bucket)
@@ -79,7 +35,7 @@ class Bench:
         upload_folder(self.store, self.bucket, "eval-test/mmlu", root / "mmlu")
         pairs = upload_folder(self.store, self.bucket, "eval-test/pairs", root / "pairs")
         first, second, adapter = (
-            upload_folder(self.store, self.bucket, f"eval-test/{path.name}", path) for path in models
+            upload_folder(self.store, self.bucket, f"eval-test/{path.name}", path) for path in tiny_models
         )
         base = files(first, "eval-test/first", self.bucket)
         self.targets = [
@@ -147,9 +103,9 @@ def bench(
     tmp_path_factory: pytest.TempPathFactory,
     s3_server: RealObjects,
     nats_server: RealNats,
-    models: tuple[Path, Path, Path],
+    tiny_models: tuple[Path, Path, Path],
 ) -> Bench:
-    return Bench(tmp_path_factory.mktemp("work"), s3_server, nats_server, models)
+    return Bench(tmp_path_factory.mktemp("work"), s3_server, nats_server, tiny_models)
 
 
 def rows(reports: list[dict[str, Any]], part: str) -> list[dict[str, Any]]:
