@@ -94,7 +94,7 @@ def memory_terms(facts: ModelFacts, engine: Engine, attaches: bool, rank: int, l
     weights = facts.parameter_count * size or facts.size_bytes
     hidden = int(shape.get("hidden_size", 0))
     layers = int(shape.get("layers", 0))
-    token = 2 * layers * int(shape.get("kv_heads", 0)) * int(shape.get("head_size", 0)) * size
+    token = 2 * layers * int(shape.get("kv_heads", 0)) * int(shape.get("head_dim", 0)) * size
     kv = int(engine.kv_cache_gib * GIB)
     fits = f", room for {kv // token} tokens" if token else ""
     terms = [
