@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 RANK, CUTOFF, BATCH = 8, 512, 4
-WARM_STEPS, STEPS, TURNS = 2, 10, 2
+WARM_STEPS, STEPS, TURNS = 1, 8, 2
 FILE_VARIABLE = "MODELRY_BENCH_ALPACA"
 BESIDE = Path(__file__).parents[3] / "shared/data/sft/llamafactory/alpaca_en_demo.json"
 
@@ -39,7 +39,10 @@ def run(file: Path | None = None) -> dict[str, float]:
         _prepare_model(folder)
         examples = _examples(folder, chosen)
         ours, theirs = _Ours(folder, examples), _Plain(folder, examples, Path(scratch))
-        turns = [(ours.measure(), theirs.measure()) for _ in range(TURNS)]
+        turns = []
+        for turn in range(TURNS):
+            turns.append((ours.measure(), theirs.measure()))
+            print(f"turn {turn + 1}: {turns[-1][0]:.1f} and {turns[-1][1]:.1f} real tokens/s", file=sys.stderr)
     mine, reference = max(one for one, _ in turns), max(other for _, other in turns)
     # the best turn of each: whatever else ran on the machine only takes away
     return {
