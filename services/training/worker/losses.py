@@ -49,7 +49,7 @@ def label_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         targets: shape (labels,).
     The sum is differentiable once: its gradient is softmax minus one at the target.
     """
-    loss, right = _LabelLoss.apply(logits, targets)  # type: ignore[no-untyped-call]
+    loss, right = _LabelLoss.apply(logits, targets)
     return loss, right
 
 

@@ -83,7 +83,7 @@ class Hyperparameters:
             value = content.get(known.name)
             if value is None or (not value and known.name not in zero_counts):
                 continue
-            default = known.default
+            default: Any = known.default
             if isinstance(default, str):
                 values[known.name] = str(value).upper()
             else:

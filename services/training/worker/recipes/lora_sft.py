@@ -14,7 +14,7 @@ from services.training.worker import engines, model, state
 from services.training.worker.batching import by_tokens, collate, label_count
 from services.training.worker.hardware import Hardware
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
-from services.training.worker.losses import label_loss
+from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
 from services.training.worker.plan import Work
 from services.training.worker.ranks import Ranks
@@ -189,8 +189,8 @@ def evaluate(run: Run) -> None:
     position = run.position
     run.config.voice.progress(position.step, run.order.total_steps, "steps", "evaluating")
     sums = validation_sums(run)
-    loss = sums.loss / sums.labels
-    values = {"validation_loss": loss, "validation_token_accuracy": sums.right / sums.labels}
+    loss = mean(sums.loss, sums.labels)
+    values = {"validation_loss": loss, "validation_token_accuracy": mean(sums.right, sums.labels)}
     run.config.voice.metrics(position.step, values)
     position.metrics.update(values)
     _logger.info("step %d: validation loss %.4f", position.step, loss)
@@ -217,8 +217,8 @@ def tell(run: Run, sums: Sums, rate: float, norm: float) -> None:
     position, voice, total = run.position, run.config.voice, run.order.total_steps
     epoch = position.step / run.order.steps_per_epoch
     values = {
-        "loss": sums.loss / sums.labels,
-        "token_accuracy": sums.right / sums.labels,
+        "loss": mean(sums.loss, sums.labels),
+        "token_accuracy": mean(sums.right, sums.labels),
         "learning_rate": rate,
         "gradient_norm": norm,
         "trained_tokens": float(position.trained_tokens),
