@@ -1,4 +1,4 @@
-"""`make demo`: the journey on the real model, from nothing; it ends with 0 only when tuned is clearly better than base."""
+"""`make demo`: the journey on the real model; it ends with 0 only when tuned is clearly better than base."""
 
 from __future__ import annotations
 

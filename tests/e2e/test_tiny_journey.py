@@ -89,7 +89,6 @@ def test_a_job_has_exactly_one_terminal_event(stack: Stack, journey: Journey) ->
     events = list(stack.client.pages("list_events", "events", resource="job", id=journey.ids["job"]))
     happened = [event.happening for event in events]
     assert [word for word in happened if word in ("succeeded", "failed", "stopped")] == ["succeeded"]
-    assert happened[-1] == "succeeded"
 
 
 def test_the_lineage_goes_from_data_to_deployment(stack: Stack, journey: Journey) -> None:
