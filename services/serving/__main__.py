@@ -13,7 +13,6 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, KvKeeper, OutboxRelay
 from services.chassis.database import Database
 from services.chassis.launch import LocalLauncher
-from services.chassis.objects import ObjectStore
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
 from services.serving.control.gateways import Gateways
@@ -21,7 +20,7 @@ from services.serving.control.programs import Programs
 from services.serving.control.reconciler import Reconciler
 from services.serving.control.weights import Weights
 from services.serving.handlers import VersionHandlers
-from services.serving.operations.desk import ROUTES, Desk, system_store
+from services.serving.operations.desk import ROUTES, Desk
 from services.serving.operations.routes import all_routes
 from services.serving.service import ServingInternalServicer, ServingServicer
 from services.serving.settings import ServingSettings
@@ -38,7 +37,7 @@ async def serve(settings: ServingSettings) -> None:
     peers = Peers(settings, issuer, "serving")
     database = await Database.open(settings.database_url, "serving", HERE / "migrations")
     launcher = LocalLauncher.of_settings(settings.home, settings)
-    desk = Desk(database, peers, settings, ObjectStore(system_store(settings)), len(launcher.capacity.cores))
+    desk = Desk(database, peers, settings, len(launcher.capacity.cores))
     bus = Bus(settings)
     gateways = Gateways(settings.gateway_seconds)
     await gateways.listen(bus)

@@ -14,7 +14,6 @@ from typing import Any
 from services.chassis.clock import now
 from services.chassis.connection import retry_delay
 from services.chassis.errors import ModelryError
-from services.chassis.objects import Manifest, NodeCache
 from services.serving.control.programs import Programs
 from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
 from services.serving.operations import adapters, money, replicas
@@ -42,7 +41,6 @@ class Weights:
         self._desk, self._programs = desk, programs
         home = desk.settings.home
         self._models = home / "cache" / "models"
-        self._cache = NodeCache(self._models)
         self._described = home / "cache" / "described"
         self._ready: dict[str, Prepared] = {}
         self._adapters: dict[str, Path] = {}
@@ -172,8 +170,7 @@ class Weights:
         return await self._programs.run(f"merge-{key[:32]}", output, work)
 
     async def _fetch(self, files: Files) -> Path:
-        manifest = Manifest.from_json(json.loads(files.manifest))
-        return await asyncio.to_thread(self._cache.fetch, self._desk.store, files.bucket, files.prefix, manifest)
+        return await asyncio.to_thread(_fetch, self._desk, self._models, files)
 
     async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
         """The canonical conversations and their token ids: from beside the weights, or described once."""
@@ -189,3 +186,11 @@ class Weights:
 async def _reload(desk: Desk, deployment_id: str) -> Deployment | None:
     async with desk.reading() as uow:
         return await uow.deployments.by_id(deployment_id)
+
+
+def _fetch(desk: Desk, models: Path, files: Files) -> Path:
+    """The folder of a version's files in the node's cache, named by their digest. Blocking."""
+    from services.chassis.objects import Manifest, NodeCache  # the S3 library: not before the service is ready
+
+    manifest = Manifest.from_json(json.loads(files.manifest))
+    return NodeCache(models).fetch(desk.store, files.bucket, files.prefix, manifest)

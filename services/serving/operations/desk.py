@@ -9,15 +9,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from services.chassis.database import Database
 from services.chassis.events import Event, Record
-from services.chassis.objects import ObjectStore, StoreAccess
 from services.chassis.rpc import Peers
 from services.chassis.watch import Watchers
 from services.serving.domain import Deployment, Failure, Replica, State, route_of, stand, with_secrets
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
+
+if TYPE_CHECKING:  # the S3 library is loaded at its first use, not before the service is ready
+    from services.chassis.objects import ObjectStore
 
 ROUTES = "modelry_routes"
 PRICE_ITEM = "replica-hour"
@@ -28,7 +32,6 @@ class Desk:
     """Handed to every use case.
 
     Attributes:
-        store: the installation's store, where the files of all versions lie.
         cores: cores that the launcher gives out.
         wake: set when there may be something to do.
         troubles: why the files of a deployment cannot be had, by its id; made anew by each process.
@@ -37,7 +40,6 @@ class Desk:
     database: Database
     peers: Peers
     settings: ServingSettings
-    store: ObjectStore
     cores: int
     watchers: Watchers[Deployment] = field(default_factory=Watchers)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,6 +52,17 @@ class Desk:
     def reading(self) -> ServingUnit:
         """A unit of work that reads."""
         return ServingUnit(self.database, write=False)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The installation's store, where the files of all versions lie. Blocking: ask for it in a thread."""
+        from services.chassis.objects import ObjectStore, StoreAccess
+
+        settings = self.settings
+        secret = settings.objects_secret_key.get_secret_value()
+        return ObjectStore(
+            StoreAccess(settings.objects_endpoint, settings.objects_access_key, secret, settings.objects_region)
+        )
 
     def secret_of(self, replica_id: str) -> str:
         """The key that a replica asks for. Derived, so that it is stored nowhere here."""
@@ -66,16 +79,6 @@ class Desk:
             except (OSError, ValueError, KeyError, TypeError):
                 return ""
         return f"{address.rstrip('/')}/v1" if "://" in address else f"http://{address}/v1"
-
-
-def system_store(settings: ServingSettings) -> StoreAccess:
-    """The installation's store."""
-    return StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
 
 
 def event_of(after: Deployment, before: Deployment | None, happening: str, **links: str) -> Event:

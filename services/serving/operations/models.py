@@ -76,7 +76,7 @@ async def adapter_config(desk: Desk, files: Files) -> Mapping[str, Any]:
     """The PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
     key = f"{files.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
     try:
-        config: Mapping[str, Any] = json.loads(await asyncio.to_thread(desk.store.get_bytes, files.bucket, key))
+        config: Mapping[str, Any] = json.loads(await asyncio.to_thread(lambda: desk.store.get_bytes(files.bucket, key)))
     except (NotFound, ValueError) as error:
         raise Unavailable(f"The adapter's {ADAPTER_CONFIG} cannot be read.", reason="ADAPTER_UNREADABLE") from error
     return config
