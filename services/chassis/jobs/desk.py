@@ -53,6 +53,8 @@ class Desk(Generic[J]):
     watchers: Watchers[J] = field(default_factory=Watchers)
     counts: Counter[str] = field(default_factory=Counter)
     """What came and was not applied, by reason: `ignored`, `repeated`, `malformed`."""
+    obeying: set[str] = field(default_factory=set)
+    """Launch ids of workers whose heartbeat says that they have heard the stop."""
 
     def store(self, uow: UnitOfWork) -> JobStore:
         """The engine's own tables on a unit of work."""

@@ -64,6 +64,7 @@ class Endings(Generic[J]):
 
     def _forget(self, attempt: Attempt) -> None:
         self._desk.leases.forget(attempt.launch_id)
+        self._desk.obeying.discard(attempt.launch_id)
         self._since.pop(attempt.launch_id, None)
 
 

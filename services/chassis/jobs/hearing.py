@@ -69,7 +69,10 @@ class Hearing(Generic[J]):
         except (ValueError, KeyError, TypeError):
             _logger.warning("a heartbeat on %s cannot be read", subject)
             return
-        self._desk.leases.heard(f"{job_id}-{attempt}")
+        launch_id = f"{job_id}-{attempt}"
+        self._desk.leases.heard(launch_id)
+        if beat.get("state") in ("STOPPING", "CLOSING"):
+            self._desk.obeying.add(launch_id)
 
     async def _judge(self) -> None:
         """Silence is judged on a connection once everything stored before was applied, and not without one."""

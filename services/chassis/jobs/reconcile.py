@@ -220,6 +220,8 @@ class Reconciler(Generic[J]):
         if moment - self._since.setdefault(begun, moment) > settings.stop_seconds:
             await self._lose(attempt, f"The worker did not stop within {settings.stop_seconds:.0f} s.")
             return
+        if attempt.launch_id in self._desk.obeying:  # it was heard
+            return
         due = moment - self._since.get(told, float("-inf")) > settings.signal_seconds
         if due and await self._desk.launcher.signal(attempt.launch_id, signal.SIGTERM):
             self._since[told] = moment

@@ -14,7 +14,7 @@ class JobSettings(LaunchSettings):
     """How long a worker may take from its start to its first heartbeat (it imports large libraries)."""
     stop_seconds: float = Field(600, gt=0)
     """How long a worker may take to stop with a checkpoint, before it is killed."""
-    signal_seconds: float = Field(5, gt=0)
+    signal_seconds: float = Field(15, gt=0)
     """How often a stop is sent again until it is seen."""
     flush_seconds: float = Field(10, gt=0)
     """How often the running time of workers is written down."""

@@ -181,10 +181,10 @@ async def test_the_end_is_settled_again_and_again(world: World) -> None:
 async def test_the_highest_cost_stops_the_job_with_a_checkpoint(world: World) -> None:
     (world.settings.home / "slow").touch()
     world.neighbours.price = Decimal(60)  # 1 a second
-    job = await world.create(steps=1000, checkpoint_interval=1000, max_cost=common_pb2.Money(units=31))
+    job = await world.create(steps=1000, checkpoint_interval=1000, max_cost=common_pb2.Money(units=36))
     done = await world.ended(job.id)
-    assert done.state == State.STOPPED and "may not cost more than 31" in done.cause
-    assert done.best_checkpoint_id and done.cost.units < 31
+    assert done.state == State.STOPPED and "may not cost more than 36" in done.cause
+    assert done.best_checkpoint_id and done.cost.units < 36
 
 
 async def test_update_delete_and_clone(world: World) -> None:

@@ -125,22 +125,36 @@ class FakeNeighbours:
 class World:
     """The service and its client."""
 
-    def __init__(self, home: Path, nats: RealNats, objects: RealObjects) -> None:
+    def __init__(
+        self,
+        home: Path,
+        nats: RealNats,
+        objects: RealObjects,
+        program: Callable[[int], Sequence[str]] = lambda _: [sys.executable, "-m", "tests.toy_trainer"],
+        **changes: Any,
+    ) -> None:
+        self.program = program
+        values: dict[str, Any] = {
+            "lease_seconds": 2,
+            "start_seconds": 8,
+            "heartbeat_seconds": 0.3,
+            "signal_seconds": 0.5,
+            "exit_seconds": 2,
+        }
         self.settings = TrainingSettings(
             service="training",
             home=home,
-            lease_seconds=2,
-            start_seconds=8,
-            heartbeat_seconds=0.3,
             reconcile_seconds=0.1,
             retry_min_seconds=0.1,
             retry_max_seconds=1,
-            signal_seconds=0.5,
-            exit_seconds=2,
             flush_seconds=0.3,
             nats_url=nats.url,
             nats_password=nats.passwords["services"],
             token_secret=nats.token_secret,
+            objects_endpoint=objects.url,
+            objects_access_key=objects.access_key,
+            objects_secret_key=objects.secret_key,
+            **{**values, **changes},
         )
         self.access = StoreAccess(objects.url, objects.access_key, objects.secret_key)
         self.objects, self.bucket = ObjectStore(self.access), objects.bucket
@@ -158,9 +172,7 @@ class World:
         self.bus = Bus(self.settings)
         self.relay = OutboxRelay(self.database, self.bus, self.settings)
         self.gate = WorkerGate(self.bus, self.settings.token_secret)
-        stage = TrainingStage(
-            self.database, self.neighbours, self.launcher, 1, lambda _: [sys.executable, "-m", "tests.toy_trainer"]
-        )
+        stage = TrainingStage(self.database, self.neighbours, self.launcher, 1, self.program)
         self.engine = JobEngine(stage, JOB_TABLES, self.database, self.bus, self.launcher, self.settings)
         self.desk = Desk(self.database, self.neighbours, stage, self.engine, Machine(cpus=2))
         self.server = RpcServer(self.settings, self.issuer)
