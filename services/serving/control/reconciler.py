@@ -190,6 +190,7 @@ class Reconciler:
         return replica.state is ReplicaState.READY or self._watches[replica.id].probed
 
     def _forget_gone(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
+        self._weights.keep({deployment.id for deployment, _ in everything})
         living = {one.id: one for _, found in everything for one in found}
         for replica_id in [one for one in self._watches if one not in living or living[one].state not in _WATCHED]:
             self._watches.pop(replica_id).stop()

@@ -69,12 +69,12 @@ class Weights:
             if adapter.engine_name and adapter.files.digest not in self._adapters:
                 self._begin(adapter.files.digest, self._fetch_adapter(adapter))
 
-    def forget(self, deployment_id: str) -> None:
-        """A deployment is gone."""
-        self._ready.pop(deployment_id, None)
-        task = self._tasks.pop(deployment_id, None)
-        if task is not None:
-            task.cancel()
+    def keep(self, deployment_ids: set[str]) -> None:
+        """Forget every other deployment: it is gone."""
+        for gone in self._ready.keys() - deployment_ids:
+            del self._ready[gone]
+        for key in [one for one, task in self._tasks.items() if task.done()]:
+            del self._tasks[key]
 
     async def stop(self) -> None:
         """Stop; programs go on, and the next process finds them."""

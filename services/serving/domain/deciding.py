@@ -192,10 +192,11 @@ def stand(
         return State.IDLE, None
     if ready >= deployment.replicas:
         return State.READY, None
-    worst = max((one.restart_count for one in replicas if one.state.active), default=0)
+    coming = [one for one in replicas if one.state in (ReplicaState.PENDING, ReplicaState.STARTING)]
+    worst = max((one.restart_count for one in coming), default=0)
     failure = trouble
     if failure is None and worst >= failing_restarts:
-        last = next((one.cause for one in replicas if one.restart_count == worst and one.state.active), "")
+        last = next((one.cause for one in coming if one.restart_count == worst), "")
         failure = deployment.failure or Failure("REPLICAS_FAIL", f"{worst} starts in a row failed: {last}")
     if ready:
         return State.DEGRADED, failure

@@ -134,7 +134,7 @@ class Adapter:
     """A tuned version on the replicas.
 
     `engine_name` is what the engine calls it; never the same for two contents. `own` marks the version that the
-    deployment itself serves.
+    deployment itself serves. `project` is whose it is; empty: the deployment's.
     """
 
     model_version_id: str
@@ -145,6 +145,7 @@ class Adapter:
     own: bool = False
     ready: bool = False
     cause: str = ""
+    project: str = ""
 
 
 @dataclass(frozen=True)

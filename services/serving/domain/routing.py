@@ -17,6 +17,7 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, A
             "model_version_id": one.model_version_id,
             "engine_model": one.engine_name,
             "ready": one.ready,
+            "project": one.project or deployment.project,
         }
         for one in deployment.adapters
         if one.fine_tuned_name
@@ -28,6 +29,7 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, A
                 "model_version_id": deployment.model_version_id,
                 "engine_model": deployment.name,
                 "ready": True,
+                "project": deployment.project,
             }
         )
     # A deployment of an attached adapter answers under its name once the adapter is on all replicas.

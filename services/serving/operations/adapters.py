@@ -26,7 +26,7 @@ async def attach_version(desk: Desk, project: str, version_id: str, base_id: str
     except NotFound:
         return 0  # deleted meanwhile
     for host in hosts:
-        await _attach(desk, host.id, found, now)
+        await _attach(desk, host.id, project, found, now)
     desk.wake.set()
     return len(hosts)
 
@@ -39,7 +39,7 @@ async def _hosts(desk: Desk, base_id: str) -> list[Deployment]:
     ]
 
 
-async def _attach(desk: Desk, deployment_id: str, found: Found, now: datetime) -> None:
+async def _attach(desk: Desk, deployment_id: str, project: str, found: Found, now: datetime) -> None:
     if found.facts.own is None:
         return
     config = await adapter_config(desk, found.facts.own)
@@ -48,7 +48,7 @@ async def _attach(desk: Desk, deployment_id: str, found: Found, now: datetime) -
         if any(one.model_version_id == found.version_id for one in deployment.adapters):
             return deployment
         limit, most = desk.settings.max_lora_rank, desk.settings.max_adapters
-        adapter = adapter_of(deployment, found.facts, config, limit, most)
+        adapter = replace(adapter_of(deployment, found.facts, config, limit, most), project=project)
         return deployment.with_adapter(adapter, f"the adapter {found.facts.fine_tuned_name} is attached")
 
     await _change(desk, deployment_id, add, now, "adapterAdded")
@@ -60,7 +60,8 @@ async def attach_published(desk: Desk, deployment: Deployment, now: datetime) ->
         return
     projects = deployment.shared_with if deployment.shared_with else (deployment.project,)
     for project in dict.fromkeys((deployment.project, *projects)):
-        for version_id in reversed(await adapters_of(desk, project, deployment.facts.base_version_id)):
+        found = await adapters_of(desk, project, deployment.facts.base_version_id)
+        for version_id in reversed(found[: desk.settings.max_adapters]):
             await attach_version(desk, project, version_id, deployment.facts.base_version_id, now)
 
 

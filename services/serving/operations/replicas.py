@@ -44,7 +44,9 @@ async def create_replica(desk: Desk, deployment_id: str, restarts: int, cause: s
         )
         await uow.replicas.add(replica)
         happening = "restarted" if restarts else ""
-        changed = replace(deployment, cause=f"a replica is replaced: {cause}") if restarts else deployment
+        changed = deployment
+        if restarts:  # an older failure gives way to what went wrong last
+            changed = replace(deployment, cause=f"a replica is replaced: {cause}", failure=None)
         after = await settle(desk, uow, deployment, changed, await uow.replicas_of(deployment.id), now, happening)
         await uow.commit()
     desk.watchers.notify(after.id, after)
