@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.chassis.objects import Manifest, NodeCache, ObjectStore
-from tests.integration.training_worker.world import World, conversations, resume_from
+from tests.integration.training_worker.world import Program, World, conversations, kill_second_rank, resume_from
 
 pytestmark = pytest.mark.integration
 
@@ -73,7 +73,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_was_never_broken(world: World, c
 def test_a_stop_ends_at_the_next_step_with_a_whole_checkpoint(world: World) -> None:
     data = world.dataset("a", conversations(40))
     whole = world.run(world.work([data], epochs=6))
-    stopped = world.run(world.work([data], epochs=6), stop_after=5)
+    stopped = world.run(world.work([data], epochs=6), at_step=5)
     assert stopped.code == 0, stopped.log
     step = stopped.of("stopped")[0]["step"]
     assert 5 <= step < 60
@@ -100,10 +100,26 @@ def test_two_ranks_have_the_losses_of_one(world: World) -> None:
 
 def test_a_stop_reaches_every_rank(world: World) -> None:
     data = world.dataset("a", conversations(40))
-    stopped = world.run(world.work([data], epochs=200, world_size=2, batch_size=2), ranks=2, stop_after=3)
+    stopped = world.run(world.work([data], epochs=200, world_size=2, batch_size=2), ranks=2, at_step=3)
     step = stopped.of("stopped")[0]["step"]
     assert stopped.of("checkpoint")[-1]["step"] == step
     assert not stopped.of("failed")
+
+
+def test_one_dead_rank_ends_the_attempt(world: World) -> None:
+    work = world.work([world.dataset("a", conversations(40))], epochs=500, world_size=2, batch_size=2)
+    ended = world.run(work, ranks=2, at_step=3, happens=kill_second_rank)
+    assert ended.code != 0
+    assert not ended.of("finished") and not ended.of("stopped")
+
+
+def test_after_a_kill_the_last_whole_checkpoint_leads_to_the_same_losses(world: World) -> None:
+    data = world.dataset("a", conversations(40))
+    whole = world.run(world.work([data], epochs=5, checkpoint_interval=5))
+    killed = world.run(world.work([data], epochs=5, checkpoint_interval=5), at_step=12, happens=Program.kill)
+    checkpoint = killed.of("checkpoint")[-1]
+    resumed = world.run(world.work([data], epochs=5, checkpoint_interval=5, resume=resume_from(checkpoint)))
+    assert resumed.values("loss") == {n: value for n, value in whole.values("loss").items() if n > checkpoint["step"]}
 
 
 def test_the_loss_does_not_depend_on_accumulation(world: World) -> None:

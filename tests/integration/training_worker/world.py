@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
@@ -22,6 +22,7 @@ from services.chassis.report import read_spool
 
 ROOT = Path(__file__).parents[3]
 Conversation = list[dict[str, str]]
+Program = subprocess.Popen
 
 
 def conversations(count: int) -> list[Conversation]:
@@ -125,25 +126,40 @@ class World:
         (folder / "spec.json").write_text(json.dumps(spec))
         return folder
 
-    def run(self, work: dict[str, Any], *, stop_after: int = 0, kill_after: int = 0, ranks: int = 1) -> Ended:
-        """Runs an attempt to its end; a SIGTERM or SIGKILL follows the metrics of a step."""
+    def run(
+        self,
+        work: dict[str, Any],
+        *,
+        at_step: int = 0,
+        happens: Callable[[Any], None] = Program.terminate,
+        ranks: int = 1,
+    ) -> Ended:
+        """Runs an attempt to its end; after the metrics of a step something may happen to the program."""
         folder = self.spec(work)
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'sdk'}"}
         with (folder / "log").open("wb") as log:
-            program = subprocess.Popen(
+            program = Program(
                 [sys.executable, *launcher, "-m", "services.training.worker", str(folder)],
                 cwd=ROOT, env=env, stdout=log, stderr=log,
             )  # fmt: skip
             try:
-                number = signal.SIGTERM if stop_after else signal.SIGKILL
-                if step := stop_after or kill_after:
-                    _wait(lambda: _seen(folder, step) or program.poll() is not None)
-                    program.send_signal(number)
-                code = program.wait(timeout=120)
+                if at_step:
+                    _wait(lambda: _seen(folder, at_step) or program.poll() is not None)
+                    happens(program)
+                code = program.wait(timeout=200)
             finally:
                 program.kill()
         return Ended(code, read_spool(folder), (folder / "log").read_text())
+
+
+def kill_second_rank(program: Any) -> None:
+    """What happens when one rank dies."""
+    for child in psutil.Process(program.pid).children(recursive=True):
+        if child.environ().get("RANK") == "1":
+            child.kill()
+            return
+    raise AssertionError("there is no second rank")
 
 
 def resume_from(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +173,7 @@ def _seen(folder: Path, step: int) -> bool:
     return any(point["step"] >= step for point in points)
 
 
-def _wait(true: Callable[[], bool], seconds: float = 60) -> None:
+def _wait(true: Callable[[], bool], seconds: float = 150) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
