@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from modelry.registry.v1 import registry_pb2
@@ -11,12 +11,12 @@ from services.chassis.database import retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, NotFound
 from services.chassis.jobs.desk import changed
 from services.chassis.jobs.domain import State
-from services.chassis.jobs.store import MetricPoint
 from services.chassis.objects import AsyncObjectStore
 from services.chassis.store import check_etag
 from services.training import checks
 from services.training.desk import Desk
-from services.training.domain import Checkpoint, Job, refuse_delete
+from services.training.domain import Job, refuse_delete
+from services.training.reading import get_checkpoint
 from services.training.specs import job_prefix, publication
 from services.training.stage import discard, job_event, note_version
 from services.training.store import TrainingUnit
@@ -112,13 +112,6 @@ def clone_draft(old: Job, name: str) -> Job:
     )
 
 
-async def get_checkpoint(desk: Desk, project: str, checkpoint_id: str) -> tuple[Checkpoint, Job]:
-    """A checkpoint with its job. Raises NotFound."""
-    async with TrainingUnit(desk.database, write=False) as uow:
-        checkpoint = await uow.checkpoints.get(project, checkpoint_id)
-        return checkpoint, await uow.jobs.get(project, checkpoint.job_id)
-
-
 @dataclass(frozen=True)
 class PublishCheckpoint:
     """The wish for a model version."""
@@ -177,34 +170,3 @@ async def sweep(desk: Desk) -> int:
             await uow.commit()
         done += 1
     return done
-
-
-async def watch_job(desk: Desk, project: str, ref: str, after_version: int) -> AsyncIterator[Job]:
-    """The job as it is, then each change and its progress, up to its end; the version published on success included."""
-    job = await desk.engine.job(project, ref)
-
-    async def read() -> Job:
-        return await desk.engine.job(project, job.id)
-
-    async for seen in desk.engine.watchers.follow(job.id, read, _is_over, after_version, pulses=True):
-        yield seen
-
-
-def _is_over(job: Job) -> bool:
-    waits = job.state is State.SUCCEEDED and job.publish_model_name and not job.published_model_version_id
-    return job.state.ended and (job.settled or not waits)
-
-
-async def read_metrics(
-    desk: Desk, project: str, ref: str, *, after_step: int, follow: bool
-) -> AsyncIterator[MetricPoint]:
-    """The metric points by step, in pages; with `follow` until the job ends. Raises NotFound."""
-    if follow:
-        async for point in desk.engine.follow_metrics(project, ref, after_step=after_step):
-            yield point
-        return
-    job = await desk.engine.job(project, ref)
-    while page := await desk.engine.metrics(job.id, after_step=after_step):
-        for point in page:
-            yield point
-            after_step = point.step

@@ -15,11 +15,10 @@ from services.chassis.auth import current
 from services.chassis.database import request_digest
 from services.chassis.errors import Invalid
 from services.chassis.store import PageQuery
-from services.training import creating, operations
+from services.training import creating, operations, reading
 from services.training import messages as to
 from services.training.desk import Desk
 from services.training.domain import Job
-from services.training.store import TrainingUnit
 
 CHANGEABLE = ("title", "metadata")
 
@@ -45,8 +44,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Jobs, newest first."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        async with TrainingUnit(self._desk.database, write=False) as uow:
-            page = await uow.jobs.list(current().project, query)
+        page = await reading.list_jobs(self._desk, current().project, query)
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
@@ -84,7 +82,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
         """The job as it is, then each change and its progress."""
-        async for job in operations.watch_job(self._desk, current().project, request.job, request.after_version):
+        async for job in reading.watch_job(self._desk, current().project, request.job, request.after_version):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
@@ -95,7 +93,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
         """The metric points by step."""
         after = request.after_step or -1  # a validation before the first step stands at step 0
-        points = operations.read_metrics(
+        points = reading.read_metrics(
             self._desk, current().project, request.job, after_step=after, follow=request.follow
         )
         async for point in points:
@@ -103,16 +101,14 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
         """The kept checkpoints of a job, newest first."""
-        project, query = current().project, PageQuery(request.page_size, request.page_token)
-        async with TrainingUnit(self._desk.database, write=False) as uow:
-            job = await uow.jobs.get(project, request.job)
-            page = await uow.checkpoints.list(project, query, job_id=job.id)
+        query = PageQuery(request.page_size, request.page_token)
+        job, page = await reading.list_checkpoints(self._desk, current().project, request.job, query)
         found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
         return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
         """One checkpoint."""
-        checkpoint, job = await operations.get_checkpoint(self._desk, current().project, request.checkpoint)
+        checkpoint, job = await reading.get_checkpoint(self._desk, current().project, request.checkpoint)
         return to.checkpoint_message(checkpoint, job)
 
     async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
@@ -132,14 +128,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
         """Jobs with their progress and cost."""
-        async with TrainingUnit(self._desk.database, write=False) as uow:
-            progress = await uow.attempts.progress([job.id for job in jobs])
-            values = [await uow.attempts.newest_values(job.id) for job in jobs]
-        seconds = [await self._desk.engine.run_seconds(job.id) for job in jobs]
-        return [
-            to.job_message(job, progress.get(job.id), newest, ran)
-            for job, newest, ran in zip(jobs, values, seconds, strict=True)
-        ]
+        seen = await reading.see(self._desk, jobs)
+        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in seen]
 
 
 def _wish(request: pb.CreateJobRequest) -> creating.CreateJob:
@@ -158,5 +148,5 @@ class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer
         self, request: internal_pb2.ResolveCheckpointRequest, context: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
         """Where the servable adapter of a checkpoint is."""
-        checkpoint, job = await operations.get_checkpoint(self._desk, current().project, request.checkpoint)
+        checkpoint, job = await reading.get_checkpoint(self._desk, current().project, request.checkpoint)
         return to.resolved_message(checkpoint, job)

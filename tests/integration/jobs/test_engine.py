@@ -237,3 +237,14 @@ async def test_attempts_of_jobs_that_are_gone_are_dropped_at_the_start(tmp_path:
             return not await later.launcher.list()
 
         await eventually(dropped)
+
+
+async def test_the_engine_on_postgresql(tmp_path: Path, nats_server: RealNats, postgres_url: str) -> None:
+    service = a_service(tmp_path, nats_server)
+    service.settings = service.settings.model_copy(update={"database_url": postgres_url})
+    async with running(service):
+        jobs = [await service.create(steps=20, checkpoint_every=5, die_at=[13]) for _ in range(2)]
+        for job in jobs:
+            done = await service.ended(job.id)
+            assert (done.state, done.attempt) == (State.SUCCEEDED, 2)
+            assert [point.step for point in await service.engine.metrics(job.id)] == list(range(1, 21))
