@@ -52,11 +52,11 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
+            await asyncio.sleep(self._seconds)
             try:
                 await operations.sweep(self._desk)
             except ModelryError as error:
                 _logger.warning("nothing can be swept now: %s", error)
-            await asyncio.sleep(self._seconds)
 
 
 async def serve(settings: TrainingSettings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelry.access.v1 import internal_pb2 as access_pb
 from modelry.billing.v1 import internal_pb2 as billing_pb
@@ -13,8 +13,10 @@ from modelry.common.v1 import common_pb2
 from modelry.dataset.v1 import internal_pb2 as dataset_pb
 from modelry.registry.v1 import internal_pb2 as registry_pb
 from modelry.registry.v1 import registry_pb2
-from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Peers
+
+if TYPE_CHECKING:
+    from services.chassis.objects import StoreAccess
 
 PRICE_ITEM = "training-minute"
 
@@ -168,6 +170,8 @@ class PeerNeighbours:
 
     async def store(self, project: str, credential: str, bucket: str) -> StoreInfo:
         """See `Neighbours.store`."""
+        from services.chassis.objects import StoreAccess  # it loads the S3 library: not before the service is ready
+
         answer = await self._peers.access_internal.ResolveCredential(
             access_pb.ResolveCredentialRequest(credential=credential, bucket=bucket),
             metadata=self._peers.metadata(project),

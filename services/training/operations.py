@@ -11,7 +11,6 @@ from services.chassis.database import retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, NotFound
 from services.chassis.jobs.desk import changed
 from services.chassis.jobs.domain import State
-from services.chassis.objects import AsyncObjectStore
 from services.chassis.store import check_etag
 from services.training import checks
 from services.training.desk import Desk
@@ -154,6 +153,8 @@ async def _note_publication(desk: Desk, checkpoint_id: str, version_id: str) -> 
 
 async def sweep(desk: Desk) -> int:
     """Deletes the files that nothing refers to any more; what cannot be deleted now stays for the next time."""
+    from services.chassis.objects import AsyncObjectStore  # it loads the S3 library: not before the service is ready
+
     async with TrainingUnit(desk.database, write=False) as uow:
         waiting = await uow.trash.select(limit=50)
     done = 0
