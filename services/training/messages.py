@@ -212,7 +212,9 @@ def progress_message(progress: Progress | None, values: Mapping[str, float]) -> 
     if "validation_loss" in values:
         message.validation_loss = values["validation_loss"]
     if progress is not None:
-        message.phase, message.step, message.total_steps = progress.phase, int(progress.done), int(progress.total)
+        message.phase = progress.phase
+        if progress.unit == "steps":  # before the first step the worker counts bytes and rows
+            message.step, message.total_steps = int(progress.done), int(progress.total)
         if progress.eta_seconds is not None:
             message.eta.CopyFrom(seconds_of(progress.eta_seconds))
     return message
