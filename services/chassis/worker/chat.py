@@ -49,7 +49,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
         raise Inexpressible("the tokenizer has no tokenizer.json: Modelry needs a fast tokenizer")
     if not tokenizer.chat_template:
         raise Inexpressible("the tokenizer has no chat template: add chat_template.jinja to the model")
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def render(
@@ -143,7 +143,7 @@ def canonical_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]
 
 def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return a digest of all that decides how a chat becomes tokens: template, special tokens, tokenizer, samples."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend.pop("truncation", None)  # both are left behind by earlier calls and decide nothing here
     backend.pop("padding", None)
     facts = {
@@ -182,8 +182,8 @@ def _render(
     try:
         texts, spans = render_jinja_template(
             conversations=[[dict(m) for m in messages]],
-            tools=list(tools) if tools else None,  # type: ignore[arg-type]
-            chat_template=tokenizer.get_chat_template(tools=list(tools) if tools else None),  # type: ignore[arg-type]
+            tools=list(tools) if tools else None,
+            chat_template=tokenizer.get_chat_template(tools=list(tools) if tools else None),
             return_assistant_tokens_mask=generation_marks,
             add_generation_prompt=add_generation_prompt,
             **{**tokenizer.special_tokens_map, "strftime_now": TEMPLATE_DATE.strftime},
@@ -246,7 +246,7 @@ def _encode(
     tokenizer: "PreTrainedTokenizerBase", text: str, marks: Mapping[str, str]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Encode rendered text to (ids, character offsets in the text as typed)."""
-    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # an earlier call of the tokenizer may have left either behind
     backend.no_padding()
     if not any(mark in text for mark in marks):
