@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -79,7 +80,9 @@ class TrainingStage(Stage[Job]):
         ranks = job.hyperparameters.world_size
         usage = await self._launcher.usage()
         free = usage.cpus - usage.cpus_held
-        wanted = min(free, self._cpus) if self._cpus else free
+        # With overcommit there are more slots than cores; more threads than cores only wait for each other.
+        cores = os.cpu_count() or 1
+        wanted = min(free, self._cpus or cores, cores)
         return Plan(
             argv=self._program(ranks),
             work=work_of(job, attempt, model, await self._resume(attempt)),
