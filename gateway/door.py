@@ -66,8 +66,8 @@ class Door(grpc.GenericRpcHandler):
             async for message in call:
                 await context.write(message)
         except grpc.aio.AioRpcError as error:
-            context.set_trailing_metadata(error.trailing_metadata() or ())
-            await context.abort(error.code(), error.details() or "", error.trailing_metadata() or ())
+            trailing: Any = tuple((key, value) for key, value in error.trailing_metadata() or ())
+            await context.abort(error.code(), error.details() or "", trailing)
         finally:
             call.cancel()
 

@@ -64,8 +64,8 @@ class Method:
 
     @property
     def creates(self) -> bool:
-        """It makes something: it takes a request id."""
-        return "request_id" in self.request.DESCRIPTOR.fields_by_name
+        """It makes something: it takes a request id. (A quote takes the create request and makes nothing.)"""
+        return "request_id" in self.request.DESCRIPTOR.fields_by_name and not self.name.startswith("Quote")
 
 
 @cache
