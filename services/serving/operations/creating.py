@@ -175,6 +175,8 @@ async def create_deployment(desk: Desk, caller: Principal, wish: Wish, now: date
         price = await _reserve(desk, caller, wish, plan, new)
         made = await _add(desk, _deployment(caller, wish, plan, new, price, now), now)
     except (AlreadyExists, Denied, Invalid, NotFound, WrongState):
+        if (twin := await _find(desk, caller.project, new)) is not None:
+            return twin  # a repeat of the same request was faster
         await _let_go(desk, caller.project, new)
         raise
     desk.wake.set()
@@ -189,6 +191,11 @@ async def _claim(desk: Desk, caller: Principal, wish: Wish) -> tuple[str, Deploy
         known = None if claimed == fresh else await uow.deployments.find(caller.project, claimed)
         await uow.commit()
     return claimed, known
+
+
+async def _find(desk: Desk, project: str, deployment_id: str) -> Deployment | None:
+    async with desk.reading() as uow:
+        return await uow.deployments.find(project, deployment_id)
 
 
 async def _refuse_taken(desk: Desk, project: str, name: str) -> None:
