@@ -23,11 +23,14 @@ class _LabelLoss(torch.autograd.Function):
             target = targets[first : first + _CHUNK]
             index = target[:, None]
             part = logits[first : first + _CHUNK].float()
-            log_sum = torch.logsumexp(part, -1)
-            total += (log_sum - part.gather(1, index)[:, 0]).sum()
-            right += (part.argmax(-1) == target).sum()
+            highest, place = part.max(-1)
+            label = part.gather(1, index)[:, 0]
+            part = part.sub_(highest[:, None]).exp_()
+            summed = part.sum(-1)
+            total += (summed.log() + highest - label).sum()
+            right += (place == target).sum()
             if gradient is not None:
-                part = part.sub_(log_sum[:, None]).exp_()
+                part = part.div_(summed[:, None])
                 part.scatter_add_(1, index, torch.full_like(index, -1, dtype=part.dtype))
                 gradient[first : first + _CHUNK] = part
         if gradient is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.training.worker import attention
+from services.training.worker import attention, fused
 from services.training.worker.batching import Batch
 from services.training.worker.losses import add_noise
 from services.training.worker.plan import Hyperparameters
@@ -85,6 +85,7 @@ def load(folder: Path, how: Hyperparameters, implementation: str, device: torch.
         target_modules=list(how.target_modules) or "all-linear",
     )
     network = get_peft_model(base, config, autocast_adapter_dtype=True).to(device)
+    fused.install(network, ADAPTER_NAME)
     for module in network.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = dtype is torch.float32  # autocast casts the small weights instead
