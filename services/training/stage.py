@@ -85,6 +85,8 @@ class TrainingStage(Stage[Job]):
         wanted = min(free, self._cpus or cores, cores)
         return Plan(
             argv=self._program(ranks),
+            # torch's launcher kills its ranks 30 s after a stop; a last checkpoint may take longer.
+            env={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"} if ranks > 1 else {},
             work=work_of(job, attempt, model, await self._resume(attempt)),
             output=store.access,
             cpus=max(ranks, wanted),
