@@ -175,6 +175,10 @@ async def deleted(world: World) -> None:
     assert last[-1] == pb.Deployment.DELETED
     with pytest.raises(NotFound):
         await world.get("tiny")
-    assert (await world.ask("tiny"))[0] == 404
+
+    async def unknown() -> bool:
+        return (await world.ask("tiny"))[0] == 404
+
+    await world.until(unknown, 10)  # the gateway hears of it a moment later
     usage = await world.launcher.usage()
     assert usage.cpus_held == 0, "nothing runs on"
