@@ -10,11 +10,11 @@ import time
 
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError, Unavailable
-from services.chassis.launch import LocalLauncher
+from services.chassis.launch import NEVER_FITS, LocalLauncher
 from services.chassis.telemetry import mask
 from services.serving.control.engine import choose_port, launch_spec
 from services.serving.control.weights import Prepared
-from services.serving.domain import Action, Deployment, Replica, ReplicaState, Verb
+from services.serving.domain import Action, Deployment, Failure, Replica, ReplicaState, Verb
 from services.serving.operations import ending, replicas
 from services.serving.operations.desk import Desk
 
@@ -95,9 +95,12 @@ class Acts:
         try:
             handle = await self._launcher.start(spec)
         except Unavailable as error:
+            if error.reason == NEVER_FITS:  # waiting does not help: the deployment says so
+                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, user=True)
             if replica.cause != error.message:
                 await replicas.note_replica(self._desk, replica.id, now(), cause=error.message)
             return
+        self._desk.troubles.pop(deployment.id, None)
         await self._move(replica, ReplicaState.STARTING, "the engine starts", cpus=handle.cpus, pid=handle.pid or 0)
 
     async def _terminate(self, replica_id: str) -> None:

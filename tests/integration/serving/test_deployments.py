@@ -126,3 +126,13 @@ async def test_a_quote_says_mode_and_memory_and_holds_for_its_spec_only(world: W
         model="tiny", name="quoted", replicas=0, quote_id=quote.id, title="T", max_cost=common_pb2.Money(units=5)
     )
     assert (made.quote_id, made.max_cost.units) == (quote.id, 5)
+
+
+async def test_what_never_fits_is_failing_and_says_why(world: World) -> None:
+    await world.create(model="tiny", name="huge", engine=pb.EngineOptions(kv_cache_gib=1000))
+    found = await world.in_state("huge", pb.Deployment.FAILING, 30)
+    assert found.failure.reason == "NEVER_FITS" and "MiB of memory" in found.failure.message
+    assert not found.key_claimable
+    await world.call("ScaleDeployment", pb.ScaleDeploymentRequest(deployment="huge", replicas=0))
+    idle = await world.in_state("huge", pb.Deployment.IDLE, 10)
+    assert not idle.HasField("failure")
