@@ -10,9 +10,9 @@ import pytest
 
 from tests.stack import environment, free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1900)]
 
-DEMO_SECONDS = 1100
+DEMO_SECONDS = 1800
 
 
 def test_the_demo_succeeds_and_prints_its_table(tmp_path: Path) -> None:
