@@ -31,7 +31,7 @@ def main() -> int:
             reporter.close(2)
             return 0
         reporter.metrics(step, {"loss": 1 / step, "learning_rate": work["hyperparameters"]["learning_rate"]})
-        reporter.progress(step, steps, "step", "training")
+        reporter.progress(step, steps, "steps", "training")
         if step % (work["hyperparameters"]["checkpoint_interval"] or steps) == 0:
             save(reporter, work, step)
     reporter.send("finished", {"result": {}})

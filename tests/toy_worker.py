@@ -40,7 +40,7 @@ def main() -> int:
         if ending is not None:
             return ending
         reporter.metrics(step, {"loss": loss(step), "learning_rate": 0.1})
-        reporter.progress(step, work["steps"], "step", "training")
+        reporter.progress(step, work["steps"], "steps", "training")
         if work.get("checkpoint_every") and step % work["checkpoint_every"] == 0:
             checkpoint(reporter, step)
     wait_for_gate(work)

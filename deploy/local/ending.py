@@ -7,14 +7,17 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from deploy.local.files import is_port_free
 from services.chassis.launch import shim
 
 MARKER = "MODELRY_SUPERVISED"
 WORKER_GRACE_SECONDS = 20.0
 CONTROL_GRACE_SECONDS = 10.0
+RELEASE_SECONDS = 3.0
 
 
 def kill_group(pid: int) -> None:
@@ -57,6 +60,17 @@ async def end_left_processes(home: Path, noted: list[dict[str, Any]]) -> int:
         deadline = time.monotonic() + 1
         alive = [stat for stat in find_left_processes(home, noted) if lives(stat)]
     return len(left)
+
+
+async def wait_released(ports: Collection[int]) -> None:
+    """Wait a moment for ports whose processes have just ended.
+
+    A killed process counts as dead as soon as its first thread is, but its sockets stay until the last one is.
+    A port that another program has taken meanwhile is left to the caller.
+    """
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while time.monotonic() < deadline and not all(is_port_free(port) for port in ports):
+        await asyncio.sleep(0.02)
 
 
 def lives(stat: shim.ProcessStat) -> bool:

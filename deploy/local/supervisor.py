@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.child import Backoff, Child
-from deploy.local.ending import end_launched, end_left_processes
+from deploy.local.ending import end_launched, end_left_processes, wait_released
 from deploy.local.files import LOOPBACK
 from deploy.local.home import CannotStart, Home, settle_ports
 from deploy.local.logs import rotate, tail
@@ -77,7 +77,10 @@ class Supervisor:
     async def _start(self) -> None:
         self.home.prepare()
         before = self.home.state()
-        await end_left_processes(self.home.path, noted_processes(before))
+        noted = noted_processes(before)
+        await end_left_processes(self.home.path, noted)
+        if noted:
+            await wait_released(before.get("ports", {}).values())
         ports = settle_ports(before.get("ports", {}), self.options.ports)
         host = self.options.host or before.get("host", LOOPBACK)
         self._stack = Stack(self.home, ports, host)

@@ -56,7 +56,7 @@ BUILDERS: dict[str, Builder] = {
         }
     },
     "CreateStopwordList": lambda c, ids: {"stopword_list": {"name": _name("words"), "words": ["a"]}},
-    "CreateDeployment": lambda c, ids: {"deployment": {"model": "tiny", "name": _name("dep"), "replicas": 0}},
+    "CreateDeployment": lambda c, ids: {"deployment": {"model": "tiny", "name": _name("served"), "replicas": 0}},
     "ClaimDeploymentKey": lambda c, ids: {"deployment": ids["deployment"]},
     "CreateProject": lambda c, ids: {"project": {"name": _name("project")}},
     "CreateApiKey": lambda c, ids: {"api_key": {"name": _name("key")}},
