@@ -26,12 +26,16 @@ from gateway.usage import UsageJournal, UsageOf
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
 
 ATTACH_SECONDS = 10.0
+"""How long a call waits for an adapter that is being attached."""
+ANNOUNCE_SECONDS = 2.0
+"""How long a call of a tuned name that no route knows waits for one: it may have been published a moment ago."""
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 600.0
 MOST_TRIES = 3
 HOP_HEADERS = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "upgrade"}
 )
+TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
 _RETRYABLE = (502, 503, 504)
 _decode = msgspec.json.Decoder().decode
@@ -113,7 +117,9 @@ class Proxy:
 
     async def _resolve(self, project: str, name: str) -> CallTarget:
         target = self._routes.resolve(project, name)
-        if target is not None and not target.ready and name.startswith("ft:"):
+        if target is None and name.startswith(TUNED):
+            target = await self._routes.wait_until_known(project, name, ANNOUNCE_SECONDS)
+        if target is not None and not target.ready and name.startswith(TUNED):
             target = await self._routes.wait_until_ready(project, name, ATTACH_SECONDS)
         if target is None:
             raise ModelNotFoundHere.of(name)

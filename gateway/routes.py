@@ -23,12 +23,13 @@ class Replica:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A tuned version on a deployment's replicas: its call name, and its name at the engine."""
+    """A tuned version on a deployment's replicas: its call name, its name at the engine, and whose it is."""
 
     name: str
     model_version_id: str
     engine_model: str
     ready: bool
+    project: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Route:
     adapters: tuple[Adapter, ...]
     shared_with: frozenset[str]
     shared: bool
+    accepts_adapters: bool
     deleted: bool
 
     @classmethod
@@ -61,17 +63,30 @@ class Route:
                 Replica(item["id"], item["address"], item.get("secret", "")) for item in record.get("replicas", ())
             ),
             adapters=tuple(
-                Adapter(a["fine_tuned_name"], a["model_version_id"], a["engine_model"], bool(a["ready"]))
-                for a in record.get("adapters", ())
+                Adapter(
+                    name=item["fine_tuned_name"],
+                    model_version_id=item["model_version_id"],
+                    engine_model=item["engine_model"],
+                    ready=bool(item["ready"]),
+                    project=item.get("project") or record["project"],
+                )
+                for item in record.get("adapters", ())
             ),
             shared_with=frozenset(record.get("shared_with", ())),
             shared=record.get("billing") == "SHARED",
+            accepts_adapters=bool(record.get("accepts_adapters")),
             deleted=bool(record.get("deleted")),
         )
 
     def visible_to(self, project: str) -> bool:
         """The project may call it."""
         return not self.deleted and (self.project == project or (self.shared and project in self.shared_with))
+
+    def adapters_of(self, project: str) -> Iterator[Adapter]:
+        """The adapters that the project may call: its own, and the deployment's own version."""
+        for adapter in self.adapters:
+            if adapter.project == project or adapter.model_version_id == self.model_version_id:
+                yield adapter
 
 
 @dataclass(frozen=True)
@@ -113,10 +128,18 @@ class RouteView:
         """What a call name means to a project: a deployment's name or id, or an `ft:` name. Own ones come first."""
         best: CallTarget | None = None
         for route in self._visible(project):
-            target = _match(route, name)
+            target = _match(route, project, name)
             if target is not None and (best is None or _rank(target, project) > _rank(best, project)):
                 best = target
         return best
+
+    async def wait_until_known(self, project: str, name: str, seconds: float) -> CallTarget | None:
+        """The target as soon as there is one; does not wait where nothing could host an adapter of the project."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.resolve(project, name) is None and self._hosts_adapters(project):
+                    await self._changed.wait()
+        return self.resolve(project, name)
 
     async def wait_until_ready(self, project: str, name: str, seconds: float) -> CallTarget | None:
         """The target as soon as it is ready, or as it is when the time is over."""
@@ -126,12 +149,15 @@ class RouteView:
                     await self._changed.wait()
         return self.resolve(project, name)
 
+    def _hosts_adapters(self, project: str) -> bool:
+        return any(route.accepts_adapters and route.replicas for route in self._visible(project))
+
     def callable_names(self, project: str) -> Iterator[tuple[str, Route]]:
         """Every name that the project can call now, with its route."""
         for route in self._visible(project):
             if route.replicas:
                 yield route.name, route
-                for adapter in route.adapters:
+                for adapter in route.adapters_of(project):
                     if adapter.ready:
                         yield adapter.name, route
 
@@ -143,10 +169,10 @@ class RouteView:
         return (route for route in self._routes.values() if route.visible_to(project))
 
 
-def _match(route: Route, name: str) -> CallTarget | None:
+def _match(route: Route, project: str, name: str) -> CallTarget | None:
     if name in (route.name, route.deployment_id):
         return CallTarget(route, route.engine_model, route.model_version_id, bool(route.replicas))
-    for adapter in route.adapters:
+    for adapter in route.adapters_of(project):
         if adapter.name == name:
             ready = adapter.ready and bool(route.replicas)
             return CallTarget(route, adapter.engine_model, adapter.model_version_id, ready)

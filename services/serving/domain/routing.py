@@ -20,7 +20,7 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, A
             "project": one.project or deployment.project,
         }
         for one in deployment.adapters
-        if one.fine_tuned_name
+        if one.fine_tuned_name and one.engine_name  # without an engine name it can never be attached
     ]
     if deployment.effective_mode is Mode.MERGED and deployment.facts.fine_tuned_name:
         adapters.append(
@@ -46,6 +46,7 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, A
         "max_model_length": deployment.engine.max_model_length,
         "shared_with": list(deployment.shared_with),
         "billing": deployment.billing.name,
+        "accepts_adapters": deployment.accepts_adapters,
         "replicas": [{"id": one.id, "address": one.address} for one in ready if answers],
         "adapters": adapters,
     }

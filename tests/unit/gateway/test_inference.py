@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from typing import Any
@@ -84,6 +85,35 @@ async def test_a_waiting_call_goes_on_when_its_adapter_is_ready() -> None:
     assert (await view.wait_until_ready("p", "ft:b:p:s:1", 0.01)).ready is False  # type: ignore[union-attr]
     view.apply("dep-1", route(version=2))
     assert (await view.wait_until_ready("p", "ft:b:p:s:1", 1)).ready is True  # type: ignore[union-attr]
+
+
+async def test_a_tuned_name_that_was_published_a_moment_ago_is_waited_for() -> None:
+    view = RouteView()
+    view.apply("dep-1", route(adapters=[], accepts_adapters=True))
+    asked = asyncio.create_task(view.wait_until_known("p", "ft:b:p:s:1", 10))
+    await asyncio.sleep(0)
+    assert not asked.done()
+    view.apply("dep-1", route(version=2, accepts_adapters=True))
+    target = await asked
+    assert target is not None and target.model_version_id == "mv-2"
+
+
+async def test_a_tuned_name_is_not_waited_for_where_nothing_could_host_it() -> None:
+    view = RouteView()
+    view.apply("dep-1", route(adapters=[]))
+    assert await view.wait_until_known("p", "ft:b:p:s:1", 1000) is None
+
+
+async def test_an_adapter_on_a_shared_base_is_its_own_projects_only() -> None:
+    view = RouteView()
+    shared = route(billing="SHARED", shared_with=["q", "r"])
+    shared["adapters"][0]["project"] = "q"
+    view.apply("dep-1", shared)
+    assert view.resolve("q", "ft:b:p:s:1") is not None
+    for project in ("p", "r"):
+        assert view.resolve(project, "help") is not None
+        assert view.resolve(project, "ft:b:p:s:1") is None
+        assert [name for name, _ in view.callable_names(project)] == ["help"]
 
 
 def test_the_least_loaded_replica_is_chosen_and_tried_ones_are_not() -> None:

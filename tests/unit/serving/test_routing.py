@@ -45,6 +45,11 @@ def test_a_base_lists_its_adapters_with_where_they_stand() -> None:
     assert [(one.name, one.ready) for one in route.adapters] == [(adapter().fine_tuned_name, False), ("ft:b", True)]
 
 
+def test_an_adapter_that_can_never_be_attached_has_no_name_to_call() -> None:
+    found = deployment(adapters=(adapter(engine_name="", cause="it trains biases"),))
+    assert not route_of(found, [replica(ReplicaState.READY)])["adapters"]
+
+
 def test_a_deleted_deployment_is_a_route_that_is_gone() -> None:
     gone = Route.parse(with_secrets(route_of(deployment(state=State.DELETED), []), 9, str))
     assert gone.deleted and not gone.visible_to("proj-1")
