@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Any
 
 from aiohttp import web
 from opentelemetry.trace import SpanKind
@@ -33,37 +32,49 @@ class Metrics:
         self.answers = Counter(
             "modelry_http_answers", "Answers by door and status.", ("door", "status"), registry=self.registry
         )
+        self._children: dict[tuple[str, int], Counter] = {}
         in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
         in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
 
     def count(self, path: str, status: int) -> None:
         """Note one answer."""
         door = "native" if path.startswith("/api/") else "openai" if path.startswith("/v1") else "other"
-        self.answers.labels(door, str(status)).inc()
+        child = self._children.get((door, status))
+        if child is None:
+            child = self._children[door, status] = self.answers.labels(door, str(status))
+        child.inc()
 
 
 def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Readiness) -> web.Application:
     """The application; its parts are started and stopped by `__main__`."""
     metrics = Metrics(proxy)
-    app = web.Application(middlewares=[_edge(metrics)], client_max_size=MOST_BODY_BYTES)
-    for path in INFERENCE:
-        app.router.add_post(path, openai.infer)
-    app.router.add_get("/v1/models", openai.models)
-    app.router.add_get("/v1/models/{name:.+}", openai.models)
-    app.router.add_route("*", "/v1", openai.unknown)
-    app.router.add_route("*", "/v1/{rest:.*}", openai.unknown)
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", readiness.handle)
-    app.router.add_get("/metrics", _metrics_handler(metrics))
-    app.router.add_get("/openapi.json", _openapi)
-    app.router.add_get("/docs", _docs)
-    app.router.add_route("*", "/{rest:.*}", native.handle)
+    app = web.Application(client_max_size=MOST_BODY_BYTES)
+
+    def guarded(handler: Handler) -> Handler:
+        return _edge(metrics, handler)
+
+    app.add_routes(
+        [
+            *(web.post(path, guarded(openai.infer)) for path in INFERENCE),
+            web.get("/v1/models", guarded(openai.models)),
+            web.get("/v1/models/{name:.+}", guarded(openai.models)),
+            web.route("*", "/v1", guarded(openai.unknown)),
+            web.route("*", "/v1/{rest:.*}", guarded(openai.unknown)),
+            web.get("/healthz", guarded(_healthz)),
+            web.get("/readyz", guarded(readiness.handle)),
+            web.get("/metrics", guarded(_metrics_handler(metrics))),
+            web.get("/openapi.json", guarded(_openapi)),
+            web.get("/docs", guarded(_docs)),
+            web.route("*", "/{rest:.*}", guarded(native.handle)),
+        ]
+    )
     return app
 
 
-def _edge(metrics: Metrics) -> Any:
-    @web.middleware
-    async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _edge(metrics: Metrics, handler: Handler) -> Handler:
+    """The handler inside what every answer gets. Around each handler: a middleware costs every call 10 µs more."""
+
+    async def edge(request: web.Request) -> web.StreamResponse:
         """Give the request an id and a span, and turn whatever goes wrong into its door's envelope."""
         request[REQUEST_ID] = request_id = new_request_id()
         try:

@@ -25,6 +25,8 @@ def choose(
     open_ones = [replica for replica in replicas if replica.id not in tried]
     if not open_ones:
         return None
+    if len(open_ones) == 1:
+        return open_ones[0]
     least = min(in_flight.get(replica.id, 0) for replica in open_ones)
     near = [
         replica for replica in open_ones if in_flight.get(replica.id, 0) <= least + (AFFINITY_SLACK if prefix else 0)

@@ -37,8 +37,17 @@ HOP_HEADERS = frozenset(
 )
 TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
+
+
+class _Usage(msgspec.Struct):
+    """The one field of an answer that is read; the decoder skips the rest."""
+
+    usage: dict[str, Any] | None = None
+
+
 _RETRYABLE = (502, 503, 504)
 _decode = msgspec.json.Decoder().decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -256,10 +265,9 @@ def _is_usage_chunk(event: bytes) -> bool:
 
 def _read_usage(payload: bytes) -> Mapping[str, Any] | None:
     try:
-        found = _decode(payload).get("usage")
-    except (msgspec.DecodeError, AttributeError):
+        return _decode_usage(payload).usage
+    except msgspec.DecodeError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _usage_of(call: Call) -> UsageOf:

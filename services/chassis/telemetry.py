@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import re
-import secrets
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -127,7 +127,7 @@ def extract(headers: Mapping[str, str]) -> Context:
     if trace.get_current_span(context).get_span_context().is_valid:
         return context
     sampled = TraceFlags(TraceFlags.SAMPLED)
-    fresh = SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False, trace_flags=sampled)
+    fresh = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, False, sampled)  # ids, no secrets
     return trace.set_span_in_context(NonRecordingSpan(fresh), context)
 
 
@@ -143,8 +143,18 @@ def enter(headers: Mapping[str, str], name: str, kind: SpanKind = SpanKind.SERVE
 def span(
     name: str, headers: Mapping[str, str] | None = None, kind: SpanKind = SpanKind.INTERNAL
 ) -> Iterator[trace.Span]:
-    """A span around a block: below the current one, or below the one that headers carry."""
-    parent = extract(headers) if headers is not None else None
+    """A span around a block: below the current one, or below the one that headers carry.
+
+    Where nothing records spans, the trace is handed on without one.
+    """
+    parent = extract(headers) if headers is not None else otel_context.get_current()
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        token = otel_context.attach(parent)
+        try:
+            yield trace.get_current_span(parent)
+        finally:
+            otel_context.detach(token)
+        return
     with trace.get_tracer(_NAME).start_as_current_span(name, context=parent, kind=kind) as opened:
         yield opened
 

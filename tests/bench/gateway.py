@@ -1,0 +1,179 @@
+"""CPU of the gateway for a request, beside a bare aiohttp pass-through, at a replica that answers at once.
+
+Each part is a process of its own (`python -m tests.bench.gateway ROLE`): the replica, the server under load, and this
+one, which sends the load. A real engine would take the cores that are measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import uvloop
+from aiohttp import web
+
+from deploy.local.files import choose_port
+from gateway.app import build_app
+from gateway.callers import Callers
+from gateway.keys import KeyRing
+from gateway.openai import INFERENCE, OpenAiApi
+from gateway.proxy import Proxy
+from gateway.routes import RouteView
+from gateway.usage import UsageJournal
+
+KEY, PATH = "mk-bench", INFERENCE[0]
+CONNECTIONS, WARM_UP, CALLS = 16, 2_000, 20_000
+QUESTION = json.dumps({"model": "base", "messages": [{"role": "user", "content": "Say number 3"}]}).encode()
+ANSWER = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "base",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Three."}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15},
+    }
+).encode()
+
+
+def run() -> dict[str, float]:
+    """Microseconds of CPU for a request: of the gateway, and of the reference."""
+    replica = choose_port()
+    with Part("replica", replica, replica):
+        return {role: asyncio.run(_measure(role, replica)) for role in ("gateway", "reference")}
+
+
+async def _measure(role: str, replica: int) -> float:
+    port = choose_port()
+    with Part(role, port, replica) as process:
+        load = Load(port)
+        await load.send(WARM_UP)
+        measured = psutil.Process(process.pid)
+        before = measured.cpu_times()
+        await load.send(CALLS)
+        after = measured.cpu_times()
+    return (after.user + after.system - before.user - before.system) / CALLS * 1e6
+
+
+class Part:
+    """A role in a process of its own, ready when it is entered, ended afterwards."""
+
+    def __init__(self, role: str, port: int, replica: int) -> None:
+        words = [sys.executable, "-m", "tests.bench.gateway", role, str(port), str(replica)]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        assert self._process.stdout is not None and self._process.stdout.readline() == b"ready\n"
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Load:
+    """Requests over CONNECTIONS connections, each one after another."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        head = f"POST {PATH} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\n"
+        self._request = f"{head}content-length: {len(QUESTION)}\r\n\r\n".encode() + QUESTION
+
+    async def send(self, calls: int) -> None:
+        """So many calls. Raises: AssertionError: one was refused."""
+        await asyncio.gather(*(self._one(calls // CONNECTIONS) for _ in range(CONNECTIONS)))
+
+    async def _one(self, calls: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        for _ in range(calls):
+            writer.write(self._request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            await reader.readexactly(len(ANSWER))
+        writer.close()
+
+
+class Replica(asyncio.Protocol):
+    """Answers every request with the same words."""
+
+    response = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n".encode()
+
+    def connection_made(self, transport: Any) -> None:
+        """Keep it."""
+        self._transport, self._seen = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer once the question is whole."""
+        self._seen += data
+        if self._seen.endswith(QUESTION):
+            self._seen = b""
+            self._transport.write(self.response + ANSWER)
+
+
+async def _serve_replica(port: int, _: int) -> None:
+    await asyncio.get_running_loop().create_server(Replica, "127.0.0.1", port)
+
+
+async def _serve_gateway(port: int, replica: int) -> None:
+    keys, routes = KeyRing(), RouteView()
+    key = {"key_id": "key-1", "project": "p", "role": "INFERENCE", "state": "ACTIVE", "version": 1, "models": ["*"]}
+    keys.apply(hashlib.sha256(KEY.encode()).hexdigest(), key)
+    engine = {"id": "rep-1", "address": f"127.0.0.1:{replica}", "secret": "s"}
+    route = {"deployment_id": "dep-1", "project": "p", "name": "base", "version": 1, "replicas": [engine]}
+    routes.apply("dep-1", route)
+    nothing: Any = _Nothing()
+    proxy = Proxy(routes, UsageJournal(Path(tempfile.gettempdir()), nothing))
+    await proxy.start()
+    await _listen(build_app(nothing, OpenAiApi(Callers(keys, nothing, nothing), routes, proxy), proxy, nothing), port)
+
+
+async def _serve_reference(port: int, replica: int) -> None:
+    """The least that a gateway can do with aiohttp: check a key and pass the bytes on."""
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+    known = {hashlib.sha256(KEY.encode()).hexdigest()}
+
+    async def handle(request: web.Request) -> web.Response:
+        body = await request.read()
+        if hashlib.sha256(request.headers["authorization"][7:].encode()).hexdigest() not in known:
+            raise web.HTTPUnauthorized
+        async with session.post(f"http://127.0.0.1:{replica}{PATH}", data=body) as answer:
+            return web.Response(body=await answer.read(), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post(PATH, handle)
+    await _listen(app, port)
+
+
+async def _listen(app: web.Application, port: int) -> None:
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+
+
+class _Nothing:
+    """Stands where a part is that inference does not use."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Nothing is here."""
+        raise web.HTTPNotFound
+
+
+async def _serve(role: str, port: int, replica: int) -> None:
+    await {"replica": _serve_replica, "gateway": _serve_gateway, "reference": _serve_reference}[role](port, replica)
+    print("ready", flush=True)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 300:  # a bench that was killed leaves nothing behind for long
+        await asyncio.sleep(5)
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
