@@ -1,7 +1,7 @@
-"""`python -m services.serving.worker.replica ARGUMENTS…`: becomes vLLM's server, on the cores that the launcher gave.
+"""`python -m services.serving.worker.replica ARGUMENTS…`: becomes the engine, on the cores that the launcher gave.
 
 Which cores they are is known only at the start, and the libraries that make the engine fast must be loaded before it:
-so this program, which is standard library only, sets both and replaces itself.
+so this program, which is standard library only, sets both and replaces itself by the engine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-ENGINE = "vllm.entrypoints.openai.api_server"
+ENGINE = "services.serving.worker.engine"
 _ALLOCATORS = ("/usr/lib/*/libtcmalloc_minimal.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from services.serving.worker.engine import architectures_of
 from services.serving.worker.replica import engine_environment, find_libraries
 
 pytestmark = pytest.mark.unit
@@ -36,3 +37,14 @@ def test_libraries_that_are_not_installed_are_left_out(tmp_path: Path) -> None:
     assert str(openmp) not in find_libraries(str(tmp_path))
     openmp.touch()
     assert find_libraries(str(tmp_path))[-1] == str(openmp)
+
+
+def test_the_engine_reads_which_classes_its_model_needs(tmp_path: Path) -> None:
+    arguments = ["--port", "1", "--model", str(tmp_path)]
+    assert architectures_of(arguments) == []  # no config.json
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    assert architectures_of(arguments) == ["LlamaForCausalLM"]
+    assert architectures_of(["--model"]) == []
+    for wrong in ("[]", "{", '{"architectures": 3}', '{"architectures": [1]}'):
+        (tmp_path / "config.json").write_text(wrong)
+        assert architectures_of(arguments) == []
