@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import msgspec
 from aiohttp import web
 
+from gateway.bodies import BROKEN, encode, is_usage_chunk, parse, prepare_stream, read_usage, refusal, split_events
 from gateway.choice import choose, prefix_of
 from gateway.context import REQUEST_ID
 from gateway.errors import ModelNotFound
@@ -37,18 +37,7 @@ HOP_HEADERS = frozenset(
 )
 TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
-
-
-class _Usage(msgspec.Struct):
-    """The one field of an answer that is read; the decoder skips the rest."""
-
-    usage: dict[str, Any] | None = None
-
-
 _RETRYABLE = (502, 503, 504)
-_decode = msgspec.json.Decoder().decode
-_decode_usage = msgspec.json.Decoder(_Usage).decode
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass
@@ -108,7 +97,7 @@ class Proxy:
         )
 
     async def _prepare(self, raw: bytes, endpoint: str, key: KeyRecord, project: str) -> Call:
-        body = _parse(raw)
+        body = parse(raw)
         name = body.get("model")
         if not isinstance(name, str) or not name:
             raise Invalid("You must provide a model parameter.", field="model")
@@ -117,11 +106,11 @@ class Proxy:
         if not key.may_call(name, route.name, route.deployment_id):
             raise Denied(f"This key may not call {name!r}.", reason="MODEL_NOT_ALLOWED", metadata={"param": "model"})
         stream = body.get("stream") is True
-        wants_usage = _prepare_stream(body) if stream else True
+        wants_usage = prepare_stream(body) if stream else True
         if name != target.engine_model:
             body["model"] = target.engine_model
         changed = name != target.engine_model or (stream and not wants_usage)
-        payload = _encode(body) if changed else raw
+        payload = encode(body) if changed else raw
         return Call(key, project, target, endpoint, payload, prefix_of(body), stream, wants_usage)
 
     async def _resolve(self, project: str, name: str) -> CallTarget:
@@ -158,14 +147,14 @@ class Proxy:
             return None
         if upstream.status >= 400:
             return _pass_error(request, upstream.status, payload)
-        self._usage.count(_usage_of(call), _read_usage(payload))
+        self._usage.count(_usage_of(call), read_usage(payload))
         return web.Response(body=payload, headers=_headers(request, call, upstream.headers))
 
     async def _pass_stream(
         self, request: web.Request, call: Call, upstream: aiohttp.ClientResponse
     ) -> web.StreamResponse | None:
         """Pass a stream through. None: it broke before its first byte; later, it ends with an error event."""
-        events = _split_events(upstream.content.iter_any())
+        events = split_events(upstream.content.iter_any())
         try:
             first = await anext(events, b"")
         except (aiohttp.ClientError, TimeoutError):
@@ -177,9 +166,9 @@ class Proxy:
             await response.prepare(request)
             while event:
                 if b'"usage":{' in event or b'"usage": {' in event:
-                    usage = _read_usage(event.removeprefix(b"data: ")) or usage
+                    usage = read_usage(event.removeprefix(b"data: ")) or usage
                 done = done or event.startswith(b"data: [DONE]")
-                if call.wants_usage or not _is_usage_chunk(event):
+                if call.wants_usage or not is_usage_chunk(event):
                     await _write(response, event)
                 event = await anext(events, b"")
         except (aiohttp.ClientError, TimeoutError):
@@ -187,7 +176,7 @@ class Proxy:
         finally:
             self._usage.count(_usage_of(call), usage)
         if not done:
-            await _write(response, _BROKEN)
+            await _write(response, BROKEN)
         await response.write_eof()
         return response
 
@@ -220,56 +209,6 @@ class ModelNotFoundHere(ModelNotFound, NotFound):
         )
 
 
-_BROKEN = (
-    b'data: {"error":{"message":"The stream broke: the replica ended. Ask again.","type":"server_error",'
-    b'"param":null,"code":"stream_broken"}}\n\n'
-)
-
-
-def _parse(raw: bytes) -> dict[str, Any]:
-    try:
-        body = _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"The body is not valid JSON: {error}.", field="body", reason="INVALID_JSON") from error
-    if not isinstance(body, dict):
-        raise Invalid("The body must be a JSON object.", field="body", reason="INVALID_JSON")
-    return body
-
-
-def _prepare_stream(body: dict[str, Any]) -> bool:
-    """Ask for usage in the stream. Returns whether the client asked for it itself."""
-    options = body.get("stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise Invalid("stream_options must be an object.", field="stream_options")
-    if options and options.get("include_usage"):
-        return True
-    body["stream_options"] = {**(options or {}), "include_usage": True}
-    return False
-
-
-async def _split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Whole server-sent events, each with its blank line; what is left at the end comes as it is."""
-    rest = b""
-    async for chunk in chunks:
-        rest += chunk
-        while (end := rest.find(b"\n\n")) >= 0:
-            yield rest[: end + 2]
-            rest = rest[end + 2 :]
-    if rest:
-        yield rest
-
-
-def _is_usage_chunk(event: bytes) -> bool:
-    return b'"choices":[]' in event or b'"choices": []' in event
-
-
-def _read_usage(payload: bytes) -> Mapping[str, Any] | None:
-    try:
-        return _decode_usage(payload).usage
-    except msgspec.DecodeError:
-        return None
-
-
 def _usage_of(call: Call) -> UsageOf:
     return UsageOf(call.project, call.key.key_id, call.target.route.deployment_id)
 
@@ -282,25 +221,9 @@ def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> d
 
 
 def _pass_error(request: web.Request, status: int, payload: bytes) -> web.Response:
-    """The engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
-    try:
-        inner = _decode(payload)
-        error = inner.get("error", inner) if isinstance(inner, dict) else {}
-    except msgspec.DecodeError:
-        error = {}
-    if not isinstance(error, dict):
-        error = {}
-    message = str(error.get("message") or "The engine refused the request.")
-    too_long = "maximum context length" in message or "max_model_len" in message
-    code = "context_length_exceeded" if too_long else error.get("code")
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    if status >= 500:
-        message = "The engine failed on this request. Give the request id to your administrator."
-    body = {
-        "error": {"message": message, "type": kind, "param": error.get("param"), "code": str(code) if code else None}
-    }
     headers = {"x-request-id": request[REQUEST_ID], **({"x-should-retry": "false"} if status < 500 else {})}
-    return web.Response(body=_encode(body), status=status, content_type="application/json", headers=headers)
+    body = encode(refusal(status, payload))
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
 async def wait_for_calls(proxy: Proxy, seconds: float) -> None:

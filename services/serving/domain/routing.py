@@ -11,27 +11,6 @@ from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaS
 def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, Any]:
     """The route without its version and without secrets; equal routes need no new record."""
     ready = [one for one in replicas if one.state is ReplicaState.READY]
-    adapters = [
-        {
-            "fine_tuned_name": one.fine_tuned_name,
-            "model_version_id": one.model_version_id,
-            "engine_model": one.engine_name,
-            "ready": one.ready,
-            "project": one.project or deployment.project,
-        }
-        for one in deployment.adapters
-        if one.fine_tuned_name and one.engine_name  # without an engine name it can never be attached
-    ]
-    if deployment.effective_mode is Mode.MERGED and deployment.facts.fine_tuned_name:
-        adapters.append(
-            {
-                "fine_tuned_name": deployment.facts.fine_tuned_name,
-                "model_version_id": deployment.model_version_id,
-                "engine_model": deployment.name,
-                "ready": True,
-                "project": deployment.project,
-            }
-        )
     # A deployment of an attached adapter answers under its name once the adapter is on all replicas.
     own = next((one for one in deployment.adapters if one.own), None)
     answers = deployment.effective_mode is not Mode.ATTACHED or (own is not None and own.ready)
@@ -48,8 +27,33 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, A
         "billing": deployment.billing.name,
         "accepts_adapters": deployment.accepts_adapters,
         "replicas": [{"id": one.id, "address": one.address} for one in ready if answers],
-        "adapters": adapters,
+        "adapters": _adapters_of(deployment),
     }
+
+
+def _adapters_of(deployment: Deployment) -> list[dict[str, Any]]:
+    """The tuned names that it answers to, ready or not; one without an engine name can never be attached."""
+    adapters = [
+        {
+            "fine_tuned_name": one.fine_tuned_name,
+            "model_version_id": one.model_version_id,
+            "engine_model": one.engine_name,
+            "ready": one.ready,
+            "project": one.project or deployment.project,
+        }
+        for one in deployment.adapters
+        if one.fine_tuned_name and one.engine_name
+    ]
+    if deployment.effective_mode is Mode.MERGED and deployment.facts.fine_tuned_name:
+        merged = {
+            "fine_tuned_name": deployment.facts.fine_tuned_name,
+            "model_version_id": deployment.model_version_id,
+            "engine_model": deployment.name,
+            "ready": True,
+            "project": deployment.project,
+        }
+        adapters.append(merged)
+    return adapters
 
 
 def with_secrets(route: Mapping[str, Any], version: int, secret_of: Callable[[str], str]) -> dict[str, Any]:
