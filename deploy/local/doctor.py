@@ -80,10 +80,10 @@ def accelerator() -> Finding:
 
 
 def allocator() -> Finding:
-    """tcmalloc, which makes replicas on the CPU faster."""
+    """tcmalloc, which makes replicas and training on the CPU faster."""
     if ctypes.util.find_library("tcmalloc_minimal"):
         return Finding("allocator", GOOD, "tcmalloc is there")
-    return Finding("allocator", FAIR, "no tcmalloc: replicas are slower; Debian has it as libtcmalloc-minimal4")
+    return Finding("allocator", FAIR, "no tcmalloc: replicas and training are slower; Debian: libtcmalloc-minimal4")
 
 
 def compiler() -> Finding:

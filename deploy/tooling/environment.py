@@ -168,7 +168,7 @@ def write_constraints() -> int:
 
 
 def offer_fast_allocator() -> None:
-    """Install tcmalloc where that is simple: replicas are a quarter faster with it and run without it."""
+    """Install tcmalloc where that is simple: replicas and training are faster with it and run without it."""
     apt = shutil.which("apt-get")
     if ctypes.util.find_library("tcmalloc_minimal") or apt is None or os.geteuid() != 0:
         return
@@ -178,7 +178,7 @@ def offer_fast_allocator() -> None:
         try:
             subprocess.run([apt, *command], check=True, timeout=120, env=environment, **quiet)  # type: ignore[call-overload]
         except (subprocess.SubprocessError, OSError):
-            print("libtcmalloc-minimal4 could not be installed; replicas run a little slower without it")
+            print("libtcmalloc-minimal4 could not be installed; replicas and training run a little slower without it")
             return
 
 

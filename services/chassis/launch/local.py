@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.chassis.errors import Invalid, Unavailable, WrongState
 from services.chassis.launch import shim
+from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.records import Record, Records, check_id, lock_folder, look, read_process, was_started
 from services.chassis.launch.slots import Capacity, CapacitySettings, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
@@ -194,7 +195,7 @@ def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
     env[shim.MARKER] = record.marker
     if claim.gpus:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in claim.gpus)
-    return env
+    return preloaded(env, find_libraries())
 
 
 def _spawn_shim(record: Record, lock_fd: int, env: Mapping[str, str]) -> None:

@@ -5,38 +5,23 @@ from pathlib import Path
 import pytest
 
 from services.serving.worker.engine import architectures_of
-from services.serving.worker.replica import engine_environment, find_libraries
+from services.serving.worker.replica import engine_environment
 
 pytestmark = pytest.mark.unit
 
-LIBRARIES = ["/usr/lib/x/libtcmalloc_minimal.so.4", "/opt/lib/libiomp5.so"]
-
 
 def test_the_engine_is_bound_to_the_cores_of_the_launcher() -> None:
-    found = engine_environment({"MODELRY_CPUS": "0-1", "OMP_NUM_THREADS": "2", "HOME": "/h"}, [])
+    found = engine_environment({"MODELRY_CPUS": "0-1", "OMP_NUM_THREADS": "2", "HOME": "/h"})
     assert found == {"MODELRY_CPUS": "0-1", "VLLM_CPU_OMP_THREADS_BIND": "0-1", "HOME": "/h"}
 
 
 def test_without_cores_nothing_is_bound() -> None:
-    assert engine_environment({"OMP_NUM_THREADS": "2"}, []) == {"OMP_NUM_THREADS": "2"}
+    assert engine_environment({"OMP_NUM_THREADS": "2"}) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_a_binding_that_an_operator_set_stays() -> None:
-    found = engine_environment({"MODELRY_CPUS": "0-1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}, [])
+    found = engine_environment({"MODELRY_CPUS": "0-1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"})
     assert found["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
-
-
-def test_libraries_are_loaded_first_and_once() -> None:
-    found = engine_environment({"LD_PRELOAD": "/other/libiomp5.so:/x/own.so"}, LIBRARIES)
-    assert found["LD_PRELOAD"] == "/usr/lib/x/libtcmalloc_minimal.so.4:/other/libiomp5.so:/x/own.so"
-
-
-def test_libraries_that_are_not_installed_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "lib").mkdir()
-    openmp = tmp_path / "lib" / "libiomp5.so"
-    assert str(openmp) not in find_libraries(str(tmp_path))
-    openmp.touch()
-    assert find_libraries(str(tmp_path))[-1] == str(openmp)
 
 
 def test_the_engine_reads_which_classes_its_model_needs(tmp_path: Path) -> None:
