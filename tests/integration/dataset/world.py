@@ -157,13 +157,21 @@ class World:
         request = pb.WatchDatasetVersionRequest(dataset=version.dataset_id, version=version.id)
         last = version
 
-        async def follow() -> pb.DatasetVersion:
+        async def follow() -> None:
+            while last.state == pb.DatasetVersion.IMPORTING:
+                try:
+                    await watch()
+                except grpc.aio.AioRpcError as error:  # the connection to a service that a test has killed
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    await asyncio.sleep(0.05)
+
+        async def watch() -> None:
             nonlocal last
             async for change in self.stub.WatchDatasetVersion(request, metadata=self.service.metadata()):
                 last = change
                 if last.state != pb.DatasetVersion.IMPORTING:
                     break
-            return last
 
         await asyncio.wait_for(follow(), seconds)
         return await self.call(
