@@ -25,6 +25,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _NAME = "modelry"
 _propagator = TraceContextTextMapPropagator()
+# Of its own: training seeds, saves and restores the global generator.
+_ids = random.Random()  # noqa: S311 - ids, no secrets
 _request_id: ContextVar[str] = ContextVar("modelry_request_id", default="")
 _job_id: ContextVar[str] = ContextVar("modelry_job_id", default="")
 
@@ -127,7 +129,7 @@ def extract(headers: Mapping[str, str]) -> Context:
     if trace.get_current_span(context).get_span_context().is_valid:
         return context
     sampled = TraceFlags(TraceFlags.SAMPLED)
-    fresh = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, False, sampled)  # ids, no secrets
+    fresh = SpanContext(_ids.getrandbits(128) or 1, _ids.getrandbits(64) or 1, is_remote=False, trace_flags=sampled)
     return trace.set_span_in_context(NonRecordingSpan(fresh), context)
 
 
