@@ -9,10 +9,10 @@ import uvloop
 from aiohttp import web
 
 from gateway.app import build_app
-from gateway.callers import Callers
-from gateway.door import Door, open_door
-from gateway.following import Following
+from gateway.authentication import Callers
+from gateway.grpc_proxy import Door, open_door
 from gateway.keys import KeyRing
+from gateway.kv_follower import Following
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy, wait_for_calls
@@ -20,7 +20,7 @@ from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
-from modelry.surface import AREAS, SERVED_BY
+from modelry.api_methods import AREAS, SERVED_BY
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus

@@ -13,10 +13,10 @@ from aiohttp import BodyPartReader, web
 from google.protobuf.message import Message
 
 from gateway import errors, transcoder
-from gateway.callers import Callers
+from gateway.authentication import Callers
 from gateway.context import REQUEST_ID, address_of
+from modelry.api_methods import Method
 from modelry.codec import encode
-from modelry.surface import Method
 from services.chassis.errors import Invalid, from_rpc_error
 from services.chassis.rpc import channel
 

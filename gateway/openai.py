@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway.callers import Callers
+from gateway.authentication import Callers
 from gateway.context import address_of
 from gateway.keys import KeyRecord
 from gateway.proxy import ModelNotFoundHere, Proxy

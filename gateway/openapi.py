@@ -9,8 +9,8 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
+from modelry.api_methods import Method, comment, methods
 from modelry.common.v1 import options_pb2
-from modelry.surface import Method, comment, methods
 
 VERSION = "0.1.0"
 _SPECIAL: dict[str, dict[str, Any]] = {

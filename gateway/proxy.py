@@ -16,11 +16,20 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.bodies import BROKEN, encode, is_usage_chunk, parse, prepare_stream, read_usage, refusal, split_events
-from gateway.choice import choose, prefix_of
+from gateway.balancing import choose, prefix_of
 from gateway.context import REQUEST_ID
 from gateway.errors import ModelNotFound
 from gateway.keys import KeyRecord
+from gateway.openai_messages import (
+    BROKEN,
+    encode,
+    is_usage_chunk,
+    parse,
+    prepare_stream,
+    read_usage,
+    refusal,
+    split_events,
+)
 from gateway.routes import CallTarget, Replica, RouteView
 from gateway.usage import UsageJournal, UsageOf
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable

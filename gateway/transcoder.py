@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 from google.protobuf.message import Message
 
+from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode
-from modelry.surface import Method, methods
 from services.chassis.errors import Invalid, ModelryError, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")

@@ -10,11 +10,11 @@ import pytest
 
 from deploy.local.testing import RealNats
 from services.chassis.bus import Bus
-from services.chassis.database import Database
+from services.chassis.data import Database
 from services.chassis.settings import Settings
 
 MIGRATION = """
-from services.chassis.migration import create_chassis_tables
+from services.chassis.data import create_chassis_tables
 
 revision = "0001"
 down_revision = None

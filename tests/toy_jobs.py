@@ -11,21 +11,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.bus_auth import WorkerGate
+from services.chassis.bus import Bus, OutboxRelay, WorkerGate
 from services.chassis.clock import now
-from services.chassis.database import Database, UnitOfWork
+from services.chassis.data import (
+    Database,
+    Repository,
+    UnitOfWork,
+    chassis_metadata,
+    create_chassis_tables,  # noqa: F401 - the migration below imports it
+    table_of,
+)
 from services.chassis.errors import Invalid
 from services.chassis.ids import new_id
-from services.chassis.jobs.desk import changed
-from services.chassis.jobs.domain import Attempt, JobCore, Report, State
-from services.chassis.jobs.engine import JobEngine
-from services.chassis.jobs.settings import JobSettings
-from services.chassis.jobs.stage import Plan, Readiness, Stage
-from services.chassis.jobs.store import add_job_tables
+from services.chassis.jobs import (
+    Attempt,
+    JobCore,
+    JobEngine,
+    JobSettings,
+    Plan,
+    Readiness,
+    Report,
+    Stage,
+    State,
+    add_job_tables,
+    changed,
+)
 from services.chassis.launch import Capacity, LocalLauncher
-from services.chassis.migration import create_chassis_tables  # noqa: F401 - the migration below imports it
-from services.chassis.store import Repository, chassis_metadata, table_of
 
 PROJECT = "proj-1"
 WAIT_SECONDS = 30.0
@@ -200,7 +211,7 @@ class ToyService:
         """Every event of a job, in order."""
         from sqlalchemy import select
 
-        from services.chassis.tables import outbox
+        from services.chassis.data import outbox
 
         async with UnitOfWork(self.database, write=False) as uow:
             rows = await uow.connection.execute(select(outbox.c.body).order_by(outbox.c.id))

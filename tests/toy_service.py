@@ -13,9 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from services.chassis.jobs.settings import JobSettings
-from services.chassis.launch import Capacity, LocalLauncher
-from services.chassis.launch.spec import Handle, LaunchSpec
+from services.chassis.jobs import JobSettings
+from services.chassis.launch import Capacity, Handle, LaunchSpec, LocalLauncher
 from tests.toy_jobs import ToyService
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.chassis.ids import new_id
 from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
-from services.chassis.report import Reporter
+from services.chassis.reporting import Reporter
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from services.chassis.report import Reporter
+from services.chassis.reporting import Reporter
 
 
 def loss(step: int) -> float:

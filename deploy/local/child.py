@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local.ending import kill_group
 from deploy.local.logs import open_log
+from deploy.local.shutdown import kill_group
 from deploy.local.stack import Program
 from services.chassis.launch import shim
 

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from deploy.local.files import LOOPBACK, write_private
-from services.chassis.bus_auth import callout_config
+from services.chassis.bus import callout_config
 
 SERVICES, GATEWAY, OBSERVER = "services", "gateway", "observer"
-# Workers are no fixed users: services.chassis.bus_auth lets each in for its own job.
+# Workers are no fixed users: services.chassis.bus.worker_auth lets each in for its own job.
 USERS = (SERVICES, GATEWAY, OBSERVER)
 # The streams keep up to 10 GB of events and 2 GB of work; without a number the server reserves by the disk it finds.
 STORE_BYTES = 32 << 30

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.local.ending import CONTROL_GRACE_SECONDS, WORKER_GRACE_SECONDS, end_launched, end_left_processes, lives
 from deploy.local.home import CannotStart, Home
 from deploy.local.logs import open_log, rotate, tail
+from deploy.local.shutdown import CONTROL_GRACE_SECONDS, WORKER_GRACE_SECONDS, end_launched, end_left_processes, lives
 from deploy.local.supervisor import Options, Supervisor, noted_processes
 from services.chassis.launch import shim
 

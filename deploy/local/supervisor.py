@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.child import Backoff, Child
-from deploy.local.ending import end_launched, end_left_processes, wait_released
 from deploy.local.files import LOOPBACK
 from deploy.local.home import CannotStart, Home, settle_ports
 from deploy.local.logs import rotate, tail
+from deploy.local.shutdown import end_launched, end_left_processes, wait_released
 from deploy.local.stack import DOOR, GROUND, SERVICE, Stack, version
 from services.chassis.launch import shim
 

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import descriptor as pb
 from pydantic_core import PydanticUndefined
 
-from modelry import surface
+from modelry import api_methods
 from modelry.common.v1 import options_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ WELL_KNOWN = {
 def main() -> int:
     """Write every page; pages of areas that are gone are removed."""
     TARGET.mkdir(parents=True, exist_ok=True)
-    pages = {f"{area}.md": area_page(area) for area in surface.AREAS}
+    pages = {f"{area}.md": area_page(area) for area in api_methods.AREAS}
     pages["common.md"] = common_page()
     pages["settings.md"] = settings_page()
     if importlib.util.find_spec("modelry.cli") is not None:
@@ -64,10 +64,10 @@ def index_page(names: list[str]) -> str:
 
 def area_page(area: str) -> str:
     """Methods of an area, then the messages that they use."""
-    methods = [method for method in surface.methods() if method.area == area]
+    methods = [method for method in api_methods.methods() if method.area == area]
     lines = [f"# {area}", ""]
     for service in dict.fromkeys(method.service for method in methods):
-        lines += [f"## {service.rpartition('.')[2]}", "", surface.comment(service), ""]
+        lines += [f"## {service.rpartition('.')[2]}", "", api_methods.comment(service), ""]
         for method in methods:
             if method.service == service:
                 lines += method_section(method)
@@ -77,7 +77,7 @@ def area_page(area: str) -> str:
     return "\n".join(lines)
 
 
-def method_section(method: surface.Method) -> list[str]:
+def method_section(method: api_methods.Method) -> list[str]:
     """One method: where it is, who may call it, what goes in and out."""
     stream = "a stream of " if method.server_streaming else ""
     facts = [
@@ -87,10 +87,10 @@ def method_section(method: surface.Method) -> list[str]:
         f"- takes [{method.request.DESCRIPTOR.name}](#{method.request.DESCRIPTOR.name.lower()}), "
         f"returns {stream}{link(method.response.DESCRIPTOR, method.area)}",
     ]
-    return [f"### {method.name}", "", surface.comment(method.full_name), "", *facts, ""]
+    return [f"### {method.name}", "", api_methods.comment(method.full_name), "", *facts, ""]
 
 
-def reachable(methods: list[surface.Method], area: str) -> list[Any]:
+def reachable(methods: list[api_methods.Method], area: str) -> list[Any]:
     """The messages of an area that its methods take or return, nested ones too, in the order of meeting them."""
     found: dict[str, Any] = {}
     waiting = [message for method in methods for message in (method.request.DESCRIPTOR, method.response.DESCRIPTOR)]
@@ -106,7 +106,7 @@ def reachable(methods: list[surface.Method], area: str) -> list[Any]:
 
 def message_section(message: Any) -> list[str]:
     """One message with its fields and the values of its enumerations."""
-    lines = [f"### {short_name(message)}", "", surface.comment(message.full_name), ""]
+    lines = [f"### {short_name(message)}", "", api_methods.comment(message.full_name), ""]
     if message.fields:
         lines += ["| field | type | meaning |", "|---|---|---|"]
         lines += [field_row(field) for field in message.fields] + [""]
@@ -117,10 +117,10 @@ def message_section(message: Any) -> list[str]:
 
 def enumeration_lines(enumeration: Any) -> list[str]:
     """The values of an enumeration."""
-    lines = [f"`{short_name(enumeration)}`: {surface.comment(enumeration.full_name)}", ""]
+    lines = [f"`{short_name(enumeration)}`: {api_methods.comment(enumeration.full_name)}", ""]
     for value in enumeration.values:
         # protobuf names a value beside its enumeration, the comments are kept within it
-        words = surface.comment(f"{enumeration.full_name}.{value.name}")
+        words = api_methods.comment(f"{enumeration.full_name}.{value.name}")
         lines.append(f"- `{value.name}` {words}".rstrip())
     return [*lines, ""]
 
@@ -128,7 +128,7 @@ def enumeration_lines(enumeration: Any) -> list[str]:
 def field_row(field: Any) -> str:
     """One field of a table."""
     options = field.GetOptions().Extensions
-    notes = [surface.comment(field.full_name)]
+    notes = [api_methods.comment(field.full_name)]
     if alias := options[options_pb2.alias]:
         notes.append(f"Also `{alias}`.")
     flags = [name for name in ("filterable", "sortable", "secret") if options[getattr(options_pb2, name)]]

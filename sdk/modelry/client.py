@@ -26,9 +26,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, decode
 from modelry.connection import find_connection
-from modelry.surface import Method, methods
 
 TRIES = 4
 FIRST_DELAY_SECONDS = 0.3

@@ -21,7 +21,7 @@ from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 from google.protobuf.message import Message
 
-from modelry.forms import SPECIAL, format_money, parse_money, parse_seconds
+from modelry.json_types import SPECIAL, format_money, parse_money, parse_seconds
 
 __all__ = ["CodecError", "Problem", "decode", "encode", "format_money", "parse_money", "parse_seconds"]
 

@@ -18,24 +18,23 @@ from modelry.billing.v1 import billing_pb2_grpc
 from modelry.billing.v1 import internal_pb2_grpc as billing_internal
 from modelry.events.v1 import events_pb2_grpc
 from services.access.handlers import consumers
-from services.access.keeping import Keeping, Propagation
+from services.access.maintenance import Keeping, Propagation
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.credentials import OwnStore, Stores
 from services.access.operations.keys import BUCKET, all_records
 from services.access.operations.server import ServerFacts
 from services.access.service.access import AccessService
 from services.access.service.billing import BillingInternalService, BillingService
+from services.access.service.context import Parts
 from services.access.service.events import EventService
 from services.access.service.internal import AccessInternalService
-from services.access.service.parts import Parts
 from services.access.settings import AccessSettings
 from services.access.store import AccessUnit
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
-from services.chassis.bus import Bus, KvKeeper, OutboxRelay
-from services.chassis.bus_auth import WorkerGate
+from services.chassis.bus import Bus, KvKeeper, OutboxRelay, WorkerGate
 from services.chassis.clock import now
-from services.chassis.database import Database
+from services.chassis.data import Database
 from services.chassis.errors import ModelryError
 from services.chassis.rpc import RpcServer
 from services.chassis.settings import load, refuse_start

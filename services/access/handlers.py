@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from services.access.operations import AccessUnit
-from services.access.operations.ends import RESOURCES, note_event
-from services.chassis.bus import Bus, Consumer, Message
+from services.access.operations.reservation_events import RESOURCES, note_event
+from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
 from services.chassis.clock import now
-from services.chassis.consumer import ConsumerSettings
-from services.chassis.database import Database
+from services.chassis.data import Database
 
 
 def consumers(

@@ -11,9 +11,7 @@ from services.access.domain.credentials import Credential
 from services.access.domain.keys import ApiKey
 from services.access.domain.money import Price, Quote, Reservation, UsageRecord
 from services.access.domain.projects import Project
-from services.chassis.database import Database, UnitOfWork
-from services.chassis.store import Repository, chassis_metadata, table_of
-from services.chassis.tables import outbox
+from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, outbox, table_of
 
 metadata = chassis_metadata()
 PROJECTS = table_of(Project, metadata, "projects")

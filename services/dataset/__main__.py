@@ -10,13 +10,13 @@ from modelry.dataset.v1 import dataset_pb2_grpc, internal_pb2_grpc
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.database import Database
+from services.chassis.data import Database
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
 from services.dataset.handlers import HoldHandlers
 from services.dataset.importer import Importer
-from services.dataset.operations.desk import Desk
+from services.dataset.operations.context import Desk
 from services.dataset.service import DatasetInternalServicer, DatasetServicer
 from services.dataset.settings import DatasetSettings
 from services.dataset.sources import Sources

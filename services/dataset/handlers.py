@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, Message
-from services.chassis.consumer import ConsumerSettings
-from services.dataset.operations.desk import Desk
+from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.dataset.operations.context import Desk
 from services.dataset.operations.holds import confirm_hold, release_hold
 
 USERS = ("job", "evaluation")

@@ -24,7 +24,8 @@ from services.chassis.errors import Conflict, Invalid, ModelryError, NotFound, U
 from services.chassis.ids import new_id
 from services.chassis.objects import AsyncObjectStore
 from services.dataset.domain import DatasetVersion, Format, Work
-from services.dataset.operations.desk import Desk
+from services.dataset.object_sources import Place, open_store
+from services.dataset.operations.context import Desk
 from services.dataset.operations.files import get_file
 from services.dataset.operations.holds import drop_fallen_holds
 from services.dataset.operations.imports import (
@@ -35,7 +36,6 @@ from services.dataset.operations.imports import (
     list_waiting,
     note_progress,
 )
-from services.dataset.places import Place, open_store
 
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]

@@ -13,12 +13,11 @@ from modelry.dataset.v1 import dataset_pb2 as pb
 from modelry.dataset.v1 import dataset_pb2_grpc, internal_pb2, internal_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.database import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
-from services.chassis.store import PageQuery
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
-from services.dataset.operations.desk import Desk, check_page_size
+from services.dataset.operations.context import Desk, check_page_size
 
 _CHANGEABLE = ("title", "metadata")
 

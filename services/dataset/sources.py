@@ -10,7 +10,7 @@ from services.chassis.errors import Invalid, ModelryError, NotFound
 from services.chassis.objects import ListPage, StoreAccess
 from services.chassis.rpc import Peers
 from services.dataset.domain import Source
-from services.dataset.places import Place, find_objects, named, open_store
+from services.dataset.object_sources import Place, find_objects, named, open_store
 
 BUILTIN = "builtin"
 

@@ -10,9 +10,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.chassis.columns import table_of
-from services.chassis.database import Database, UnitOfWork, chassis_metadata
-from services.chassis.store import Repository
+from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.dataset.domain import Dataset, DatasetVersion, Garbage, Hold, RefusedRow, State, StoredFile, Work
 
 metadata = chassis_metadata()

@@ -10,15 +10,15 @@ from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.database import Database
-from services.chassis.jobs.engine import JobEngine
+from services.chassis.data import Database
+from services.chassis.jobs import JobEngine
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
 from services.evaluation.estimate import Speed
 from services.evaluation.neighbours import PeerNeighbours
-from services.evaluation.operations.desk import Benchmarks, Desk
+from services.evaluation.operations.context import Benchmarks, Desk
 from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
 from services.evaluation.stage import EvaluationStage

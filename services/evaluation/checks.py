@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.chassis.errors import Invalid, Violation
-from services.chassis.naming import check_labels, check_name
+from services.chassis.names import check_labels, check_name
 from services.evaluation.benchmarks import presets
 from services.evaluation.domain import Evaluation, Task
 

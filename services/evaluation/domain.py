@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.jobs.domain import JobCore
+from services.chassis.jobs import JobCore
 
 
 class TargetKind(StrEnum):

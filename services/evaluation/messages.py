@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
-from services.chassis.jobs.domain import State
+from services.chassis.jobs import State
 from services.evaluation.benchmarks.categories import shipped_categories
 from services.evaluation.benchmarks.presets import Preset
 from services.evaluation.domain import Evaluation, Generation, Place, StoredSample, Target, TargetKind, Task

@@ -12,12 +12,11 @@ from modelry.evaluation.v1 import evaluation_pb2 as pb
 from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.database import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
-from services.chassis.store import PageQuery
 from services.evaluation import messages as to
 from services.evaluation.operations import evaluations, results, stopwords
-from services.evaluation.operations.desk import Desk
+from services.evaluation.operations.context import Desk
 
 _CHANGEABLE = ("title", "metadata")
 

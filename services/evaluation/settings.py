@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.chassis.jobs.settings import JobSettings
+from services.chassis.jobs import JobSettings
 
 
 class EvaluationSettings(JobSettings):

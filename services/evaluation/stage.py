@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from services.chassis.database import Database, UnitOfWork
+from services.chassis.data import Database, Repository, UnitOfWork
 from services.chassis.errors import Invalid, NotFound
-from services.chassis.jobs.domain import Attempt, Report
-from services.chassis.jobs.stage import Plan, Readiness, Stage
+from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage
 from services.chassis.launch import Capacity
 from services.chassis.objects import StoreAccess
-from services.chassis.store import Repository
 from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
 from services.evaluation.neighbours import FilesInfo, Neighbours
 from services.evaluation.reporting.build import BASELINE

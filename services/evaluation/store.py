@@ -7,9 +7,8 @@ from typing import Any
 
 from sqlalchemy import delete, insert
 
-from services.chassis.database import Database, UnitOfWork
-from services.chassis.jobs.store import JobStore, add_job_tables
-from services.chassis.store import Repository, chassis_metadata, table_of
+from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from services.chassis.jobs import JobStore, add_job_tables
 from services.evaluation.domain import Evaluation, OwnStopwords, ReportPart, StoredSample
 
 metadata = chassis_metadata()

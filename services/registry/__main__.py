@@ -14,13 +14,13 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay
 from services.chassis.clock import now
-from services.chassis.database import Database
+from services.chassis.data import Database
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
 from services.registry.handlers import UserHandlers
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 from services.registry.operations.models import install_presets
 from services.registry.preparer import Preparer
 from services.registry.service import RegistryInternalServicer, RegistryServicer

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, Message
-from services.chassis.consumer import ConsumerSettings
+from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
 from services.chassis.events import Event
 from services.registry.domain import Link
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 
 USERS = ("job", "evaluation", "deployment")
 """Resources that hold versions."""

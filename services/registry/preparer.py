@@ -22,7 +22,7 @@ from services.chassis.launch import LaunchSpec, LocalLauncher, ProbeState
 from services.chassis.objects import Manifest
 from services.registry.domain import PRESETS, Failure, Files, ModelVersion
 from services.registry.operations import resolve, versions
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 from services.registry.settings import RegistrySettings
 
 RESULT_FILE = "result.json"

@@ -11,13 +11,12 @@ from modelry.registry.v1 import internal_pb2, internal_pb2_grpc, registry_pb2_gr
 from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.database import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
-from services.chassis.store import PageQuery
 from services.registry import messages as to
 from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 
 CHANGEABLE = ("title", "metadata")
 

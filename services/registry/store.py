@@ -9,10 +9,8 @@ from datetime import datetime
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.chassis.columns import table_of
-from services.chassis.database import Database, UnitOfWork, chassis_metadata
+from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.chassis.errors import NotFound
-from services.chassis.store import Repository
 from services.registry.domain import PRESETS, Alias, Hold, Link, Model, ModelVersion, Reference, State
 
 metadata = chassis_metadata()

@@ -11,7 +11,7 @@ from modelry.serving.v1 import internal_pb2_grpc, serving_pb2_grpc
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, KvKeeper, OutboxRelay
-from services.chassis.database import Database
+from services.chassis.data import Database
 from services.chassis.launch import LocalLauncher
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
@@ -20,7 +20,7 @@ from services.serving.control.programs import Programs
 from services.serving.control.reconciler import Reconciler
 from services.serving.control.weights import Weights
 from services.serving.handlers import VersionHandlers
-from services.serving.operations.desk import ROUTES, Desk
+from services.serving.operations.context import ROUTES, Desk
 from services.serving.operations.routes import all_routes
 from services.serving.service import ServingInternalServicer, ServingServicer
 from services.serving.settings import ServingSettings

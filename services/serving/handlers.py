@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
 from services.chassis.clock import now
-from services.chassis.consumer import ConsumerSettings
 from services.serving.operations import adapters
-from services.serving.operations.desk import Desk
+from services.serving.operations.context import Desk
 
 BASE_LINK = "base_model_version"
 

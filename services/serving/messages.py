@@ -11,9 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.common.v1 import common_pb2
 from modelry.serving.v1 import serving_pb2 as pb
-from services.chassis.database import request_digest
+from services.chassis.data import request_digest
 from services.serving.domain import Billing, Deployment, Engine, Mode, Replica, State
-from services.serving.operations.creating import Wish
+from services.serving.operations.create_deployment import Wish
 from services.serving.operations.deployments import Claim
 
 _NANOS = 1_000_000_000

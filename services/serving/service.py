@@ -12,14 +12,13 @@ from modelry.serving.v1 import internal_pb2, internal_pb2_grpc, serving_pb2_grpc
 from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.database import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
-from services.chassis.store import PageQuery
 from services.serving import messages as to
 from services.serving.domain import Deployment
-from services.serving.operations import creating, deployments, logs
-from services.serving.operations.desk import Desk
+from services.serving.operations import create_deployment, deployments, logs
+from services.serving.operations.context import Desk
 
 CHANGEABLE = ("title", "metadata")
 
@@ -35,12 +34,12 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
 
     async def CreateDeployment(self, request: pb.CreateDeploymentRequest, context: Any) -> pb.Deployment:
         """Makes a deployment."""
-        made = await creating.create_deployment(self._desk, current(), to.wish_of(request), now())
+        made = await create_deployment.create_deployment(self._desk, current(), to.wish_of(request), now())
         return self._shown(made)
 
     async def QuoteDeployment(self, request: pb.CreateDeploymentRequest, context: Any) -> common_pb2.Quote:
         """Says what it would cost."""
-        return await creating.quote_deployment(self._desk, current(), to.wish_of(request))
+        return await create_deployment.quote_deployment(self._desk, current(), to.wish_of(request))
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, context: Any) -> pb.Deployment:
         """One deployment."""

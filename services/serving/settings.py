@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.chassis.launch.settings import LaunchSettings
+from services.chassis.launch import LaunchSettings
 
 
 class ServingSettings(LaunchSettings):

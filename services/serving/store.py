@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete, update
 
-from services.chassis.columns import table_of
-from services.chassis.database import Database, UnitOfWork, chassis_metadata
-from services.chassis.store import Repository
+from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.serving.domain import Deployment, Replica, ReplicaState
 
 metadata = chassis_metadata()

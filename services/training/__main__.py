@@ -11,16 +11,15 @@ from typing import Any
 from modelry.training.v1 import internal_pb2_grpc, training_pb2_grpc
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.bus_auth import WorkerGate
-from services.chassis.database import Database
+from services.chassis.bus import Bus, OutboxRelay, WorkerGate
+from services.chassis.data import Database
 from services.chassis.errors import ModelryError
-from services.chassis.jobs.engine import JobEngine
+from services.chassis.jobs import JobEngine
 from services.chassis.launch import LocalLauncher
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
 from services.training import operations
-from services.training.desk import Desk, Machine
+from services.training.context import Desk, Machine
 from services.training.estimate import Speed
 from services.training.handlers import ModelHandlers
 from services.training.neighbours import PeerNeighbours

@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from services.chassis.errors import WrongState
-from services.chassis.jobs.domain import JobCore
+from services.chassis.jobs import JobCore
 
 SMALL_MODEL_PARAMETERS = 500_000_000
 SMALL_MODEL_RATE = 1e-3

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, Message
-from services.chassis.consumer import ConsumerSettings
-from services.training.desk import Desk
+from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.training.context import Desk
 
 
 class ModelHandlers:

@@ -17,8 +17,7 @@ from modelry.common.v1 import common_pb2
 from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.clock import now
-from services.chassis.jobs.domain import Failure, State
-from services.chassis.jobs.store import Progress
+from services.chassis.jobs import Failure, Progress, State
 from services.training.domain import (
     Checkpoint,
     ComputeType,

@@ -1,4 +1,4 @@
-"""The use cases of training beside making a job (creating.py): one function each. Nothing here knows gRPC."""
+"""The use cases of training beside making a job (create_job.py): one function each. Nothing here knows gRPC."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 
 from modelry.registry.v1 import registry_pb2
 from services.chassis.clock import now
-from services.chassis.database import retry_conflicts
+from services.chassis.data import check_etag, retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, NotFound
-from services.chassis.jobs.desk import changed
-from services.chassis.jobs.domain import State
-from services.chassis.store import check_etag
+from services.chassis.jobs import State, changed
 from services.training import checks
-from services.training.desk import Desk
+from services.training.context import Desk
 from services.training.domain import Job, refuse_delete
-from services.training.reading import get_checkpoint
+from services.training.queries import get_checkpoint
 from services.training.specs import job_prefix, publication
 from services.training.stage import discard, job_event, note_version
 from services.training.store import TrainingUnit

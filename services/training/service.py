@@ -12,12 +12,11 @@ from modelry.registry.v1 import registry_pb2
 from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_grpc
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
-from services.chassis.database import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
-from services.chassis.store import PageQuery
-from services.training import creating, operations, reading
+from services.training import create_job, operations, queries
 from services.training import messages as to
-from services.training.desk import Desk
+from services.training.context import Desk
 from services.training.domain import Job
 
 CHANGEABLE = ("title", "metadata")
@@ -31,11 +30,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
         """Makes a job."""
-        return await self._shown(await creating.create_job(self._desk, _wish(request)))
+        return await self._shown(await create_job.create_job(self._desk, _wish(request)))
 
     async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
         """What a job would cost."""
-        return await creating.quote_job(self._desk, _wish(request))
+        return await create_job.quote_job(self._desk, _wish(request))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
         """One job."""
@@ -44,7 +43,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Jobs, newest first."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await reading.list_jobs(self._desk, current().project, query)
+        page = await queries.list_jobs(self._desk, current().project, query)
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
@@ -77,12 +76,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """Makes a job like an old one."""
         old = await self._desk.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
-        command = creating.CreateJob(draft, "", request.request_id, request_digest(request), "CloneJob")
-        return await self._shown(await creating.create_job(self._desk, command))
+        command = create_job.CreateJob(draft, "", request.request_id, request_digest(request), "CloneJob")
+        return await self._shown(await create_job.create_job(self._desk, command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
         """The job as it is, then each change and its progress."""
-        async for job in reading.watch_job(self._desk, current().project, request.job, request.after_version):
+        async for job in queries.watch_job(self._desk, current().project, request.job, request.after_version):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
@@ -93,7 +92,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
         """The metric points by step."""
         after = request.after_step or -1  # a validation before the first step stands at step 0
-        points = reading.read_metrics(
+        points = queries.read_metrics(
             self._desk, current().project, request.job, after_step=after, follow=request.follow
         )
         async for point in points:
@@ -102,13 +101,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
         """The kept checkpoints of a job, newest first."""
         query = PageQuery(request.page_size, request.page_token)
-        job, page = await reading.list_checkpoints(self._desk, current().project, request.job, query)
+        job, page = await queries.list_checkpoints(self._desk, current().project, request.job, query)
         found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
         return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
         """One checkpoint."""
-        checkpoint, job = await reading.get_checkpoint(self._desk, current().project, request.checkpoint)
+        checkpoint, job = await queries.get_checkpoint(self._desk, current().project, request.checkpoint)
         return to.checkpoint_message(checkpoint, job)
 
     async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
@@ -128,14 +127,14 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
         """Jobs with their progress and cost."""
-        seen = await reading.see(self._desk, jobs)
+        seen = await queries.see(self._desk, jobs)
         return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in seen]
 
 
-def _wish(request: pb.CreateJobRequest) -> creating.CreateJob:
+def _wish(request: pb.CreateJobRequest) -> create_job.CreateJob:
     draft = to.draft_of(request.job, current().project)
     digest = to.spec_digest(request.job, draft)
-    return creating.CreateJob(draft, digest, request.request_id, request_digest(request))
+    return create_job.CreateJob(draft, digest, request.request_id, request_digest(request))
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
@@ -148,5 +147,5 @@ class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer
         self, request: internal_pb2.ResolveCheckpointRequest, context: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
         """Where the servable adapter of a checkpoint is."""
-        checkpoint, job = await reading.get_checkpoint(self._desk, current().project, request.checkpoint)
+        checkpoint, job = await queries.get_checkpoint(self._desk, current().project, request.checkpoint)
         return to.resolved_message(checkpoint, job)

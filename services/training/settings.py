@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.chassis.jobs.settings import JobSettings
+from services.chassis.jobs import JobSettings
 
 
 class TrainingSettings(JobSettings):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from services.chassis.clock import now
 from services.chassis.errors import Invalid
 from services.chassis.ids import new_id
-from services.chassis.jobs.domain import Attempt, Report
+from services.chassis.jobs import Attempt, Report
 from services.training.domain import Checkpoint, DatasetUse, Job
 from services.training.neighbours import ModelInfo, Publication
 

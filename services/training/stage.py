@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from services.chassis.clock import now
-from services.chassis.database import Database, UnitOfWork, retry_conflicts
+from services.chassis.data import Database, Repository, UnitOfWork, retry_conflicts
 from services.chassis.errors import Conflict, Invalid, ModelryError, Unavailable
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.jobs.domain import Attempt, Report, State
-from services.chassis.jobs.stage import Plan, Readiness, Stage
-from services.chassis.launch.spec import Launcher
-from services.chassis.store import Repository
+from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage, State
+from services.chassis.launch import Launcher
 from services.training.domain import Checkpoint, Job, Trash, is_better, to_drop
 from services.training.neighbours import Neighbours
 from services.training.specs import memory_mb, publication, read_checkpoint, work_of, worker_argv

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from services.chassis.database import Database, UnitOfWork
-from services.chassis.jobs.store import JobStore, add_job_tables
-from services.chassis.store import Repository, chassis_metadata, table_of
+from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from services.chassis.jobs import JobStore, add_job_tables
 from services.training.domain import Checkpoint, Job, Trash
 
 metadata = chassis_metadata()

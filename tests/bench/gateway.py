@@ -23,7 +23,7 @@ from aiohttp import web
 
 from deploy.local.files import choose_port
 from gateway.app import build_app
-from gateway.callers import Callers
+from gateway.authentication import Callers
 from gateway.keys import KeyRing
 from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import Proxy

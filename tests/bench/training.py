@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from services.chassis.launch.libraries import find_libraries, preloaded
+from services.chassis.launch import find_libraries, preloaded
 
 RANK, CUTOFF, BATCH = 8, 512, 4
 WARM_STEPS, STEPS, TURNS = 1, 8, 2
@@ -76,7 +76,7 @@ def _prepare_model(folder: Path) -> None:
 
 def _examples(folder: Path, file: Path) -> list[Any]:
     """Encode as many rows as the steps need, in a seeded order."""
-    from services.chassis.worker.chat import load_tokenizer
+    from services.chassis.worker import load_tokenizer
     from services.training.worker.order import sample
     from services.training.worker.rows import Row, encode_row
 
@@ -102,10 +102,10 @@ class _Ours:
         from services.training.worker import engines, hardware, model, state
         from services.training.worker.inputs import Inputs
         from services.training.worker.order import Order
-        from services.training.worker.plan import Hyperparameters
         from services.training.worker.ranks import Ranks
         from services.training.worker.recipes import lora_sft
         from services.training.worker.rows import Examples
+        from services.training.worker.spec import Hyperparameters
 
         column = hardware.hardware()
         how = Hyperparameters(batch_size=BATCH, lora_rank=RANK, cutoff_length=CUTOFF, learning_rate=1e-4)

@@ -10,12 +10,12 @@ from typing import Any
 import click
 from google.protobuf import descriptor as pb
 
+from modelry.api_methods import Method, comment
 from modelry.cli import outputs
-from modelry.cli.handmade import HANDMADE
+from modelry.cli.commands import HANDMADE
 from modelry.cli.inputs import collect
-from modelry.cli.nouns import Flag, arguments, commands, flags, kebab, noun_and_verb
+from modelry.cli.naming import Flag, arguments, commands, flags, kebab, noun_and_verb
 from modelry.client import Client, method_names
-from modelry.surface import Method, comment
 
 Field = pb.FieldDescriptor
 QUOTED = ("jobs", "evaluations", "deployments")

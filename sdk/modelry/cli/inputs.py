@@ -12,8 +12,8 @@ import click
 import yaml
 from google.protobuf import descriptor as pb
 
-from modelry.cli.nouns import Flag, alias_paths, kebab, shorthand
-from modelry.surface import Method
+from modelry.api_methods import Method
+from modelry.cli.naming import Flag, alias_paths, kebab, shorthand
 
 _MESSAGE = pb.FieldDescriptor.CPPTYPE_MESSAGE
 

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from modelry.cli import derived, outputs
-from modelry.cli.handmade import HANDMADE
-from modelry.cli.nouns import commands
+from modelry.cli.commands import HANDMADE
+from modelry.cli.naming import commands
 from modelry.client import ModelryError
 from modelry.connection import NotReachable
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from services.access.domain.audit import OK, AuditEntry
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal
+from services.chassis.data import Page, PageQuery
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery
 
 
 async def note(uow: AccessUnit, caller: Principal, method: str, resource_id: str, now: datetime) -> None:

@@ -28,10 +28,9 @@ from services.access.domain.money import (
 from services.access.operations.audit import note
 from services.access.store import QUOTES, RESERVATIONS, AccessUnit
 from services.chassis.auth import Principal
+from services.chassis.data import Entity, Page, PageQuery, Repository, retry_conflicts
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
 from services.chassis.ids import new_id
-from services.chassis.store import Entity, Page, PageQuery, Repository
-from services.chassis.unit import retry_conflicts
 
 E = TypeVar("E", bound=Entity)
 

@@ -13,11 +13,10 @@ from services.access.domain.credentials import BUILTIN, Credential, checked
 from services.access.operations.audit import by, note
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal
+from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, WrongState
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery, check_etag
-from services.chassis.unit import retry_conflicts
 from services.chassis.vault import Sealed, Vault
 
 if TYPE_CHECKING:

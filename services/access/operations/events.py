@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.chassis.bus import EVENTS_STREAM, Bus, Malformed, Session, retry_delay
+from services.chassis.bus import EVENTS_STREAM, Bus, Session, retry_delay
 from services.chassis.errors import Expired, Invalid, Unavailable
-from services.chassis.events import PREFIX, Event, token
+from services.chassis.events import PREFIX, Event, Malformed, token
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

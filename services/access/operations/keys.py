@@ -12,11 +12,10 @@ from services.access.domain.projects import DEFAULT_ID, Project
 from services.access.operations.audit import by, note
 from services.access.store import KEYS, AccessUnit
 from services.chassis.auth import Principal, Role
+from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound
 from services.chassis.events import Event, Record
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery
-from services.chassis.unit import retry_conflicts
 
 BUCKET = "modelry_keys"
 _RANDOM_BYTES = 32

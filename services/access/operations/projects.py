@@ -11,11 +11,10 @@ from services.access.domain.projects import DEFAULT_ID, DEFAULT_NAME, Project
 from services.access.operations.audit import by, note
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal, Role
+from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import NotFound
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery, check_etag
-from services.chassis.unit import retry_conflicts
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from modelry.access.v1 import access_pb2, access_pb2_grpc
 from services.access.domain.keys import ApiKey
 from services.access.operations import audit, credentials, keys, projects
 from services.access.service import messages
-from services.access.service.parts import Parts
+from services.access.service.context import Parts
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.database import request_digest
+from services.chassis.data import request_digest
 from services.chassis.errors import ModelryError
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from modelry.billing.v1 import billing_pb2, billing_pb2_grpc, internal_pb2, inte
 from modelry.common.v1 import common_pb2
 from services.access.operations import audit, billing
 from services.access.service import messages
-from services.access.service.parts import Parts
+from services.access.service.context import Parts
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.errors import Invalid, ModelryError

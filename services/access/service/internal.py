@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from modelry.access.v1 import access_pb2, internal_pb2, internal_pb2_grpc
 from services.access.operations import credentials, keys, projects
 from services.access.service import messages
-from services.access.service.parts import Parts
+from services.access.service.context import Parts
 from services.chassis.auth import current
 from services.chassis.clock import now
 

@@ -21,8 +21,8 @@ from services.access.domain.credentials import Credential
 from services.access.domain.keys import ApiKey, KeyRole, KeyWish
 from services.access.domain.money import Price, Quote, QuoteItem, Reservation, UsageRecord
 from services.access.domain.projects import Project
+from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid
-from services.chassis.store import PageQuery
 
 _NANOS = 1_000_000_000
 

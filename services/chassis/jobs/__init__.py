@@ -11,7 +11,7 @@ How a service adopts it:
 
    `JobCore` has id project version state cause failure create_time update_time start_time end_time token attempt
    barren_attempts checkpoint_id checkpoint_step settled, all of them columns of ``table_of(Evaluation, metadata,
-   "evaluations")`` (services.chassis.store). A new job starts VALIDATING (the engine asks `Stage.prepare` every second
+   "evaluations")`` (services.chassis.data). A new job starts VALIDATING (the engine asks `Stage.prepare` every second
    and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
 
 2. Tables. ``JOB_TABLES = add_job_tables(metadata)`` (services.chassis.jobs.store) adds the engine's own: job_attempts,
@@ -44,3 +44,67 @@ A worker that is gone without a last word, or that failed by the system's fault,
 `checkpoint_id`; after 3 attempts in a row without a new checkpoint the job is FAILED. A `checkpoint` (or `result`)
 counts as one when `Stage.reported` returns ``job.advance(checkpoint_id, step, now)``.
 """
+
+from services.chassis.jobs.context import changed
+from services.chassis.jobs.domain import (
+    ACTIVE,
+    ATTEMPT_LIMIT,
+    ENDED,
+    LEASED,
+    TRANSITIONS,
+    WAITING,
+    WORKING,
+    Attempt,
+    AttemptState,
+    Fact,
+    Failure,
+    FailureKind,
+    JobCore,
+    JobNotActive,
+    Report,
+    State,
+    Transition,
+)
+from services.chassis.jobs.engine import JobEngine
+from services.chassis.jobs.lease import Leases
+from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, outcome_of, retry
+from services.chassis.jobs.settings import JobSettings
+from services.chassis.jobs.stage import Plan, Readiness, Stage
+from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables
+
+__all__ = [
+    "ACTIVE",
+    "ATTEMPT_LIMIT",
+    "ENDED",
+    "LEASED",
+    "OUTCOMES",
+    "TRANSITIONS",
+    "WAITING",
+    "WORKING",
+    "Attempt",
+    "AttemptState",
+    "Fact",
+    "Failure",
+    "FailureKind",
+    "JobCore",
+    "JobEngine",
+    "JobNotActive",
+    "JobSettings",
+    "JobStore",
+    "Leases",
+    "MetricPoint",
+    "Outcome",
+    "Plan",
+    "Progress",
+    "Readiness",
+    "Report",
+    "Stage",
+    "State",
+    "Transition",
+    "add_job_tables",
+    "changed",
+    "failure_of",
+    "moves",
+    "outcome_of",
+    "retry",
+]

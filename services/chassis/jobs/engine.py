@@ -9,21 +9,20 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
-from services.chassis.database import Database, UnitOfWork
+from services.chassis.data import Database, UnitOfWork, Watchers
 from services.chassis.errors import ModelryError
-from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.attempt_launcher import Launching, stage_of
+from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import Attempt, JobCore
-from services.chassis.jobs.hearing import Hearing
-from services.chassis.jobs.launching import Launching, stage_of
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.reconcile import Reconciler
+from services.chassis.jobs.report_listener import Hearing
 from services.chassis.jobs.reports import Reports, SpoolReader
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
 from services.chassis.jobs.store import JobStore, JobTables, MetricPoint, Progress
-from services.chassis.launch.spec import Launcher
-from services.chassis.report import read_spool
-from services.chassis.watch import Watchers
+from services.chassis.launch import Launcher
+from services.chassis.reporting import read_spool
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)

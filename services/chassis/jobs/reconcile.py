@@ -10,10 +10,12 @@ from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from services.chassis.clock import now
-from services.chassis.database import UnitOfWork
+from services.chassis.data import UnitOfWork
 from services.chassis.errors import Conflict, ModelryError, Unavailable
+from services.chassis.jobs.attempt_closer import Endings, how_it_ended
+from services.chassis.jobs.attempt_launcher import Launching
 from services.chassis.jobs.clock import RunClock
-from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import (
     QUEUE,
     WAITING,
@@ -25,12 +27,10 @@ from services.chassis.jobs.domain import (
     JobCore,
     State,
 )
-from services.chassis.jobs.ending import Endings, how_it_ended
-from services.chassis.jobs.hearing import Hearing
-from services.chassis.jobs.launching import Launching
+from services.chassis.jobs.report_listener import Hearing
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
-from services.chassis.launch.spec import ProbeState
+from services.chassis.launch import ProbeState
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)

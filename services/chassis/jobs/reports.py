@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from services.chassis.clock import now
-from services.chassis.database import UnitOfWork
+from services.chassis.data import UnitOfWork
 from services.chassis.errors import Invalid
-from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import (
     Attempt,
     AttemptState,

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from services.chassis.errors import Conflict, ModelryError, Unavailable
+from services.chassis.jobs.attempt_closer import Endings, how_it_ended
+from services.chassis.jobs.attempt_launcher import Launching, coming
 from services.chassis.jobs.clock import RunClock
-from services.chassis.jobs.desk import Desk
+from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import WAITING, Attempt, Failure, FailureKind, JobCore
-from services.chassis.jobs.ending import Endings, how_it_ended
-from services.chassis.jobs.launching import Launching, coming
-from services.chassis.launch.slots import NO_FREE_SLOT
-from services.chassis.launch.spec import ProbeState
+from services.chassis.launch import NO_FREE_SLOT, ProbeState
 
 J = TypeVar("J", bound=JobCore)
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.chassis.launch.settings import LaunchSettings
+from services.chassis.launch import LaunchSettings
 
 
 class JobSettings(LaunchSettings):

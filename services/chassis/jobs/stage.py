@@ -11,9 +11,8 @@ from sqlalchemy import Table
 from services.chassis.jobs.domain import Attempt, JobCore, Report
 
 if TYPE_CHECKING:
-    from services.chassis.database import UnitOfWork
+    from services.chassis.data import Repository, UnitOfWork
     from services.chassis.objects import StoreAccess
-    from services.chassis.store import Repository
 
 J = TypeVar("J", bound=JobCore)
 

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.columns import JsonOf, UtcTime, table_of
+from services.chassis.data import JsonOf, UtcTime, table_of
 from services.chassis.jobs.domain import ENDED, Attempt, AttemptState
 
 TOKENS = "tokens"

@@ -1,20 +1,32 @@
 """Starts programs on cores of their own, finds them again after a restart, and ends them with all they started."""
 
+from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
-from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, CapacitySettings
-from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, LogChunk, Probe, ProbeState, Usage
+from services.chassis.launch.records import Record, Records, is_locked, lock_folder, look
+from services.chassis.launch.settings import LaunchSettings
+from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
+from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, ProbeState
 
 __all__ = [
     "NEVER_FITS",
     "NO_FREE_SLOT",
     "Capacity",
-    "CapacitySettings",
+    "Claim",
+    "Demand",
     "Handle",
+    "LaunchSettings",
     "LaunchSpec",
     "Launcher",
     "LocalLauncher",
-    "LogChunk",
     "Probe",
     "ProbeState",
-    "Usage",
+    "Record",
+    "Records",
+    "assign",
+    "cpu_list",
+    "find_libraries",
+    "is_locked",
+    "lock_folder",
+    "look",
+    "preloaded",
 ]

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery, check_etag
 from services.dataset.domain import Dataset, check_labels, check_name, refuse_held
-from services.dataset.operations.desk import Desk, dataset_event, version_event
+from services.dataset.operations.context import Desk, dataset_event, version_event
 
 
 @dataclass(frozen=True)

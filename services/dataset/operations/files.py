@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from services.chassis.data import Page, PageQuery
 from services.chassis.errors import AlreadyExists, Invalid, NotFound
 from services.chassis.ids import new_id
 from services.chassis.objects import AsyncObjectStore
-from services.chassis.store import Page, PageQuery
 from services.dataset.domain import StoredFile, check_file, check_size, refuse_held
-from services.dataset.operations.desk import Desk, file_event
-from services.dataset.places import open_store
+from services.dataset.object_sources import open_store
+from services.dataset.operations.context import Desk, file_event
 
 _READ_BYTES = 1 << 20
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from services.chassis.errors import NotFound
 from services.dataset.domain import DatasetVersion, Hold, Reference, nothing_published, require_published
-from services.dataset.operations.desk import Desk
+from services.dataset.operations.context import Desk
 from services.dataset.store import DatasetUnit
 
 

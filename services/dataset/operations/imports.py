@@ -21,7 +21,7 @@ from services.dataset.domain import (
     VersionView,
     Work,
 )
-from services.dataset.operations.desk import Desk, version_event
+from services.dataset.operations.context import Desk, version_event
 
 MAX_CRASHES = 3
 """Attempts whose program ends without a word before the version fails."""

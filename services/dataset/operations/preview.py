@@ -11,7 +11,7 @@ from typing import Any
 from services.chassis.errors import NotFound, Unavailable
 from services.chassis.objects import ObjectStore, StoreAccess, folder_prefix
 from services.dataset.domain import Output
-from services.dataset.places import open_store
+from services.dataset.object_sources import open_store
 
 _DATA_FILE = "data.parquet"
 

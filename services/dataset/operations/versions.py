@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery
 from services.dataset.domain import (
     PUBLISH,
     BadRowPolicy,
@@ -27,7 +26,7 @@ from services.dataset.domain import (
     refuse_held,
     version_key,
 )
-from services.dataset.operations.desk import (
+from services.dataset.operations.context import (
     Desk,
     check_page_size,
     dataset_event,

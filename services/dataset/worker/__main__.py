@@ -21,7 +21,7 @@ from typing import Any
 
 from services.chassis.errors import Conflict, ModelryError, Unavailable
 from services.chassis.objects import Manifest, ObjectInfo, ObjectStore, StoreAccess, folder_prefix
-from services.dataset.places import find_objects, named
+from services.dataset.object_sources import find_objects, named
 from services.dataset.reading.canonical import DATA_FILE
 from services.dataset.reading.formats import Format
 from services.dataset.reading.importing import Findings, Options, import_sources

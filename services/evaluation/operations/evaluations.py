@@ -9,20 +9,17 @@ from decimal import Decimal
 
 from modelry.common.v1 import common_pb2
 from services.chassis.clock import now
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, Denied, Invalid, ModelryError, NotFound
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.jobs.desk import changed
-from services.chassis.jobs.domain import AttemptState, State
-from services.chassis.jobs.store import Progress
-from services.chassis.naming import check_labels
+from services.chassis.jobs import AttemptState, Progress, State, changed
+from services.chassis.names import check_labels
 from services.chassis.objects import AsyncObjectStore
-from services.chassis.store import Page, PageQuery, check_etag
 from services.evaluation.checks import target_path
 from services.evaluation.domain import Evaluation, refuse_delete
 from services.evaluation.estimate import Estimate, estimate
-from services.evaluation.operations.desk import Desk
+from services.evaluation.operations.context import Desk
 from services.evaluation.operations.resolve import look, resolve
 from services.evaluation.store import EvaluationUnit, drop_results
 

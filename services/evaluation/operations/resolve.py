@@ -11,7 +11,7 @@ from services.chassis.objects import AsyncObjectStore, folder_prefix
 from services.evaluation.benchmarks import presets
 from services.evaluation.checks import check, labelled, target_path
 from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task
-from services.evaluation.operations.desk import Desk
+from services.evaluation.operations.context import Desk
 from services.evaluation.scoring import stopwords
 from services.evaluation.store import EvaluationUnit
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.chassis.data import Page, PageQuery
 from services.chassis.errors import NotFound
-from services.chassis.store import Page, PageQuery
 from services.evaluation.benchmarks.presets import PRESETS, Preset
 from services.evaluation.domain import Evaluation, StoredSample, refuse_report
-from services.evaluation.operations.desk import Desk
+from services.evaluation.operations.context import Desk
 from services.evaluation.store import POSITION, EvaluationUnit
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.chassis.data import Page, PageQuery
 from services.chassis.errors import AlreadyExists, Invalid, WrongState
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.jobs.domain import ACTIVE
-from services.chassis.naming import check_name
-from services.chassis.store import Page, PageQuery
+from services.chassis.jobs import ACTIVE
+from services.chassis.names import check_name
 from services.evaluation.domain import OwnStopwords
-from services.evaluation.operations.desk import Desk
+from services.evaluation.operations.context import Desk
 from services.evaluation.scoring.stopwords import MAX_LIST_BYTES, PRESETS, parse_stopwords, preset_stopwords
 from services.evaluation.store import EVALUATIONS, EvaluationUnit
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from services.chassis.errors import Denied, Invalid, ModelryError, NotFound
-from services.chassis.report import Reporter
+from services.chassis.reporting import Reporter
 
 _logger = logging.getLogger("services.evaluation.worker")
 
@@ -59,7 +59,7 @@ def _threads(cpus: str) -> int:
 
 def _failure(error: Exception) -> dict[str, str]:
     """What people are told of an error; a surprise is the system's and tells no internals."""
-    from services.chassis.worker.chat import Inexpressible
+    from services.chassis.worker import Inexpressible
     from services.evaluation.benchmarks.layouts import LayoutError
     from services.evaluation.benchmarks.presets import PresetError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.evaluation.worker import models
 from services.evaluation.worker.generation import Engine
-from services.evaluation.worker.work import Target
+from services.evaluation.worker.spec import Target
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.evaluation.worker.models import device
-from services.evaluation.worker.work import Sampling
+from services.evaluation.worker.spec import Sampling
 
 BATCH = 64
 """Prompts between two looks at a wish to stop; what is done is in the cache."""

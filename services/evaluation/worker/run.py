@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.objects import NodeCache, ObjectStore, StoreAccess, upload_folder
-from services.chassis.report import Reporter
+from services.chassis.reporting import Reporter
 from services.chassis.worker import chat
 from services.evaluation.benchmarks import prompts
 from services.evaluation.reporting.build import Measured, TargetInfo, build_report
 from services.evaluation.reporting.files import write_files
 from services.evaluation.reporting.samples import Sample, choice_sample, text_sample
 from services.evaluation.scoring import texts
-from services.evaluation.worker import choices, models, outbox
+from services.evaluation.worker import choices, models, report_sender
 from services.evaluation.worker.answers import AnswerCache, prompt_digest
 from services.evaluation.worker.engines import Engines, Local
 from services.evaluation.worker.generation import engine_version
+from services.evaluation.worker.spec import PresetTask, Work, read_work
 from services.evaluation.worker.tasks import (
     LoadedCustom,
     LoadedPreset,
     load_custom,
     load_preset,
 )
-from services.evaluation.worker.work import PresetTask, Work, read_work
 
 
 class StopRequested(Exception):
@@ -179,7 +179,7 @@ class Run:
             details |= {"cut": "the beginning of the question was left out"} if prompt.cut else {}
             samples.append(replace(sample, details=details))
         self.results[task.info.name, local.target.label] = Measured(samples)
-        outbox.send_samples(self.reporter, samples, self.done)
+        report_sender.send_samples(self.reporter, samples, self.done)
 
     def _answer_texts(self) -> None:
         """Every own set on every target; an engine is started only for what the cache does not hold."""
@@ -281,7 +281,7 @@ class Run:
             samples.append(sample)
             scores.append(score)
         self.results[task.info.name, local.target.label] = Measured(samples, scores)
-        outbox.send_samples(self.reporter, samples, self.done)
+        report_sender.send_samples(self.reporter, samples, self.done)
 
     def _report(self) -> dict[str, Any]:
         """Build the report, write it to the output, send it to the service."""
@@ -295,6 +295,6 @@ class Run:
         write_files(self.folder / "report", report, infos, targets, samples)
         store = self.stores.get("output", self.stores["system"])
         manifest = upload_folder(store, self.work.bucket, self.work.prefix, self.folder / "report")
-        outbox.send_report(self.reporter, report)
+        report_sender.send_report(self.reporter, report)
         place = {"bucket": self.work.bucket, "prefix": self.work.prefix}
         return {**place, "manifest": manifest.to_json(), "sample_count": len(samples)}

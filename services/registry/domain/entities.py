@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.naming import check_labels
+from services.chassis.names import check_labels
 
 PRESETS = ""
 """The owner of presets: no project, seen by all."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, WrongState
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.store import Page, PageQuery
 from services.registry.domain import Alias, AliasTarget, State, refuse_preset
 from services.registry.domain.references import ALIAS
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 from services.registry.operations.versions import find_version
 
 RESERVED = ("latest",)

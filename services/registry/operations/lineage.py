@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.registry.domain import Kind, ModelVersion
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 from services.registry.operations.versions import existing, find_version
 from services.registry.store import VERSIONS, RegistryUnit
 

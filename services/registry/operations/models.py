@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists
 from services.chassis.ids import new_id
-from services.chassis.naming import check_labels, check_name
-from services.chassis.store import Page, PageQuery, check_etag
+from services.chassis.names import check_labels, check_name
 from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_held, refuse_preset
-from services.registry.operations.desk import Desk, model_event, version_event
+from services.registry.operations.context import Desk, model_event, version_event
 from services.registry.store import MODELS, RegistryUnit
 
 ID_PREFIXES = ("mdl-", "mv-")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelry.access.v1 import internal_pb2 as access_pb2
-from services.chassis.database import retry_conflicts
+from services.chassis.data import retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, WrongState
 from services.chassis.ids import new_id
-from services.chassis.naming import check_name
+from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
 from services.registry.domain import (
     COMPLETE,
@@ -25,7 +25,7 @@ from services.registry.domain import (
     State,
     fine_tuned_name,
 )
-from services.registry.operations.desk import Desk, version_event
+from services.registry.operations.context import Desk, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
 from services.registry.operations.versions import existing, open_location
 from services.registry.store import RegistryUnit

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.registry.domain import PRESETS, Hold, ModelVersion, State, parse_reference
-from services.registry.operations.desk import Desk
+from services.registry.operations.context import Desk
 from services.registry.operations.versions import existing, prepare_version
 
 

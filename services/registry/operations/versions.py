@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from modelry.access.v1 import internal_pb2 as access_pb2
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
-from services.chassis.naming import check_labels
+from services.chassis.names import check_labels
 from services.chassis.objects import StoreAccess
-from services.chassis.store import Page, PageQuery
 from services.registry.domain import (
     COMPLETE,
     FAIL,
@@ -29,7 +28,7 @@ from services.registry.domain import (
     refuse_preset,
     version_key,
 )
-from services.registry.operations.desk import Desk, version_event
+from services.registry.operations.context import Desk, version_event
 from services.registry.operations.models import refuse_used
 from services.registry.store import RegistryUnit
 

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from services.chassis.errors import Invalid
-from services.chassis.worker.chat import describe_chat, load_tokenizer
+from services.chassis.worker import describe_chat, load_tokenizer
 
 INDEX = "model.safetensors.index.json"
 DESCRIPTION = "modelry.json"

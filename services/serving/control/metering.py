@@ -11,7 +11,7 @@ from services.chassis.clock import now
 from services.chassis.errors import ModelryError
 from services.serving.domain import Deployment, Replica, ReplicaState
 from services.serving.operations import money
-from services.serving.operations.desk import Desk
+from services.serving.operations.context import Desk
 
 _USED = (ReplicaState.READY, ReplicaState.DRAINING)
 _log = logging.getLogger(__name__)

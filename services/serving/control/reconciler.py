@@ -12,10 +12,10 @@ import aiohttp
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
 from services.chassis.launch import LocalLauncher, Probe, ProbeState
-from services.serving.control.acting import Acts
 from services.serving.control.gateways import Gateways
 from services.serving.control.metering import Metering
-from services.serving.control.probing import Engine, Watch
+from services.serving.control.replica_actions import Acts
+from services.serving.control.replica_monitor import Engine, Watch
 from services.serving.control.weights import Weights
 from services.serving.domain import (
     Deployment,
@@ -28,7 +28,7 @@ from services.serving.domain import (
     decide,
 )
 from services.serving.operations import adapters, replicas
-from services.serving.operations.desk import Desk
+from services.serving.operations.context import Desk
 from services.serving.settings import ServingSettings
 
 SWEEP_SECONDS = 30.0

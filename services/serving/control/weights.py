@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.chassis.bus import retry_delay
 from services.chassis.clock import now
-from services.chassis.connection import retry_delay
 from services.chassis.errors import ModelryError
 from services.serving.control.programs import Programs
 from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
 from services.serving.operations import adapters, money, replicas
-from services.serving.operations.desk import Desk
+from services.serving.operations.context import Desk
 
 DESCRIPTION = "modelry.json"
 MERGE_FORMAT = 1

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from services.chassis.database import retry_conflicts
+from services.chassis.data import retry_conflicts
 from services.chassis.errors import NotFound
 from services.serving.domain import Adapter, Deployment, Failure, ModelFacts, State, adapter_of
-from services.serving.operations.desk import Desk, settle
+from services.serving.operations.context import Desk, settle
 from services.serving.operations.models import Found, adapter_config, adapters_of, find_model
 
 GONE = (State.DELETING, State.DELETED)

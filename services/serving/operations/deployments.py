@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from modelry.access.v1 import internal_pb2 as access_pb
-from services.chassis.database import retry_conflicts
+from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound, WrongState
-from services.chassis.naming import check_labels
-from services.chassis.store import Page, PageQuery, check_etag
+from services.chassis.names import check_labels
 from services.serving.domain import Deployment, Replica, State
-from services.serving.operations.creating import PATH
-from services.serving.operations.desk import Desk, settle
+from services.serving.operations.context import Desk, settle
+from services.serving.operations.create_deployment import PATH
 
 
 @dataclass(frozen=True)

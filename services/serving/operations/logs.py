@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 from services.chassis.launch import Launcher, ProbeState
 from services.chassis.telemetry import mask
+from services.serving.operations.context import Desk
 from services.serving.operations.deployments import get_replica
-from services.serving.operations.desk import Desk
 
 _PIECE_BYTES = 65536
 _FOLLOW_SECONDS = 0.3

@@ -11,7 +11,7 @@ from typing import Any
 from modelry.registry.v1 import internal_pb2, registry_pb2
 from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.serving.domain import Files, ModelFacts, merge_only
-from services.serving.operations.desk import Desk
+from services.serving.operations.context import Desk
 
 ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTERS = 200

@@ -9,8 +9,8 @@ from modelry.billing.v1 import internal_pb2 as billing_pb
 from modelry.registry.v1 import internal_pb2 as registry_pb
 from services.chassis.errors import NotFound, WrongState
 from services.serving.domain import Billing, Deployment
+from services.serving.operations.context import PRICE_ITEM, Desk
 from services.serving.operations.deployments import scale_deployment
-from services.serving.operations.desk import PRICE_ITEM, Desk
 
 
 async def confirm(desk: Desk, deployment: Deployment) -> None:

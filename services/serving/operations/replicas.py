@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from services.chassis.database import retry_conflicts
+from services.chassis.data import retry_conflicts
 from services.chassis.ids import new_id
 from services.serving.domain import Deployment, Replica, ReplicaState, cores_of
-from services.serving.operations.desk import Desk, settle
+from services.serving.operations.context import Desk, settle
 from services.serving.store import ServingUnit
 
 

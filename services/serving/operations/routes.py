@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.serving.operations.desk import Desk, record_of
+from services.serving.operations.context import Desk, record_of
 
 
 async def all_routes(desk: Desk) -> dict[str, tuple[int, dict[str, Any] | None]]:

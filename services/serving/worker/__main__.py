@@ -36,7 +36,7 @@ def run(work: dict[str, Any]) -> dict[str, Any]:
 
 def describe(model: Path, output: Path) -> dict[str, Any]:
     """Writes fingerprint and samples of a model that came without them. Raises: Invalid."""
-    from services.chassis.worker.chat import describe_chat, load_tokenizer
+    from services.chassis.worker import describe_chat, load_tokenizer
 
     try:
         chat = describe_chat(load_tokenizer(model))

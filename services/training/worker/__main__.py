@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.errors import Denied, Invalid, ModelryError, NotFound
-from services.chassis.report import Reporter
+from services.chassis.reporting import Reporter
 
 _logger = logging.getLogger("services.training.worker")
 
@@ -21,8 +21,8 @@ def main(folder: Path) -> int:
     level = logging.INFO if rank == 0 else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     if rank:
+        from services.training.worker.progress_reporting import Silent
         from services.training.worker.ranks import stop_signal
-        from services.training.worker.voice import Silent
 
         return _guarded(Silent(folder, stop_signal()), folder)
     with Reporter(folder) as reporter:
@@ -43,7 +43,7 @@ def _run(voice: Any, folder: Path) -> None:
     # torch is imported only now, so that the reporter beats while it loads and says so when it cannot.
     voice.progress(0, 0, "steps", "starting")
     from services.training.worker import hardware
-    from services.training.worker.plan import Work
+    from services.training.worker.spec import Work
 
     column = hardware.hardware()
     hardware.prepare(column, str(voice.spec.get("cpus") or ""))
@@ -60,7 +60,7 @@ def _run(voice: Any, folder: Path) -> None:
 
 def failure(error: Exception) -> dict[str, str]:
     """Return what people are told of an error; a surprise is the system's and tells no internals."""
-    from services.chassis.worker.chat import Inexpressible
+    from services.chassis.worker import Inexpressible
     from services.training.worker.inputs import UserError
     from services.training.worker.state import ResumeRefused
 

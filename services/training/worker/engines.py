@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from services.training.worker.plan import Hyperparameters
 from services.training.worker.ranks import Ranks
+from services.training.worker.spec import Hyperparameters
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 Weights = Mapping[str, torch.nn.Parameter]

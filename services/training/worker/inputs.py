@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.objects import Manifest, NodeCache, ObjectStore, StoreAccess
-from services.chassis.worker.chat import fingerprint, load_tokenizer
+from services.chassis.worker import fingerprint, load_tokenizer
 from services.training.worker.order import split
-from services.training.worker.plan import Source, Stored, Work
 from services.training.worker.rows import Examples, Row, chosen_rows, encode_rows
+from services.training.worker.spec import Source, Stored, Work
 
 _logger = logging.getLogger(__name__)
 Weighted = tuple[str, float, Row]

@@ -13,7 +13,7 @@ from torch import Tensor
 from services.training.worker import attention, fused
 from services.training.worker.batching import Batch
 from services.training.worker.losses import add_noise
-from services.training.worker.plan import Hyperparameters
+from services.training.worker.spec import Hyperparameters
 
 DTYPES = {"BF16": torch.bfloat16, "FP16": torch.float16, "FP32": torch.float32}
 ADAPTER_NAME = "default"

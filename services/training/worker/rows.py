@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.chassis.worker.chat import Inexpressible, encode_conversation
+from services.chassis.worker import Inexpressible, encode_conversation
 from services.training.worker.order import sample
 
 READ_ROWS = 1_000

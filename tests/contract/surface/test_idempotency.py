@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from modelry.api_methods import Method, methods
 from modelry.client import Client, ModelryError
-from modelry.surface import Method, methods
 from tests.stack import Journey, Stack
 
 pytestmark = pytest.mark.contract

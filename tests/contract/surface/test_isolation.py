@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.transcoder import build_request
-from modelry.cli.nouns import arguments
+from modelry.api_methods import Method, methods
+from modelry.cli.naming import arguments
 from modelry.client import Client, ModelryError
-from modelry.surface import Method, methods
 from tests.stack import Journey, Stack
 
 pytestmark = pytest.mark.contract

@@ -19,9 +19,8 @@ from modelry.common.v1 import options_pb2
 from services.access.domain.projects import DEFAULT_ID
 from services.access.store import metadata
 from services.chassis.auth import Role
-from services.chassis.database import Database
+from services.chassis.data import Database, differences
 from services.chassis.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
-from services.chassis.migration import differences
 from services.chassis.objects import ObjectStore, StoreAccess
 
 pytestmark = pytest.mark.integration

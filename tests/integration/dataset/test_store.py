@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.database import Database
-from services.chassis.migration import differences
+from services.chassis.data import Database, differences
 from services.dataset.__main__ import MIGRATIONS
 from services.dataset.domain import (
     BadRowPolicy,

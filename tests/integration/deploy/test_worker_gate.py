@@ -10,8 +10,7 @@ from nats.js.errors import NoStreamResponseError
 from pydantic import SecretStr
 
 from deploy.local.testing import RealNats, embedded_nats
-from services.chassis.bus_auth import WorkerGate, worker_login
-from services.chassis.connection import Bus
+from services.chassis.bus import Bus, WorkerGate, worker_login
 from services.chassis.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]

@@ -13,11 +13,9 @@ from sqlalchemy import select
 
 from modelry.common.v1.common_pb2 import ObjectLocation
 from modelry.evaluation.v1 import evaluation_pb2 as pb
-from services.chassis.database import UnitOfWork
+from services.chassis.data import UnitOfWork, differences, outbox
 from services.chassis.errors import AlreadyExists, Conflict, Invalid, NotFound, WrongState
-from services.chassis.jobs.domain import AttemptState
-from services.chassis.migration import differences
-from services.chassis.tables import outbox
+from services.chassis.jobs import AttemptState
 from services.evaluation.neighbours import CheckpointInfo, FilesInfo
 from services.evaluation.store import metadata
 from tests.integration.evaluation.world import OTHER, QUESTIONS, SUBJECTS, World

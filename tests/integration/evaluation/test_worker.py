@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local.testing import RealNats, RealObjects
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess, upload_folder
-from services.chassis.report import read_spool
+from services.chassis.reporting import read_spool
 from tests.integration.evaluation.world import write_benchmark, write_pairs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

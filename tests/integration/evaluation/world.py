@@ -19,17 +19,16 @@ from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.bus_auth import WorkerGate
-from services.chassis.database import Database
+from services.chassis.bus import Bus, OutboxRelay, WorkerGate
+from services.chassis.data import Database
 from services.chassis.errors import NotFound
-from services.chassis.jobs.engine import JobEngine
+from services.chassis.jobs import JobEngine
 from services.chassis.launch import Capacity, LocalLauncher
 from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
 from services.chassis.rpc import RpcServer, channel
 from services.evaluation.__main__ import MIGRATIONS
 from services.evaluation.neighbours import CheckpointInfo, DatasetInfo, FilesInfo, ModelInfo, StoreInfo
-from services.evaluation.operations.desk import Benchmarks, Desk
+from services.evaluation.operations.context import Benchmarks, Desk
 from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
 from services.evaluation.stage import EvaluationStage

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import services.serving
-from services.chassis.database import Database
+from services.chassis.data import Database
 from services.chassis.errors import Unavailable
 from services.serving.domain import Billing, Deployment
 from services.serving.operations import money
-from services.serving.operations.desk import Desk
+from services.serving.operations.context import Desk
 from services.serving.settings import ServingSettings
 from tests.unit.serving.made import deployment
 

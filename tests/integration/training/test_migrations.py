@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.database import Database
-from services.chassis.migration import differences
+from services.chassis.data import Database, differences
 from services.training.store import metadata
 
 pytestmark = pytest.mark.integration

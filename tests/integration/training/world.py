@@ -16,15 +16,14 @@ from modelry.registry.v1 import registry_pb2
 from modelry.training.v1 import internal_pb2_grpc, training_pb2_grpc
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.bus_auth import WorkerGate
-from services.chassis.database import Database
+from services.chassis.bus import Bus, OutboxRelay, WorkerGate
+from services.chassis.data import Database
 from services.chassis.errors import NotFound, Unavailable
-from services.chassis.jobs.engine import JobEngine
+from services.chassis.jobs import JobEngine
 from services.chassis.launch import Capacity, LocalLauncher
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess
 from services.chassis.rpc import RpcServer, channel
-from services.training.desk import Desk, Machine
+from services.training.context import Desk, Machine
 from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo, money_of
 from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings

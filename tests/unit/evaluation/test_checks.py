@@ -10,7 +10,7 @@ import pytest
 from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.jobs.domain import State
+from services.chassis.jobs import State
 from services.evaluation import messages
 from services.evaluation.checks import check, labelled
 from services.evaluation.domain import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.choice import AFFINITY_SLACK, choose, prefix_of
+from gateway.balancing import AFFINITY_SLACK, choose, prefix_of
 from gateway.errors import wrap
 from gateway.keys import KeyRing
 from gateway.proxy import ModelNotFoundHere

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.transcoder import MethodNotAllowed, build_request, find, parse_json
-from modelry.surface import Method, methods
+from modelry.api_methods import Method, methods
 from services.chassis.errors import Invalid, NotFound
 
 pytestmark = pytest.mark.unit

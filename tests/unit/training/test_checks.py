@@ -8,7 +8,7 @@ import pytest
 
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.jobs.domain import State
+from services.chassis.jobs import State
 from services.training.checks import RANGES, check
 from services.training.domain import (
     Checkpoint,

@@ -16,12 +16,12 @@ from services.training.worker.hardware import Hardware
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
-from services.training.worker.plan import Work
+from services.training.worker.progress_reporting import Speed, Voice, now
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
+from services.training.worker.spec import Work
 from services.training.worker.upload import Uploader, inner_manifest
-from services.training.worker.voice import Speed, Voice, now
 
 _logger = logging.getLogger(__name__)
 EVALUATION_TOKENS = 2_048

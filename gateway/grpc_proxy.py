@@ -1,0 +1,113 @@
+"""The gRPC door: one port for all areas. It lets in who has a key, and hands the bytes on to the service that answers.
+
+Only public methods pass: those with a `google.api.http` option. Health and reflection answer here, for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from gateway.authentication import Callers
+from gateway.context import new_request_id
+from modelry.api_methods import Method, methods
+from services.chassis.errors import ModelryError, to_status
+from services.chassis.rpc import MESSAGE_BYTES, channel
+
+PASSED_METADATA = ("traceparent", "tracestate")
+UNARY_SECONDS = 30.0
+REFLECTION = (
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+)
+
+
+class Door(grpc.GenericRpcHandler):
+    """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
+
+    def __init__(self, callers: Callers, addresses: dict[str, str]) -> None:
+        self._callers = callers
+        self._methods: dict[str, Method] = {method.path: method for method in methods()}
+        self._channels = {process: channel(address) for process, address in addresses.items()}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler of a method, or none: the library answers UNIMPLEMENTED."""
+        method = self._methods.get(handler_call_details.method)
+        if method is None:
+            return None
+
+        async def forward(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await self._forward(method, requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(forward)
+
+    async def _forward(
+        self, method: Method, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        given = dict(_texts(context.invocation_metadata()))
+        request_id = given.get("x-request-id") or new_request_id()
+        try:
+            principal = await self._callers.principal(given, _address(context.peer()))
+        except ModelryError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
+        metadata = [("authorization", f"Bearer {self._callers.token(principal)}"), ("x-request-id", request_id)]
+        metadata += [(key, given[key]) for key in PASSED_METADATA if key in given]
+        timeout: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
+        if timeout is None and not (method.client_streaming or method.server_streaming):
+            timeout = UNARY_SECONDS
+        callable_: Any = self._channels[method.process].stream_stream(method.path)
+        call = callable_(requests, metadata=metadata, timeout=timeout)
+        try:
+            async for message in call:
+                await context.write(message)
+        except grpc.aio.AioRpcError as error:
+            trailing: Any = tuple((key, value) for key, value in error.trailing_metadata() or ())
+            await context.abort(error.code(), error.details() or "", trailing)
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for opened in self._channels.values():
+            await opened.close()
+
+
+async def open_door(listen: str, door: Door) -> tuple[grpc.aio.Server, int]:
+    """Start the server. Returns: the server and its port. Raises: ModelryError: the address is taken."""
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.aio.server(options=options)
+    server.add_generic_rpc_handlers((door,))
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = sorted({method.service for method in methods()})
+    for name in ("", *names):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise ModelryError(f"Cannot listen on {listen}: the address is taken.") from error
+    await server.start()
+    return server, port
+
+
+def _address(peer: str) -> str:
+    """`ipv4:127.0.0.1:5000` or `ipv6:[::1]:5000` as an address alone."""
+    kind, _, rest = peer.partition(":")
+    if kind == "ipv6":
+        return rest[rest.find("[") + 1 : rest.find("]")].replace("%5B", "").replace("%5D", "")
+    return rest.rpartition(":")[0] or "127.0.0.1"
+
+
+def _texts(metadata: Any) -> list[tuple[str, str]]:
+    """The metadata that is text; binary values are not ours."""
+    return [(key, value) for key, value in metadata or () if isinstance(value, str)]

@@ -1,0 +1,130 @@
+"""Which noun and verb a method has on the command line, and which flags."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor as pb
+
+from modelry.api_methods import Method, methods
+from modelry.common.v1 import options_pb2
+
+# Nested collections that have a word of their own; any other is `<parent>-<collection>`.
+OWN_WORD = {"checkpoints", "replicas", "samples", "aliases"}
+HIDDEN_FIELDS = {"request_id", "update_mask", "page_token", "after_version"}
+_VARIABLE = re.compile(r"\{([a-z_.]+)\}")
+_MESSAGE = pb.FieldDescriptor.CPPTYPE_MESSAGE
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag: the path of its field below the request, its descriptor, and the name to type."""
+
+    path: tuple[str, ...]
+    field: Any
+    name: str
+
+    @property
+    def required(self) -> bool:
+        """The field must be given."""
+        return has_behavior(self.field, field_behavior_pb2.REQUIRED)
+
+
+def kebab(text: str) -> str:
+    """`apiKeys` and `api_keys` as `api-keys`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", text).replace("_", "-").lower()
+
+
+def noun_and_verb(method: Method) -> tuple[str, str]:
+    """`/api/v1/datasets/{dataset}/versions/{version}:publish` -> (`dataset-versions`, `publish`)."""
+    path, _, custom = method.template.removeprefix("/api/v1/").partition(":")
+    words = [word for word in path.split("/") if not word.startswith("{")]
+    if words[-1] in ("content", "report"):  # a part of the resource, not a collection
+        return kebab(words[0]), "content" if words[-1] == "content" else "report"
+    noun = words[-1] if len(words) == 1 or words[-1] in OWN_WORD else f"{words[-2].removesuffix('s')}-{words[-1]}"
+    verb = custom or kebab(re.findall(r"[A-Z][a-z]*", method.name)[0])
+    return kebab(noun), kebab(verb)
+
+
+def commands() -> dict[str, dict[str, Method]]:
+    """Noun -> verb -> method."""
+    found: dict[str, dict[str, Method]] = {}
+    for method in methods():
+        noun, verb = noun_and_verb(method)
+        found.setdefault(noun, {})[verb] = method
+    return found
+
+
+def arguments(method: Method) -> list[str]:
+    """The variables of the path, in order: what is typed without a flag."""
+    return _VARIABLE.findall(method.template)
+
+
+def flags(method: Method) -> list[Flag]:
+    """The flags of a method: the body's fields, those of single messages in it by their own name, and the query's."""
+    heads = {name.split(".")[0] for name in arguments(method)}
+    found: list[Flag] = []
+    for field in method.request.DESCRIPTOR.fields:
+        if field.name == method.body:
+            found += _flags_below(field.message_type, (field.name,))
+        elif field.name not in heads | HIDDEN_FIELDS:
+            found += _flags_of(field, ())
+    names = [flag.name for flag in found]
+    return [flag for index, flag in enumerate(found) if flag.name not in names[:index]]
+
+
+def _flags_below(descriptor: Any, path: tuple[str, ...]) -> list[Flag]:
+    found: list[Flag] = []
+    for field in descriptor.fields:
+        if not has_behavior(field, field_behavior_pb2.OUTPUT_ONLY) and field.name != "etag":
+            found += _flags_of(field, path)
+    return found
+
+
+def _flags_of(field: Any, path: tuple[str, ...]) -> list[Flag]:
+    here = (*path, field.name)
+    own = Flag(here, field, kebab(field.name))
+    single = (
+        field.cpp_type == _MESSAGE and not field.is_repeated and field.message_type.file.package.startswith("modelry")
+    )
+    if not single or field.message_type.name in ("Money", "ObjectLocation", "Target", "JobDataset"):
+        return [own]
+    return [own, *_flags_below(field.message_type, here)]
+
+
+def has_behavior(field: Any, behavior: int) -> bool:
+    """The field is REQUIRED, OUTPUT_ONLY, …"""
+    return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+
+
+def shorthand(descriptor: Any) -> str:
+    """The field of a message that a bare word stands for: its first required one, or the first of its choice."""
+    for field in descriptor.fields:
+        if has_behavior(field, field_behavior_pb2.REQUIRED):
+            return str(field.name)
+    for oneof in descriptor.oneofs:
+        return str(oneof.fields[0].name)
+    return str(descriptor.fields[0].name)
+
+
+def alias_paths(method: Method) -> dict[str, tuple[str, ...]]:
+    """Names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
+    if not method.body or method.body == "*":
+        return {}
+    body: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
+    return dict(_aliases_below(body, ()))
+
+
+def _aliases_below(descriptor: Any, path: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for field in descriptor.fields:
+        here = (*path, field.name)
+        if alias := field.GetOptions().Extensions[options_pb2.alias]:
+            found.append((alias, here))
+        if field.cpp_type == _MESSAGE and not field.is_repeated and field.message_type.name == "Hyperparameters":
+            found += [(item.name, (*here, item.name)) for item in field.message_type.fields]
+            found += _aliases_below(field.message_type, here)
+    return found

@@ -1,0 +1,294 @@
+"""Durable consumers: messages of a stream to a handler, at least once, in order, none lost.
+
+A message is in flight alone. Done: ack. `Unavailable`, `Conflict` or `OverLimit`: again after a delay that grows, for
+ever. A surprise: again, and after ten tries a row in `dead_letters`. Malformed: a row at once. The server is never
+left to give up by itself, because it does so silently.
+"""
+
+import asyncio
+import json
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+from opentelemetry.trace import SpanKind
+from sqlalchemy import select, update
+
+from services.chassis import telemetry
+from services.chassis.bus.connection import Bus, Session, retry_delay
+from services.chassis.bus.streams import STREAM_SUBJECTS
+from services.chassis.clock import now
+from services.chassis.data import Database, UnitOfWork, dead_letters, keep_dead_letter
+from services.chassis.errors import Conflict, NotFound, OverLimit, Unavailable
+from services.chassis.events import MESSAGE_ID, Event, Malformed
+
+FETCH_SECONDS = 15.0
+STOP_SECONDS = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class ConsumerSettings(Protocol):
+    """What a consumer reads of a process's settings."""
+
+    ack_wait_seconds: float
+    handler_seconds: float
+    retry_min_seconds: float
+    retry_max_seconds: float
+    surprise_tries: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a stream. `deliveries` counts how often it came, this time included."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    event_id: str
+    sequence: int = 0
+    deliveries: int = 1
+
+    def json(self) -> Any:
+        """The data as JSON.
+
+        Raises: Malformed: it is none.
+        """
+        try:
+            return json.loads(self.data)
+        except ValueError as error:
+            raise Malformed(f"this is no JSON: {error}") from error
+
+    def event(self) -> Event:
+        """The data as an event.
+
+        Raises: Malformed: it is none.
+        """
+        return Event.parse(self.data)
+
+
+Handler = Callable[[Message], Awaitable[None]]
+
+
+class Consumer:
+    """A durable consumer and the handler of its messages. One process has it."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        database: Database,
+        durable: str,
+        filter_subject: str,
+        handler: Handler,
+        settings: ConsumerSettings,
+    ) -> None:
+        """`durable` is `<service>-on-<resource>`; the stream is that of `filter_subject`."""
+        self._bus, self._database, self._settings = bus, database, settings
+        self._durable, self._filter, self._handler = durable, filter_subject, handler
+        self._stream = next(name for name, all_ in STREAM_SUBJECTS.items() if filter_subject.startswith(all_[:-1]))
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._surprises = (0, 0)  # sequence of the message that surprised, and how often
+
+    async def start(self) -> None:
+        """Begin to handle messages, as soon as there is a connection."""
+        self._stopping.clear()
+        self._task = asyncio.create_task(self._run(), name=self._durable)
+
+    async def stop(self) -> None:
+        """Stop; a message being handled gets a few seconds to end."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._stopping.set()
+        await asyncio.wait((task,), timeout=STOP_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def caught_up(self) -> bool:
+        """Whether every message that was stored before this call has been handled. False also without NATS."""
+        try:
+            session = self._bus.now()
+            info = await session.call(session.js.consumer_info(self._stream, self._durable))
+        except (Unavailable, APIError):
+            return False
+        return not info.num_pending and not info.num_ack_pending
+
+    async def replay(self, letter_id: str) -> None:
+        """Hand a dead letter of this consumer to the handler again; if it succeeds, the letter is marked replayed.
+
+        Raises: NotFound: this consumer has no such letter. Whatever the handler raises.
+        """
+        key = (dead_letters.c.id == letter_id, dead_letters.c.consumer == self._durable)
+        async with UnitOfWork(self._database, write=False) as uow:
+            row = (await uow.connection.execute(select(dead_letters).where(*key))).one_or_none()
+        if row is None:
+            raise NotFound.of("dead letter", letter_id)
+        await self._handler(Message(row.subject, row.body, row.headers, row.event_id, 0, row.deliveries + 1))
+        async with UnitOfWork(self._database) as uow:
+            await uow.connection.execute(update(dead_letters).where(*key).values(replay_time=now()))
+            await uow.commit()
+
+    async def _run(self) -> None:
+        tries = 0
+        while not self._stopping.is_set():
+            waiting = asyncio.ensure_future(self._bus.session())
+            if not await self._unless_stopped(waiting):
+                return
+            try:
+                await self._follow(waiting.result())
+                tries = 0
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # an edge: the connection or the consumer is made anew
+                tries += 1
+                known = isinstance(error, (Unavailable, APIError))
+                _logger.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
+                await asyncio.sleep(retry_delay(tries, 0.05, self._settings.retry_min_seconds))
+
+    async def _unless_stopped(self, future: "asyncio.Future[Any]") -> bool:
+        """Wait for something, or until the consumer is stopped; False then."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((future, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not future.done():
+                future.cancel()
+        return future.done() and not future.cancelled()
+
+    async def _follow(self, session: Session) -> None:
+        """Handle messages on one connection until it is lost."""
+        await self._ensure(session)
+        inbox: asyncio.Queue[Msg] = asyncio.Queue()
+        reply = session.client.new_inbox()
+        subscription = await session.call(session.client.subscribe(reply, cb=inbox.put))
+        try:
+            while not self._stopping.is_set() and not session.closed.is_set():
+                message = await self._next(session, reply, inbox)
+                if message is not None:
+                    await self._one(message)
+        finally:
+            if not session.closed.is_set():
+                with suppress(Unavailable):
+                    await session.call(subscription.unsubscribe())
+
+    async def _ensure(self, session: Session) -> None:
+        config = ConsumerConfig(
+            durable_name=self._durable,
+            filter_subject=self._filter,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._settings.ack_wait_seconds,
+            max_ack_pending=1,
+            max_deliver=-1,
+        )
+        await session.call(session.js.add_consumer(self._stream, config))
+
+    async def _next(self, session: Session, reply: str, inbox: "asyncio.Queue[Msg]") -> Msg | None:
+        """Ask for one message. None: nothing came, ask again.
+
+        Raises: Unavailable: the consumer is no more, or the connection.
+        """
+        if inbox.empty():
+            wish = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
+            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
+            await session.call(session.client.publish(subject, wish, reply=reply))
+        getting = asyncio.ensure_future(inbox.get())
+        closing = asyncio.ensure_future(session.closed.wait())
+        both = asyncio.ensure_future(
+            asyncio.wait((getting, closing), timeout=FETCH_SECONDS + 2, return_when=asyncio.FIRST_COMPLETED)
+        )
+        try:
+            await self._unless_stopped(both)
+            if not getting.done():
+                return None
+        finally:
+            for task in (both, closing, getting):
+                task.cancel()
+        message = getting.result()
+        status = (message.headers or {}).get("Status")
+        if message.reply and not status:
+            return message
+        if status in ("404", "408", "100"):  # nothing there, time is over, a heartbeat
+            return None
+        words = (message.headers or {}).get("Description", "no answer")
+        raise Unavailable(f"consumer {self._durable}: {status} {words}")
+
+    async def _one(self, raw: Msg) -> None:
+        meta = raw.metadata
+        headers = dict(raw.headers or {})
+        event_id = headers.get(MESSAGE_ID) or headers.get("ce-id") or f"{self._stream}-{meta.sequence.stream}"
+        sequence, deliveries = int(meta.sequence.stream), int(meta.num_delivered or 1)
+        message = Message(raw.subject, raw.data, headers, event_id, sequence, deliveries)
+        holding = asyncio.create_task(self._hold(raw))
+        try:
+            with telemetry.span(f"handle {self._durable}", headers, SpanKind.CONSUMER):
+                await self._handle(raw, message)
+        except asyncio.CancelledError:
+            with suppress(Exception):  # it comes again either way, after ack_wait
+                await raw.nak()
+            raise
+        finally:
+            holding.cancel()
+
+    async def _hold(self, raw: Msg) -> None:
+        """Tell the server that the message is still being handled."""
+        while True:
+            await asyncio.sleep(self._settings.ack_wait_seconds / 3)
+            with suppress(Exception):  # if the connection is lost, the message comes again
+                await raw.in_progress()
+
+    async def _handle(self, raw: Msg, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._settings.handler_seconds):
+                await self._handler(message)
+        except (Unavailable, Conflict, OverLimit) as error:
+            await self._again(raw, message, error)
+        except Malformed as error:
+            await self._bury(raw, message, error)
+        except Exception as error:  # an edge
+            await self._surprised(raw, message, error)
+        else:
+            await raw.ack()
+
+    async def _surprised(self, raw: Msg, message: Message, error: Exception) -> None:
+        count = self._surprises[1] + 1 if self._surprises[0] == message.sequence else 1
+        self._surprises = (message.sequence, count)
+        _logger.warning(
+            "%s: message %d failed (%d): %r", self._durable, message.sequence, count, error, exc_info=count == 1
+        )
+        if count >= self._settings.surprise_tries:
+            await self._bury(raw, message, error)
+        else:
+            await self._again(raw, message, error)
+
+    async def _again(self, raw: Msg, message: Message, error: Exception) -> None:
+        delay = retry_delay(message.deliveries, self._settings.retry_min_seconds, self._settings.retry_max_seconds)
+        _logger.info("%s: message %d again in %.1f s: %s", self._durable, message.sequence, delay, error)
+        await raw.nak(delay=delay)
+
+    async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
+        reason = "".join(traceback.format_exception_only(error)).strip()
+        try:
+            letter = await keep_dead_letter(
+                self._database,
+                self._durable,
+                message.subject,
+                message.event_id,
+                message.headers,
+                message.data,
+                message.deliveries,
+                reason,
+            )
+        except Unavailable as problem:
+            await self._again(raw, message, problem)
+            return
+        _logger.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
+        await raw.term()

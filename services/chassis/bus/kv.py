@@ -1,0 +1,188 @@
+"""Derived records in KV buckets: written by their owner, followed by readers that must go on without it.
+
+A record is `{"version": N, "value": {…}}`; a thing that is gone is a record whose value is null, not a deleted key.
+Versions only grow. Readers ignore a lower version and never drop a key because the bucket lost it, so that a wiped
+bucket takes nothing away and a revoked key stays revoked.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from nats.js.api import KeyValueConfig, StorageType
+from nats.js.errors import APIError, NotFoundError
+
+from services.chassis.bus.connection import Bus, Session, retry_delay
+from services.chassis.bus.kv_reader import KvReader, read_all
+from services.chassis.errors import Unavailable
+
+__all__ = ["KvKeeper", "KvReader", "KvWriter", "parse_record"]
+
+CAS_TRIES = 10
+
+_EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+_WRONG_LAST_SEQUENCE = 10071
+_logger = logging.getLogger(__name__)
+
+Value = Mapping[str, Any] | None
+Records = Mapping[str, tuple[int, Value]]
+
+
+def encode_key(key: str) -> str:
+    """Any text as a key that NATS accepts: what it does not is written `=XX` (`ft:a` -> `ft=3Aa`)."""
+    if not key:
+        raise ValueError("a key is empty")
+    plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+    return "".join(c if c in plain else "".join(f"={byte:02X}" for byte in c.encode()) for c in key)
+
+
+def parse_record(body: str) -> tuple[str, int, Value]:
+    """Key, version and value of an outbox row."""
+    record = json.loads(body)
+    return record["key"], record["version"], record["value"]
+
+
+class KvWriter:
+    """Puts records into a bucket, never an older over a newer one."""
+
+    def __init__(self, bus: Bus, bucket: str) -> None:
+        self._bus, self.bucket = bus, bucket
+        self._ensured = 0  # the connection on which the bucket is known to exist
+
+    async def put(self, key: str, version: int, value: Value) -> bool:
+        """Put a record and wait for the acknowledgement. False: the bucket has it, or a newer one, already.
+
+        Raises: Unavailable: no connection, or no acknowledgement.
+        """
+        session = self._bus.now()
+        await self._ensure(session)
+        data = json.dumps({"version": version, "value": value}, ensure_ascii=False).encode()
+        for _ in range(CAS_TRIES):
+            revision, stored = await self._last(session, key)
+            if stored is not None and (_version(stored) > version or stored == data):
+                return False
+            try:
+                headers = {_EXPECTED_LAST: str(revision)}
+                await self._bus.publish(f"$KV.{self.bucket}.{encode_key(key)}", data, headers)
+            except APIError as error:
+                if error.err_code != _WRONG_LAST_SEQUENCE:
+                    raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+                continue  # another writer was faster: look again
+            except Unavailable:
+                self._ensured = 0  # perhaps the bucket is gone
+                raise
+            return True
+        raise Unavailable(f"bucket {self.bucket}: the record {key!r} is written by too many at once")
+
+    async def read_all(self) -> dict[str, tuple[int, Value]]:
+        """All records of the bucket by key.
+
+        Raises: Unavailable
+        """
+        session = self._bus.now()
+        await self._ensure(session)
+        return await read_all(session, self.bucket)
+
+    async def _last(self, session: Session, key: str) -> tuple[int, bytes | None]:
+        """Revision and data of a key's record; (0, None) if there is none."""
+        try:
+            subject = f"$KV.{self.bucket}.{encode_key(key)}"
+            message = await session.call(session.js.get_msg(f"KV_{self.bucket}", subject=subject))
+        except NotFoundError:
+            return 0, None
+        except APIError as error:
+            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+        return int(message.seq or 0), message.data
+
+    async def _ensure(self, session: Session) -> None:
+        if self._ensured == session.number:
+            return
+        config = KeyValueConfig(bucket=self.bucket, history=1, storage=StorageType.FILE)
+        try:
+            await session.call(session.js.create_key_value(config))
+        except APIError as error:
+            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+        self._ensured = session.number
+
+
+def _version(data: bytes) -> int:
+    try:
+        return int(json.loads(data)["version"])
+    except (ValueError, KeyError, TypeError):
+        return -1  # not ours: anything is newer
+
+
+class KeeperSettings(Protocol):
+    """What a keeper reads of a process's settings."""
+
+    compare_seconds: float
+    retry_min_seconds: float
+    retry_max_seconds: float
+
+
+class KvKeeper:
+    """Compares a bucket with the database of its owner: at start, at each connect and every minute."""
+
+    def __init__(
+        self, bus: Bus, bucket: str, records: Callable[[], Awaitable[Records]], settings: KeeperSettings
+    ) -> None:
+        """`records` reads from the database what the bucket should hold: key -> (version, value)."""
+        self.writer = KvWriter(bus, bucket)
+        self._bus, self._records, self._settings = bus, records, settings
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to compare, as soon as there is a connection."""
+        self._task = asyncio.create_task(self._run(), name=f"keeper-{self.writer.bucket}")
+
+    async def stop(self) -> None:
+        """Stop comparing."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def compare(self) -> int:
+        """Put what the bucket lacks or has older; what the database does not know is put as gone. Returns how many.
+
+        The bucket is read first: what it holds is then at least as old as what the database says.
+        """
+        stored = await self.writer.read_all()
+        wanted = await self._records()
+        put = 0
+        for key, (version, value) in wanted.items():
+            if stored.get(key) != (version, value):
+                put += await self.writer.put(key, version, value)
+        for key, (version, value) in stored.items():
+            if key not in wanted and value is not None:
+                _logger.warning("bucket %s has %r, which the database does not know", self.writer.bucket, key)
+                put += await self.writer.put(key, version + 1, None)
+        return put
+
+    async def _run(self) -> None:
+        tries = 0
+        while True:
+            session = await self._bus.session()
+            try:
+                put = await self.compare()
+                if put:
+                    _logger.info("bucket %s: %d records put", self.writer.bucket, put)
+                tries, delay = 0, self._settings.compare_seconds
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # an edge: the next comparison mends it
+                tries += 1
+                known = isinstance(error, (Unavailable, APIError))
+                _logger.warning("bucket %s not compared: %s", self.writer.bucket, error, exc_info=not known)
+                delay = retry_delay(tries, self._settings.retry_min_seconds, self._settings.retry_max_seconds)
+            await _until_closed(session, delay)
+
+
+async def _until_closed(session: Session, seconds: float) -> None:
+    closing = asyncio.ensure_future(session.closed.wait())
+    try:
+        await asyncio.wait((closing,), timeout=seconds)
+    finally:
+        closing.cancel()

@@ -1,0 +1,40 @@
+"""The database of a service: units of work, repositories, lists, migrations, outbox and inbox tables, watchers."""
+
+from services.chassis.data.columns import JsonOf, UtcTime, table_of
+from services.chassis.data.database import Database
+from services.chassis.data.housekeeping import keep_dead_letter, sweep
+from services.chassis.data.listing import Order, Page, PageQuery, make_token, parse_filter, read_token
+from services.chassis.data.migration import create_chassis_tables, differences, draft
+from services.chassis.data.repository import Entity, Repository, check_etag
+from services.chassis.data.tables import chassis_metadata, dead_letters, outbox
+from services.chassis.data.unit_of_work import UnitOfWork, request_digest, retry_conflicts
+from services.chassis.data.watch import QUEUE_LENGTH, Watchers
+
+__all__ = [
+    "QUEUE_LENGTH",
+    "Database",
+    "Entity",
+    "JsonOf",
+    "Order",
+    "Page",
+    "PageQuery",
+    "Repository",
+    "UnitOfWork",
+    "UtcTime",
+    "Watchers",
+    "chassis_metadata",
+    "check_etag",
+    "create_chassis_tables",
+    "dead_letters",
+    "differences",
+    "draft",
+    "keep_dead_letter",
+    "make_token",
+    "outbox",
+    "parse_filter",
+    "read_token",
+    "request_digest",
+    "retry_conflicts",
+    "sweep",
+    "table_of",
+]

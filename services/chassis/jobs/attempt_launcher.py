@@ -1,0 +1,157 @@
+"""From a granted token to a running worker: folder, spec.json, launcher."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from services.chassis import telemetry
+from services.chassis.bus import worker_login
+from services.chassis.clock import now
+from services.chassis.data import UnitOfWork
+from services.chassis.jobs.context import Desk
+from services.chassis.jobs.domain import START, WAITING, Attempt, AttemptState, JobCore
+from services.chassis.jobs.stage import Plan
+from services.chassis.launch import Handle, LaunchSpec
+
+J = TypeVar("J", bound=JobCore)
+SPEC_FORMAT = 1
+SPEC_FILE = "spec.json"
+
+
+class Launching(Generic[J]):
+    """Grants tokens and starts workers. The order is: token committed, worker started, start committed; a crash
+    between any two is mended by the next look, because a start with the same id is never done twice."""
+
+    def __init__(self, desk: Desk[J]) -> None:
+        self._desk = desk
+
+    async def grant(self, job: J) -> tuple[J, Attempt] | None:
+        """Gives the job's next attempt its token; None when the job no longer waits for one."""
+        granted: list[Attempt] = []
+
+        async def rule(uow: UnitOfWork, current: J) -> list[J]:
+            granted.clear()
+            if current.state not in WAITING or current.token:
+                return []
+            store = self._desk.store(uow)
+            after = current.grant(await store.next_token(), now())
+            attempt = coming(after)
+            await store.add_attempt(attempt)
+            await store.drop_points(after.id, attempt.resume_step)
+            await self._desk.stage.granted(uow, after, attempt)
+            granted.append(attempt)
+            return [after]
+
+        after = await self._desk.change(job.id, rule)
+        return (after, granted[0]) if after is not None and granted else None
+
+    async def start(self, job: J, attempt: Attempt, plan: Plan) -> Handle:
+        """Starts the attempt's worker, or finds it started. Raises Unavailable without a free slot."""
+        folder = self._desk.folder(attempt)
+        await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan))
+        return await self._desk.launcher.start(
+            LaunchSpec(
+                id=attempt.launch_id,
+                argv=[*plan.argv, str(folder)],
+                env=plan.env,
+                folder=folder,
+                cpus=plan.cpus,
+                memory_mb=plan.memory_mb,
+                gpus=plan.gpus,
+                ranks=plan.ranks,
+            )
+        )
+
+    async def running(self, attempt: Attempt) -> J | None:
+        """The attempt's worker was seen running: the job runs, if the attempt still holds its token."""
+
+        async def rule(uow: UnitOfWork, current: J) -> list[J]:
+            if current.token != attempt.token:
+                return []
+            if attempt.state is AttemptState.STARTING:
+                await self._desk.store(uow).change_attempt(attempt, state=AttemptState.RUNNING)
+            if current.state not in WAITING:
+                return []
+            return [current.apply(START, now(), f"Attempt {attempt.number} runs.")]
+
+        return await self._desk.change(attempt.job_id, rule)
+
+    async def fits(self, plan: Plan) -> tuple[str, bool]:
+        """Why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
+        usage = await self._desk.launcher.usage()
+        for unit, wanted, held, total in (
+            ("CPU cores", plan.cpus, usage.cpus_held, usage.cpus),
+            ("MiB of memory", plan.memory_mb, usage.memory_mb_held, usage.memory_mb),
+            ("GPUs", plan.gpus, usage.gpus_held, usage.gpus),
+        ):
+            if wanted > total:
+                return f"It needs {wanted} {unit}, and this machine gives out {total} in all.", False
+            if wanted > total - held:
+                return f"Waits for a free slot: it needs {wanted} {unit}; {total - held} of {total} are free.", True
+        return "", True
+
+    def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:
+        from services.chassis.objects import StoreAccess  # it loads the S3 library: not before the service is ready
+
+        settings, name = self._desk.settings, self._desk.stage.name
+        system = StoreAccess(
+            settings.objects_endpoint,
+            settings.objects_access_key,
+            settings.objects_secret_key.get_secret_value(),
+            settings.objects_region,
+        )
+        stores = {"system": system, "output": plan.output or system, **plan.stores}
+        trace: dict[str, str] = {}
+        telemetry.inject(trace)
+        return {
+            "format": SPEC_FORMAT,
+            "stage": name,
+            "job_id": job.id,
+            "project": job.project,
+            "attempt": attempt.number,
+            "token": attempt.token,
+            "subject": f"modelry.work.{name}.{job.id}",
+            "heartbeat_subject": f"modelry.heartbeat.{name}.{job.id}",
+            "heartbeat_seconds": settings.heartbeat_seconds,
+            "nats": {"url": settings.nats_url, **worker_login(settings.token_secret, job.id)},
+            "stores": {key: access.to_json() for key, access in stores.items()},
+            "cache_dir": str(settings.home / "cache"),
+            "trace": trace,
+            "work": dict(plan.work),
+        }
+
+
+def coming(job: JobCore) -> Attempt:
+    """The attempt that the job's newest token belongs to."""
+    return Attempt(
+        job_id=job.id,
+        number=job.attempt,
+        token=job.token,
+        create_time=now(),
+        resume_checkpoint_id=job.checkpoint_id,
+        resume_step=job.checkpoint_step,
+    )
+
+
+def write_spec(folder: Path, spec: dict[str, Any]) -> None:
+    """Writes spec.json whole or not at all, readable for this user alone: it holds secrets."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = folder / f"{SPEC_FILE}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(spec, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / SPEC_FILE)
+
+
+def stage_of(folder: Path) -> str:
+    """The stage whose attempt a folder is; empty for anything else."""
+    try:
+        return str(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("stage", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

@@ -1,0 +1,129 @@
+"""Where the parts of the engine meet: the stage and its adapters, and the one way in which a job is changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from services.chassis.clock import now
+from services.chassis.data import Database, UnitOfWork, Watchers, retry_conflicts
+from services.chassis.events import Event
+from services.chassis.jobs.domain import FAIL, WAITING, Attempt, Failure, JobCore
+from services.chassis.jobs.lease import Leases
+from services.chassis.jobs.settings import JobSettings
+from services.chassis.jobs.stage import Stage
+from services.chassis.jobs.store import JobStore, JobTables
+from services.chassis.launch import Launcher
+
+J = TypeVar("J", bound=JobCore)
+
+
+def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
+    """The event of a job's change of state (or of its making, without `before`); None when there is none to tell."""
+    if not stage.resource or (before is not None and before.state is after.state):
+        return None
+    return Event(
+        project=after.project,
+        resource=stage.resource,
+        resource_id=after.id,
+        happening="created" if before is None else after.state.lower(),
+        state=str(after.state),
+        previous_state="" if before is None else str(before.state),
+        version=after.version,
+        cause=after.cause,
+        links=stage.links(after),
+        terminal=after.state.ended,
+    )
+
+
+@dataclass
+class Desk(Generic[J]):
+    """What the parts of one engine share."""
+
+    stage: Stage[J]
+    database: Database
+    launcher: Launcher
+    settings: JobSettings
+    tables: JobTables
+    leases: Leases
+    watchers: Watchers[J] = field(default_factory=Watchers)
+    counts: Counter[str] = field(default_factory=Counter)
+    """What came and was not applied, by reason: `ignored`, `repeated`, `malformed`."""
+    obeying: set[str] = field(default_factory=set)
+    """Launch ids of workers whose heartbeat says that they have heard the stop."""
+
+    def store(self, uow: UnitOfWork) -> JobStore:
+        """The engine's own tables on a unit of work."""
+        return JobStore(uow.connection, self.tables)
+
+    def folder(self, attempt: Attempt) -> Path:
+        """The attempt's folder on this machine."""
+        return self.settings.home / "work" / attempt.launch_id
+
+    async def read(self, job_id: str) -> J | None:
+        """A job as it is, or None when it was deleted."""
+        async with UnitOfWork(self.database, write=False) as uow:
+            return await self.stage.jobs(uow).by_id(job_id)
+
+    async def save(self, uow: UnitOfWork, before: J, after: J) -> J:
+        """Stores one step of a job with its event, if anything changed. Versions grow by one, whatever the hook did."""
+        if replace(after, version=before.version) == before:
+            return before
+        after = replace(after, version=before.version + 1)
+        await self.stage.jobs(uow).save(after)
+        event = changed(self.stage, before, after)
+        if event is not None:
+            uow.emit(event)
+        return after
+
+    async def change(self, job_id: str, rule: Callable[[UnitOfWork, J], Awaitable[list[J]]]) -> J | None:
+        """Applies `rule` to a job in one transaction and tells the watchers. Conflicts are tried again.
+
+        `rule` returns the job after each step, in order; an empty list changes nothing. Returns: the job as it then
+        is, None when there is none.
+        """
+
+        @retry_conflicts
+        async def attempt() -> tuple[J | None, list[J]]:
+            async with UnitOfWork(self.database) as uow:
+                job = await self.stage.jobs(uow).by_id(job_id)
+                if job is None:
+                    return None, []
+                saved = []
+                current = job
+                for step in await rule(uow, job):
+                    after = await self.save(uow, current, step)
+                    if after is not current:
+                        saved.append(after)
+                    current = after
+                await uow.commit()
+            return current, saved
+
+        job, saved = await attempt()
+        self.tell(saved)
+        return job
+
+    async def fail(self, job_id: str, failure: Failure) -> None:
+        """Fails a job that cannot go on, unless it is stopping or has ended."""
+
+        async def rule(uow: UnitOfWork, current: J) -> list[J]:
+            return [current.apply(FAIL, now(), failure.message, failure)] if current.state in FAIL.sources else []
+
+        await self.change(job_id, rule)
+
+    async def wait(self, job: J, cause: str) -> None:
+        """Says in plain words why a waiting job does not start yet."""
+
+        async def rule(uow: UnitOfWork, current: J) -> list[J]:
+            return [current.wait(now(), cause)] if current.state in WAITING else []
+
+        if job.cause != cause:
+            await self.change(job.id, rule)
+
+    def tell(self, saved: list[J]) -> None:
+        """Tells the watchers of committed steps."""
+        for job in saved:
+            self.watchers.notify(job.id, job)

@@ -1,0 +1,90 @@
+"""What the engine hears over the bus: work reports by a durable consumer, heartbeats that nobody stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.errors import Invalid, Unavailable
+from services.chassis.events import Malformed
+from services.chassis.jobs.context import Desk
+from services.chassis.jobs.domain import JobCore
+from services.chassis.jobs.reports import Reports
+
+J = TypeVar("J", bound=JobCore)
+_logger = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.2
+
+
+class Hearing(Generic[J]):
+    """Brings reports to `Reports` and heartbeats to the leases, and says when silence may be judged."""
+
+    def __init__(self, desk: Desk[J], bus: Bus, reports: Reports[J]) -> None:
+        self._desk = desk
+        self._bus = bus
+        self._reports = reports
+        name = desk.stage.name
+        self._consumer = Consumer(
+            bus, desk.database, f"{name}-on-work", f"modelry.work.{name}.>", self._handle, desk.settings
+        )
+        self._judging = 0  # the connection on which silence is judged
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether reports can come over the bus now."""
+        return self._bus.connected
+
+    async def start(self) -> None:
+        """Begins to hear; returns at once, also without NATS."""
+        with suppress(Unavailable):  # the connection was lost meanwhile: the next one subscribes
+            await self._bus.listen(f"modelry.heartbeat.{self._desk.stage.name}.*", self._beat)
+        await self._consumer.start()
+        self._task = asyncio.create_task(self._judge(), name="leases")
+
+    async def stop(self) -> None:
+        """Stops hearing."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._consumer.stop()
+        self._desk.leases.deafen()
+
+    async def _handle(self, message: Message) -> None:
+        try:
+            await self._reports.take(message.json())
+        except Invalid as error:
+            self._desk.counts["malformed"] += 1
+            raise Malformed(error.message) from error
+
+    def _beat(self, subject: str, data: bytes) -> None:
+        job_id = subject.rsplit(".", 1)[-1]
+        try:
+            beat = json.loads(data)
+            attempt = int(beat["attempt"])
+        except (ValueError, KeyError, TypeError):
+            _logger.warning("a heartbeat on %s cannot be read", subject)
+            return
+        launch_id = f"{job_id}-{attempt}"
+        self._desk.leases.heard(launch_id)
+        if beat.get("state") in ("STOPPING", "CLOSING"):
+            self._desk.obeying.add(launch_id)
+
+    async def _judge(self) -> None:
+        """Silence is judged on a connection once everything stored before was applied, and not without one."""
+        while True:
+            if not self._bus.connected:
+                self._desk.leases.deafen()
+                self._judging = 0
+            elif self._judging != self._bus.generation:
+                self._desk.leases.deafen()
+                generation = self._bus.generation
+                if await self._consumer.caught_up() and self._bus.connected and generation == self._bus.generation:
+                    self._judging = generation
+                    self._desk.leases.begin()
+            await asyncio.sleep(_LOOK_SECONDS)

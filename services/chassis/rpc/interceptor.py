@@ -1,0 +1,210 @@
+"""What happens around every call that a service answers, in this order: request id and trace, who is calling, what a
+request must have, the default deadline, and errors becoming statuses.
+
+Health and reflection, which have no policy, pass untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from services.chassis import auth, telemetry
+from services.chassis.errors import (
+    DOMAIN,
+    STATUS_DETAILS_KEY,
+    ModelryError,
+    Unauthenticated,
+    from_rpc_error,
+    to_status,
+)
+from services.chassis.rpc.validation import validate
+
+AUTHORIZATION = "authorization"
+REQUEST_ID = "x-request-id"
+
+_log = logging.getLogger(__name__)
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_LONGEST_REQUEST_ID = 128
+
+Handler = Any  # grpc.RpcMethodHandler, which is generic only in its type stubs
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may call a method.
+
+    Attributes:
+        role: the least role.
+        service_only: only parts of Modelry may call it.
+    """
+
+    role: auth.Role
+    service_only: bool = False
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """The one server interceptor of every service."""
+
+    def __init__(self, issuer: auth.TokenIssuer, policies: Mapping[str, Policy], deadline_seconds: float) -> None:
+        """Args: policies: full method name (`/package.Service/Method`) -> policy; read at each call."""
+        self._issuer = issuer
+        self._policies = policies
+        self._deadline_seconds = deadline_seconds
+        self._duration = telemetry.meter().create_histogram("rpc.server.duration", unit="ms")
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of a method that has a policy."""
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        policy = self._policies.get(method)
+        if handler is None or policy is None:
+            return handler
+        metadata = {
+            key: value if isinstance(value, str) else value.decode("latin-1")
+            for key, value in handler_call_details.invocation_metadata or ()
+        }
+        return self._wrap(handler, _Answer(self, method, policy, metadata))
+
+    def _wrap(self, handler: Any, answer: _Answer) -> Handler:
+        deadline = self._deadline_seconds
+
+        async def unary(request: Any, context: Any) -> Any:
+            async with answer.given(context):
+                if handler.request_streaming:
+                    return await handler.stream_unary(_validated(request), context)
+                validate(request)
+                async with _deadline(context, deadline):
+                    return await handler.unary_unary(request, context)
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with answer.given(context):
+                if handler.request_streaming:
+                    result = handler.stream_stream(_validated(request), context)
+                else:
+                    validate(request)
+                    result = handler.unary_stream(request, context)
+                if not hasattr(result, "__aiter__"):
+                    await result  # a coroutine that writes by itself
+                    return
+                async with aclosing(result) as messages:
+                    async for message in messages:
+                        yield message
+
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        behavior: Any = stream if handler.response_streaming else unary
+        wrapped: Handler = make(behavior, handler.request_deserializer, handler.response_serializer)
+        return wrapped
+
+    def authenticate(self, metadata: Mapping[str, str], policy: Policy) -> auth.Principal:
+        """The caller, who may call a method of this policy. Raises: Unauthenticated, Denied."""
+        scheme, _, token = metadata.get(AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("This call carries no key: send `authorization: Bearer KEY`.")
+        principal = self._issuer.verify(token.strip())
+        if policy.service_only:
+            principal.require_service()
+        principal.require(policy.role)
+        return principal
+
+    def measure(self, method: str, code: int, seconds: float) -> None:
+        """Record one answered call."""
+        self._duration.record(seconds * 1000, {"rpc.method": method, "rpc.grpc.status_code": code})
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One call, from its first byte to its status."""
+
+    guard: CallGuard
+    method: str
+    policy: Policy
+    metadata: Mapping[str, str]
+
+    @asynccontextmanager
+    async def given(self, context: Any) -> AsyncIterator[None]:
+        """Around the method's code: sets who is calling, and turns what is raised into a status."""
+        request_id = self.metadata.get(REQUEST_ID, "")[:_LONGEST_REQUEST_ID] or f"req-{uuid.uuid4().hex}"
+        telemetry.set_request_id(request_id)
+        context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        span = telemetry.enter(self.metadata, self.method)
+        started, code = time.perf_counter(), int(code_pb2.OK)
+        try:
+            auth.enter(self.guard.authenticate(self.metadata, self.policy))
+            yield
+        except grpc.aio.AbortError:
+            code = int(code_pb2.UNKNOWN)
+            raise
+        except Exception as error:
+            status = _status_of(error, self.method, request_id)
+            code = int(status.code)
+            span.set_attribute("rpc.grpc.status_code", code)
+            details = ((STATUS_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID, request_id))
+            await context.abort(_CODES[code], status.message, details)
+        finally:
+            span.end()
+            self.guard.measure(self.method, code, time.perf_counter() - started)
+
+
+def _status_of(error: Exception, method: str, request_id: str) -> status_pb2.Status:
+    """The status of whatever a method raised; what nobody foresaw is logged whole and answered with a fixed text."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        error = from_rpc_error(error)
+    if isinstance(error, _DeadlineExceeded):
+        status = status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message=str(error))
+        info = any_pb2.Any()
+        info.Pack(error_details_pb2.ErrorInfo(reason="DEADLINE_EXCEEDED", domain=DOMAIN))
+        status.details.append(info)
+        return status
+    if not isinstance(error, ModelryError):
+        _log.error("call failed: %s", method, exc_info=error)
+        return to_status(ModelryError(str(error)), request_id)
+    status = to_status(error, request_id)
+    if status.code == code_pb2.INTERNAL:
+        _log.error("call failed: %s: %s", method, error.message, exc_info=error)
+    return status
+
+
+class _DeadlineExceeded(Exception):
+    """The default deadline passed before the method was done."""
+
+
+@asynccontextmanager
+async def _deadline(context: Any, seconds: float) -> AsyncIterator[None]:
+    """A limit for a call whose caller gave none; gRPC itself cancels a call whose own deadline passes."""
+    if context.time_remaining() is not None:
+        yield
+        return
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise _DeadlineExceeded(f"The call took more than {seconds:g} s.") from error
+
+
+async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        validate(request)
+        yield request

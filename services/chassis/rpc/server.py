@@ -1,0 +1,113 @@
+"""gRPC between Modelry's processes: the server that every service runs, and channels to its peers.
+
+A service adds its servicers to an RpcServer and asks others through Peers; who may call a method comes from the
+protos. Errors arrive as the classes of `chassis.errors`, on either side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from modelry.common.v1 import options_pb2
+from services.chassis.auth import Role, TokenIssuer
+from services.chassis.errors import ModelryError
+from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES, Peers, channel
+from services.chassis.rpc.interceptor import AUTHORIZATION, REQUEST_ID, CallGuard, Policy
+
+__all__ = ["AUTHORIZATION", "MESSAGE_BYTES", "REQUEST_ID", "Peers", "Policy", "RpcServer", "channel", "policies_of"]
+
+GRACE_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+_SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # a second copy of a service must find its port taken
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+]
+
+
+class ServerSettings(Protocol):
+    """What a server reads of its process's settings."""
+
+    listen: str
+
+
+class RpcServer:
+    """A service's gRPC server: health, reflection, and the interceptor around every method."""
+
+    def __init__(
+        self, settings: ServerSettings, issuer: TokenIssuer, *, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> None:
+        self._listen = settings.listen
+        self._policies: dict[str, Policy] = {}
+        guard = CallGuard(issuer, self._policies, deadline_seconds)
+        self._server = grpc.aio.server(interceptors=[guard], options=_SERVER_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._names: list[str] = []
+
+    def add(
+        self,
+        servicer: Any,
+        add_fn: Callable[[Any, Any], None],
+        full_service_name: str,
+        policies: Mapping[str, Policy] | None = None,
+    ) -> None:
+        """Offer a service. Its policies come from the protos unless they are given (method name -> policy)."""
+        add_fn(servicer, self._server)
+        for method, policy in (policies or policies_of(full_service_name)).items():
+            self._policies[f"/{full_service_name}/{method}"] = policy
+        self._names.append(full_service_name)
+
+    async def start(self, *, serving: bool = True) -> int:
+        """Listen; with `serving` false, health says so until `set_serving`.
+
+        Returns: the port. Raises: ModelryError: the address is taken.
+        """
+        names = (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise ModelryError(f"Cannot listen on {self._listen}: the address is taken.") from error
+        await self.set_serving(serving)
+        await self._server.start()
+        _log.info("listening on port %d", port)
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Say in health whether this process can answer."""
+        states = health_pb2.HealthCheckResponse
+        state = states.SERVING if serving else states.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, state)
+
+    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Say NOT_SERVING, let running calls end for `grace_seconds`, then close."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+    async def wait(self) -> None:
+        """Until the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+def policies_of(full_service_name: str) -> dict[str, Policy]:
+    """Method name -> policy, from the protos: `required_role`, and services only for `…InternalService`."""
+    service = descriptor_pool.Default().FindServiceByName(full_service_name)
+    internal = full_service_name.endswith("InternalService")
+    policies = {}
+    for method in service.methods:
+        declared = method.GetOptions().Extensions[options_pb2.required_role]
+        policies[method.name] = Policy(Role(declared or Role.INFERENCE), service_only=internal)
+    return policies

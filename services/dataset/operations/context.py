@@ -1,0 +1,112 @@
+"""What all use cases share: the database, the sources, and who is told of a change."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.chassis.data import Database, Watchers
+from services.chassis.errors import Invalid
+from services.chassis.events import Event
+from services.dataset.domain import Dataset, DatasetVersion, Garbage, StoredFile, VersionView
+from services.dataset.sources import Sources
+from services.dataset.store import DatasetUnit
+
+
+@dataclass
+class Desk:
+    """Handed to every use case.
+
+    Attributes:
+        hold_seconds: how long an unconfirmed hold lasts.
+        watchers: are told of each change of a version, also of its progress.
+        wake: set when there may be an import to start or something to remove.
+    """
+
+    database: Database
+    sources: Sources
+    hold_seconds: float
+    watchers: Watchers[VersionView] = field(default_factory=Watchers)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def writing(self) -> DatasetUnit:
+        """A unit of work that writes."""
+        return DatasetUnit(self.database)
+
+    def reading(self) -> DatasetUnit:
+        """A unit of work that reads."""
+        return DatasetUnit(self.database, write=False)
+
+    def oldest_hold(self, now: datetime) -> datetime:
+        """Unconfirmed holds that were taken before have fallen."""
+        return now - timedelta(seconds=self.hold_seconds)
+
+    def file_key(self, project: str, file_id: str) -> str:
+        """Where an uploaded file lies on the installation's store."""
+        return f"files/{project}/{file_id}/content"
+
+    def version_prefix(self, version: DatasetVersion, token: int = 0) -> str:
+        """Where a version's files lie; an attempt writes below its own token."""
+        folder = f"datasets/{version.project}/{version.id}"
+        return f"{folder}/{token}" if token else folder
+
+    def garbage(self, prefix: str) -> Garbage:
+        """A folder of the installation's store that is no longer needed."""
+        return Garbage(prefix, self.sources.bucket)
+
+
+def version_event(after: DatasetVersion, before: DatasetVersion | None = None, happening: str = "") -> Event:
+    """The event of a version's change: `created`, `ready`, `published`, `failed`, `deleted`."""
+    return Event(
+        project=after.project,
+        resource="datasetVersion",
+        resource_id=after.id,
+        happening=happening or (after.state.name.lower() if before else "created"),
+        state=after.state.name,
+        previous_state=before.state.name if before else "",
+        version=after.version,
+        cause=after.cause,
+        links={"dataset": after.dataset_id, **({"file": after.source.file_id} if after.source.file_id else {})},
+        terminal=after.state.ended and not happening,
+    )
+
+
+def dataset_event(dataset: Dataset, happening: str) -> Event:
+    """The event of a data set: `created`, `updated`, `deleted`."""
+    return Event(dataset.project, "dataset", dataset.id, happening, "", version=dataset.version)
+
+
+def file_event(file: StoredFile, happening: str) -> Event:
+    """The event of a file: `created`, `deleted`."""
+    return Event(file.project, "file", file.id, happening, "", version=file.version)
+
+
+def offset_token(offset: int) -> str:
+    """A page token for rows that never change."""
+    return base64.urlsafe_b64encode(f"row {offset}".encode()).decode().rstrip("=")
+
+
+def read_offset(token: str) -> int:
+    """The offset of a page token; 0 without one.
+
+    Raises: Invalid.
+    """
+    if not token:
+        return 0
+    try:
+        word, number = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().split(" ")
+        if word != "row" or not number.isdecimal():
+            raise ValueError(token)
+        return int(number)
+    except (ValueError, binascii.Error) as error:
+        raise Invalid("page_token is not one that this list gave out.", field="page_token") from error
+
+
+def check_page_size(size: int, default: int, most: int) -> int:
+    """The size of a page. Raises: Invalid."""
+    if not 0 <= size <= most:
+        raise Invalid(f"page_size is {size}; it must be 1 to {most}.", field="page_size")
+    return size or default

@@ -1,0 +1,83 @@
+"""What all use cases share: the database, the store, and who is told of a change."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.chassis.data import Database, Watchers
+from services.chassis.events import Event
+from services.chassis.objects import AsyncObjectStore, StoreAccess
+from services.chassis.rpc import Peers
+from services.registry.domain import Model, ModelVersion
+from services.registry.store import RegistryUnit
+
+PRESET_OWNER = "presets"
+
+
+@dataclass
+class Desk:
+    """Handed to every use case.
+
+    Attributes:
+        system, bucket: the installation's store, where prepared weights lie.
+        hold_seconds: how long an unconfirmed hold lasts.
+        wake: set when there may be a version to prepare.
+    """
+
+    database: Database
+    peers: Peers
+    system: StoreAccess
+    bucket: str
+    hold_seconds: float
+    watchers: Watchers[ModelVersion] = field(default_factory=Watchers)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def writing(self) -> RegistryUnit:
+        """A unit of work that writes."""
+        return RegistryUnit(self.database)
+
+    def reading(self) -> RegistryUnit:
+        """A unit of work that reads."""
+        return RegistryUnit(self.database, write=False)
+
+    @property
+    def store(self) -> AsyncObjectStore:
+        """The installation's store."""
+        return AsyncObjectStore(self.system)
+
+    def oldest_hold(self, now: datetime) -> datetime:
+        """Unconfirmed holds that were taken before have fallen."""
+        return now - timedelta(seconds=self.hold_seconds)
+
+    def prefix(self, version: ModelVersion) -> str:
+        """Below it lies everything of a version."""
+        return f"models/{version.project or PRESET_OWNER}/{version.id}"
+
+
+def version_event(after: ModelVersion, before: ModelVersion | None = None, happening: str = "") -> Event:
+    """The event of a version's change: `created`, `preparing`, `ready`, `failed`, `deleted`."""
+    words = after.state.name.lower() if before is not None or after.state.ended else "created"
+    links = {
+        "model": after.model_id,
+        **({"base_model_version": after.base_id} if after.base_id else {}),
+        **({"job": after.job_id, "checkpoint": after.checkpoint_id} if after.job_id else {}),
+    }
+    return Event(
+        project=after.project or PRESET_OWNER,
+        resource="modelVersion",
+        resource_id=after.id,
+        happening=happening or words,
+        state=after.state.name,
+        previous_state=before.state.name if before else "",
+        version=after.version,
+        cause=after.cause,
+        links=links,
+        terminal=after.state.ended and not happening,
+    )
+
+
+def model_event(model: Model, happening: str) -> Event:
+    """The event of a model: `created`, `updated`, `deleted`."""
+    return Event(model.project, "model", model.id, happening, "", version=model.version)

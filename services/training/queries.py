@@ -1,0 +1,85 @@
+"""What callers read: jobs with their progress and cost, checkpoints, metric points, and the watch of a job."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.chassis.data import Page, PageQuery
+from services.chassis.jobs import MetricPoint, Progress, State
+from services.training.context import Desk
+from services.training.domain import Checkpoint, Job
+from services.training.store import TrainingUnit
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job with what changes too often to be part of it."""
+
+    job: Job
+    progress: Progress | None
+    values: Mapping[str, float]
+    """The newest value of each metric."""
+    run_seconds: float
+
+
+async def see(desk: Desk, jobs: Sequence[Job]) -> list[Seen]:
+    """Jobs with their progress, newest metrics and running time."""
+    async with TrainingUnit(desk.database, write=False) as uow:
+        progress = await uow.attempts.progress([job.id for job in jobs])
+        values = [await uow.attempts.newest_values(job.id) for job in jobs]
+    seconds = [await desk.engine.run_seconds(job.id) for job in jobs]
+    return [
+        Seen(job, progress.get(job.id), newest, ran) for job, newest, ran in zip(jobs, values, seconds, strict=True)
+    ]
+
+
+async def list_jobs(desk: Desk, project: str, query: PageQuery) -> Page[Job]:
+    """Jobs, newest first. Raises Invalid."""
+    async with TrainingUnit(desk.database, write=False) as uow:
+        return await uow.jobs.list(project, query)
+
+
+async def list_checkpoints(desk: Desk, project: str, ref: str, query: PageQuery) -> tuple[Job, Page[Checkpoint]]:
+    """The kept checkpoints of a job, newest first. Raises NotFound, Invalid."""
+    async with TrainingUnit(desk.database, write=False) as uow:
+        job = await uow.jobs.get(project, ref)
+        return job, await uow.checkpoints.list(project, query, job_id=job.id)
+
+
+async def get_checkpoint(desk: Desk, project: str, checkpoint_id: str) -> tuple[Checkpoint, Job]:
+    """A checkpoint with its job. Raises NotFound."""
+    async with TrainingUnit(desk.database, write=False) as uow:
+        checkpoint = await uow.checkpoints.get(project, checkpoint_id)
+        return checkpoint, await uow.jobs.get(project, checkpoint.job_id)
+
+
+async def watch_job(desk: Desk, project: str, ref: str, after_version: int) -> AsyncIterator[Job]:
+    """The job as it is, then each change and its progress, up to its end; the version published on success included."""
+    job = await desk.engine.job(project, ref)
+
+    async def read() -> Job:
+        return await desk.engine.job(project, job.id)
+
+    async for seen in desk.engine.watchers.follow(job.id, read, _is_over, after_version, pulses=True):
+        yield seen
+
+
+def _is_over(job: Job) -> bool:
+    waits = job.state is State.SUCCEEDED and job.publish_model_name and not job.published_model_version_id
+    return job.state.ended and (job.settled or not waits)
+
+
+async def read_metrics(
+    desk: Desk, project: str, ref: str, *, after_step: int, follow: bool
+) -> AsyncIterator[MetricPoint]:
+    """The metric points by step, in pages; with `follow` until the job ends. Raises NotFound."""
+    if follow:
+        async for point in desk.engine.follow_metrics(project, ref, after_step=after_step):
+            yield point
+        return
+    job = await desk.engine.job(project, ref)
+    while page := await desk.engine.metrics(job.id, after_step=after_step):
+        for point in page:
+            yield point
+            after_step = point.step
