@@ -2,7 +2,8 @@
 
 from services.chassis.data.columns import JsonOf, UtcTime, table_of
 from services.chassis.data.database import Database
-from services.chassis.data.housekeeping import keep_dead_letter, sweep
+from services.chassis.data.dead_letters import DeadLetter, DeadLetters, keep_dead_letter
+from services.chassis.data.housekeeping import sweep
 from services.chassis.data.listing import Order, Page, PageQuery, make_token, parse_filter, read_token
 from services.chassis.data.migration import create_chassis_tables, differences, draft
 from services.chassis.data.repository import Entity, Repository, check_etag
@@ -13,6 +14,8 @@ from services.chassis.data.watch import QUEUE_LENGTH, Watchers
 __all__ = [
     "QUEUE_LENGTH",
     "Database",
+    "DeadLetter",
+    "DeadLetters",
     "Entity",
     "JsonOf",
     "Order",

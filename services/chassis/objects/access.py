@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from pydantic import SecretStr
 from urllib3.exceptions import HTTPError
 
 from services.chassis.errors import Conflict, Denied, Invalid, ModelryError, NotFound, Unavailable
@@ -34,6 +35,15 @@ _DENIED_WORDS = {
 }
 
 
+class StoreSettings(Protocol):
+    """What the installation's own store is reached with."""
+
+    objects_endpoint: str
+    objects_access_key: str
+    objects_secret_key: SecretStr
+    objects_region: str
+
+
 @dataclass(frozen=True)
 class StoreAccess:
     """Endpoint and keys of an S3 store. `endpoint` "" is AWS itself.
@@ -54,6 +64,16 @@ class StoreAccess:
             "secret_key": self.secret_key,
             "region": self.region,
         }
+
+    @classmethod
+    def of_settings(cls, settings: StoreSettings) -> StoreAccess:
+        """The installation's own store."""
+        return cls(
+            settings.objects_endpoint,
+            settings.objects_access_key,
+            settings.objects_secret_key.get_secret_value(),
+            settings.objects_region,
+        )
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StoreAccess:
