@@ -22,9 +22,10 @@ from services.chassis.errors import NotFound, Unavailable
 from services.chassis.jobs import JobEngine
 from services.chassis.launch import Capacity, LocalLauncher
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess
+from services.chassis.proto_values import money_of
 from services.chassis.rpc import RpcServer, channel
 from services.training.context import Desk, Machine
-from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo, money_of
+from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo
 from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings
 from services.training.stage import TrainingStage
