@@ -24,8 +24,6 @@ from services.chassis.jobs.domain import (
     WORKING,
     Attempt,
     AttemptState,
-    Failure,
-    FailureKind,
     JobCore,
     State,
 )
@@ -33,6 +31,7 @@ from services.chassis.jobs.report_listener import Hearing
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
 from services.chassis.launch import ProbeState
+from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)

@@ -14,8 +14,15 @@ from typing import Any
 from services.chassis.bus import retry_delay
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
+from services.chassis.transitions import Failure
 from services.serving.control.programs import Programs
-from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
+from services.serving.domain import (
+    Adapter,
+    Deployment,
+    Files,
+    Mode,
+    State,
+)
 from services.serving.operations import adapters, money, replicas
 from services.serving.operations.context import Desk
 
