@@ -31,12 +31,7 @@ async def serve(settings: DatasetSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
     peers = Peers(settings, issuer, "dataset")
-    access = StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
+    access = StoreAccess.of_settings(settings)
     database = await Database.open(settings.database_url, "dataset", MIGRATIONS)
     desk = Desk(database, Sources(peers, access, settings.objects_bucket), settings.hold_seconds)
     bus = Bus(settings)

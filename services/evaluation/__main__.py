@@ -62,12 +62,7 @@ async def serve(settings: EvaluationSettings) -> None:
 
 
 def _benchmarks(settings: EvaluationSettings) -> Benchmarks:
-    access = StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
+    access = StoreAccess.of_settings(settings)
     return Benchmarks(access, settings.objects_bucket, settings.benchmarks_prefix)
 
 

@@ -42,12 +42,7 @@ async def serve(settings: RegistrySettings) -> None:
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
     peers = Peers(settings, issuer, "registry")
-    system = StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
+    system = StoreAccess.of_settings(settings)
     database = await Database.open(settings.database_url, "registry", HERE / "migrations")
     desk = Desk(database, peers, system, settings.objects_bucket, settings.hold_seconds)
     await install_presets(desk, catalogue := read_catalogue(), now())
