@@ -103,7 +103,7 @@ def requirements(flavour: str) -> tuple[list[str], list[str], list[str]]:
     project = server["project"]
     wanted = [line for line in project["dependencies"] if not line.startswith("modelry==")]
     wanted += sdk["project"]["dependencies"]
-    wanted += project["optional-dependencies"][flavour] + project["optional-dependencies"]["dev"]
+    wanted += [line for extra in (flavour, "demo", "dev") for line in project["optional-dependencies"][extra]]
     extras = server["tool"]["modelry"]["environment"]
     return wanted, extras["without-dependencies"], extras["unwanted-on-cpu"] if flavour == "cpu" else []
 
