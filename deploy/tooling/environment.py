@@ -14,7 +14,6 @@ import ctypes.util
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -121,12 +120,6 @@ def install(flavour: str) -> None:
     if present:
         pip("uninstall", "--yes", *present)
     pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT / "sdk"), "--editable", str(ROOT))
-
-
-def name_of(line: str) -> str:
-    """The package that a requirement line names."""
-    found = re.match(r"[A-Za-z0-9._-]+", line)
-    return found.group() if found else line
 
 
 def find_missing(lines: list[str]) -> list[str]:

@@ -90,7 +90,6 @@ class Bus:
         self._number = 0
         self._problem = "not connected yet"
         self._task: asyncio.Task[None] | None = None
-        self._hooks: list[Callable[[], None]] = []
         self._listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
 
     @property
@@ -106,10 +105,6 @@ class Bus:
     def missing(self) -> list[str]:
         """What readiness must name: nothing, or that NATS is not there and why."""
         return [] if self.connected else [f"nats: {self._problem}"]
-
-    def on_connect(self, hook: Callable[[], None]) -> None:
-        """Call a function after each connect. It must return at once."""
-        self._hooks.append(hook)
 
     async def start(self) -> None:
         """Begin to connect, and return at once."""
@@ -193,8 +188,6 @@ class Bus:
             self._session = session
             self._ready.set()
             _logger.info("connected to NATS (connection %d)", session.number)
-            for hook in self._hooks:
-                hook()
             await session.closed.wait()
             self._ready.clear()
             self._problem = "the connection was lost"
