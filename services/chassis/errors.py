@@ -179,17 +179,6 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
 }
 """Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
 
-HTTP_STATUS: dict[int, int] = {
-    **dict(TABLE.values()),
-    code_pb2.OK: 200,
-    code_pb2.CANCELLED: 499,
-    code_pb2.UNKNOWN: 500,
-    code_pb2.DEADLINE_EXCEEDED: 504,
-    code_pb2.UNIMPLEMENTED: 501,
-    code_pb2.DATA_LOSS: 500,
-}
-"""Any gRPC code -> HTTP status, also for codes that only the library itself answers."""
-
 
 def code_of(error: ModelryError) -> tuple[int, int]:
     """(gRPC code, HTTP status) of an error."""
