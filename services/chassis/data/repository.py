@@ -157,11 +157,9 @@ class Repository(Generic[E]):
 
         Raises: AlreadyExists: its name (or what else must be unique) is taken.
         """
-        connection = self._uow.connection
         try:
-            # The inner transaction keeps PostgreSQL's outer one usable after a refusal.
-            async with connection.begin_nested():
-                await connection.execute(insert(self._table).values(self._row(entity)))
+            async with self._uow.guarded():
+                await self._uow.connection.execute(insert(self._table).values(self._row(entity)))
         except IntegrityError as error:
             name = getattr(entity, "name", "") or entity.id
             raise AlreadyExists(
@@ -175,10 +173,10 @@ class Repository(Generic[E]):
         Raises: Conflict: the row has changed meanwhile, or is gone. AlreadyExists: its new name is taken.
         """
         same = (self._table.c.id == entity.id, self._table.c.version == entity.version - 1)
-        connection = self._uow.connection
         try:
-            async with connection.begin_nested():
-                result = await connection.execute(update(self._table).where(*same).values(self._row(entity)))
+            async with self._uow.guarded():
+                statement = update(self._table).where(*same).values(self._row(entity))
+                result = await self._uow.connection.execute(statement)
         except IntegrityError as error:
             name = getattr(entity, "name", "")
             raise AlreadyExists(f"There is already a {self._kind} {name!r} in this project.") from error
