@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.chassis.clock import now
 from services.chassis.data.database import Database
 from services.chassis.data.engines import Connection, Transaction
+from services.chassis.data.statements import insert_new
 from services.chassis.data.tables import inbox, outbox, requests
 from services.chassis.errors import AlreadyExists, Conflict, Invalid, Unavailable
 from services.chassis.events import Event, Record
@@ -27,6 +27,13 @@ MAX_EVENT_BYTES = 256 * 1024
 CONFLICT_TRIES = 3
 
 _ADD_TO_OUTBOX = insert(outbox)
+_request = (
+    requests.c.project == bindparam("of_project"),
+    requests.c.method == bindparam("of_method"),
+    requests.c.request_id == bindparam("of_request_id"),
+)
+_FIND_REQUEST = select(requests.c.digest, requests.c.resource_id).where(*_request)
+_FORGET_REQUEST = delete(requests).where(*_request, requests.c.create_time < bindparam("oldest"))
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,14 +166,14 @@ class UnitOfWork:
         """
         if not request_id:
             return resource_id
-        key = (requests.c.project == project, requests.c.method == method, requests.c.request_id == request_id)
+        names = {"of_project": project, "of_method": method, "of_request_id": request_id}
         oldest = now() - timedelta(days=self.database.request_days)
-        await self.connection.execute(delete(requests).where(*key, requests.c.create_time < oldest))
-        names = {"project": project, "method": method, "request_id": request_id}
-        fresh = {**names, "digest": digest, "resource_id": resource_id, "create_time": now()}
+        await self.connection.execute(_FORGET_REQUEST, {**names, "oldest": oldest})
+        key = {"project": project, "method": method, "request_id": request_id}
+        fresh = {**key, "digest": digest, "resource_id": resource_id, "create_time": now()}
         if await self._insert_new(requests, fresh):
             return resource_id
-        row = (await self.connection.execute(select(requests.c.digest, requests.c.resource_id).where(*key))).one()
+        row = (await self.connection.execute(_FIND_REQUEST, names)).one()
         if row.digest != digest:
             raise AlreadyExists(
                 f"The request id {request_id!r} was used before with another body. Use a new one, or repeat the "
@@ -177,10 +184,8 @@ class UnitOfWork:
         return str(row.resource_id)
 
     async def _insert_new(self, table: Any, values: dict[str, Any]) -> bool:
-        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
-        statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-        # Asked for by RETURNING: psycopg's row count of such an insert is not to be relied on.
-        return (await self.connection.execute(statement.returning(table.c.create_time))).first() is not None
+        statement = insert_new(table, self.database.dialect)
+        return (await self.connection.execute(statement, values)).first() is not None
 
 
 def request_digest(message: Message) -> str:
