@@ -71,12 +71,12 @@ async def _measure(role: str, replica: int) -> float:
     port = choose_port()
     question = request_bytes("POST", PATH, {"authorization": f"Bearer {KEY}"}, QUESTION)
     with Part(role, port, replica) as process:
-        async with Load("127.0.0.1", port, CONNECTIONS) as load:
-            await load.send(WARM_UP, lambda _connection, _call: question)
-            measured = psutil.Process(process.pid)
-            before = cpu_seconds(measured)
-            await load.send(CALLS, lambda _connection, _call: question)
-            return (cpu_seconds(measured) - before) / CALLS * 1e6
+        load = Load("127.0.0.1", port, CONNECTIONS)
+        await load.send(WARM_UP, lambda _connection, _call: question)
+        measured = psutil.Process(process.pid)
+        before = cpu_seconds(measured)
+        await load.send(CALLS, lambda _connection, _call: question)
+        return (cpu_seconds(measured) - before) / CALLS * 1e6
 
 
 class Part:

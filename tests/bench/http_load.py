@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -36,51 +38,49 @@ class Slice:
 
 
 class Load:
-    """Connections to one server, kept open between the stretches of load. Use as `async with`."""
+    """Load on one server. Each call of a method opens its connections, before any clock runs, and closes them."""
 
     def __init__(self, host: str, port: int, connections: int) -> None:
         self._host, self._port, self.size = host, port, connections
-        self._open: list[_Connection] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for connection in self._open:
-            connection.close()
-
-    async def _renew(self) -> list[_Connection]:
-        """The connections, opened, or opened again where the server closed one for being idle."""
-        loop = asyncio.get_running_loop()
-        self._open = [connection for connection in self._open if connection.is_open]
-        while len(self._open) < self.size:
-            self._open.append((await loop.create_connection(_Connection, self._host, self._port))[1])
-        return self._open
 
     async def ask(self, request: bytes) -> Any:
         """The JSON of one answer. Raises: RuntimeError: it was refused."""
-        status, body = await (await self._renew())[0].call(request)
+        async with self._open(1) as (connection,):
+            status, body = await connection.call(request)
         if status != 200:
             raise RuntimeError(f"the server refused a call: {status} {body[:300]!r}")
         return json.loads(body)
 
     async def send(self, calls: int, make: MakeRequest) -> None:
         """So many calls. Raises: RuntimeError: one was refused."""
-        opened = enumerate(await self._renew())
-        each = [self._until(one, number, make, calls // self.size, float("inf")) for number, one in opened]
-        counts = await asyncio.gather(*each)
-        if refused := sum(count[1] for count in counts):
+        refused = (await self._run(make, calls // self.size, float("inf"))).refused
+        if refused:
             raise RuntimeError(f"the server refused {refused} of {calls} calls")
 
     async def run(self, seconds: float, make: MakeRequest) -> Slice:
         """Calls on all connections for some seconds."""
-        opened = enumerate(await self._renew())
-        began, cpu = time.monotonic(), time.process_time()
-        each = [self._until(one, number, make, 1 << 62, began + seconds) for number, one in opened]
-        counts = await asyncio.gather(*each)
-        took = time.monotonic() - began
+        return await self._run(make, sys.maxsize, seconds)
+
+    async def _run(self, make: MakeRequest, calls: int, seconds: float) -> Slice:
+        async with self._open(self.size) as connections:
+            began, cpu = time.monotonic(), time.process_time()
+            each = [self._until(one, number, make, calls, began + seconds) for number, one in enumerate(connections)]
+            counts = await asyncio.gather(*each)
+            took, spent = time.monotonic() - began, time.process_time() - cpu
         good, refused = (sum(count[place] for count in counts) for place in (0, 1))
-        return Slice(good, refused, took, time.process_time() - cpu)
+        return Slice(good, refused, took, spent)
+
+    @asynccontextmanager
+    async def _open(self, size: int) -> AsyncIterator[list[_Connection]]:
+        loop = asyncio.get_running_loop()
+        opened: list[_Connection] = []
+        try:
+            for _ in range(size):
+                opened.append((await loop.create_connection(_Connection, self._host, self._port))[1])
+            yield opened
+        finally:
+            for connection in opened:
+                connection.close()
 
     @staticmethod
     async def _until(
@@ -103,11 +103,6 @@ class _Connection(asyncio.Protocol):
         self._transport: Any = None
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._seen = b""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the server has not closed it."""
-        return not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note where to write."""

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -99,15 +98,13 @@ async def _measure(stack: Stack, peer: MlflowServer) -> dict[str, float]:
         "gateway": [find_process(stack, "gateway")],
         "all": processes(stack),
     }
-    async with AsyncExitStack() as opened:
-        ours = await opened.enter_async_context(Load(str(door.hostname), int(door.port or 80), IN_FLIGHT))
-        theirs = await opened.enter_async_context(Load("127.0.0.1", peer.port, IN_FLIGHT))
-        modelry = Side("Modelry", Modelry(stack.admin_key), ours, parts)
-        mlflow = Side("MLflow", Mlflow(), theirs, {"all": peer.processes()})
-        for side in (modelry, mlflow):
-            await side.prepare()
-        for number in range(ROUNDS):
-            await _measure_round(number, modelry, mlflow)
+    ours = Load(str(door.hostname), int(door.port or 80), IN_FLIGHT)
+    modelry = Side("Modelry", Modelry(stack.admin_key), ours, parts)
+    mlflow = Side("MLflow", Mlflow(), Load("127.0.0.1", peer.port, IN_FLIGHT), {"all": peer.processes()})
+    for side in (modelry, mlflow):
+        await side.prepare()
+    for number in range(ROUNDS):
+        await _measure_round(number, modelry, mlflow)
     return _figures(modelry, mlflow)
 
 
