@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ def main() -> int:
     )
     parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help="what to measure; default: all")
     chosen = parser.parse_args().parts or list(PARTS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # each part then stops what it started
     console.print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
     table = Table("part", "figure", "measured", "floor", "goal", "verdict", title="Modelry on this machine")
     missed: list[str] = []

@@ -82,13 +82,15 @@ class Load:
             for connection in opened:
                 connection.close()
 
-    @staticmethod
     async def _until(
-        connection: _Connection, number: int, make: MakeRequest, calls: int, end: float
+        self, connection: _Connection, number: int, make: MakeRequest, calls: int, end: float
     ) -> tuple[int, int]:
         good = refused = 0
         while good + refused < calls and time.monotonic() < end:
-            status, _ = await connection.call(make(number, good + refused))
+            try:
+                status, _ = await connection.call(make(number, good + refused))
+            except ConnectionError:  # MLflow's supervisor kills a worker that a busy machine kept from answering it
+                return good, refused + 1
             if status == 200:
                 good += 1
             else:
@@ -111,7 +113,10 @@ class _Connection(asyncio.Protocol):
     def call(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
         """Send a request; the future holds status and body of its answer."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        if self._transport.is_closing():
+            self._answer.set_exception(ConnectionResetError("the server closed the connection"))
+        else:
+            self._transport.write(request)
         return self._answer
 
     def data_received(self, data: bytes) -> None:

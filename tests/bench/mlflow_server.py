@@ -41,7 +41,7 @@ def find_program() -> Path:
     if not stamp.is_file() or stamp.read_text("utf-8") != wanted:
         print(f"installing {wanted.strip()} in .bench/mlflow", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
-        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "--requirement"]
+        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-qq", "--requirement"]
         subprocess.run([*pip, str(REQUIREMENTS)], check=True)
         stamp.write_text(wanted, "utf-8")
     return ENVIRONMENT / "bin" / "mlflow"
@@ -74,11 +74,11 @@ class MlflowServer:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stop()
 
-    def processes(self) -> list[psutil.Process]:
-        """The server and its workers."""
+    @property
+    def process(self) -> psutil.Process:
+        """The process that started the workers."""
         assert self._process is not None
-        server = psutil.Process(self._process.pid)
-        return [server, *server.children(recursive=True)]
+        return psutil.Process(self._process.pid)
 
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + READY_SECONDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import psutil
 
 from tests.stack import Stack
@@ -9,8 +11,13 @@ from tests.stack import Stack
 
 def processes(stack: Stack) -> list[psutil.Process]:
     """The processes of the control plane, the supervisor included."""
-    supervisor = psutil.Process(int(stack.state["supervisor"]["pid"]))
-    return [supervisor, *supervisor.children(recursive=True)]
+    root = supervisor(stack)
+    return [root, *root.children(recursive=True)]
+
+
+def supervisor(stack: Stack) -> psutil.Process:
+    """The process that started all others."""
+    return psutil.Process(int(stack.state["supervisor"]["pid"]))
 
 
 def find_process(stack: Stack, module: str) -> psutil.Process:
@@ -22,6 +29,16 @@ def cpu_seconds(process: psutil.Process) -> float:
     """User and system time of a process since its start."""
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def tree_cpu_seconds(root: psutil.Process) -> float:
+    """User and system time of a process and all below it, those that have ended meanwhile included."""
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # its time is in its parent's `children_` times from now on
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def machine_cpu_seconds() -> float:

@@ -21,7 +21,7 @@ import uvloop
 
 from tests.bench.http_load import Load, json_request, request_bytes
 from tests.bench.mlflow_server import MlflowServer
-from tests.bench.processes import find_process, processes
+from tests.bench.processes import find_process, supervisor
 from tests.bench.sides import OPERATIONS, Sample, Side
 from tests.stack import Stack
 
@@ -94,13 +94,13 @@ class Mlflow:
 async def _measure(stack: Stack, peer: MlflowServer) -> dict[str, float]:
     door = urlsplit(stack.http)
     parts = {
-        "service": [find_process(stack, "services.registry")],
-        "gateway": [find_process(stack, "gateway")],
-        "all": processes(stack),
+        "all": supervisor(stack),
+        "service": find_process(stack, "services.registry"),
+        "gateway": find_process(stack, "gateway"),
     }
     ours = Load(str(door.hostname), int(door.port or 80), IN_FLIGHT)
     modelry = Side("Modelry", Modelry(stack.admin_key), ours, parts)
-    mlflow = Side("MLflow", Mlflow(), Load("127.0.0.1", peer.port, IN_FLIGHT), {"all": peer.processes()})
+    mlflow = Side("MLflow", Mlflow(), Load("127.0.0.1", peer.port, IN_FLIGHT), {"all": peer.process})
     for side in (modelry, mlflow):
         await side.prepare()
     for number in range(ROUNDS):
