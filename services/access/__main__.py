@@ -20,7 +20,7 @@ from modelry.events.v1 import events_pb2_grpc
 from services.access.handlers import consumers
 from services.access.maintenance import Keeping, Propagation
 from services.access.operations.bootstrap import bootstrap
-from services.access.operations.credentials import OwnStore, Stores
+from services.access.operations.credentials import Stores
 from services.access.operations.keys import BUCKET, all_records
 from services.access.operations.server import ServerFacts
 from services.access.service.access import AccessService
@@ -36,6 +36,7 @@ from services.chassis.bus import Bus, KvKeeper, OutboxRelay, WorkerGate
 from services.chassis.clock import now
 from services.chassis.data import Database
 from services.chassis.errors import ModelryError
+from services.chassis.objects import StoreAccess
 from services.chassis.rpc import RpcServer
 from services.chassis.settings import load, refuse_start
 from services.chassis.vault import Vault
@@ -111,7 +112,7 @@ def secrets_of(settings: AccessSettings) -> tuple[TokenIssuer, Stores]:
         vault = Vault.of(settings.vault_key.get_secret_value())
     except ValueError as error:
         refuse_start(f"access cannot start: {error}.")
-    builtin = OwnStore(
+    builtin = StoreAccess(
         settings.objects_endpoint,
         settings.objects_access_key,
         settings.objects_secret_key.get_secret_value(),

@@ -10,6 +10,7 @@ from services.chassis.clock import now
 from services.chassis.data import check_etag, retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, NotFound
 from services.chassis.jobs import State, changed
+from services.chassis.objects import AsyncObjectStore
 from services.training import checks
 from services.training.context import Desk
 from services.training.domain import Job, refuse_delete
@@ -151,8 +152,6 @@ async def _note_publication(desk: Desk, checkpoint_id: str, version_id: str) -> 
 
 async def sweep(desk: Desk) -> int:
     """Deletes the files that nothing refers to any more; what cannot be deleted now stays for the next time."""
-    from services.chassis.objects import AsyncObjectStore  # it loads the S3 library: not before the service is ready
-
     async with TrainingUnit(desk.database, write=False) as uow:
         waiting = await uow.trash.select(limit=50)
     done = 0

@@ -9,24 +9,32 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
-
-from boto3.s3.transfer import TransferConfig
 
 from services.chassis.errors import Invalid, NotFound, Unavailable
 from services.chassis.objects.access import StoreAccess, make_client, translated
 from services.chassis.objects.stream import ObjectStream
 
 MIB = 1 << 20
-_UPLOAD = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=64 * MIB, max_concurrency=4)
-_DOWNLOAD = TransferConfig(multipart_threshold=256 * MIB, multipart_chunksize=128 * MIB, max_concurrency=2)
-# Copies stay on the server; S3 takes up to 5 GB in one request.
-_COPY = TransferConfig(multipart_threshold=5 * 1024 * MIB - 1, multipart_chunksize=1024 * MIB, max_concurrency=4)
+# Thresholds and sizes of parts in bytes. Copies stay on the server; S3 takes up to 5 GB in one request.
+_UPLOAD = (64 * MIB, 64 * MIB, 4)
+_DOWNLOAD = (256 * MIB, 128 * MIB, 2)
+_COPY = (5 * 1024 * MIB - 1, 1024 * MIB, 4)
 _WHOLE_TRIES = 4
 _DELETE_BATCH = 1000
 _WHOLE_OBJECT_BYTES = 256 * MIB
+
+
+@cache
+def _transfer(sizes: tuple[int, int, int]) -> Any:
+    """How the S3 library moves large objects: from which size in parts, of which size, how many at once."""
+    from boto3.s3.transfer import TransferConfig
+
+    threshold, part, parallel = sizes
+    return TransferConfig(multipart_threshold=threshold, multipart_chunksize=part, max_concurrency=parallel)
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,7 @@ class ObjectStore:
         for number in range(_WHOLE_TRIES):
             try:
                 with translated(self.access, bucket, key):
-                    self.client.upload_file(str(path), bucket, key, Config=_UPLOAD)
+                    self.client.upload_file(str(path), bucket, key, Config=_transfer(_UPLOAD))
                 return self.head(bucket, key)
             except (Unavailable, NotFound) as error:
                 # NotFound without a missing bucket: the server forgot the upload's id.
@@ -202,7 +210,7 @@ class ObjectStore:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with translated(self.access, bucket, key):
-                self.client.download_file(bucket, key, str(temporary), Config=_DOWNLOAD)
+                self.client.download_file(bucket, key, str(temporary), Config=_transfer(_DOWNLOAD))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -210,7 +218,7 @@ class ObjectStore:
     def copy_object(self, bucket: str, key: str, target_bucket: str, target_key: str) -> None:
         """Copies an object inside the store; its bytes do not come here."""
         with translated(self.access, bucket, key):
-            self.client.copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_COPY)
+            self.client.copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_transfer(_COPY))
 
     def copy_prefix(
         self, bucket: str, prefix: str, target_bucket: str, target_prefix: str, paths: Iterable[str] | None = None

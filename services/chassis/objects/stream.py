@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import time
+from functools import cache
 from typing import Any
-
-from botocore.exceptions import BotoCoreError
-from urllib3.exceptions import HTTPError
 
 from services.chassis.errors import Conflict, Unavailable
 from services.chassis.objects.access import StoreAccess, translated
 
-_BROKEN = (BotoCoreError, HTTPError, OSError)
 _TRIES_WITHOUT_PROGRESS = 6
 _TRIES_TO_OPEN = 3
 _LONGEST_DELAY_SECONDS = 4.0
+
+
+@cache
+def _broken(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a broken connection raises, and `more`. The S3 library is loaded here, with the first object read."""
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
+    return (BotoCoreError, HTTPError, OSError, *more)
 
 
 class ObjectStream(io.RawIOBase):
@@ -63,7 +69,7 @@ class ObjectStream(io.RawIOBase):
         while self._position < self.size and size > 0:
             try:
                 return self._read_some(min(size, self.size - self._position))
-            except (*_BROKEN, Unavailable) as error:
+            except _broken(Unavailable) as error:
                 failures += 1
                 self._pause(failures, error, _TRIES_WITHOUT_PROGRESS)
         return b""
@@ -119,7 +125,7 @@ class ObjectStream(io.RawIOBase):
             # they count once a byte of the body has come after them.
             try:
                 self._first = self._body.read(1)
-            except _BROKEN as error:
+            except _broken() as error:
                 raise ConnectionError("the answer ended before its body") from error
             if not self._first:
                 raise ConnectionError("the answer ended before its body")
