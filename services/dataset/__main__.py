@@ -11,6 +11,7 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay
 from services.chassis.data import Database
+from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
@@ -39,6 +40,7 @@ async def serve(settings: DatasetSettings) -> None:
     consumers = HoldHandlers(desk).consumers(bus, settings)
     importer = Importer(
         desk,
+        LocalLauncher.of_settings(settings.home, settings),
         settings.home,
         parallel=settings.parallel_imports,
         look_seconds=settings.reconcile_seconds,

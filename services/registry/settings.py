@@ -15,6 +15,5 @@ class RegistrySettings(LaunchSettings):
     """
 
     preset_folder: str = ""
-    prepare_cpus: int = Field(1, ge=1)
     prepare_attempts: int = Field(3, ge=1)
     prepare_seconds: float = Field(3600, gt=0)

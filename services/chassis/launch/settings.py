@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from services.chassis.launch.slots import PROGRAM_SLOTS
 from services.chassis.settings import Settings
 
 
@@ -17,4 +18,7 @@ class LaunchSettings(Settings):
     launch_cpus: int = Field(0, ge=0, description="cores given out; 0 is all that this process may use")
     launch_cpu_overcommit: float = Field(1.0, ge=1.0, description="slots per core")
     launch_memory_mb: int = Field(0, ge=0, description="memory given out in MiB; 0 is all of it")
+    launch_program_slots: int = Field(
+        PROGRAM_SLOTS, ge=1, description="one-shot programs (imports, preparations, merges) that run at once"
+    )
     launch_gpus: int = Field(-1, ge=-1, description="GPUs given out; -1 is all there are")
