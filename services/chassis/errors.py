@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import any_pb2, duration_pb2
@@ -22,6 +23,7 @@ DOMAIN = "modelry"
 INTERNAL_MESSAGE = "Something went wrong inside Modelry. Give the request id to your administrator."
 """The only text that a caller sees of an error that nobody foresaw."""
 
+_MOST_VIOLATIONS = 20
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -64,6 +66,13 @@ class Invalid(ModelryError):
         if field and not violations:
             violations = (Violation(field, message, self.reason),)
         self.violations: tuple[Violation, ...] = tuple(violations)
+
+    @classmethod
+    def of(cls, violations: Iterable[Violation]) -> Invalid:
+        """One error that names up to 20 fields; their messages are no whole sentences yet."""
+        named = list(islice(violations, _MOST_VIOLATIONS))
+        text = "; ".join(violation.message for violation in named)
+        return cls(f"{text[:1].upper()}{text[1:]}.", reason=named[0].reason, violations=named)
 
     @property
     def field(self) -> str:

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     hold_seconds: float = Field(600, gt=0)
     request_days: float = Field(7, gt=0)
     reconcile_seconds: float = Field(1, gt=0)
+    probe_seconds: float = Field(5, gt=0)
 
     ack_wait_seconds: float = Field(10, gt=0)
     handler_seconds: float = Field(120, gt=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.errors import Conflict, Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.ids import new_id
@@ -49,7 +51,7 @@ class _TakenAwayError(Exception):
     """The import is another process's now, or gone."""
 
 
-class Importer:
+class Importer(BackgroundLoop):
     """The background side of the service."""
 
     def __init__(
@@ -63,6 +65,7 @@ class Importer:
         lease_seconds: float,
     ) -> None:
         """Args: parallel: imports at once; look_seconds: how often it looks by itself for something to do."""
+        super().__init__("imports", self.tick, look_seconds, kicked=desk.wake)
         self._desk = desk
         self._launcher = launcher
         self._home = home
@@ -72,17 +75,19 @@ class Importer:
         self._owner = new_id("")
         self._running: dict[str, asyncio.Task[None]] = {}
         self._beats: dict[str, tuple[int, float]] = {}
-        self._loop: asyncio.Task[None] | None = None
+        self._swept = 0.0
         # One process owns a SQLite file, so whoever claimed an import before is dead.
         self._alone = desk.database.dialect == "sqlite"
 
     async def start(self) -> None:
         """Begins to look for imports, those that a dead process left first."""
         await self._end_orphans()
-        self._loop = asyncio.create_task(self._look(), name="importer")
+        await super().start()
 
     async def _end_orphans(self) -> None:
         """Ends the programs of imports that are over, and on SQLite all of them: whoever started them is dead."""
+        # Where programs of version 0.1 worked; they ended with their service.
+        await asyncio.to_thread(shutil.rmtree, self._home / "work" / "imports", ignore_errors=True)
         waiting = set() if self._alone else {item.version.id for item in await list_waiting(self._desk)}
         for probe in await self._launcher.list():
             version_id = probe.id.removeprefix(_PROGRAM_PREFIX).rpartition("-")[0]
@@ -91,27 +96,19 @@ class Importer:
 
     async def stop(self) -> None:
         """Ends all programs and lets their imports go, to be done again by the next process."""
-        tasks = [*self._running.values(), *([self._loop] if self._loop else [])]
+        await super().stop()
+        tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _look(self) -> None:
-        swept = 0.0
-        while True:
-            self._desk.wake.clear()
-            try:
-                await self._start_waiting()
-                if time.monotonic() - swept > min(_SWEEP_SECONDS, self._desk.hold_seconds):
-                    await drop_fallen_holds(self._desk, now())
-                    swept = time.monotonic()
-                await self._remove_garbage()
-            except Unavailable as error:
-                _log.warning("looking for imports: %s", error.message)
-            except Exception:
-                _log.exception("looking for imports")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._desk.wake.wait(), self._look_seconds)
+    async def tick(self) -> None:
+        """Begins the imports that wait, and removes what nothing needs any more."""
+        await self._start_waiting()
+        if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._desk.hold_seconds):
+            await drop_fallen_holds(self._desk, now())
+            self._swept = time.monotonic()
+        await self._remove_garbage()
 
     async def _start_waiting(self) -> None:
         waiting = await list_waiting(self._desk)
@@ -124,7 +121,7 @@ class Importer:
                 await self._program(item.version, item.work).discard()
             work = await claim_import(self._desk, item, self._owner)
             if work is not None:
-                task = asyncio.create_task(self._run(item.version, work), name=f"import-{item.version.id}")
+                task = asyncio.create_task(self._import(item.version, work), name=f"import-{item.version.id}")
                 self._running[item.version.id] = task
 
     def _free(self, work: Work) -> bool:
@@ -139,7 +136,7 @@ class Importer:
             return False
         return time.monotonic() - since > self._lease_seconds
 
-    async def _run(self, version: DatasetVersion, work: Work) -> None:
+    async def _import(self, version: DatasetVersion, work: Work) -> None:
         """One attempt, from the claim to its outcome."""
         try:
             outcome = await self._attempt(version, work)

@@ -10,15 +10,16 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
-from services.chassis.errors import Invalid, ModelryError, NotFound, Unavailable
+from services.chassis.errors import Invalid, NotFound, Unavailable
 from services.chassis.launch import Launcher, ProgramResult, ProgramRun
-from services.registry.domain import PRESETS, Failure, ModelVersion
+from services.chassis.transitions import Failure, FailureKind
+from services.registry.domain import PRESETS, ModelVersion
 from services.registry.operations import resolve, versions
 from services.registry.operations.context import Desk
 from services.registry.preparation import MODULE, ModelSource, Preparation, PreparedModel
@@ -29,50 +30,39 @@ SWEEP_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
-class Preparer:
+class Preparer(BackgroundLoop):
     """The background side of the registry."""
 
     def __init__(
         self, desk: Desk, launcher: Launcher, settings: RegistrySettings, presets: Sequence[Mapping[str, Any]]
     ) -> None:
+        super().__init__("preparation of models", self.tick, settings.reconcile_seconds, kicked=desk.wake)
         self._desk, self._launcher, self._settings = desk, launcher, settings
         self._presets = {str(preset["name"]): preset for preset in presets}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._loop: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to look for versions to prepare, those that a dead process left first."""
-        self._loop = asyncio.create_task(self._look(), name="preparer")
+        self._swept = 0.0
 
     async def stop(self) -> None:
         """Stop looking; the programs go on, and the next process finds them."""
-        tasks = [*self._running.values(), *([self._loop] if self._loop else [])]
+        await super().stop()
+        tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _look(self) -> None:
-        swept = 0.0
-        while True:
-            self._desk.wake.clear()
-            try:
-                async with self._desk.reading() as uow:
-                    waiting = [version for version in await uow.preparing() if not version.checkpoint_id]
-                for version in waiting:
-                    if version.id not in self._running:
-                        task = asyncio.create_task(self._run(version), name=f"prepare-{version.id}")
-                        self._running[version.id] = task
-                if time.monotonic() - swept > min(SWEEP_SECONDS, self._desk.hold_seconds):
-                    await resolve.drop_fallen_holds(self._desk, now())
-                    swept = time.monotonic()
-            except ModelryError as error:
-                _log.warning("looking for versions to prepare: %s", error.message)
-            except Exception:
-                _log.exception("looking for versions to prepare")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._desk.wake.wait(), self._settings.reconcile_seconds)
+    async def tick(self) -> None:
+        """Begin the preparations that wait, those first that a dead process left."""
+        async with self._desk.reading() as uow:
+            waiting = [version for version in await uow.preparing() if not version.checkpoint_id]
+        for version in waiting:
+            if version.id not in self._running:
+                task = asyncio.create_task(self._prepare(version), name=f"prepare-{version.id}")
+                self._running[version.id] = task
+        if time.monotonic() - self._swept > min(SWEEP_SECONDS, self._desk.hold_seconds):
+            await resolve.drop_fallen_holds(self._desk, now())
+            self._swept = time.monotonic()
 
-    async def _run(self, version: ModelVersion) -> None:
+    async def _prepare(self, version: ModelVersion) -> None:
         """One version, from its start to its outcome."""
         try:
             run = await self._running_program(version)
@@ -82,7 +72,7 @@ class Preparer:
                     await self._apply(version, result)
                     await run.discard()
         except (NotFound, Invalid) as error:
-            await versions.fail(self._desk, version.id, Failure(error.reason, error.message, True), now())
+            await versions.fail(self._desk, version.id, Failure(error.reason, error.message, FailureKind.USER), now())
         except Unavailable as error:
             _log.info("The preparation of %s waits: %s", version.id, error.message)
         except Exception:
@@ -102,7 +92,7 @@ class Preparer:
             return run
         if version.attempts >= self._settings.prepare_attempts:
             message = f"It broke off {version.attempts} times; the logs of {run.id} say why."
-            failure = Failure("PREPARATION_BROKE_OFF", message, user=False)
+            failure = Failure("PREPARATION_BROKE_OFF", message, FailureKind.SYSTEM)
             await versions.fail(self._desk, version.id, failure, now())
             return None
         run = self._program(version, version.attempts + 1)
@@ -120,7 +110,8 @@ class Preparer:
         if result.ok:
             await versions.complete(self._desk, version.id, PreparedModel.from_json(result.result), now())
         else:
-            failure = Failure(result.reason, result.message, result.user)
+            kind = FailureKind.USER if result.user else FailureKind.SYSTEM
+            failure = Failure(result.reason, result.message, kind)
             await versions.fail(self._desk, version.id, failure, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:

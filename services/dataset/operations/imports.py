@@ -9,11 +9,10 @@ from enum import StrEnum
 from itertools import pairwise
 
 from services.chassis.launch import ProgramResult
+from services.chassis.transitions import Failure, FailureKind
 from services.dataset.domain import (
     FAIL,
     DatasetVersion,
-    Failure,
-    FailureKind,
     Format,
     Output,
     RefusedRow,

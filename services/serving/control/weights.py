@@ -15,8 +15,9 @@ from services.chassis.clock import now
 from services.chassis.engines import merged_name
 from services.chassis.errors import ModelryError
 from services.chassis.objects import Manifest, NodeCache
+from services.chassis.transitions import Failure
 from services.serving.control.programs import Programs
-from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
+from services.serving.domain import Adapter, Deployment, Files, Mode, State
 from services.serving.model_work import ModelWork, WorkKind
 from services.serving.operations import adapters, money, replicas
 from services.serving.operations.context import Desk

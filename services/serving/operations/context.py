@@ -15,7 +15,15 @@ from services.chassis.data import Database, Watchers
 from services.chassis.events import Event, Record
 from services.chassis.objects import ObjectStore, StoreAccess
 from services.chassis.rpc import Peers
-from services.serving.domain import Deployment, Failure, Replica, State, route_of, stand, with_secrets
+from services.chassis.transitions import Failure
+from services.serving.domain import (
+    Deployment,
+    Replica,
+    State,
+    route_of,
+    stand,
+    with_secrets,
+)
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 

@@ -21,7 +21,14 @@ LAYERS = {
     "domain": set(),
 }
 # Pure modules of the chassis, which rules may use.
-PURE_CHASSIS = {"services.chassis.errors", "services.chassis.ids", "services.chassis.jobs.domain"}
+PURE_CHASSIS = {
+    "services.chassis.errors",
+    "services.chassis.ids",
+    "services.chassis.jobs.domain",
+    "services.chassis.money",
+    "services.chassis.names",
+    "services.chassis.transitions",
+}
 
 
 def python_files(*folders: str) -> list[Path]:
