@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from services.chassis.settings import Settings
+from services.chassis.launch import LaunchSettings
 
 
-class DatasetSettings(Settings):
+class DatasetSettings(LaunchSettings):
     """What the dataset service reads."""
 
     parallel_imports: int = Field(

@@ -117,7 +117,7 @@ class _Ours:
         from services.training.worker.rows import Examples
         from services.training.worker.spec import Hyperparameters
 
-        column = hardware.hardware()
+        column = hardware.find_accelerator()
         how = Hyperparameters(batch_size=BATCH, lora_rank=RANK, cutoff_length=CUTOFF, learning_rate=1e-4)
         import torch
 
