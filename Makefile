@@ -7,7 +7,7 @@ HOME_DIR ?= $(HOME)/.modelry
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos check lint types protos-check dead-code unit format test demo bench docs up down constraints release-protos
+.PHONY: help setup protos check lint types protos-check docs-check dead-code unit format test demo bench docs up down constraints release-protos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ setup: ## make .venv (again): CPU packages without a GPU, GPU packages with one;
 protos: setup ## generate the typed stubs of protos/ into sdk/modelry
 	$(BIN)/python deploy/tooling/protos.py
 
-check: lint types protos-check dead-code unit ## lint, types, protos, dead code, unit tests; edits nothing
+check: lint types protos-check docs-check dead-code unit ## lint, types, protos, reference pages, dead code, unit tests; edits nothing
 
 lint: setup
 	$(BIN)/ruff check $(CODE)
@@ -30,6 +30,9 @@ types: setup
 protos-check: setup
 	$(BIN)/python deploy/tooling/protos.py --lint
 	$(BIN)/python deploy/tooling/protos.py --check
+
+docs-check: setup ## name pages of docs/reference that are stale
+	$(BIN)/python deploy/tooling/reference.py --check
 
 dead-code: setup ## name code that nothing uses
 	$(BIN)/python deploy/tooling/dead_code.py
@@ -50,7 +53,7 @@ demo: setup ## the whole journey on a real model, from nothing
 bench: setup ## training, start-up, memory, gateway and attach figures
 	$(BIN)/python -m tests.bench
 
-docs: setup ## write docs/reference from the protos and the CLI
+docs: setup ## write docs/reference from protos, code, settings and CLI
 	$(BIN)/python deploy/tooling/reference.py
 
 up: setup ## start the embedded stack in HOME_DIR (default ~/.modelry) in the background
