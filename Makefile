@@ -58,8 +58,8 @@ chaos: setup ## kill at random while everything works: CHAOS_SECONDS (300), CHAO
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo
 
-bench: setup ## training, start-up, memory, gateway and attach figures
-	$(BIN)/python -m tests.bench
+bench: setup ## records beside MLflow, gateway, start-up, memory, serving, training; fails under a floor; PARTS="records gateway" for some
+	$(BIN)/python -m tests.bench $(PARTS)
 
 docs: setup ## write docs/reference from protos, code, settings and CLI
 	$(BIN)/python deploy/tooling/reference.py

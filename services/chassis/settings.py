@@ -88,6 +88,7 @@ class Settings(BaseModel):
     hold_seconds: float = Field(600, gt=0, description="a hold on a version that nobody confirms ends after so long")
     request_days: float = Field(7, gt=0, description="how long a create with the same request id is answered again")
     reconcile_seconds: float = Field(1, gt=0, description="longest pause between two rounds of a control loop")
+    probe_seconds: float = Field(5, gt=0, description="how often readiness looks at the database and the store")
 
     ack_wait_seconds: float = Field(10, gt=0, description="NATS sends an event again that is not acknowledged so long")
     handler_seconds: float = Field(120, gt=0, description="longest run of an event's handler")
