@@ -101,8 +101,7 @@ class Repository(Generic[E]):
         """`filterable` and `sortable` are columns, or names that callers write -> columns."""
         self._uow, self._table, self._type, self._kind = uow, table, entity_type, kind
         self._statements = statements_of(table, uow.locks_rows)
-        self._filterable = self._columns(filterable)
-        self._sortable = self._columns(sortable)
+        self._filterable, self._sortable = filterable, sortable
 
     def _columns(self, names: Sequence[str] | Mapping[str, str]) -> dict[str, Column[Any]]:
         pairs = names.items() if isinstance(names, Mapping) else zip(names, names, strict=True)
@@ -218,12 +217,12 @@ class Repository(Generic[E]):
         Raises: Invalid: page_size, page_token, filter or order_by cannot be accepted; it names the field.
         """
         columns = self._table.c
-        order = Order(page.order_by, self._sortable, columns.id, columns.get("create_time"))
+        order = Order(page.order_by, self._columns(self._sortable), columns.id, columns.get("create_time"))
         bound_to = fingerprint(project, page.filter, page.order_by, sorted(equals.items(), key=lambda pair: pair[0]))
         owners = [project] if shared is None else [project, shared]
         query = select(self._table).where(columns.project.in_(owners))
         query = query.where(*(columns[name] == value for name, value in equals.items()))
-        query = query.where(*parse_filter(page.filter, self._filterable))
+        query = query.where(*parse_filter(page.filter, self._columns(self._filterable)))
         if page.page_token:
             query = query.where(order.after(read_token(page.page_token, bound_to, order)))
         found = await self._all(query.order_by(*order.clauses()).limit(page.limit + 1))
