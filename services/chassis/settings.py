@@ -101,7 +101,7 @@ class Settings(BaseModel):
         600, gt=0, description="published events younger than this are sent again to a new NATS"
     )
     compare_seconds: float = Field(
-        60, gt=0, description="how often keys and routes at NATS are compared with the database"
+        60, gt=0, description="how often keys and routes in NATS are compared with the database"
     )
     events_days: float = Field(30, gt=0, description="how long events are kept")
     events_bytes: int = Field(10 << 30, gt=0, description="most bytes that the stream of events takes")
