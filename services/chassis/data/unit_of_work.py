@@ -105,8 +105,8 @@ class UnitOfWork:
 
     async def _open(self) -> AsyncConnection:
         connection = self.database.engine.connect()
+        await connection.start()  # one that fails to start must not be closed: closing would hide why
         try:
-            await connection.start()
             if self.database.dialect == "sqlite":
                 await connection.execution_options(**(WRITES if self.write else {}))
             else:
