@@ -58,7 +58,6 @@ def grpc_lacks(home: Home, port: int) -> AskLacks:
         import grpc
 
         from modelry.admin.v1 import admin_pb2, admin_pb2_grpc
-        from modelry.codec import encode
         from services.chassis.auth import Principal, Role, TokenIssuer
 
         caller = Principal("", Role.ADMIN, "", "service", "status")
@@ -70,10 +69,16 @@ def grpc_lacks(home: Home, port: int) -> AskLacks:
                 answer = await stub.GetHealth(admin_pb2.GetHealthRequest(), metadata=metadata, timeout=SECONDS)
             except grpc.aio.AioRpcError:
                 return None
-        said: dict[str, Any] = encode(answer.services[0])
-        return {**NO_LACKS, **{key: value for key, value in said.items() if key != "service"}}
+        said = answer.services[0]
+        count = said.dead_letter_count if said.HasField("dead_letter_count") else None
+        lists = {"cannot_answer": list(map(_lack, said.cannot_answer)), "degraded": list(map(_lack, said.degraded))}
+        return {**lists, "dead_letter_count": count}
 
     return ask
+
+
+def _lack(lack: Any) -> dict[str, str]:
+    return {"name": lack.name, "message": lack.message, "since_time": lack.since_time.ToJsonString()}
 
 
 def http_lacks(ports: Mapping[str, int]) -> AskLacks:

@@ -9,7 +9,7 @@ from pathlib import Path
 from services.access.handlers import consumers
 from services.access.maintenance import Propagation, maintain
 from services.access.operations.bootstrap import bootstrap
-from services.access.operations.credentials import OwnStore, Stores
+from services.access.operations.credentials import Stores
 from services.access.operations.keys import BUCKET, all_records
 from services.access.operations.server import ServerFacts
 from services.access.service.access import AccessService
@@ -24,6 +24,7 @@ from services.chassis.bus import KvKeeper, WorkerGate
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
 from services.chassis.host import ServiceHost, run
+from services.chassis.objects import StoreAccess
 from services.chassis.settings import refuse_start
 from services.chassis.vault import Vault
 
@@ -53,10 +54,8 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
 
 def stores_of(settings: AccessSettings) -> Stores:
     """The installation's store and the vault; a wrong key stops the start with its name."""
-    secret = settings.objects_secret_key.get_secret_value()
-    own = OwnStore(settings.objects_endpoint, settings.objects_access_key, secret, settings.objects_region)
     try:
-        return Stores(own, Vault.of(settings.vault_key.get_secret_value()))
+        return Stores(StoreAccess.of_settings(settings), Vault.of(settings.vault_key.get_secret_value()))
     except ValueError as error:
         refuse_start(f"access cannot start: {error}.")
 

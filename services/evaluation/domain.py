@@ -11,6 +11,7 @@ from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.jobs import JobCore
+from services.chassis.money import cost_of
 
 
 class TargetKind(StrEnum):
@@ -121,7 +122,7 @@ class Evaluation(JobCore):
 
     def cost(self, run_seconds: float) -> Decimal:
         """What that much running time costs."""
-        return (self.unit_price * Decimal(run_seconds) / 60).quantize(Decimal("0.000000001"))
+        return cost_of(run_seconds / 60, self.unit_price)
 
 
 @dataclass(frozen=True, kw_only=True)

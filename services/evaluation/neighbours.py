@@ -16,6 +16,7 @@ from modelry.registry.v1 import registry_pb2
 from modelry.serving.v1 import internal_pb2 as serving_pb
 from modelry.training.v1 import internal_pb2 as training_pb
 from services.chassis.objects import StoreAccess
+from services.chassis.proto_values import amount_of
 from services.chassis.rpc import Peers
 
 PRICE_ITEM = "evaluation-minute"
@@ -182,7 +183,7 @@ class PeerNeighbours:
             reservation_id=holder, item=PRICE_ITEM, quantity=minutes, quote_id=quote_id, spec_digest=spec_digest
         )
         answer = await self._peers.billing_internal.Reserve(request, metadata=self._peers.metadata(project))
-        return Decimal(answer.unit_price.units) + Decimal(answer.unit_price.nanos).scaleb(-9)
+        return amount_of(answer.unit_price, "unit_price")
 
     async def confirm(self, project: str, holder: str) -> None:
         """See `Neighbours.confirm`."""

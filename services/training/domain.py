@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from services.chassis.errors import WrongState
 from services.chassis.jobs import JobCore
+from services.chassis.money import cost_of
 
 SMALL_MODEL_PARAMETERS = 500_000_000
 SMALL_MODEL_RATE = 1e-3
@@ -146,7 +147,7 @@ class Job(JobCore):
 
     def cost(self, run_seconds: float) -> Decimal:
         """What that much running time costs."""
-        return (self.unit_price * Decimal(run_seconds) / 60).quantize(Decimal("0.000000001"))
+        return cost_of(run_seconds / 60, self.unit_price)
 
 
 @dataclass(frozen=True, kw_only=True)

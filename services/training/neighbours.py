@@ -13,6 +13,7 @@ from modelry.common.v1 import common_pb2
 from modelry.dataset.v1 import internal_pb2 as dataset_pb
 from modelry.registry.v1 import internal_pb2 as registry_pb
 from modelry.registry.v1 import registry_pb2
+from services.chassis.proto_values import amount_of
 from services.chassis.rpc import Peers
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class PeerNeighbours:
             ),
             metadata=self._peers.metadata(project),
         )
-        return amount_of(answer.unit_price)
+        return amount_of(answer.unit_price, "unit_price")
 
     async def confirm(self, project: str, job_id: str) -> None:
         """See `Neighbours.confirm`."""
@@ -258,16 +259,3 @@ class PeerNeighbours:
             ),
             metadata=self._peers.metadata(project),
         )
-
-
-def amount_of(money: common_pb2.Money) -> Decimal:
-    """The decimal amount of a Money."""
-    return Decimal(money.units) + Decimal(money.nanos).scaleb(-9)
-
-
-def money_of(amount: Decimal) -> common_pb2.Money:
-    """A decimal amount as Money, to nine places."""
-    billionths = int(amount.scaleb(9).to_integral_value())
-    sign = -1 if billionths < 0 else 1
-    units, nanos = divmod(abs(billionths), 10**9)
-    return common_pb2.Money(units=sign * units, nanos=sign * nanos)

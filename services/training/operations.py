@@ -9,13 +9,15 @@ from modelry.registry.v1 import registry_pb2
 from services.chassis.clock import now
 from services.chassis.data import check_etag, retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, NotFound
-from services.chassis.jobs import State, changed
+from services.chassis.jobs import State, changed, job_event
+from services.chassis.names import check_labels, check_name
+from services.chassis.objects import AsyncObjectStore
 from services.training import checks
 from services.training.context import Desk
 from services.training.domain import Job, refuse_delete
 from services.training.queries import get_checkpoint
 from services.training.specs import job_prefix, publication
-from services.training.stage import discard, job_event, note_version
+from services.training.stage import discard, note_version
 from services.training.store import TrainingUnit
 
 
@@ -56,12 +58,10 @@ async def update_job(desk: Desk, cmd: UpdateJob) -> Job:
         check_etag("job", cmd.ref, cmd.etag, job.version)
         title = job.title if cmd.title is None else cmd.title
         metadata = job.metadata if cmd.metadata is None else dict(cmd.metadata)
-        violations = checks.check_texts(title, metadata)
-        if violations:
-            raise Invalid(violations[0].message, violations=violations)
+        check_labels(title, metadata, "job.")
         after = replace(job, title=title, metadata=metadata, version=job.version + 1, update_time=now())
         await uow.jobs.save(after)
-        uow.emit(job_event(desk.stage, after, "updated", {}))
+        uow.emit(job_event(desk.stage, after, "updated"))
         await uow.commit()
     desk.engine.watchers.notify(after.id, after)
     return after
@@ -79,7 +79,7 @@ async def delete_job(desk: Desk, project: str, ref: str) -> None:
         await uow.jobs.delete(job)
         await discard(uow, job, job.output.bucket, job_prefix(job))
         gone = replace(job, version=job.version + 1, cause="Deleted.")
-        uow.emit(job_event(desk.stage, gone, "deleted", {}))
+        uow.emit(job_event(desk.stage, gone, "deleted"))
         await uow.commit()
     await desk.engine.forget(launch_ids)
 
@@ -123,9 +123,7 @@ class PublishCheckpoint:
 
 async def publish_checkpoint(desk: Desk, cmd: PublishCheckpoint) -> registry_pb2.ModelVersion:
     """Publishes a checkpoint as a version in the registry, which copies it. Raises NotFound, Invalid, AlreadyExists."""
-    if not checks.NAME.fullmatch(cmd.model_name):
-        message = f"model_name is {cmd.model_name!r}, and must match {checks.NAME.pattern}."
-        raise Invalid(message, field="model_name", reason="INVALID_NAME")
+    check_name(cmd.model_name, "model_name")
     if not checks.SUFFIX.fullmatch(cmd.suffix):
         raise Invalid(f"suffix must match {checks.SUFFIX.pattern}.", field="suffix", reason="INVALID_NAME")
     checkpoint, job = await get_checkpoint(desk, cmd.project, cmd.checkpoint_id)
@@ -151,8 +149,6 @@ async def _note_publication(desk: Desk, checkpoint_id: str, version_id: str) -> 
 
 async def sweep(desk: Desk) -> int:
     """Deletes the files that nothing refers to any more; what cannot be deleted now stays for the next time."""
-    from services.chassis.objects import AsyncObjectStore  # it loads the S3 library: not before the service is ready
-
     async with TrainingUnit(desk.database, write=False) as uow:
         waiting = await uow.trash.select(limit=50)
     done = 0

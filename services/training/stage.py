@@ -9,9 +9,8 @@ from dataclasses import replace
 from services.chassis.clock import now
 from services.chassis.data import Database, Repository, UnitOfWork, retry_conflicts
 from services.chassis.errors import Conflict, Invalid, ModelryError, Unavailable
-from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage, State
+from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage, State, job_event
 from services.chassis.launch import Launcher
 from services.training.domain import Checkpoint, Job, Trash, is_better, to_drop
 from services.training.neighbours import Neighbours
@@ -182,21 +181,6 @@ async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -
     after = replace(checkpoint, version=checkpoint.version + 1, model_version_ids=ids)
     await uow.checkpoints.save(after)
     return after
-
-
-def job_event(stage: TrainingStage, job: Job, happening: str, links: dict[str, str]) -> Event:
-    """A fact about a job that is no change of its state."""
-    return Event(
-        project=job.project,
-        resource=stage.resource,
-        resource_id=job.id,
-        happening=happening,
-        state=str(job.state),
-        previous_state=str(job.state),
-        version=job.version,
-        cause=job.cause,
-        links={**stage.links(job), **links},
-    )
 
 
 async def discard(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:

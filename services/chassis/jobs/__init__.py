@@ -45,7 +45,7 @@ A worker that is gone without a last word, or that failed by the system's fault,
 counts as one when `Stage.reported` returns ``job.advance(checkpoint_id, step, now)``.
 """
 
-from services.chassis.jobs.context import changed
+from services.chassis.jobs.context import changed, job_event
 from services.chassis.jobs.domain import (
     ACTIVE,
     ATTEMPT_LIMIT,
@@ -57,13 +57,10 @@ from services.chassis.jobs.domain import (
     Attempt,
     AttemptState,
     Fact,
-    Failure,
-    FailureKind,
     JobCore,
     JobNotActive,
     Report,
     State,
-    Transition,
 )
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.lease import Leases
@@ -84,8 +81,6 @@ __all__ = [
     "Attempt",
     "AttemptState",
     "Fact",
-    "Failure",
-    "FailureKind",
     "JobCore",
     "JobEngine",
     "JobNotActive",
@@ -100,10 +95,10 @@ __all__ = [
     "Report",
     "Stage",
     "State",
-    "Transition",
     "add_job_tables",
     "changed",
     "failure_of",
+    "job_event",
     "moves",
     "outcome_of",
     "retry",

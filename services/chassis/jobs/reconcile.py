@@ -24,8 +24,6 @@ from services.chassis.jobs.domain import (
     WORKING,
     Attempt,
     AttemptState,
-    Failure,
-    FailureKind,
     JobCore,
     State,
 )
@@ -33,6 +31,8 @@ from services.chassis.jobs.report_listener import Hearing
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
 from services.chassis.launch import ProbeState
+from services.chassis.telemetry import job_context
+from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)
@@ -133,7 +133,8 @@ class Reconciler(BackgroundLoop, Generic[J]):
     async def _guard(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         """Runs one piece of work; what fails is tried again after a delay that grows."""
         try:
-            await work
+            with job_context(key):
+                await work
         except Exception as error:
             count = self._tries.get(key, (0, 0.0))[0] + 1
             longest = min(_RETRY_LONGEST_SECONDS, self._desk.settings.retry_max_seconds)

@@ -13,7 +13,7 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, Denied, Invalid, ModelryError, NotFound
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.jobs import AttemptState, Progress, State, changed
+from services.chassis.jobs import AttemptState, Progress, State, changed, job_event
 from services.chassis.names import check_labels
 from services.chassis.objects import AsyncObjectStore
 from services.evaluation.checks import target_path
@@ -175,6 +175,7 @@ async def update_evaluation(desk: Desk, cmd: UpdateEvaluation, moment: datetime)
             update_time=moment,
         )
         await uow.evaluations.save(changed_one)
+        uow.emit(job_event(desk.stage, changed_one, "updated"))
         await uow.commit()
     desk.engine.watchers.notify(changed_one.id, changed_one)
     return await view(desk, changed_one)

@@ -12,13 +12,13 @@ from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels
 from services.chassis.objects import StoreAccess
+from services.chassis.transitions import Failure
 from services.registry.domain import (
     COMPLETE,
     FAIL,
     GIVE_UP,
     PREPARE,
     PRESETS,
-    Failure,
     Files,
     Kind,
     Location,

@@ -8,7 +8,14 @@ from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import NotFound
-from services.serving.domain import Adapter, Deployment, Failure, ModelFacts, State, adapter_of
+from services.chassis.transitions import Failure, FailureKind
+from services.serving.domain import (
+    Adapter,
+    Deployment,
+    ModelFacts,
+    State,
+    adapter_of,
+)
 from services.serving.operations.context import Desk, settle
 from services.serving.operations.models import Found, adapter_config, adapters_of, find_model
 
@@ -106,7 +113,7 @@ async def refresh_facts(desk: Desk, deployment: Deployment, now: datetime) -> De
     found = await find_model(desk, deployment.project, deployment.model_version_id, deployment.id)
     if found.state == "FAILED":
         words = f"The model cannot be used: {found.failure or 'its preparation failed.'}"
-        desk.troubles[deployment.id] = Failure("MODEL_FAILED", words, user=True)
+        desk.troubles[deployment.id] = Failure("MODEL_FAILED", words, FailureKind.USER)
         return None
     if not found.facts.prepared:
         return None
@@ -122,7 +129,8 @@ async def own_adapter(desk: Desk, deployment: Deployment, now: datetime) -> Depl
     config = await adapter_config(desk, facts.own)
     adapter = adapter_of(deployment, facts, config, desk.settings.max_lora_rank, desk.settings.max_adapters)
     if adapter.cause:
-        desk.troubles[deployment.id] = Failure("ADAPTER_NOT_ATTACHABLE", f"Not attached: {adapter.cause}.", user=True)
+        words = f"Not attached: {adapter.cause}."
+        desk.troubles[deployment.id] = Failure("ADAPTER_NOT_ATTACHABLE", words, FailureKind.USER)
         return None
     return await _change(
         desk, deployment.id, lambda one: one.with_adapter(adapter, "its adapter is attached"), now, "adapterAdded"

@@ -265,11 +265,7 @@ def test_pages_go_over_all_services(house: House) -> None:
 def test_only_an_admin_sees_and_replays(house: House) -> None:
     made = house.stack.client.create_api_key(api_key={"name": "owner", "role": "OWNER"})
     owner = house.stack.client_of("", made.secret)
-    for call in (
-        owner.list_dead_letters,
-        owner.get_health,
-        lambda: owner.replay_dead_letter(dead_letter="dl-0"),
-    ):
+    for call in (owner.list_dead_letters, owner.get_health, lambda: owner.replay_dead_letter(dead_letter="dl-0")):
         with pytest.raises(ModelryError) as refused:
             call()
         assert refused.value.code == "PERMISSION_DENIED"

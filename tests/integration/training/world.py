@@ -20,9 +20,10 @@ from services.chassis.errors import NotFound, Unavailable
 from services.chassis.host import ServiceHost
 from services.chassis.launch import Capacity, LocalLauncher
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess
+from services.chassis.proto_values import money_of
 from services.chassis.rpc import channel
 from services.training.__main__ import MIGRATIONS, add_parts
-from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo, money_of
+from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo
 from services.training.settings import TrainingSettings
 
 PROJECT, OTHER = "proj-1", "proj-2"
