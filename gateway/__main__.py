@@ -42,7 +42,7 @@ async def run(settings: GatewaySettings) -> None:
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, peers)
     following = Following(bus, keys, routes, folder, settings.gateway_id)
     proxy, callers = Proxy(routes, usage), Callers(keys, issuer, peers)
-    readiness = Readiness(addresses, keys, bus, issuer)
+    readiness = Readiness(addresses, keys, (bus, usage), issuer)
     administration = Administration(addresses, readiness)
     native, door = NativeApi(callers, addresses, administration), Door(callers, addresses, administration)
     app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)

@@ -7,6 +7,7 @@ while calls are answered (200), so that no probe turns an outage of the store in
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -17,8 +18,7 @@ from modelry.admin.v1 import admin_pb2 as pb
 from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.admin import service_health
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus
-from services.chassis.readiness import LackLog
+from services.chassis.readiness import CanDegrade, LackLog
 from services.chassis.rpc import channel
 
 HEALTH_SECONDS = 2.0
@@ -28,8 +28,11 @@ _CALLER = Principal("", Role.ADMIN, "", "service", "gateway")
 class Readiness:
     """Asks every service for its health; inference only needs the keys and the routes."""
 
-    def __init__(self, addresses: dict[str, str], keys: KeyRing, bus: Bus, issuer: TokenIssuer) -> None:
-        self._keys, self._bus, self._issuer = keys, bus, issuer
+    def __init__(
+        self, addresses: dict[str, str], keys: KeyRing, parts: Sequence[CanDegrade], issuer: TokenIssuer
+    ) -> None:
+        """`parts` of the gateway may stand still while it answers."""
+        self._keys, self._parts, self._issuer = keys, parts, issuer
         self._stubs: dict[str, Any] = {
             name: admin_pb2_grpc.AdminServiceStub(channel(address)) for name, address in addresses.items()
         }
@@ -61,7 +64,8 @@ class Readiness:
             self._own.clear("keys")
         else:
             self._own.note("keys", "No API key is known yet: the keys were never read from NATS.")
-        return service_health("gateway", self._own.all(), self._bus.degraded())
+        degraded = [lack for part in self._parts for lack in part.degraded()]
+        return service_health("gateway", self._own.all(), degraded)
 
     async def _ask(self, name: str, metadata: tuple[tuple[str, str], ...]) -> pb.ServiceHealth:
         try:
