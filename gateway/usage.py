@@ -6,7 +6,6 @@ line is sent until billing has taken it, and billing books an id once.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelry.billing.v1 import internal_pb2
-from services.chassis.errors import ModelryError
+from services.chassis.background import BackgroundLoop
 from services.chassis.ids import new_id
 from services.chassis.rpc import Peers
 
@@ -44,7 +43,8 @@ class UsageJournal:
         self._peers = peers
         self._counts: dict[tuple[UsageOf, str], int] = {}
         self._lines: list[dict[str, Any]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("usage journal", self._collect_and_send, FLUSH_SECONDS, at_once=False)
+        self.degraded = self._loop.degraded
 
     def count(self, whose: UsageOf, usage: Mapping[str, Any] | None) -> None:
         """Add the tokens of one call; one that broke before its usage came adds none."""
@@ -59,26 +59,16 @@ class UsageJournal:
             for line in self._path.read_text("utf-8").splitlines():
                 with contextlib.suppress(ValueError):
                     self._lines.append(json.loads(line))
-        self._task = asyncio.create_task(self._run(), name="usage")
+        await self._loop.start()
 
     async def stop(self) -> None:
         """Write what is counted and stop; the next start sends it."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._loop.stop()
         self._collect()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            try:
-                self._collect()
-                await self._send()
-            except ModelryError as error:
-                _log.info("usage waits: %s", error)
-            except Exception:
-                _log.exception("usage could not be sent")
+    async def _collect_and_send(self) -> None:
+        self._collect()
+        await self._send()
 
     def _collect(self) -> None:
         """Move counts into lines and make them durable."""
