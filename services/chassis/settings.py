@@ -57,13 +57,6 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     otlp_endpoint: str = ""
 
-    dataset_address: str = ""
-    training_address: str = ""
-    registry_address: str = ""
-    evaluation_address: str = ""
-    serving_address: str = ""
-    access_address: str = ""
-
     database_url: str = ""
     nats_url: str = "nats://127.0.0.1:4222"
     nats_user: str = "services"

@@ -12,8 +12,9 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay
 from services.chassis.data import Database
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers, RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import load
+from services.clients.credentials import CredentialClient
 from services.dataset.handlers import HoldHandlers
 from services.dataset.importer import Importer
 from services.dataset.operations.context import Desk
@@ -30,7 +31,7 @@ async def serve(settings: DatasetSettings) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "dataset")
+    connections = Connections(settings, issuer, "dataset")
     access = StoreAccess(
         settings.objects_endpoint,
         settings.objects_access_key,
@@ -38,7 +39,8 @@ async def serve(settings: DatasetSettings) -> None:
         settings.objects_region,
     )
     database = await Database.open(settings.database_url, "dataset", MIGRATIONS)
-    desk = Desk(database, Sources(peers, access, settings.objects_bucket), settings.hold_seconds)
+    sources = Sources(CredentialClient(connections), access, settings.objects_bucket)
+    desk = Desk(database, sources, settings.hold_seconds)
     bus = Bus(settings)
     relay = OutboxRelay(database, bus, settings)
     consumers = HoldHandlers(desk).consumers(bus, settings)
@@ -63,7 +65,7 @@ async def serve(settings: DatasetSettings) -> None:
         await consumer.stop()
     await relay.stop()
     await bus.close()
-    await peers.close()
+    await connections.close()
     await database.close()
 
 

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from services.chassis.settings import Settings
+from services.clients.settings import ServiceAddresses
 
 
-class DatasetSettings(Settings):
+class DatasetSettings(ServiceAddresses):
     """What the dataset service reads."""
 
     parallel_imports: int = Field(2, ge=1, le=64)

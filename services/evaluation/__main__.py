@@ -11,14 +11,15 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay
 from services.chassis.data import Database
-from services.chassis.jobs import JobEngine
+from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers, RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import load
+from services.evaluation.clients import Clients
 from services.evaluation.estimate import Speed
-from services.evaluation.neighbours import PeerNeighbours
-from services.evaluation.operations.context import Benchmarks, Desk
+from services.evaluation.operations.context import Desk
+from services.evaluation.operations.intake import Benchmarks, EvaluationIntake
 from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
 from services.evaluation.stage import EvaluationStage
@@ -33,15 +34,16 @@ async def serve(settings: EvaluationSettings) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "evaluation")
+    connections = Connections(settings, issuer, "evaluation")
+    clients = Clients.of(connections)
     database = await Database.open(settings.database_url, "evaluation", MIGRATIONS)
     bus = Bus(settings)
     relay = OutboxRelay(database, bus, settings)
     launcher = LocalLauncher.of_settings(settings.home, settings)
-    neighbours = PeerNeighbours(peers)
-    stage = EvaluationStage(database, neighbours, settings, capacity=launcher.capacity)
+    stage = EvaluationStage(database, clients, settings, capacity=launcher.capacity)
     engine = JobEngine(stage, JOB_TABLES, database, bus, launcher, settings)
-    desk = Desk(database, neighbours, stage, engine, _benchmarks(settings), _speed(settings))
+    intake = EvaluationIntake(clients, database, _benchmarks(settings), _speed(settings))
+    desk = Desk(database, engine, JobVerbs(stage, intake, clients.reservations, database, engine))
     server = RpcServer(settings, issuer)
     server.add(
         EvaluationServicer(desk),
@@ -57,7 +59,7 @@ async def serve(settings: EvaluationSettings) -> None:
     await engine.stop()
     await relay.stop()
     await bus.close()
-    await peers.close()
+    await connections.close()
     await database.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from google.protobuf import json_format
@@ -12,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.jobs import State
+from services.clients.billing import amount_of, money_of
 from services.evaluation.benchmarks.categories import shipped_categories
 from services.evaluation.benchmarks.presets import Preset
 from services.evaluation.domain import Evaluation, Generation, Place, StoredSample, Target, TargetKind, Task
@@ -30,18 +30,9 @@ def timestamp(moment: datetime) -> Timestamp:
     return message
 
 
-def money_of(amount: Decimal) -> common_pb2.Money:
-    """A decimal amount as Money, to nine places."""
-    billionths = int(amount.scaleb(9).to_integral_value())
-    sign = -1 if billionths < 0 else 1
-    units, nanos = divmod(abs(billionths), 10**9)
-    return common_pb2.Money(units=sign * units, nanos=sign * nanos)
-
-
 def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluation:
     """What a caller wants made, with every default filled in; what only the system sets is ignored."""
     wanted = message.generation
-    cost = message.max_cost
     return Evaluation(
         id="",
         project=project,
@@ -63,7 +54,7 @@ def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluati
         ),
         output=_place(message.output),
         quote_id=message.quote_id,
-        max_cost=Decimal(cost.units) + Decimal(cost.nanos).scaleb(-9) if message.HasField("max_cost") else None,
+        max_cost=amount_of(message.max_cost) if message.HasField("max_cost") else None,
     )
 
 

@@ -17,8 +17,9 @@ from services.chassis.clock import now
 from services.chassis.data import Database
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers, RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import load
+from services.clients.credentials import CredentialClient
 from services.registry.handlers import UserHandlers
 from services.registry.operations.context import Desk
 from services.registry.operations.models import install_presets
@@ -41,7 +42,7 @@ async def serve(settings: RegistrySettings) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "registry")
+    connections = Connections(settings, issuer, "registry")
     system = StoreAccess(
         settings.objects_endpoint,
         settings.objects_access_key,
@@ -49,7 +50,7 @@ async def serve(settings: RegistrySettings) -> None:
         settings.objects_region,
     )
     database = await Database.open(settings.database_url, "registry", HERE / "migrations")
-    desk = Desk(database, peers, system, settings.objects_bucket, settings.hold_seconds)
+    desk = Desk(database, CredentialClient(connections), system, settings.objects_bucket, settings.hold_seconds)
     await install_presets(desk, catalogue := read_catalogue(), now())
     bus = Bus(settings)
     relay = OutboxRelay(database, bus, settings)
@@ -73,7 +74,7 @@ async def serve(settings: RegistrySettings) -> None:
     await stopping.wait()
     for part in reversed(running):
         await part.stop()
-    for closed in (bus, peers, database):
+    for closed in (bus, connections, database):
         await closed.close()
 
 

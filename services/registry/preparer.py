@@ -20,6 +20,7 @@ from services.chassis.clock import now
 from services.chassis.errors import Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.launch import LaunchSpec, LocalLauncher, ProbeState
 from services.chassis.objects import Manifest
+from services.clients.credentials import open_location
 from services.registry.domain import PRESETS, Failure, Files, ModelVersion
 from services.registry.operations import resolve, versions
 from services.registry.operations.context import Desk
@@ -151,13 +152,13 @@ class Preparer:
             if self._settings.preset_folder and folder.is_dir():
                 sources.insert(0, {"kind": "directory", "path": str(folder)})
         else:
-            assert version.source is not None, "an import has a source"
-            access, bucket = await versions.open_location(
-                self._desk, version.project, version.source, "model_version.source"
+            source = version.source
+            assert source is not None, "an import has a source"
+            opened = await open_location(
+                self._desk.credentials, version.project, source.credential, source.bucket, "model_version.source"
             )
-            sources = [
-                {"kind": "object", "access": access.to_json(), "bucket": bucket, "prefix": version.source.prefix}
-            ]
+            place = {"bucket": opened.bucket, "prefix": source.prefix}
+            sources = [{"kind": "object", "access": opened.access.to_json(), **place}]
         await self._desk.store.ensure_bucket(self._desk.bucket)
         output = {"bucket": self._desk.bucket, "prefix": f"{self._desk.prefix(version)}/weights"}
         return {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.chassis.launch import LaunchSettings
+from services.clients.settings import ServiceAddresses
 
 
-class RegistrySettings(LaunchSettings):
+class RegistrySettings(LaunchSettings, ServiceAddresses):
     """Where presets come from, and how they are prepared.
 
     `preset_folder` holds a folder for each preset, by name, in Hugging Face's layout; it is looked at before the

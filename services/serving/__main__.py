@@ -13,8 +13,9 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, KvKeeper, OutboxRelay
 from services.chassis.data import Database
 from services.chassis.launch import LocalLauncher
-from services.chassis.rpc import Peers, RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import load
+from services.serving.clients import Clients
 from services.serving.control.gateways import Gateways
 from services.serving.control.programs import Programs
 from services.serving.control.reconciler import Reconciler
@@ -34,10 +35,10 @@ async def serve(settings: ServingSettings) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "serving")
+    connections = Connections(settings, issuer, "serving")
     database = await Database.open(settings.database_url, "serving", HERE / "migrations")
     launcher = LocalLauncher.of_settings(settings.home, settings)
-    desk = Desk(database, peers, settings, len(launcher.capacity.cores))
+    desk = Desk(database, Clients.of(connections), settings, len(launcher.capacity.cores))
     bus = Bus(settings)
     gateways = Gateways(settings.gateway_seconds)
     await gateways.listen(bus)
@@ -63,7 +64,7 @@ async def serve(settings: ServingSettings) -> None:
     await stopping.wait()
     for part in reversed(running):
         await part.stop()
-    for closed in (bus, peers, database):
+    for closed in (bus, connections, database):
         await closed.close()
 
 

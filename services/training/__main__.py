@@ -14,15 +14,16 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay, WorkerGate
 from services.chassis.data import Database
 from services.chassis.errors import ModelryError
-from services.chassis.jobs import JobEngine
+from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
-from services.chassis.rpc import Peers, RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import load
 from services.training import operations
-from services.training.context import Desk, Machine
+from services.training.clients import Clients
+from services.training.context import Desk
 from services.training.estimate import Speed
 from services.training.handlers import ModelHandlers
-from services.training.neighbours import PeerNeighbours
+from services.training.intake import Machine, TrainingIntake
 from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings
 from services.training.stage import TrainingStage
@@ -64,17 +65,19 @@ async def serve(settings: TrainingSettings) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "training")
-    neighbours = PeerNeighbours(peers)
+    connections = Connections(settings, issuer, "training")
+    clients = Clients.of(connections)
     database = await Database.open(settings.database_url, "training", HERE / "migrations")
     launcher = LocalLauncher.of_settings(settings.home, settings)
     bus = Bus(settings)
     relay = OutboxRelay(database, bus, settings)
     gate = WorkerGate(bus, settings.token_secret)
-    stage = TrainingStage(database, neighbours, launcher, settings.job_cpus)
+    stage = TrainingStage(database, clients, launcher, settings.job_cpus)
     engine = JobEngine(stage, JOB_TABLES, database, bus, launcher, settings)
     machine = Machine(launcher.capacity.slots, launcher.capacity.gpus, Speed(settings.tokens_per_second))
-    desk = Desk(database, neighbours, stage, engine, machine)
+    intake = TrainingIntake(clients, machine)
+    verbs = JobVerbs(stage, intake, clients.reservations, database, engine)
+    desk = Desk(database, clients, stage, engine, verbs)
     server = RpcServer(settings, issuer)
     server.add(
         TrainingServicer(desk),
@@ -94,7 +97,7 @@ async def serve(settings: TrainingSettings) -> None:
     await stopping.wait()
     for part in reversed(running):
         await part.stop()
-    for closed in (bus, peers, database):
+    for closed in (bus, connections, database):
         await closed.close()
 
 

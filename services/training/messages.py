@@ -18,6 +18,7 @@ from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.clock import now
 from services.chassis.jobs import Failure, Progress, State
+from services.clients.billing import amount_of, money_of
 from services.training.domain import (
     Checkpoint,
     ComputeType,
@@ -28,7 +29,6 @@ from services.training.domain import (
     Output,
     Schedule,
 )
-from services.training.neighbours import amount_of, money_of
 from services.training.specs import adapter_of
 
 E = TypeVar("E", bound=enum.StrEnum)

@@ -13,9 +13,9 @@ from services.chassis.clock import now
 from services.chassis.errors import Invalid
 from services.chassis.ids import new_id
 from services.chassis.jobs import Attempt, Report
-from services.chassis.objects import Manifest
+from services.chassis.objects import Manifest, StoredFiles
+from services.clients.registry import ModelInfo, Publication
 from services.training.domain import Checkpoint, DatasetUse, Job
-from services.training.neighbours import ModelInfo, Publication
 
 CHECKPOINT_PREFIX = "ftckpt_"
 ADAPTER_FILE = "adapter_config.json"
@@ -23,16 +23,18 @@ ADAPTER_FILE = "adapter_config.json"
 _RUNTIME_MB = 1500
 
 
-def work_of(job: Job, attempt: Attempt, model: ModelInfo, resume: Checkpoint | None) -> dict[str, Any]:
+def work_of(
+    job: Job, attempt: Attempt, model: ModelInfo, files: StoredFiles, resume: Checkpoint | None
+) -> dict[str, Any]:
     """The `work` part of an attempt's spec."""
     values = job.hyperparameters
     return {
         "model": {
             "version_id": model.version_id,
-            "manifest": json.loads(model.manifest),
+            "manifest": json.loads(files.manifest_json),
             "digest": model.digest,
-            "bucket": model.bucket,
-            "prefix": model.prefix,
+            "bucket": files.bucket,
+            "prefix": files.prefix,
             "kind": "full",
             "chat_fingerprint": model.chat_fingerprint,
         },
@@ -153,10 +155,7 @@ def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, 
         final=final,
         base_model_version_id=job.model_version_id,
         dataset_version_ids=job.dataset_version_ids,
-        credential=job.output.credential,
-        bucket=checkpoint.bucket,
-        prefix=prefix,
-        manifest=json.dumps(manifest.to_json()),
+        files=StoredFiles(checkpoint.bucket, prefix, json.dumps(manifest.to_json()), job.output.credential),
         lora_rank=job.hyperparameters.lora_rank,
         chat_fingerprint=checkpoint.chat_fingerprint,
         metrics=checkpoint.metrics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -36,6 +36,21 @@ def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
         cause=after.cause,
         links=stage.links(after),
         terminal=after.state.ended,
+    )
+
+
+def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] | None = None) -> Event:
+    """The event of something that happened to a job and is no change of its state."""
+    return Event(
+        project=job.project,
+        resource=stage.resource,
+        resource_id=job.id,
+        happening=happening,
+        state=str(job.state),
+        previous_state=str(job.state),
+        version=job.version,
+        cause=job.cause,
+        links={**stage.links(job), **(links or {})},
     )
 
 

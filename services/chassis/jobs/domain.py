@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self
 
@@ -180,6 +181,33 @@ class JobCore:
     def settle(self, now: datetime) -> Self:
         """Marks that everything that follows the end is done."""
         return replace(self, version=self.version + 1, update_time=now, settled=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PricedJob(JobCore):
+    """A job that callers name and pay for by the minute."""
+
+    name: str = ""
+    title: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    quote_id: str = ""
+    max_cost: Decimal | None = None
+    unit_price: Decimal = Decimal(0)
+    """Price of a minute, held since the job was made."""
+
+    def cost(self, run_seconds: float) -> Decimal:
+        """What that much running time costs."""
+        return (self.unit_price * Decimal(run_seconds) / 60).quantize(Decimal("0.000000001"))
+
+
+def refuse_delete(noun: str, job: PricedJob, *, busy: bool = False) -> None:
+    """Raises WrongState for a job that is active or not settled yet, or that is `busy`: a worker has not exited."""
+    reason = f"{noun.upper()}_ACTIVE"
+    if not job.state.ended:
+        raise WrongState.of(noun, job.name or job.id, "delete", str(job.state), map(str, ENDED), reason)
+    if busy or not job.settled:
+        message = f"The {noun} has just ended and is being settled; try again in a moment."
+        raise WrongState(message, reason=reason)
 
 
 def refusal(job: JobCore, transition: Transition) -> JobNotActive:
