@@ -7,7 +7,7 @@ HOME_DIR ?= $(HOME)/.modelry
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos check lint types protos-check unit format test demo bench docs up down constraints release-protos
+.PHONY: help setup protos check lint types protos-check dead-code unit format test demo bench docs up down constraints release-protos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ setup: ## make .venv (again): CPU packages without a GPU, GPU packages with one;
 protos: setup ## generate the typed stubs of protos/ into sdk/modelry
 	$(BIN)/python deploy/tooling/protos.py
 
-check: lint types protos-check unit ## lint, types, protos, unit tests; edits nothing
+check: lint types protos-check dead-code unit ## lint, types, protos, dead code, unit tests; edits nothing
 
 lint: setup
 	$(BIN)/ruff check $(CODE)
@@ -30,6 +30,9 @@ types: setup
 protos-check: setup
 	$(BIN)/python deploy/tooling/protos.py --lint
 	$(BIN)/python deploy/tooling/protos.py --check
+
+dead-code: setup ## name code that nothing uses
+	$(BIN)/python deploy/tooling/dead_code.py
 
 unit: setup
 	$(PYTEST) -q -m unit tests/unit
@@ -44,8 +47,8 @@ test: check ## check, then every test but the browser's
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo
 
-bench: setup ## training, start-up, memory, gateway and attach figures
-	$(BIN)/python -m tests.bench
+bench: setup ## records beside MLflow, gateway, start-up, memory, serving, training; fails under a floor; PARTS="records gateway" for some
+	$(BIN)/python -m tests.bench $(PARTS)
 
 docs: setup ## write docs/reference from the protos and the CLI
 	$(BIN)/python deploy/tooling/reference.py

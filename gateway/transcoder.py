@@ -22,7 +22,6 @@ from services.chassis.errors import Invalid, ModelryError, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
-_MASK_IGNORES = frozenset({"id", "etag"})
 
 
 class MethodNotAllowed(NotFound):
@@ -136,10 +135,7 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
     target = getattr(request, method.body)
     target.SetInParent()
     decode(body, target)
-    if "update_mask" in fields and not request.update_mask.paths:  # type: ignore[attr-defined]
-        names = {field.camelcase_name: field.name for field in own.values()}
-        paths = (names.get(key, key) for key in body)
-        request.update_mask.paths.extend(sorted(set(paths) - _MASK_IGNORES))  # type: ignore[attr-defined]
+    method.mask_by_body(request, body)
 
 
 def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor as pb
-from pydantic_core import PydanticUndefined
 
 from modelry import api_methods
 from modelry.common.v1 import options_pb2
@@ -210,7 +209,7 @@ def setting_rows(cls: Any, known: set[str]) -> Iterator[str]:
     yield "|---|---|"
     for name, field in cls.model_fields.items():
         if name not in known and name != "service":
-            default = "required" if field.default is PydanticUndefined else f"`{field.default}`"
+            default = "required" if field.is_required() else f"`{field.default}`"
             yield f"| `{name}` | {default} |"
 
 

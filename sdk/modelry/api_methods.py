@@ -67,6 +67,13 @@ class Method:
         """It makes something: it takes a request id. (A quote takes the create request and makes nothing.)"""
         return "request_id" in self.request.DESCRIPTOR.fields_by_name and not self.name.startswith("Quote")
 
+    def mask_by_body(self, request: Any, body: Any) -> None:
+        """Of an update without a mask, make the fields that the body gives the mask: an empty value is one too."""
+        if "update_mask" in request.DESCRIPTOR.fields_by_name and not request.update_mask.paths:
+            own = request.DESCRIPTOR.fields_by_name[self.body].message_type.fields
+            names = {field.camelcase_name: field.name for field in own}
+            request.update_mask.paths.extend(sorted({names.get(key, key) for key in body}))
+
 
 @cache
 def methods() -> tuple[Method, ...]:

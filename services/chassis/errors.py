@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf import any_pb2, duration_pb2
@@ -23,6 +24,7 @@ DOMAIN = "modelry"
 INTERNAL_MESSAGE = "Something went wrong inside Modelry. Give the request id to your administrator."
 """The only text that a caller sees of an error that nobody foresaw."""
 
+_MOST_VIOLATIONS = 20
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -65,6 +67,13 @@ class Invalid(ModelryError):
         if field and not violations:
             violations = (Violation(field, message, self.reason),)
         self.violations: tuple[Violation, ...] = tuple(violations)
+
+    @classmethod
+    def of(cls, violations: Iterable[Violation]) -> Invalid:
+        """One error that names up to 20 fields; their messages are no whole sentences yet."""
+        named = list(islice(violations, _MOST_VIOLATIONS))
+        text = "; ".join(violation.message for violation in named)
+        return cls(f"{text[:1].upper()}{text[1:]}.", reason=named[0].reason, violations=named)
 
     @property
     def field(self) -> str:
@@ -197,17 +206,6 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
     ModelryError: (code_pb2.INTERNAL, 500),
 }
 """Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
-
-HTTP_STATUS: dict[int, int] = {
-    **dict(TABLE.values()),
-    code_pb2.OK: 200,
-    code_pb2.CANCELLED: 499,
-    code_pb2.UNKNOWN: 500,
-    code_pb2.DEADLINE_EXCEEDED: 504,
-    code_pb2.UNIMPLEMENTED: 501,
-    code_pb2.DATA_LOSS: 500,
-}
-"""Any gRPC code -> HTTP status, also for codes that only the library itself answers."""
 
 
 def code_of(error: ModelryError) -> tuple[int, int]:

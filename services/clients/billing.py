@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 from modelry.billing.v1 import internal_pb2, internal_pb2_grpc
 from modelry.common.v1 import common_pb2
+from services.chassis.proto_values import amount_of
 from services.chassis.rpc import Connections
 
 
@@ -63,7 +64,7 @@ class BillingClient:
             reservation_id=reservation_id, item=item, quantity=quantity, quote_id=quote_id, spec_digest=spec_digest
         )
         answer = await self._internal.Reserve(request, metadata=self._metadata(project))
-        return amount_of(answer.unit_price)
+        return amount_of(answer.unit_price, "unit_price")
 
     async def confirm(self, project: str, reservation_id: str) -> None:
         """Keep a reservation until it is settled or released. Idempotent. Raises: NotFound, WrongState: released."""
@@ -90,16 +91,3 @@ class BillingClient:
             key_id=record.key_id,
         )
         await self._internal.RecordUsage(request, metadata=self._metadata(project))
-
-
-def amount_of(money: common_pb2.Money) -> Decimal:
-    """The decimal amount of a Money."""
-    return Decimal(money.units) + Decimal(money.nanos).scaleb(-9)
-
-
-def money_of(amount: Decimal) -> common_pb2.Money:
-    """A decimal amount as Money, to nine places, half up as the ledger rounds."""
-    billionths = int(amount.scaleb(9).to_integral_value(ROUND_HALF_UP))
-    sign = -1 if billionths < 0 else 1
-    units, nanos = divmod(abs(billionths), 10**9)
-    return common_pb2.Money(units=sign * units, nanos=sign * nanos)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from services.chassis.settings import Settings
 
 
 class ServiceAddresses(Settings):
     """`host:port` of each service. Every process is given all of them and connects to those that it asks."""
 
-    dataset_address: str = ""
-    training_address: str = ""
-    registry_address: str = ""
-    evaluation_address: str = ""
-    serving_address: str = ""
-    access_address: str = ""
+    dataset_address: str = Field("", description="gRPC address of dataset")
+    training_address: str = Field("", description="gRPC address of training")
+    registry_address: str = Field("", description="gRPC address of registry")
+    evaluation_address: str = Field("", description="gRPC address of evaluation")
+    serving_address: str = Field("", description="gRPC address of serving")
+    access_address: str = Field("", description="gRPC address of access")
 
     def address_of(self, service: str) -> str:
         """The address of a service, by its name."""

@@ -13,14 +13,12 @@ from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.errors import Invalid
 from services.chassis.jobs import CreateJob, UpdateJob
+from services.chassis.proto_values import changes_of
 from services.evaluation import messages as to
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations import evaluations, results, stopwords
 from services.evaluation.operations.context import Desk
-
-_CHANGEABLE = ("title", "metadata")
 
 
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
@@ -39,8 +37,10 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """One evaluation."""
-        found = await evaluations.get_evaluation(self._desk, current().project, request.evaluation)
-        return to.evaluation_message(found)
+        return await self._get(request.evaluation)
+
+    async def _get(self, ref: str) -> pb.Evaluation:
+        return to.evaluation_message(await evaluations.get_evaluation(self._desk, current().project, ref))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
         """Evaluations."""
@@ -53,12 +53,13 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def UpdateEvaluation(self, request: pb.UpdateEvaluationRequest, context: Any) -> pb.Evaluation:
         """Changes title or metadata."""
         wanted = request.evaluation
-        paths = _mask(list(request.update_mask.paths)) or [name for name in _CHANGEABLE if getattr(wanted, name)]
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
         command = UpdateJob(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
         return await self._shown(await self._desk.verbs.update(command))
@@ -151,12 +152,3 @@ def _wish(request: pb.CreateEvaluationRequest) -> CreateJob[Evaluation]:
         request_id=request.request_id,
         request_digest=request_digest(request),
     )
-
-
-def _mask(paths: list[str]) -> list[str]:
-    """The fields to change. Raises: Invalid: one of them cannot be changed."""
-    ignored = ("id", "name", "etag")
-    for path in paths:
-        if path not in (*_CHANGEABLE, *ignored):
-            raise Invalid(f"{path!r} cannot be changed: only {', '.join(_CHANGEABLE)}", field=f"evaluation.{path}")
-    return paths

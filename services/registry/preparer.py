@@ -20,8 +20,9 @@ from services.chassis.clock import now
 from services.chassis.errors import Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.launch import LaunchSpec, LocalLauncher, ProbeState
 from services.chassis.objects import Manifest
+from services.chassis.transitions import Failure, FailureKind
 from services.clients.credentials import open_location
-from services.registry.domain import PRESETS, Failure, Files, ModelVersion
+from services.registry.domain import PRESETS, Files, ModelVersion
 from services.registry.operations import resolve, versions
 from services.registry.operations.context import Desk
 from services.registry.settings import RegistrySettings
@@ -84,7 +85,8 @@ class Preparer:
             if result["ok"]:
                 await versions.complete(self._desk, version.id, _prepared(result["result"]), now())
             else:
-                failure = Failure(result["reason"], result["message"], bool(result["user"]))
+                kind = FailureKind.USER if result["user"] else FailureKind.SYSTEM
+                failure = Failure(result["reason"], result["message"], kind)
                 await versions.fail(self._desk, version.id, failure, now())
         except Unavailable as error:
             _log.info("preparation of %s waits: %s", version.id, error.message)
@@ -119,7 +121,7 @@ class Preparer:
         try:
             spec = await self._spec(version)
         except (NotFound, Invalid) as error:
-            failure = Failure(error.reason, error.message, True)
+            failure = Failure(error.reason, error.message, FailureKind.USER)
             await versions.fail(self._desk, version.id, failure, now())
             return None
         usage = await self._launcher.usage()

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 
 from services.chassis.errors import Invalid, Violation
+from services.chassis.names import label_faults, name_faults
 from services.training.domain import ComputeType, FlashAttention, Hyperparameters, Job
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+ID_PREFIXES = ("ftjob-",)
 SUFFIX = re.compile(r"[a-z0-9-]{0,64}")
 MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
 MOST_DATASETS = 32
@@ -45,37 +46,22 @@ def check(job: Job, *, gpus: int = 0, cpus: int = 0) -> None:
     """
     violations = [*_texts(job), *_data(job), *_numbers(job.hyperparameters), *_machine(job.hyperparameters, gpus, cpus)]
     if violations:
-        text = "; ".join(violation.message for violation in violations[:20])
-        raise Invalid(f"{text}.", reason=violations[0].reason, violations=violations[:20])
+        raise Invalid.of(violations)
 
 
 def _texts(job: Job) -> list[Violation]:
-    found = []
-    for path, text in (("job.name", job.name), ("job.publish_on_success.model_name", job.publish_model_name)):
-        if text and not NAME.fullmatch(text):
-            found.append(Violation(path, f"{path} is {text!r}, and must match {NAME.pattern}", "INVALID_NAME"))
+    found = list(label_faults(job.title, job.metadata, "job."))
+    if job.name:
+        found += name_faults(job.name, "job.name", ID_PREFIXES)
+    if job.publish_model_name:
+        found += name_faults(job.publish_model_name, "job.publish_on_success.model_name")
     if not SUFFIX.fullmatch(job.suffix):
         found.append(Violation("job.suffix", f"job.suffix must match {SUFFIX.pattern}", "INVALID_NAME"))
-    found += check_texts(job.title, job.metadata)
     if job.max_cost is not None and job.max_cost < 0:
         found.append(Violation("job.max_cost", "job.max_cost must not be negative", "OUT_OF_RANGE"))
     if len(job.output.prefix.encode()) > 1024 or job.output.prefix.startswith("/"):
         message = "job.output.prefix must not begin with a slash and have at most 1,024 bytes"
         found.append(Violation("job.output.prefix", message))
-    return found
-
-
-def check_texts(title: str, metadata: Mapping[str, str]) -> list[Violation]:
-    """What is wrong with the free texts of a job."""
-    found = []
-    if len(title) > 200:
-        found.append(Violation("job.title", "job.title has more than 200 characters"))
-    if len(metadata) > 16:
-        found.append(Violation("job.metadata", "job.metadata has more than 16 pairs"))
-    for key, value in metadata.items():
-        if not 0 < len(key) <= 64 or len(value) > 512:
-            message = f"job.metadata[{key[:70]}] is too long: keys have 1 to 64 characters, values up to 512"
-            found.append(Violation(f"job.metadata[{key[:70]}]", message))
     return found
 
 

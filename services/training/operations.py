@@ -9,6 +9,7 @@ from services.chassis.clock import now
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, NotFound
 from services.chassis.jobs import State, job_event
+from services.chassis.names import check_name
 from services.chassis.objects import AsyncObjectStore
 from services.training import checks
 from services.training.context import Desk
@@ -58,9 +59,7 @@ class PublishCheckpoint:
 
 async def publish_checkpoint(desk: Desk, cmd: PublishCheckpoint) -> registry_pb2.ModelVersion:
     """Publishes a checkpoint as a version in the registry, which copies it. Raises NotFound, Invalid, AlreadyExists."""
-    if not checks.NAME.fullmatch(cmd.model_name):
-        message = f"model_name is {cmd.model_name!r}, and must match {checks.NAME.pattern}."
-        raise Invalid(message, field="model_name", reason="INVALID_NAME")
+    check_name(cmd.model_name, "model_name")
     if not checks.SUFFIX.fullmatch(cmd.suffix):
         raise Invalid(f"suffix must match {checks.SUFFIX.pattern}.", field="suffix", reason="INVALID_NAME")
     checkpoint, job = await get_checkpoint(desk, cmd.project, cmd.checkpoint_id)

@@ -13,14 +13,12 @@ from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_gr
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.errors import Invalid
 from services.chassis.jobs import CreateJob, UpdateJob
+from services.chassis.proto_values import changes_of
 from services.training import messages as to
 from services.training import operations, queries
 from services.training.context import Desk
 from services.training.domain import Job
-
-CHANGEABLE = ("title", "metadata")
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
@@ -39,7 +37,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
         """One job."""
-        return await self._shown(await self._desk.engine.job(current().project, request.job))
+        return await self._get(request.job)
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Jobs, newest first."""
@@ -50,16 +48,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
         """Changes title or metadata."""
         wanted = request.job
-        paths = list(request.update_mask.paths) or [name for name in CHANGEABLE if getattr(wanted, name)]
-        for path in paths:
-            if path not in CHANGEABLE:
-                words = f"job.{path} cannot be changed: only {', '.join(CHANGEABLE)}."
-                raise Invalid(words, field=f"job.{path}")
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
         command = UpdateJob(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
         return await self._shown(await self._desk.verbs.update(command))
@@ -122,6 +117,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             request_digest(request),
         )
         return await operations.publish_checkpoint(self._desk, command)
+
+    async def _get(self, ref: str) -> pb.Job:
+        return await self._shown(await self._desk.engine.job(current().project, ref))
 
     async def _shown(self, job: Job) -> pb.Job:
         return (await self._all((job,)))[0]

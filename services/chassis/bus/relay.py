@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -20,18 +21,19 @@ from services.chassis.bus.connection import Bus, Session, retry_delay
 from services.chassis.bus.kv import KvWriter, parse_record
 from services.chassis.bus.streams import EVENTS_STREAM
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, keep_dead_letter, outbox, sweep
+from services.chassis.data import Database, UnitOfWork, keep_dead_letter, outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
+from services.chassis.readiness import Lack, LackLog
 
 ROUND_ROWS = 512
 LANES_AT_ONCE = 64
 IDLE_SECONDS = 1.0
-SWEEP_SECONDS = 3600.0
 
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE = 10071
 _FULL = (10077, 10076, 10122)  # maximum bytes, maximum messages, maximum per subject
+_STREAM_FULL = f"The stream {EVENTS_STREAM} is full: the outbox waits until it has room."
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class OutboxRelay:
     def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
         self._kicks = {kind: asyncio.Event() for kind in ("event", "record")}
-        self._problems: dict[str, str] = {}
+        self._lacks = LackLog()  # by kind of row
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._writers: dict[str, KvWriter] = {}
@@ -61,7 +63,6 @@ class OutboxRelay:
     async def start(self) -> None:
         """Begin to publish, as soon as there is a connection. Events and records do not wait for each other."""
         self._tasks = [asyncio.create_task(self._pump(kind), name=f"relay-{kind}") for kind in self._kicks]
-        self._tasks.append(asyncio.create_task(self._sweep(), name="relay-sweep"))
 
     async def stop(self) -> None:
         """Stop publishing; what is unsent stays in the outbox."""
@@ -70,9 +71,9 @@ class OutboxRelay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
-    def missing(self) -> list[str]:
-        """What readiness must name: nothing, or why the outbox waits."""
-        return [f"outbox: {problem}" for problem in self._problems.values()]
+    def degraded(self) -> list[Lack]:
+        """Why the outbox waits, if it does."""
+        return [replace(lack, name=_name_of(lack.message)) for lack in self._lacks.all()]
 
     def kick(self) -> None:
         """There is something to publish."""
@@ -122,7 +123,7 @@ class OutboxRelay:
                     await self._look_for_lost(session)
                 sent, failed = await self._round(session, kind)
                 if not failed:
-                    self._problems.pop(kind, None)
+                    self._lacks.clear(kind)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # an edge: the outbox is the buffer, and tries again
@@ -140,16 +141,16 @@ class OutboxRelay:
 
     async def _wait(self, kind: str, seconds: float) -> None:
         """Wait, or until there is something new; but after a failure not less than the shortest delay."""
-        if self._problems.get(kind):
+        if self._lacks.has(kind):
             await asyncio.sleep(min(seconds, self._settings.retry_min_seconds))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._kicks[kind].wait(), seconds)
 
     def _problem(self, kind: str, error: Exception) -> None:
-        words = f"{EVENTS_STREAM} is full" if isinstance(error, APIError) and error.err_code in _FULL else str(error)
-        if self._problems.get(kind) != words:
-            _logger.warning("the outbox waits: %s", words, exc_info=not isinstance(error, (Unavailable, APIError)))
-        self._problems[kind] = words
+        full = isinstance(error, APIError) and error.err_code in _FULL
+        message = _STREAM_FULL if full else f"The outbox waits: {error}"
+        if self._lacks.note(kind, message):
+            _logger.warning("%s", message, exc_info=not isinstance(error, (Unavailable, APIError)))
 
     async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
         """Send what is unsent, oldest first, lanes in parallel. Returns how many were sent, and whether any failed."""
@@ -288,10 +289,7 @@ class OutboxRelay:
                 await uow.connection.execute(update(outbox).where(rows).values(sent_time=None, sequence=None))
             await uow.commit()
 
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                await sweep(self._database)
-            except Exception:  # an edge: sweeping can wait for an hour
-                _logger.exception("old rows could not be swept")
-            await asyncio.sleep(SWEEP_SECONDS)
+
+def _name_of(message: str) -> str:
+    """A full stream is named by itself; anything else is the outbox."""
+    return EVENTS_STREAM if message == _STREAM_FULL else "outbox"

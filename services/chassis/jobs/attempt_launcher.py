@@ -97,12 +97,7 @@ class Launching(Generic[J]):
 
     def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:
         settings, name = self._desk.settings, self._desk.stage.name
-        system = StoreAccess(
-            settings.objects_endpoint,
-            settings.objects_access_key,
-            settings.objects_secret_key.get_secret_value(),
-            settings.objects_region,
-        )
+        system = StoreAccess.of_settings(settings)
         stores = {"system": system, "output": plan.output or system, **plan.stores}
         trace: dict[str, str] = {}
         telemetry.inject(trace)

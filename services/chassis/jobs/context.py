@@ -11,12 +11,18 @@ from typing import Generic, TypeVar
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork, Watchers, retry_conflicts
 from services.chassis.events import Event
-from services.chassis.jobs.domain import FAIL, WAITING, Attempt, Failure, JobCore
+from services.chassis.jobs.domain import (
+    FAIL,
+    WAITING,
+    Attempt,
+    JobCore,
+)
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
 from services.chassis.jobs.store import JobStore, JobTables
 from services.chassis.launch import Launcher
+from services.chassis.transitions import Failure
 
 J = TypeVar("J", bound=JobCore)
 
@@ -40,7 +46,7 @@ def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
 
 
 def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] | None = None) -> Event:
-    """The event of something that happened to a job and is no change of its state."""
+    """The event of something about a job that is no change of its state, such as `updated`."""
     return Event(
         project=job.project,
         resource=stage.resource,

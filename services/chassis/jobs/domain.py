@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.money import cost_of
+from services.chassis.transitions import Failure, FailureKind, Transition
 
 ATTEMPT_LIMIT = 3
 """How many attempts in a row may end without a new checkpoint before the job fails."""
@@ -51,35 +53,10 @@ LEASED = WAITING | WORKING
 ACTIVE = frozenset(State) - ENDED
 
 
-class FailureKind(StrEnum):
-    """Whose doing a failure is: the caller's input (USER) or the installation's (SYSTEM)."""
-
-    USER = "USER"
-    SYSTEM = "SYSTEM"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed: a stable reason in CAPITALS, a sentence for people, and whose doing it is."""
-
-    reason: str
-    message: str
-    kind: FailureKind
-
-
 class JobNotActive(WrongState):
     """The job is in a state that the verb does not accept."""
 
     default_reason = "JOB_NOT_ACTIVE"
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One allowed move: from any of `sources` to `target`. `JobCore.apply` is the only thing that performs it."""
-
-    name: str
-    sources: frozenset[State]
-    target: State
 
 
 QUEUE = Transition("queue", frozenset({State.VALIDATING}), State.QUEUED)
@@ -123,7 +100,7 @@ class JobCore:
     settled: bool = False
     """Whether what follows the end (money, holds, publishing) is done."""
 
-    def apply(self, transition: Transition, now: datetime, cause: str, failure: Failure | None = None) -> Self:
+    def apply(self, transition: Transition[State], now: datetime, cause: str, failure: Failure | None = None) -> Self:
         """Performs `transition`. Raises `JobNotActive` when the job's state is not one of its sources."""
         if self.state not in transition.sources:
             raise refusal(self, transition)
@@ -197,7 +174,7 @@ class PricedJob(JobCore):
 
     def cost(self, run_seconds: float) -> Decimal:
         """What that much running time costs."""
-        return (self.unit_price * Decimal(run_seconds) / 60).quantize(Decimal("0.000000001"))
+        return cost_of(run_seconds / 60, self.unit_price)
 
 
 def refuse_delete(noun: str, job: PricedJob, *, busy: bool = False) -> None:
@@ -210,7 +187,7 @@ def refuse_delete(noun: str, job: PricedJob, *, busy: bool = False) -> None:
         raise WrongState(message, reason=reason)
 
 
-def refusal(job: JobCore, transition: Transition) -> JobNotActive:
+def refusal(job: JobCore, transition: Transition[State]) -> JobNotActive:
     """The error of a verb that the job's state does not accept."""
     allowed = ",".join(sorted(transition.sources))
     message = f"Cannot {transition.name} {job.id!r}: it is {job.state}. It must be {allowed.replace(',', ' or ')}."

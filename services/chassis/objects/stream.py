@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-from functools import cache
 from typing import Any
 
 from services.chassis.errors import Conflict, Unavailable
@@ -13,15 +12,6 @@ from services.chassis.objects.access import StoreAccess, translated
 _TRIES_WITHOUT_PROGRESS = 6
 _TRIES_TO_OPEN = 3
 _LONGEST_DELAY_SECONDS = 4.0
-
-
-@cache
-def _broken(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What a broken connection raises, and `more`. The S3 library is loaded here, with the first object read."""
-    from botocore.exceptions import BotoCoreError
-    from urllib3.exceptions import HTTPError
-
-    return (BotoCoreError, HTTPError, OSError, *more)
 
 
 class ObjectStream(io.RawIOBase):
@@ -69,7 +59,7 @@ class ObjectStream(io.RawIOBase):
         while self._position < self.size and size > 0:
             try:
                 return self._read_some(min(size, self.size - self._position))
-            except _broken(Unavailable) as error:
+            except (OSError, Unavailable) as error:
                 failures += 1
                 self._pause(failures, error, _TRIES_WITHOUT_PROGRESS)
         return b""
@@ -90,7 +80,8 @@ class ObjectStream(io.RawIOBase):
             self._connect()
         data: bytes = self._first
         if len(data) < size:
-            data += self._body.read(size - len(data))
+            with translated(self._access, self._bucket, self._key):
+                data += self._body.read(size - len(data))
         if not data:
             raise ConnectionError("the object ended early")
         self._first = b""
@@ -124,8 +115,9 @@ class ObjectStream(io.RawIOBase):
             # Headers cut off by a broken connection look whole to http.client, and an etag or a length may be half:
             # they count once a byte of the body has come after them.
             try:
-                self._first = self._body.read(1)
-            except _broken() as error:
+                with translated(self._access, self._bucket, self._key):
+                    self._first = self._body.read(1)
+            except (OSError, Unavailable) as error:
                 raise ConnectionError("the answer ended before its body") from error
             if not self._first:
                 raise ConnectionError("the answer ended before its body")

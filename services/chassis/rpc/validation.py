@@ -41,8 +41,7 @@ def validate(message: Message) -> None:
     """
     violations = list(islice(_violations(message, "", partial=False), _MOST_VIOLATIONS))
     if violations:
-        text = "; ".join(violation.message for violation in violations)
-        raise Invalid(f"{text}.", reason=violations[0].reason, violations=violations)
+        raise Invalid.of(violations)
 
 
 def _violations(message: Message, prefix: str, partial: bool) -> Iterator[Violation]:

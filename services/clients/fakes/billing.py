@@ -8,7 +8,9 @@ from decimal import Decimal
 
 from modelry.common.v1 import common_pb2
 from services.chassis.errors import Invalid, NotFound, WrongState
-from services.clients.billing import BillingClient, UsageRecord, amount_of, money_of
+from services.chassis.money import cost_of
+from services.chassis.proto_values import amount_of, money_of
+from services.clients.billing import BillingClient, UsageRecord
 from services.clients.fakes.outages import Outages
 
 ITEMS = ("training-minute", "evaluation-minute", "replica-hour", "input-token", "output-token")
@@ -56,7 +58,7 @@ class FakeBilling(Outages, BillingClient):
         """See `BillingClient.quote`."""
         self._ask("quote")
         price = self._price(item)
-        low, high = (money_of(Decimal(repr(quantity)) * price) for quantity in quantities)
+        low, high = (money_of(cost_of(quantity, price)) for quantity in quantities)
         line = common_pb2.Quote.Item(
             description=description,
             unit=item,
@@ -123,7 +125,7 @@ class FakeBilling(Outages, BillingClient):
         quote, digest = self.quotes.get((project, quote_id), (None, ""))
         if quote is None or digest != spec_digest:
             raise WrongState(f"The quote {quote_id!r} cannot be used.", reason="QUOTE_STALE")
-        return amount_of(quote.items[0].unit_price)
+        return amount_of(quote.items[0].unit_price, "unit_price")
 
     def _find(self, project: str, reservation_id: str) -> FakeReservation | None:
         known = self.reservations.get(reservation_id)

@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from services.chassis.transitions import Failure, FailureKind
 from services.dataset.domain import (
     FAIL,
     DatasetVersion,
-    Failure,
-    FailureKind,
     Format,
     Output,
     RefusedRow,

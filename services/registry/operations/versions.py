@@ -10,6 +10,7 @@ from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels
+from services.chassis.transitions import Failure
 from services.clients.credentials import open_location
 from services.registry.domain import (
     COMPLETE,
@@ -17,7 +18,6 @@ from services.registry.domain import (
     GIVE_UP,
     PREPARE,
     PRESETS,
-    Failure,
     Files,
     Kind,
     Location,

@@ -14,8 +14,16 @@ from typing import Any
 from services.chassis.bus import retry_delay
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
+from services.chassis.objects import Manifest, NodeCache
+from services.chassis.transitions import Failure
 from services.serving.control.programs import Programs
-from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
+from services.serving.domain import (
+    Adapter,
+    Deployment,
+    Files,
+    Mode,
+    State,
+)
 from services.serving.operations import adapters, money, replicas
 from services.serving.operations.context import Desk
 
@@ -190,7 +198,5 @@ async def _reload(desk: Desk, deployment_id: str) -> Deployment | None:
 
 def _fetch(desk: Desk, models: Path, files: Files) -> Path:
     """The folder of a version's files in the node's cache, named by their digest. Blocking."""
-    from services.chassis.objects import Manifest, NodeCache  # the S3 library: not before the service is ready
-
     manifest = Manifest.from_json(json.loads(files.manifest))
     return NodeCache(models).fetch(desk.store, files.bucket, files.prefix, manifest)

@@ -10,6 +10,8 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
+from services.chassis.money import cost_of
+from services.chassis.transitions import Failure
 
 
 class State(Enum):
@@ -74,15 +76,6 @@ REPLICA_SOURCES: Mapping[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.FAILED: frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY}),
 }
 """Target -> the states from which a replica may go there."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why replicas fail; `user` when the request or the model is to blame."""
-
-    reason: str
-    message: str
-    user: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,7 +190,7 @@ class Deployment:
     @property
     def cost(self) -> Decimal:
         """What its replicas have cost so far."""
-        return (Decimal(repr(self.used_hours)) * self.unit_price).quantize(Decimal("0.000000001"))
+        return cost_of(self.used_hours, self.unit_price)
 
     @property
     def served_name(self) -> str:

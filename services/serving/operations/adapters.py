@@ -8,8 +8,9 @@ from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import NotFound
+from services.chassis.transitions import Failure, FailureKind
 from services.clients.registry import ModelInfo
-from services.serving.domain import Adapter, Deployment, Failure, ModelFacts, State, adapter_of
+from services.serving.domain import Adapter, Deployment, ModelFacts, State, adapter_of
 from services.serving.operations.context import Desk, settle
 from services.serving.operations.models import adapter_config, facts_of
 
@@ -108,7 +109,7 @@ async def refresh_facts(desk: Desk, deployment: Deployment, now: datetime) -> De
     found = await desk.clients.registry.resolve(deployment.project, deployment.model_version_id, deployment.id)
     if found.state == "FAILED":
         words = f"The model cannot be used: {found.failure or 'its preparation failed.'}"
-        desk.troubles[deployment.id] = Failure("MODEL_FAILED", words, user=True)
+        desk.troubles[deployment.id] = Failure("MODEL_FAILED", words, FailureKind.USER)
         return None
     facts = facts_of(found)
     return await _take_facts(desk, deployment.id, facts, now) if facts.prepared else None
@@ -123,7 +124,8 @@ async def own_adapter(desk: Desk, deployment: Deployment, now: datetime) -> Depl
     config = await adapter_config(desk, facts.own)
     adapter = adapter_of(deployment, facts, config, desk.settings.max_lora_rank, desk.settings.max_adapters)
     if adapter.cause:
-        desk.troubles[deployment.id] = Failure("ADAPTER_NOT_ATTACHABLE", f"Not attached: {adapter.cause}.", user=True)
+        words = f"Not attached: {adapter.cause}."
+        desk.troubles[deployment.id] = Failure("ADAPTER_NOT_ATTACHABLE", words, FailureKind.USER)
         return None
     return await _change(
         desk, deployment.id, lambda one: one.with_adapter(adapter, "its adapter is attached"), now, "adapterAdded"

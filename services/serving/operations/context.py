@@ -14,8 +14,9 @@ from functools import cached_property
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event, Record
 from services.chassis.objects import ObjectStore, StoreAccess
+from services.chassis.transitions import Failure
 from services.serving.clients import Clients
-from services.serving.domain import Deployment, Failure, Replica, State, route_of, stand, with_secrets
+from services.serving.domain import Deployment, Replica, State, route_of, stand, with_secrets
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
@@ -51,12 +52,8 @@ class Desk:
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The installation's store, where the files of all versions lie. Blocking: ask for it in a thread."""
-        settings = self.settings
-        secret = settings.objects_secret_key.get_secret_value()
-        return ObjectStore(
-            StoreAccess(settings.objects_endpoint, settings.objects_access_key, secret, settings.objects_region)
-        )
+        """The installation's store, where the files of all versions lie. Its operations block."""
+        return ObjectStore(StoreAccess.of_settings(self.settings))
 
     def secret_of(self, replica_id: str) -> str:
         """The key that a replica asks for. Derived, so that it is stored nowhere here."""

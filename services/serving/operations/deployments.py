@@ -53,13 +53,10 @@ async def update_deployment(desk: Desk, cmd: Update, now: datetime) -> Deploymen
     async with desk.writing() as uow:
         found = await uow.deployments.get(cmd.project, cmd.ref)
         check_etag("deployment", cmd.ref, cmd.etag, found.version)
-        after = replace(
-            found,
+        after = found.changed(
             title=found.title if cmd.title is None else cmd.title,
             metadata=found.metadata if cmd.metadata is None else dict(cmd.metadata),
         )
-        if after == found:
-            return found
         after = await settle(desk, uow, found, after, await uow.replicas_of(found.id), now, "updated")
         await uow.commit()
     desk.watchers.notify(after.id, after)

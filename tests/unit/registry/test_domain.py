@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.transitions import Transition
 from services.registry.domain import (
     Alias,
     AliasTarget,
@@ -16,7 +17,6 @@ from services.registry.domain import (
     ModelVersion,
     Reference,
     State,
-    Transition,
     fine_tuned_name,
     parse_reference,
     version_key,
