@@ -26,8 +26,10 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus
 from services.chassis.errors import ModelryError
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
 from services.chassis.settings import load, refuse_start
+from services.clients.billing import BillingClient
+from services.clients.credentials import CredentialClient
 
 GRACE_SECONDS = 5.0
 
@@ -36,12 +38,12 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
-    addresses = {name: getattr(settings, f"{name}_address") for name in SERVICES}
+    addresses = {name: settings.address_of(name) for name in SERVICES}
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers, bus = Peers(settings, issuer, "gateway"), Bus(settings, streams=False)
-    keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, peers)
+    connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
+    keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     following = Following(bus, keys, routes, folder, settings.gateway_id)
-    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, peers)
+    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, CredentialClient(connections))
     readiness = Readiness(addresses, keys, (bus, usage), issuer)
     administration = Administration(addresses, readiness)
     native, door = NativeApi(callers, addresses, administration), Door(callers, addresses, administration)
@@ -58,7 +60,7 @@ async def run(settings: GatewaySettings) -> None:
     await server.stop(GRACE_SECONDS)
     await usage.stop()
     await following.stop()
-    for last in (proxy, native, door, administration, peers, bus):
+    for last in (proxy, native, door, administration, connections, bus):
         await last.close()
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelry.billing.v1 import internal_pb2
 from services.chassis.background import BackgroundLoop
 from services.chassis.ids import new_id
-from services.chassis.rpc import Peers
+from services.clients.billing import BillingClient, UsageRecord
 
 FLUSH_SECONDS = 1.0
 MOST_LINES = 100_000
@@ -38,9 +37,9 @@ class UsageOf:
 class UsageJournal:
     """Counts tokens; `start` begins to write and send them."""
 
-    def __init__(self, folder: Path, peers: Peers) -> None:
+    def __init__(self, folder: Path, billing: BillingClient) -> None:
         self._path = folder / "usage.jsonl"
-        self._peers = peers
+        self._billing = billing
         self._counts: dict[tuple[UsageOf, str], int] = {}
         self._lines: list[dict[str, Any]] = []
         self._loop = BackgroundLoop("usage journal", self._collect_and_send, FLUSH_SECONDS, at_once=False)
@@ -103,14 +102,8 @@ class UsageJournal:
             return
         lines = list(self._lines)
         for line in lines:
-            request = internal_pb2.RecordUsageRequest(
-                record_id=line["id"],
-                item=line["item"],
-                quantity=line["quantity"],
-                resource_id=line["resource_id"],
-                key_id=line["key_id"],
-            )
-            await self._peers.billing_internal.RecordUsage(request, metadata=self._peers.metadata(line["project"]))
+            record = UsageRecord(**{name: value for name, value in line.items() if name != "project"})
+            await self._billing.record_usage(line["project"], record)
         del self._lines[: len(lines)]
         if not self._lines:
             self._path.unlink(missing_ok=True)
