@@ -55,9 +55,11 @@ async def serve(settings: DatasetSettings) -> None:
     for consumer in consumers:
         await consumer.start()
     await importer.start()
+    await desk.garbage.start()
     await server.start()
     await stopping.wait()
     await server.stop()
+    await desk.garbage.stop()
     await importer.stop()
     for consumer in consumers:
         await consumer.stop()

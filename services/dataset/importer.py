@@ -21,13 +21,12 @@ from typing import Any
 
 from services.chassis.clock import now
 from services.chassis.errors import Conflict, Invalid, ModelryError, NotFound, Unavailable
+from services.chassis.holds import drop_fallen_holds
 from services.chassis.ids import new_id
-from services.chassis.objects import AsyncObjectStore
 from services.dataset.domain import DatasetVersion, Format, Work
-from services.dataset.object_sources import Place, open_store
+from services.dataset.object_sources import Place
 from services.dataset.operations.context import Desk
 from services.dataset.operations.files import get_file
-from services.dataset.operations.holds import drop_fallen_holds
 from services.dataset.operations.imports import (
     Outcome,
     apply_outcome,
@@ -80,9 +79,8 @@ class Importer:
             try:
                 await self._start_waiting()
                 if time.monotonic() - swept > min(_SWEEP_SECONDS, self._desk.hold_seconds):
-                    await drop_fallen_holds(self._desk, now())
+                    await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
                     swept = time.monotonic()
-                await self._remove_garbage()
             except Unavailable as error:
                 _log.warning("looking for imports: %s", error.message)
             except Exception:
@@ -227,17 +225,6 @@ class Importer:
                 return None
         code = await process.wait()
         return Outcome("crashed", {"reason": "IMPORT_CRASHED", "message": f"the import program ended with code {code}"})
-
-    async def _remove_garbage(self) -> None:
-        """Removes objects that nothing refers to any more. What is in use by a running attempt stays."""
-        async with self._desk.reading() as uow:
-            garbage = await uow.garbage()
-        store = AsyncObjectStore(open_store(self._desk.sources.system))
-        for item in garbage:
-            await store.delete_prefix(item.bucket, item.prefix)
-            async with self._desk.writing() as uow:
-                await uow.forget_garbage(item.prefix)
-                await uow.commit()
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:

@@ -66,7 +66,7 @@ async def serve(settings: RegistrySettings) -> None:
         internal_pb2_grpc.add_RegistryInternalServiceServicer_to_server,
         "modelry.registry.v1.RegistryInternalService",
     )
-    running: list[Any] = [relay, *consumers, preparer, server]
+    running: list[Any] = [relay, *consumers, preparer, desk.garbage, server]
     await bus.start()
     for part in running:
         await part.start()

@@ -18,6 +18,7 @@ from typing import Any
 
 from services.chassis.clock import now
 from services.chassis.errors import Invalid, ModelryError, NotFound, Unavailable
+from services.chassis.holds import drop_fallen_holds
 from services.chassis.launch import LaunchSpec, LocalLauncher, ProbeState
 from services.chassis.objects import Manifest
 from services.chassis.transitions import Failure, FailureKind
@@ -26,7 +27,7 @@ from services.registry.domain import (
     Files,
     ModelVersion,
 )
-from services.registry.operations import resolve, versions
+from services.registry.operations import versions
 from services.registry.operations.context import Desk
 from services.registry.settings import RegistrySettings
 
@@ -70,7 +71,7 @@ class Preparer:
                         task = asyncio.create_task(self._run(version), name=f"prepare-{version.id}")
                         self._running[version.id] = task
                 if time.monotonic() - swept > min(SWEEP_SECONDS, self._desk.hold_seconds):
-                    await resolve.drop_fallen_holds(self._desk, now())
+                    await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
                     swept = time.monotonic()
             except ModelryError as error:
                 _log.warning("looking for versions to prepare: %s", error.message)
@@ -86,7 +87,7 @@ class Preparer:
             if result is None:
                 return
             if result["ok"]:
-                await versions.complete(self._desk, version.id, _prepared(result["result"]), now())
+                await versions.complete(self._desk, version, _prepared(result["result"]), now())
             else:
                 kind = FailureKind.USER if result["user"] else FailureKind.SYSTEM
                 failure = Failure(result["reason"], result["message"], kind)

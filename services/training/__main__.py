@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus, OutboxRelay, WorkerGate
 from services.chassis.data import Database
-from services.chassis.errors import ModelryError
 from services.chassis.jobs import JobEngine
 from services.chassis.launch import LocalLauncher
 from services.chassis.rpc import Peers, RpcServer
 from services.chassis.settings import load
-from services.training import operations
 from services.training.context import Desk, Machine
 from services.training.estimate import Speed
 from services.training.handlers import ModelHandlers
@@ -29,33 +26,6 @@ from services.training.stage import TrainingStage
 from services.training.store import JOB_TABLES
 
 HERE = Path(__file__).parent
-_logger = logging.getLogger(__name__)
-
-
-class Sweeper:
-    """Deletes the files of dropped checkpoints and deleted jobs."""
-
-    def __init__(self, desk: Desk, seconds: float) -> None:
-        self._desk, self._seconds = desk, seconds
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begins."""
-        self._task = asyncio.create_task(self._run(), name="sweeper")
-
-    async def stop(self) -> None:
-        """Ends."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            try:
-                await operations.sweep(self._desk)
-            except ModelryError as error:
-                _logger.warning("nothing can be swept now: %s", error)
 
 
 async def serve(settings: TrainingSettings) -> None:
@@ -74,7 +44,7 @@ async def serve(settings: TrainingSettings) -> None:
     stage = TrainingStage(database, neighbours, launcher, settings.job_cpus)
     engine = JobEngine(stage, JOB_TABLES, database, bus, launcher, settings)
     machine = Machine(launcher.capacity.slots, launcher.capacity.gpus, Speed(settings.tokens_per_second))
-    desk = Desk(database, neighbours, stage, engine, machine)
+    desk = Desk(database, neighbours, stage, engine, machine, settings.sweep_seconds)
     server = RpcServer(settings, issuer)
     server.add(
         TrainingServicer(desk),
@@ -87,7 +57,7 @@ async def serve(settings: TrainingSettings) -> None:
         "modelry.training.v1.TrainingInternalService",
     )
     consumers = ModelHandlers(desk).consumers(bus, settings)
-    running: list[Any] = [gate, relay, *consumers, engine, Sweeper(desk, settings.sweep_seconds), server]
+    running: list[Any] = [gate, relay, *consumers, engine, desk.garbage, server]
     await bus.start()
     for part in running:
         await part.start()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from modelry.registry.v1 import registry_pb2
 from services.chassis.clock import now
 from services.chassis.data import check_etag, retry_conflicts
-from services.chassis.errors import Invalid, ModelryError, NotFound
+from services.chassis.errors import Invalid
 from services.chassis.jobs import State, changed, job_event
 from services.chassis.names import check_labels, check_name
 from services.training import checks
@@ -16,7 +16,7 @@ from services.training.context import Desk
 from services.training.domain import Job, refuse_delete
 from services.training.queries import get_checkpoint
 from services.training.specs import job_prefix, publication
-from services.training.stage import discard, note_version
+from services.training.stage import discard_files, note_version
 from services.training.store import TrainingUnit
 
 
@@ -76,10 +76,11 @@ async def delete_job(desk: Desk, project: str, ref: str) -> None:
             await uow.checkpoints.delete(checkpoint)
         launch_ids = await desk.engine.remove(uow, job.id)
         await uow.jobs.delete(job)
-        await discard(uow, job, job.output.bucket, job_prefix(job))
+        await discard_files(uow, job, job.output.bucket, job_prefix(job))
         gone = replace(job, version=job.version + 1, cause="Deleted.")
         uow.emit(job_event(desk.stage, gone, "deleted"))
         await uow.commit()
+    desk.garbage.kick()
     await desk.engine.forget(launch_ids)
 
 
@@ -144,25 +145,3 @@ async def _note_publication(desk: Desk, checkpoint_id: str, version_id: str) -> 
             links = {"checkpoint": checkpoint_id, "published_model_version": version_id}
             uow.emit(job_event(desk.stage, job, "published", links))
         await uow.commit()
-
-
-async def sweep(desk: Desk) -> int:
-    """Deletes the files that nothing refers to any more; what cannot be deleted now stays for the next time."""
-    from services.chassis.objects import AsyncObjectStore  # it loads the S3 library: not before the service is ready
-
-    async with TrainingUnit(desk.database, write=False) as uow:
-        waiting = await uow.trash.select(limit=50)
-    done = 0
-    for item in waiting:
-        try:
-            store = await desk.neighbours.store(item.project, item.credential, item.bucket)
-            await AsyncObjectStore(store.access).delete_prefix(item.bucket, f"{item.prefix}/")
-        except NotFound:  # the credential or the bucket is gone, and the files with it
-            pass
-        except ModelryError:
-            continue
-        async with TrainingUnit(desk.database) as uow:
-            await uow.trash.delete(item)
-            await uow.commit()
-        done += 1
-    return done

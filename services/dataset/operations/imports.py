@@ -74,7 +74,7 @@ async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
         if not changed:
             return None
         if work.token:  # what the attempt before left behind
-            await uow.discard(desk.garbage(desk.version_prefix(waiting.version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(waiting.version, work.token))
         await uow.commit()
     return replace(claimed, bytes_read=0)
 
@@ -153,7 +153,7 @@ async def _end(
         }
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
-            await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(version, work.token))
             await uow.commit()
             return False
         steps = [current]
@@ -162,7 +162,7 @@ async def _end(
         elif failure is not None:
             bad = counts["bad_row_count"]
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
-            await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(version, work.token))
         for before, after in pairwise(steps):
             await uow.versions.save(after)
             uow.emit(version_event(after, before))
@@ -171,6 +171,7 @@ async def _end(
         await uow.commit()
     for step in steps[1:]:
         desk.watchers.notify(version.id, VersionView(step, shown))
+    desk.garbage.kick()
     desk.wake.set()
     return True
 

@@ -10,18 +10,18 @@ from decimal import Decimal
 from modelry.common.v1 import common_pb2
 from services.chassis.clock import now
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
-from services.chassis.errors import AlreadyExists, Denied, Invalid, ModelryError, NotFound
+from services.chassis.errors import AlreadyExists, ModelryError
 from services.chassis.events import Event
+from services.chassis.garbage import discard
 from services.chassis.ids import new_id
 from services.chassis.jobs import AttemptState, Progress, State, changed, job_event
 from services.chassis.names import check_labels
-from services.chassis.objects import AsyncObjectStore
 from services.evaluation.checks import target_path
 from services.evaluation.domain import Evaluation, refuse_delete
 from services.evaluation.estimate import Estimate, estimate
 from services.evaluation.operations.context import Desk
 from services.evaluation.operations.resolve import look, resolve
-from services.evaluation.store import EvaluationUnit, drop_results
+from services.evaluation.store import GARBAGE, EvaluationUnit, drop_results
 
 PREFIX = "eval-"
 CREATE = "CreateEvaluation"
@@ -199,20 +199,18 @@ async def stop_evaluation(desk: Desk, project: str, ref: str, moment: datetime) 
 
 
 async def delete_evaluation(desk: Desk, project: str, ref: str) -> None:
-    """Deletes an ended evaluation with its report and samples, files first, so that a repeat finishes it.
-
-    Raises: NotFound, WrongState while it is active.
-    """
+    """Deletes an ended evaluation with its report and samples. Raises: NotFound, WrongState while it is active."""
     async with EvaluationUnit(desk.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
     attempts = await desk.engine.attempts(evaluation.id)
     refuse_delete(evaluation, busy=any(one.state is not AttemptState.ENDED for one in attempts))
-    await _delete_files(desk, evaluation)
     async with EvaluationUnit(desk.database) as uow:
         evaluation = await uow.evaluations.get(project, evaluation.id)
         await uow.evaluations.delete(evaluation)
         await drop_results(uow, evaluation.id)
         launches = await desk.engine.remove(uow, evaluation.id)
+        place = evaluation.output
+        await discard(uow, GARBAGE, place.bucket, evaluation.report_prefix, project, place.credential)
         uow.emit(
             Event(
                 project=project,
@@ -225,13 +223,5 @@ async def delete_evaluation(desk: Desk, project: str, ref: str) -> None:
             )
         )
         await uow.commit()
+    desk.garbage.kick()
     await desk.engine.forget(launches)
-
-
-async def _delete_files(desk: Desk, evaluation: Evaluation) -> None:
-    place = evaluation.output
-    try:
-        store = await desk.neighbours.store(evaluation.project, place.credential, place.bucket)
-        await AsyncObjectStore(store.access).delete_prefix(store.bucket, evaluation.report_prefix + "/")
-    except (NotFound, Denied, Invalid):  # the credential or the bucket is gone, and the files with it
-        return

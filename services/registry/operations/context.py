@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event
+from services.chassis.garbage import Garbage, GarbageCollector
 from services.chassis.objects import AsyncObjectStore, StoreAccess
 from services.chassis.rpc import Peers
 from services.registry.domain import Model, ModelVersion
-from services.registry.store import RegistryUnit
+from services.registry.store import GARBAGE, RegistryUnit
 
 PRESET_OWNER = "presets"
 
@@ -50,6 +52,15 @@ class Desk:
     def oldest_hold(self, now: datetime) -> datetime:
         """Unconfirmed holds that were taken before have fallen."""
         return now - timedelta(seconds=self.hold_seconds)
+
+    @cached_property
+    def garbage(self) -> GarbageCollector:
+        """Deletes the files that nothing refers to any more."""
+
+        async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
+            return self.system, garbage.bucket
+
+        return GarbageCollector(self.database, GARBAGE, open_store)
 
     def prefix(self, version: ModelVersion) -> str:
         """Below it lies everything of a version."""
