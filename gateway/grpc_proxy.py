@@ -21,10 +21,6 @@ from services.chassis.rpc import MESSAGE_BYTES, channel
 
 PASSED_METADATA = ("traceparent", "tracestate")
 UNARY_SECONDS = 30.0
-REFLECTION = (
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-)
 
 
 class Door(grpc.GenericRpcHandler):

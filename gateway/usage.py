@@ -45,15 +45,11 @@ class UsageJournal:
         self._counts: dict[tuple[UsageOf, str], int] = {}
         self._lines: list[dict[str, Any]] = []
         self._task: asyncio.Task[None] | None = None
-        self.uncounted = 0
 
     def count(self, whose: UsageOf, usage: Mapping[str, Any] | None) -> None:
-        """Add the tokens of one call; a call that broke before its usage came is counted as such."""
-        if usage is None:
-            self.uncounted += 1
-            return
+        """Add the tokens of one call; one that broke before its usage came adds none."""
         for item, name in _ITEMS:
-            tokens = usage.get(name)
+            tokens = (usage or {}).get(name)
             if isinstance(tokens, int) and tokens > 0:
                 self._counts[whose, item] = self._counts.get((whose, item), 0) + tokens
 

@@ -55,6 +55,10 @@ class LackLog:
         """Record that something is there again. Returns whether it was lacking."""
         return self._lacks.pop(name, None) is not None
 
+    def has(self, name: str) -> bool:
+        """Whether something is lacking now."""
+        return name in self._lacks
+
     def all(self) -> list[Lack]:
         """What is lacking now."""
         return list(self._lacks.values())

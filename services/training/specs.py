@@ -7,17 +7,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from services.chassis.clock import now
 from services.chassis.errors import Invalid
 from services.chassis.ids import new_id
 from services.chassis.jobs import Attempt, Report
+from services.chassis.objects import Manifest
 from services.training.domain import Checkpoint, DatasetUse, Job
 from services.training.neighbours import ModelInfo, Publication
-
-if TYPE_CHECKING:
-    from services.chassis.objects import Manifest
 
 CHECKPOINT_PREFIX = "ftckpt_"
 ADAPTER_FILE = "adapter_config.json"
@@ -104,8 +102,6 @@ def dataset_work(use: DatasetUse) -> dict[str, Any]:
 
 def read_checkpoint(job: Job, report: Report) -> Checkpoint:
     """The checkpoint that a report tells of. Raises Invalid for one outside of the attempt's prefix."""
-    from services.chassis.objects import Manifest  # it loads the S3 library: not before the service is ready
-
     body = report.body
     prefix = str(body.get("prefix", "")).rstrip("/")
     if body.get("bucket") != job.output.bucket or not prefix.startswith(f"{attempt_prefix(job, report.attempt)}/"):
@@ -134,8 +130,6 @@ def read_checkpoint(job: Job, report: Report) -> Checkpoint:
 
 def adapter_of(checkpoint: Checkpoint) -> tuple[str, Manifest]:
     """Prefix and manifest of the servable adapter inside a checkpoint. Raises Invalid when there is none."""
-    from services.chassis.objects import Manifest
-
     manifest = Manifest.from_json(json.loads(checkpoint.manifest))
     for file in manifest.files:
         path = PurePosixPath(file.path)

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -20,20 +21,37 @@ from services.chassis.bus.connection import Bus, Session, retry_delay
 from services.chassis.bus.kv import KvWriter, parse_record
 from services.chassis.bus.streams import EVENTS_STREAM
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, keep_dead_letter, outbox, sweep
+from services.chassis.data import Database, UnitOfWork, keep_dead_letter, outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
+from services.chassis.readiness import Lack, LackLog
 
 ROUND_ROWS = 512
 LANES_AT_ONCE = 64
+ROUND_SECONDS = 0.02
+"""From one round to the next at least, unless a round was full: what comes meanwhile is taken and marked together."""
 IDLE_SECONDS = 1.0
-SWEEP_SECONDS = 3600.0
 
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE = 10071
 _FULL = (10077, 10076, 10122)  # maximum bytes, maximum messages, maximum per subject
+_STREAM_FULL = f"The stream {EVENTS_STREAM} is full: the outbox waits until it has room."
 
-_logger = logging.getLogger(__name__)
+_UNSENT = (
+    select(outbox)
+    .where(outbox.c.sent_time.is_(None), outbox.c.kind == bindparam("kind"))
+    .order_by(outbox.c.id)
+    .limit(ROUND_ROWS)
+)
+_MARK_FIRST_SENT = update(outbox).where(outbox.c.id == bindparam("row_id")).values(first_sent_time=bindparam("moment"))
+_MARK_SENT = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("row_id"))
+    .values(sent_time=bindparam("moment"), sequence=bindparam("stored_at"))
+)
+_SENT_TIME = select(outbox.c.sent_time).where(outbox.c.event_id == bindparam("event_id"))
+
+_log = logging.getLogger(__name__)
 
 
 class RelaySettings(Protocol):
@@ -50,7 +68,7 @@ class OutboxRelay:
     def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
         self._kicks = {kind: asyncio.Event() for kind in ("event", "record")}
-        self._problems: dict[str, str] = {}
+        self._lacks = LackLog()  # by kind of row
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._writers: dict[str, KvWriter] = {}
@@ -61,7 +79,6 @@ class OutboxRelay:
     async def start(self) -> None:
         """Begin to publish, as soon as there is a connection. Events and records do not wait for each other."""
         self._tasks = [asyncio.create_task(self._pump(kind), name=f"relay-{kind}") for kind in self._kicks]
-        self._tasks.append(asyncio.create_task(self._sweep(), name="relay-sweep"))
 
     async def stop(self) -> None:
         """Stop publishing; what is unsent stays in the outbox."""
@@ -70,9 +87,9 @@ class OutboxRelay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
-    def missing(self) -> list[str]:
-        """What readiness must name: nothing, or why the outbox waits."""
-        return [f"outbox: {problem}" for problem in self._problems.values()]
+    def degraded(self) -> list[Lack]:
+        """Why the outbox waits, if it does."""
+        return [replace(lack, name=_name_of(lack.message)) for lack in self._lacks.all()]
 
     def kick(self) -> None:
         """There is something to publish."""
@@ -109,11 +126,11 @@ class OutboxRelay:
 
     async def _is_sent(self, event_id: str) -> bool:
         async with UnitOfWork(self._database, write=False) as uow:
-            query = select(outbox.c.sent_time).where(outbox.c.event_id == event_id)
-            return (await uow.connection.execute(query)).scalar_one_or_none() is not None
+            found = await uow.connection.execute(_SENT_TIME, {"event_id": event_id})
+            return found.scalar_one_or_none() is not None
 
     async def _pump(self, kind: str) -> None:
-        tries = 0
+        tries, settings = 0, self._settings
         while True:
             session = await self._bus.session()
             self._kicks[kind].clear()
@@ -122,34 +139,31 @@ class OutboxRelay:
                     await self._look_for_lost(session)
                 sent, failed = await self._round(session, kind)
                 if not failed:
-                    self._problems.pop(kind, None)
-            except asyncio.CancelledError:
-                raise
+                    self._lacks.clear(kind)
             except Exception as error:  # an edge: the outbox is the buffer, and tries again
                 sent, failed = 0, True
                 self._problem(kind, error)
             tries = tries + 1 if failed else 0
             if failed:
-                await self._wait(kind, retry_delay(tries, self._settings.retry_min_seconds, self._longest))
+                delay = retry_delay(tries, settings.retry_min_seconds, settings.retry_max_seconds)
+                await self._wait(kind, delay)
             elif not sent:
                 await self._wait(kind, IDLE_SECONDS)
-
-    @property
-    def _longest(self) -> float:
-        return self._settings.retry_max_seconds
+            elif sent < ROUND_ROWS:
+                await asyncio.sleep(ROUND_SECONDS)
 
     async def _wait(self, kind: str, seconds: float) -> None:
         """Wait, or until there is something new; but after a failure not less than the shortest delay."""
-        if self._problems.get(kind):
+        if self._lacks.has(kind):
             await asyncio.sleep(min(seconds, self._settings.retry_min_seconds))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._kicks[kind].wait(), seconds)
 
     def _problem(self, kind: str, error: Exception) -> None:
-        words = f"{EVENTS_STREAM} is full" if isinstance(error, APIError) and error.err_code in _FULL else str(error)
-        if self._problems.get(kind) != words:
-            _logger.warning("the outbox waits: %s", words, exc_info=not isinstance(error, (Unavailable, APIError)))
-        self._problems[kind] = words
+        full = isinstance(error, APIError) and error.err_code in _FULL
+        message = _STREAM_FULL if full else f"The outbox waits: {error}"
+        if self._lacks.note(kind, message):
+            _log.warning("%s", message, exc_info=not isinstance(error, (Unavailable, APIError)))
 
     async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
         """Send what is unsent, oldest first, lanes in parallel. Returns how many were sent, and whether any failed."""
@@ -167,14 +181,13 @@ class OutboxRelay:
 
     async def _take(self, kind: str) -> Sequence[Any]:
         """The unsent rows, as they were before; those that go out for the first time are marked so, durably."""
-        query = select(outbox).where(outbox.c.sent_time.is_(None), outbox.c.kind == kind)
         async with UnitOfWork(self._database, write=False) as reading:
-            rows = (await reading.connection.execute(query.order_by(outbox.c.id).limit(ROUND_ROWS))).all()
-        fresh = [row.id for row in rows if row.first_sent_time is None]
+            rows = (await reading.connection.execute(_UNSENT, {"kind": kind})).all()
+        moment = now()
+        fresh = [{"row_id": row.id, "moment": moment} for row in rows if row.first_sent_time is None]
         if fresh:
             async with UnitOfWork(self._database) as uow:
-                marking = update(outbox).where(outbox.c.id.in_(fresh)).values(first_sent_time=now())
-                await uow.connection.execute(marking)
+                await uow.connection.execute(_MARK_FIRST_SENT, fresh)
                 await uow.commit()
         return rows
 
@@ -199,7 +212,7 @@ class OutboxRelay:
             await writer.put(*parse_record(row.body))
             return None
         if row.first_sent_time is not None:  # perhaps it is there already
-            last = await self._last(session, row.subject)
+            last = await self._stored(session, subject=row.subject)
             if last is not None and last[1] == row.event_id:
                 return last[0]
         headers = {**row.headers, MESSAGE_ID: row.event_id}
@@ -214,26 +227,23 @@ class OutboxRelay:
 
     async def _forestalled(self, session: Session, row: Any) -> int | None:
         """A terminal event's subject holds a message already: ours is sent if it is that one, and refused otherwise."""
-        last = await self._last(session, row.subject)
+        last = await self._stored(session, subject=row.subject)
         if last is not None and last[1] == row.event_id:
             return last[0]
         if last is None:
             raise Unavailable("The stream refused a terminal event and holds no other; trying again.")
         self.refused += 1
         reason = f"{row.subject} holds another terminal event ({last[1]}) already"
-        _logger.error("%s: %s is kept as a dead letter", reason, row.event_id)
+        _log.error("%s: %s is kept as a dead letter", reason, row.event_id)
         await keep_dead_letter(
             self._database, "outbox", row.subject, row.event_id, row.headers, row.body.encode(), 1, reason
         )
         return None
 
-    async def _last(self, session: Session, subject: str) -> tuple[int, str] | None:
-        """Sequence and event id of the last message of an exact subject."""
-        return await self._stored(session, subject=subject)
-
     async def _stored(
         self, session: Session, *, subject: str | None = None, sequence: int | None = None
     ) -> tuple[int, str] | None:
+        """Sequence and event id of the message at a sequence, or of the last one of an exact subject."""
         try:
             message = await session.call(session.js.get_msg(EVENTS_STREAM, seq=sequence, subject=subject))
         except NotFoundError:
@@ -243,12 +253,10 @@ class OutboxRelay:
     async def _mark_sent(self, done: list[tuple[Any, int | None]]) -> None:
         if not done:
             return
-        values = {"sent_time": now(), "sequence": bindparam("stored_at")}
-        marks = [{"row_id": row.id, "stored_at": sequence} for row, sequence in done]
+        moment = now()
+        marks = [{"row_id": row.id, "moment": moment, "stored_at": sequence} for row, sequence in done]
         async with UnitOfWork(self._database) as uow:
-            await uow.connection.execute(
-                update(outbox).where(outbox.c.id == bindparam("row_id")).values(**values), marks
-            )
+            await uow.connection.execute(_MARK_SENT, marks)
             await uow.commit()
         for row, _ in done:  # whoever began to wait between the acknowledgement and the mark
             self._tell(row.event_id)
@@ -277,7 +285,7 @@ class OutboxRelay:
                 break
             lost.append(row.id)
         if lost:
-            _logger.warning("%d acknowledged events are not in the stream; sending them again", len(lost))
+            _log.warning("%d acknowledged events are not in the stream; sending them again", len(lost))
             await self._unmark(lost)
         self._checked = session.number
 
@@ -288,10 +296,7 @@ class OutboxRelay:
                 await uow.connection.execute(update(outbox).where(rows).values(sent_time=None, sequence=None))
             await uow.commit()
 
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                await sweep(self._database)
-            except Exception:  # an edge: sweeping can wait for an hour
-                _logger.exception("old rows could not be swept")
-            await asyncio.sleep(SWEEP_SECONDS)
+
+def _name_of(message: str) -> str:
+    """A full stream is named by itself; anything else is the outbox."""
+    return EVENTS_STREAM if message == _STREAM_FULL else "outbox"

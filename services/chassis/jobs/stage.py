@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Table
 
+from services.chassis.data import Repository, UnitOfWork
 from services.chassis.jobs.domain import Attempt, JobCore, Report
-
-if TYPE_CHECKING:
-    from services.chassis.data import Repository, UnitOfWork
-    from services.chassis.objects import StoreAccess
+from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
 

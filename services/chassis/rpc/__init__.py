@@ -1,6 +1,6 @@
 """gRPC between Modelry's processes: the server that every service runs, and channels to other services."""
 
-from services.chassis.rpc.client import MESSAGE_BYTES, Peers, channel
+from services.chassis.rpc.client import MESSAGE_BYTES, Peers, channel, plain_channel
 from services.chassis.rpc.server import RpcServer
 from services.chassis.rpc.validation import validate
 
@@ -9,5 +9,6 @@ __all__ = [
     "Peers",
     "RpcServer",
     "channel",
+    "plain_channel",
     "validate",
 ]

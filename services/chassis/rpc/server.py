@@ -7,6 +7,7 @@ protos. Errors arrive as the classes of `chassis.errors`, on either side.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -68,6 +69,13 @@ class RpcServer:
         for method, policy in (policies or policies_of(full_service_name)).items():
             self._policies[f"/{full_service_name}/{method}"] = policy
         self._names.append(full_service_name)
+
+    def offer(self, servicer: Any) -> None:
+        """Offer the service whose generated class a servicer extends."""
+        generated = next(cls for cls in type(servicer).__mro__ if cls.__module__.endswith("_pb2_grpc"))
+        stem = generated.__name__.removesuffix("Servicer")
+        add_fn = getattr(sys.modules[generated.__module__], f"add_{stem}Servicer_to_server")
+        self.add(servicer, add_fn, f"{generated.__module__.rpartition('.')[0]}.{stem}")
 
     async def start(self, *, serving: bool = True) -> int:
         """Listen; with `serving` false, health says so until `set_serving`.

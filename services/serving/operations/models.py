@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelry.registry.v1 import internal_pb2, registry_pb2
+from services.chassis.engines import merge_only
 from services.chassis.errors import ModelryError, NotFound, Unavailable
-from services.serving.domain import Files, ModelFacts, merge_only
+from services.serving.domain import Files, ModelFacts
 from services.serving.operations.context import Desk
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -45,7 +45,7 @@ def _run(voice: Any, folder: Path) -> None:
     from services.training.worker import hardware
     from services.training.worker.spec import Work
 
-    column = hardware.hardware()
+    column = hardware.find_accelerator()
     hardware.prepare(column, str(voice.spec.get("cpus") or ""))
     import torch
     import transformers

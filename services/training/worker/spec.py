@@ -1,7 +1,7 @@
 """What an attempt is told to do: the `work` part of its spec, as values. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 SMALL_MODEL_PARAMETERS = 500_000_000
@@ -121,7 +121,6 @@ class Work:
     output_bucket: str
     output_prefix: str
     resume: Stored | None = None
-    source_ids: tuple[str, ...] = field(default=())
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> "Work":
@@ -149,7 +148,6 @@ class Work:
             output_bucket=str(output["bucket"]),
             output_prefix=str(output["prefix"]),
             resume=Stored.parse(resume) if resume else None,
-            source_ids=tuple(source.version_id for source in datasets),
         )
 
 

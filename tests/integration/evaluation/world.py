@@ -19,20 +19,14 @@ from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay, WorkerGate
-from services.chassis.data import Database
 from services.chassis.errors import NotFound
-from services.chassis.jobs import JobEngine
+from services.chassis.host import ServiceHost
 from services.chassis.launch import Capacity, LocalLauncher
 from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
-from services.chassis.rpc import RpcServer, channel
-from services.evaluation.__main__ import MIGRATIONS
+from services.chassis.rpc import channel
+from services.evaluation.__main__ import MIGRATIONS, add_parts
 from services.evaluation.neighbours import CheckpointInfo, DatasetInfo, FilesInfo, ModelInfo, StoreInfo
-from services.evaluation.operations.context import Benchmarks, Desk
-from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
-from services.evaluation.stage import EvaluationStage
-from services.evaluation.store import JOB_TABLES
 
 PROJECT, OTHER = "proj-1", "proj-2"
 SUBJECTS = ("astronomy", "marketing", "sociology", "philosophy")
@@ -130,11 +124,6 @@ class FakeNeighbours:
         self.held.discard(holder)
 
 
-@dataclass(frozen=True)
-class _Listen:
-    listen: str = "127.0.0.1:0"
-
-
 class World:
     """The service and what it stands on."""
 
@@ -159,7 +148,7 @@ class World:
             worker_cpus=1,
             worker_memory_mb=2048,
         )
-        self.issuer = TokenIssuer(secrets.token_hex(32))
+        self.issuer = TokenIssuer(self.settings.token_secret.get_secret_value())
         self.launcher = LocalLauncher(home, Capacity(cores=(0,), slots=1, memory_mb=4096))
         write_benchmark(home / "mmlu")
         upload_folder(self.store, self.bucket, "benchmarks/mmlu", home / "mmlu")
@@ -181,38 +170,22 @@ class World:
 
     async def start(self) -> None:
         """Opens everything and begins."""
-        self.database = await Database.open(self.settings.database_url, "evaluation", MIGRATIONS)
-        self.bus = Bus(self.settings)
-        self.gate = WorkerGate(self.bus, self.settings.token_secret)
-        self.relay = OutboxRelay(self.database, self.bus, self.settings)
-        self.stage = EvaluationStage(self.database, self.neighbours, self.settings, self.launcher.capacity)
-        self.engine = JobEngine(self.stage, JOB_TABLES, self.database, self.bus, self.launcher, self.settings)
-        benchmarks = Benchmarks(self.neighbours.access, self.bucket, self.settings.benchmarks_prefix)
-        desk = Desk(self.database, self.neighbours, self.stage, self.engine, benchmarks)
-        self.server = RpcServer(_Listen(), self.issuer)
-        self.server.add(
-            EvaluationServicer(desk),
-            evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
-            "modelry.evaluation.v1.EvaluationService",
-        )
-        await self.bus.start()
-        await self.gate.start()
-        await self.relay.start()
-        await self.engine.start()
-        self.channel = channel(f"127.0.0.1:{await self.server.start()}", translate_errors=True)
+        self.host = ServiceHost(self.settings, MIGRATIONS, self._assemble)
+        await self.host.start()
+        self.database, self.bus = self.host.database, self.host.bus
+        self.channel = channel(f"127.0.0.1:{self.host.port}", translate_errors=True)
         self.stub: Any = evaluation_pb2_grpc.EvaluationServiceStub(self.channel)
 
     async def stop(self) -> None:
         """Ends everything, workers too."""
-        await self.engine.stop()
+        await self.channel.close()
+        await self.host.stop()
         for program in await self.launcher.list():
             await self.launcher.kill(program.id)
-        await self.channel.close()
-        await self.server.stop(0)
-        await self.relay.stop()
-        await self.gate.stop()
-        await self.bus.close()
-        await self.database.close()
+
+    async def _assemble(self, host: ServiceHost[EvaluationSettings]) -> None:
+        desk = add_parts(host, self.neighbours, self.launcher)
+        self.stage, self.engine = desk.stage, desk.engine
 
     def metadata(self, project: str = PROJECT) -> list[tuple[str, str]]:
         """Who calls."""

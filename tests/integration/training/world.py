@@ -16,20 +16,15 @@ from modelry.registry.v1 import registry_pb2
 from modelry.training.v1 import internal_pb2_grpc, training_pb2_grpc
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay, WorkerGate
-from services.chassis.data import Database
 from services.chassis.errors import NotFound, Unavailable
-from services.chassis.jobs import JobEngine
+from services.chassis.host import ServiceHost
 from services.chassis.launch import Capacity, LocalLauncher
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess
 from services.chassis.proto_values import money_of
-from services.chassis.rpc import RpcServer, channel
-from services.training.context import Desk, Machine
+from services.chassis.rpc import channel
+from services.training.__main__ import MIGRATIONS, add_parts
 from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo
-from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings
-from services.training.stage import TrainingStage
-from services.training.store import JOB_TABLES
 
 PROJECT, OTHER = "proj-1", "proj-2"
 ROOT = Path(__file__).parents[3]
@@ -159,47 +154,28 @@ class World:
         self.access = StoreAccess(objects.url, objects.access_key, objects.secret_key)
         self.objects, self.bucket = ObjectStore(self.access), objects.bucket
         self.neighbours = FakeNeighbours(self.access, objects.bucket)
-        self.issuer = TokenIssuer("a secret for the calls of a test only")
+        self.issuer = TokenIssuer(self.settings.token_secret.get_secret_value())
 
     def metadata(self, project: str = PROJECT, kind: str = "user", role: Role = Role.OWNER) -> Any:
         principal = Principal(project, role, "key-1", kind, "tester")  # type: ignore[arg-type]
         return (("authorization", f"Bearer {self.issuer.issue(principal)}"),)
 
     async def start(self) -> None:
-        folder = ROOT / "services" / "training" / "migrations"
-        self.database = await Database.open(self.settings.database_url, "training", folder)
         self.launcher = LocalLauncher(self.settings.home, Capacity(cores=(0, 1), slots=2, memory_mb=8192))
-        self.bus = Bus(self.settings)
-        self.relay = OutboxRelay(self.database, self.bus, self.settings)
-        self.gate = WorkerGate(self.bus, self.settings.token_secret)
-        stage = TrainingStage(self.database, self.neighbours, self.launcher, 1, self.program)
-        self.engine = JobEngine(stage, JOB_TABLES, self.database, self.bus, self.launcher, self.settings)
-        self.desk = Desk(self.database, self.neighbours, stage, self.engine, Machine(cpus=2))
-        self.server = RpcServer(self.settings, self.issuer)
-        add, name = training_pb2_grpc.add_TrainingServiceServicer_to_server, "modelry.training.v1.TrainingService"
-        self.server.add(TrainingServicer(self.desk), add, name)
-        inner, name = (
-            internal_pb2_grpc.add_TrainingInternalServiceServicer_to_server,
-            "modelry.training.v1.TrainingInternalService",
-        )
-        self.server.add(TrainingInternalServicer(self.desk), inner, name)
-        await self.bus.start()
-        await self.gate.start()
-        await self.relay.start()
-        await self.engine.start()
-        port = await self.server.start()
-        self.channel = channel(f"127.0.0.1:{port}", translate_errors=True)
+        self.host = ServiceHost(self.settings, MIGRATIONS, self._assemble)
+        await self.host.start()
+        self.database, self.bus = self.host.database, self.host.bus
+        self.channel = channel(f"127.0.0.1:{self.host.port}", translate_errors=True)
         self.training: Any = training_pb2_grpc.TrainingServiceStub(self.channel)
         self.internal: Any = internal_pb2_grpc.TrainingInternalServiceStub(self.channel)
 
+    async def _assemble(self, host: ServiceHost[TrainingSettings]) -> None:
+        self.desk = add_parts(host, self.neighbours, self.launcher, self.program)
+        self.engine = self.desk.engine
+
     async def stop(self) -> None:
         await self.channel.close()
-        await self.server.stop(0)
-        await self.engine.stop()
-        await self.relay.stop()
-        await self.gate.stop()
-        await self.bus.close()
-        await self.database.close()
+        await self.host.stop()
 
     async def create(self, request_id: str = "", steps: int = 6, **fields: Any) -> pb.Job:
         return await self.training.CreateJob(a_request(request_id, steps, **fields), metadata=self.metadata())

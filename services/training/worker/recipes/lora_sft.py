@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from services.chassis.engines import Accelerator
 from services.chassis.objects import Manifest
 from services.training.worker import engines, model, state
 from services.training.worker.batching import by_tokens, collate, label_count
-from services.training.worker.hardware import Hardware
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
@@ -35,7 +35,7 @@ class Config:
     work: Work
     folder: Path
     voice: Voice
-    hardware: Hardware
+    accelerator: Accelerator
 
 
 @dataclass
@@ -66,19 +66,19 @@ class Sums:
 
 def setup(config: Config) -> Run:
     """Read everything, load the model, and go on from a checkpoint where there is one."""
-    work, voice, hardware = config.work, config.voice, config.hardware
+    work, voice, accelerator = config.work, config.voice, config.accelerator
     how = work.hyperparameters
-    device = torch.device(hardware.device)
-    if how.compute_type not in hardware.compute_types:
+    device = torch.device(accelerator.device)
+    if how.compute_type not in accelerator.compute_types:
         raise UserError(f"compute_type {how.compute_type} needs a GPU, and there is none; use BF16.", "NEEDS_GPU")
-    if how.flash_attention not in hardware.attention:
+    if how.flash_attention not in accelerator.attention:
         raise UserError(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", "NEEDS_GPU")
-    ranks = Ranks(hardware.backend, device)
+    ranks = Ranks(accelerator.backend, device)
     files = Files(voice.spec, config.folder)
     inputs = read(work, files, lambda phase, done, total, unit: voice.progress(done, total, unit, phase))
     voice.progress(0, 0, "steps", "loading the model")
     try:
-        tuned = model.load(inputs.model, how, hardware.attention[how.flash_attention], device)
+        tuned = model.load(inputs.model, how, accelerator.attention[how.flash_attention], device)
     except ValueError as error:
         if "arget modules" not in str(error):
             raise

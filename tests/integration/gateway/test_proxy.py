@@ -1,0 +1,157 @@
+"""The inference proxy against engines that break in every way that engines do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.integration.gateway.world import AUTHORIZATION, Edge, Engine, answers, cut, edge, streams
+
+pytestmark = pytest.mark.integration
+
+CHAT = "/v1/chat/completions"
+QUESTION = {"model": "help", "messages": [{"role": "user", "content": "Hi"}]}
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+ANSWER = {"id": "1", "model": "help", "choices": [{"message": {"content": "Hello"}}], "usage": USAGE}
+
+
+def chunk(text: str) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False).encode() + b"\n\n"
+
+
+USAGE_CHUNK = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\n"
+DONE = b"data: [DONE]\n\n"
+WHOLE = chunk("Grüße, ") + chunk("世界 🙂") + USAGE_CHUNK + DONE
+
+
+def counted(gateway: Edge) -> dict[str, int]:
+    return {item: tokens for (_, item), tokens in gateway.usage._counts.items()}
+
+
+async def ask(gateway: Edge, **changes: Any) -> tuple[int, bytes]:
+    async with gateway.client.post(CHAT, json={**QUESTION, **changes}, headers=AUTHORIZATION) as response:
+        return response.status, await response.read()
+
+
+async def refuse(request: web.Request) -> web.StreamResponse:
+    """Close the connection without a byte."""
+    assert request.transport is not None
+    request.transport.abort()
+    raise ConnectionResetError
+
+
+@pytest.mark.parametrize("first", [answers({"error": {"message": "starting"}}, 503), refuse])
+async def test_a_replica_that_fails_before_its_first_byte_is_followed_by_another(tmp_path: Path, first: Any) -> None:
+    broken, sound = Engine(first), Engine(answers(ANSWER))
+    async with edge(tmp_path, None, broken, sound) as gateway:
+        for _ in range(4):  # whichever of the two is chosen first
+            status, body = await ask(gateway)
+            assert (status, json.loads(body)) == (200, ANSWER)
+        assert len(sound.bodies) == 4
+        assert sum(gateway.proxy.in_flight.values()) == 0
+
+
+async def test_when_every_replica_fails_the_client_is_told_when_to_come_again(tmp_path: Path) -> None:
+    async with edge(tmp_path, None, Engine(refuse), Engine(refuse)) as gateway:
+        async with gateway.client.post(CHAT, json=QUESTION, headers=AUTHORIZATION) as response:
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) >= 1
+            assert (await response.json())["error"]["code"] == "no_replica"
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_event_and_is_never_restarted(tmp_path: Path) -> None:
+    dying, other = Engine(streams(chunk("Hel"), then=cut)), Engine(streams(chunk("Hel"), then=cut))
+    async with edge(tmp_path, None, dying, other) as gateway:
+        status, body = await ask(gateway, stream=True)
+        assert status == 200
+        assert body.startswith(chunk("Hel"))
+        assert b'"code":"stream_broken"' in body and b"[DONE]" not in body
+        assert len(dying.bodies) + len(other.bodies) == 1
+        assert gateway.usage.uncounted == 1
+
+
+async def test_a_stream_that_ends_without_done_is_a_broken_one(tmp_path: Path) -> None:
+    async with edge(tmp_path, None, Engine(streams(chunk("Hel")))) as gateway:
+        _, body = await ask(gateway, stream=True)
+        assert body.endswith(b"\n\n") and b"stream_broken" in body
+
+
+async def test_when_the_client_leaves_the_engine_is_left_too(tmp_path: Path) -> None:
+    async def for_ever(response: web.StreamResponse) -> None:
+        while True:
+            await response.write(chunk("more"))
+            await asyncio.sleep(0.01)
+
+    engine = Engine(streams(chunk("Hel"), then=for_ever))
+    async with edge(tmp_path, None, engine) as gateway:
+        async with aiohttp.ClientSession() as leaving:
+            url = gateway.client.make_url(CHAT)
+            async with leaving.post(url, json={**QUESTION, "stream": True}, headers=AUTHORIZATION) as response:
+                await response.content.readany()
+        async with asyncio.timeout(10):
+            await engine.left.wait()
+            while sum(gateway.proxy.in_flight.values()):
+                await asyncio.sleep(0.01)
+        assert gateway.usage.uncounted == 1
+
+
+async def test_when_the_client_of_a_plain_call_leaves_the_engine_is_left_too(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    engine = Engine(never)
+    async with edge(tmp_path, None, engine) as gateway:
+        waiting = asyncio.create_task(ask(gateway))
+        async with asyncio.timeout(10):
+            await asked.wait()
+            waiting.cancel()
+            await engine.left.wait()
+
+
+@pytest.mark.parametrize("wants_usage", [True, False])
+@pytest.mark.parametrize("at", range(1, len(WHOLE), 7))
+async def test_events_pass_unchanged_wherever_the_engines_writes_are_split(
+    tmp_path: Path, at: int, wants_usage: bool
+) -> None:
+    async with edge(tmp_path, None, Engine(streams(WHOLE[:at], WHOLE[at:]))) as gateway:
+        options = {"stream_options": {"include_usage": True}} if wants_usage else {}
+        status, body = await ask(gateway, stream=True, **options)
+        expected = WHOLE if wants_usage else WHOLE.replace(USAGE_CHUNK, b"")
+        assert (status, body) == (200, expected)
+        assert counted(gateway) == {"input-token": 7, "output-token": 3}
+
+
+async def test_usage_is_asked_for_upstream_and_hidden_from_who_did_not_ask(tmp_path: Path) -> None:
+    engine = Engine(streams(WHOLE))
+    async with edge(tmp_path, None, engine) as gateway:
+        _, body = await ask(gateway, stream=True)
+        assert engine.bodies[0]["stream_options"] == {"include_usage": True}
+        assert b'"usage"' not in body
+
+
+async def test_a_refusal_of_the_engine_passes_in_openais_envelope(tmp_path: Path) -> None:
+    words = "This model's maximum context length is 2048 tokens."
+    engine = Engine(answers({"error": {"message": words, "code": 400}}, 400))
+    async with edge(tmp_path, None, engine) as gateway:
+        status, body = await ask(gateway)
+        error = json.loads(body)["error"]
+        assert (status, error["message"], error["code"]) == (400, words, "context_length_exceeded")
+        assert len(engine.bodies) == 1  # a refusal is no failure of the replica
+
+
+async def test_a_call_leaves_with_the_version_that_answered_and_a_request_id(tmp_path: Path) -> None:
+    async with edge(tmp_path, None, Engine(answers(ANSWER))) as gateway:
+        async with gateway.client.post(CHAT, json=QUESTION, headers=AUTHORIZATION) as response:
+            assert response.headers["x-modelry-model-version"] == "mv-1"
+            assert response.headers["x-request-id"].startswith("req_")
+        assert counted(gateway) == {"input-token": 7, "output-token": 3}

@@ -1,0 +1,150 @@
+"""A gateway in this process, in front of engines and services that a test scripts: the edge alone, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.app import build_app
+from gateway.authentication import Callers
+from gateway.keys import KeyRing
+from gateway.native import NativeApi
+from gateway.openai import OpenAiApi
+from gateway.proxy import Proxy
+from gateway.readiness import Readiness
+from gateway.routes import RouteView
+from gateway.usage import UsageJournal
+from services.chassis.auth import TokenIssuer
+
+SECRET = "mk-of-a-test"
+AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
+TOKEN_SECRET = "a-secret-of-the-tests-of-32-bytes"
+PROJECT = "proj-test"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Engine:
+    """An engine whose answers a test writes; it notes every call and whether its client left it."""
+
+    def __init__(self, answer: Handler) -> None:
+        self._answer = answer
+        self.bodies: list[dict[str, Any]] = []
+        self.left = asyncio.Event()
+        app = web.Application()
+        app.router.add_post("/v1/{rest:.*}", self._handle)
+        self.server = TestServer(app, handler_cancellation=True)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.bodies.append(await request.json())
+        try:
+            return await self._answer(request)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.left.set()
+            raise
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{self.server.host}:{self.server.port}"
+
+
+def streams(*pieces: bytes, then: Callable[[web.StreamResponse], Awaitable[None]] | None = None) -> Handler:
+    """An engine's streamed answer in exactly these writes; `then` happens instead of its orderly end."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0)
+        if then is not None:
+            await then(response)
+            return response
+        await response.write_eof()
+        return response
+
+    return answer
+
+
+def answers(body: Mapping[str, Any], status: int = 200) -> Handler:
+    """An engine's plain answer."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body, status=status)
+
+    return answer
+
+
+async def cut(response: web.StreamResponse) -> None:
+    """The engine dies in the middle of its answer."""
+    transport = response._req.transport if response._req is not None else None
+    assert transport is not None
+    transport.abort()
+
+
+@dataclass
+class Edge:
+    """The gateway under test, and what it is made of."""
+
+    client: TestClient[Any, Any]
+    keys: KeyRing
+    routes: RouteView
+    proxy: Proxy
+    usage: UsageJournal
+    callers: Callers
+    addresses: dict[str, str]
+    version: int = field(default=0)
+
+    def route(self, *engines: Engine, **changes: Any) -> None:
+        """The deployment `help`, on these engines."""
+        self.version += 1
+        replicas = [{"id": f"rep-{n}", "address": engine.address} for n, engine in enumerate(engines)]
+        record = {"deployment_id": "dep-1", "project": PROJECT, "name": "help", "version": self.version}
+        self.routes.apply(
+            "dep-1", {**record, "model_version_id": "mv-1", "engine_model": "help", "replicas": replicas, **changes}
+        )
+
+
+class Connected:
+    """A bus that is connected."""
+
+    connected = True
+
+
+@asynccontextmanager
+async def edge(
+    folder: Path, billing: Any, *engines: Engine, addresses: Mapping[str, str] | None = None
+) -> AsyncIterator[Edge]:
+    """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
+    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(TOKEN_SECRET)
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
+    keys.apply(digest, key)
+    usage = UsageJournal(folder, billing)
+    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, billing)
+    native = NativeApi(callers, dict(addresses or {}))
+    readiness = Readiness({}, keys, Connected())  # type: ignore[arg-type]
+    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)
+    for engine in engines:
+        await engine.server.start_server()
+    await proxy.start()
+    client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
+    await client.start_server()
+    made = Edge(client, keys, routes, proxy, usage, callers, dict(addresses or {}))
+    made.route(*engines)
+    try:
+        yield made
+    finally:
+        await client.close()
+        await proxy.close()
+        await native.close()
+        for engine in engines:
+            await engine.server.close()
