@@ -56,15 +56,17 @@ PLACES: dict[str, str] = {
     "checks": "support",
     "clients": "support",
     "estimate": "support",
-    "import_work": "support",
-    "model_work": "support",
     "neighbours": "support",
-    "preparation": "support",
     "sources": "support",
     "specs": "support",
     "stage": "support",
     "store": "store",
     "domain": "domain",
+    # contracts of programs: their services write them, the programs read them
+    "import_work": "contract",
+    "model_work": "contract",
+    "preparation": "contract",
+    "work_spec": "contract",
     # libraries of a stage, shared by its service and its worker
     "benchmarks": "library",
     "object_sources": "library",
@@ -81,13 +83,14 @@ LAYERS: dict[str, set[str]] = {
     "settings": set(),
     "service": {"operations", "support", "domain", "library"},
     "handlers": {"operations", "domain"},
-    "background": {"operations", "support", "store", "domain", "library", "settings"},
-    "operations": {"support", "store", "domain", "library", "settings"},
-    "support": {"store", "domain", "library", "settings"},
+    "background": {"operations", "support", "contract", "store", "domain", "library", "settings"},
+    "operations": {"support", "contract", "store", "domain", "library", "settings"},
+    "support": {"contract", "store", "domain", "library", "settings"},
     "store": {"domain"},
     "domain": set(),
     "library": {"domain"},
-    "worker": {"library"},
+    "contract": {"library"},
+    "worker": {"contract", "library"},
     "migrations": set(),
 }
 
@@ -103,11 +106,12 @@ FLOORS: tuple[set[str], ...] = (
     {"host"},
 )
 # Programs and modules that are run or handed on as they are, beside what their package exports.
-HANDED_ON = {"services.chassis.launch.shim", "services.chassis.worker.chat", "services.chassis.worker.merging"}
+HANDED_ON = {"services.chassis.launch.shim", "services.chassis.worker.chat"}
 
 HEAVY = {"torch", "transformers", "peft", "deepspeed", "vllm", "safetensors", "gguf", "accelerate"}
 # Modules of the chassis that rules may use.
 PURE_CHASSIS = {
+    "services.chassis.engines.adapters",
     "services.chassis.errors",
     "services.chassis.ids",
     "services.chassis.jobs.domain",
