@@ -13,14 +13,12 @@ from aiohttp import BodyPartReader, web
 from google.protobuf.message import Message
 
 from gateway import errors, transcoder
-from gateway.administration import Administration
 from gateway.authentication import Callers
 from gateway.context import REQUEST_ID, address_of
-from modelry.api_methods import EVERY_SERVICE, Method
+from modelry.api_methods import Method
 from modelry.codec import encode
-from services.chassis import telemetry
 from services.chassis.errors import Invalid, from_rpc_error
-from services.chassis.rpc import plain_channel
+from services.chassis.rpc import channel
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
@@ -31,10 +29,9 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
-        self._callers, self._administration = callers, administration
-        self._channels = {process: plain_channel(address) for process, address in addresses.items()}
-        self._stubs: dict[tuple[str, str], Any] = {}
+    def __init__(self, callers: Callers, addresses: dict[str, str]) -> None:
+        self._callers = callers
+        self._channels = {process: channel(address) for process, address in addresses.items()}
 
     async def close(self) -> None:
         """Close the channels."""
@@ -45,12 +42,9 @@ class NativeApi:
         """Answer one request. Raises: ModelryError."""
         method, variables = transcoder.find(request.method, request.rel_url.raw_path)
         principal = await self._callers.principal(request.headers, address_of(request))
-        trace: dict[str, str] = {}
-        telemetry.inject(trace)
         metadata = (
             ("authorization", f"Bearer {self._callers.token(principal)}"),
             ("x-request-id", request[REQUEST_ID]),
-            *trace.items(),
         )
         try:
             if method.client_streaming:
@@ -62,9 +56,6 @@ class NativeApi:
                 return await self._download(request, method, message, metadata)
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
-            if method.process == EVERY_SERVICE:
-                answer = await self._administration.call(method.name, message, principal, metadata)
-                return web.Response(body=_dump(encode(answer)), content_type="application/json")
             call = self._stub(method, "unary_unary")
             answer = await call(message, metadata=metadata, timeout=UNARY_SECONDS)
         except grpc.aio.AioRpcError as error:
@@ -72,13 +63,11 @@ class NativeApi:
         return web.Response(body=_dump(encode(answer)), content_type="application/json")
 
     def _stub(self, method: Method, kind: str) -> Any:
-        if (kind, method.path) not in self._stubs:
-            self._stubs[kind, method.path] = getattr(self._channels[method.process], kind)(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.response.FromString,
-            )
-        return self._stubs[kind, method.path]
+        return getattr(self._channels[method.process], kind)(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
 
     async def _events(
         self, request: web.Request, method: Method, message: Message, metadata: tuple[tuple[str, str], ...]

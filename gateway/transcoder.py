@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -23,6 +22,7 @@ from services.chassis.errors import Invalid, ModelryError, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
+_MASK_IGNORES = frozenset({"id", "etag"})
 
 
 class MethodNotAllowed(NotFound):
@@ -51,27 +51,13 @@ def _bind_one(method: Method) -> Binding:
     return Binding(method, re.compile(pattern + "$"), variables)
 
 
-def _by_collection(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
-    """Bindings by their paths' first noun, so that a call is compared with few of them."""
-    groups: dict[str, list[Binding]] = defaultdict(list)
-    for binding in bindings:
-        groups[_collection(binding.method.template)].append(binding)
-    return dict(groups)
-
-
-def _collection(path: str) -> str:
-    """The first noun of a path: `jobs` of `/api/v1/jobs/{job}:stop`."""
-    pieces = path.split("/", 4)
-    return pieces[3].partition(":")[0] if len(pieces) > 3 else ""
-
-
-_BINDINGS = _by_collection(bind(methods()))
+BINDINGS = bind(methods())
 
 
 def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
     """The method of a path (still percent-encoded), with its variables. Raises: NotFound, MethodNotAllowed."""
     allowed = set()
-    for binding in _BINDINGS.get(_collection(raw_path), ()):
+    for binding in BINDINGS:
         match = binding.pattern.match(raw_path)
         if match is None:
             continue
@@ -150,7 +136,10 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
     target = getattr(request, method.body)
     target.SetInParent()
     decode(body, target)
-    method.mask_by_body(request, body)
+    if "update_mask" in fields and not request.update_mask.paths:  # type: ignore[attr-defined]
+        names = {field.camelcase_name: field.name for field in own.values()}
+        paths = (names.get(key, key) for key in body)
+        request.update_mask.paths.extend(sorted(set(paths) - _MASK_IGNORES))  # type: ignore[attr-defined]
 
 
 def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:
@@ -205,4 +194,4 @@ def event_id(message: Message) -> int | None:
     return None
 
 
-__all__ = ["Binding", "MethodNotAllowed", "ModelryError", "build_request", "event_id", "find", "parse_json"]
+__all__ = ["BINDINGS", "Binding", "MethodNotAllowed", "ModelryError", "build_request", "event_id", "find", "parse_json"]

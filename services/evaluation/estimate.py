@@ -30,7 +30,6 @@ class Estimate:
     questions: int
     minutes_low: float
     minutes_high: float
-    description: str
     notes: tuple[str, ...]
 
 
@@ -57,5 +56,4 @@ def estimate(evaluation: Evaluation, speed: Speed) -> Estimate:
         f"{evaluation.question_count:,} questions: {len(evaluation.tasks)} tasks on {models} models.",
         "Answers that the cache holds cost no time.",
     )
-    words = f"Evaluate {models} models on {len(evaluation.tasks)} tasks"
-    return Estimate(evaluation.question_count, round(low, 2), round(high, 2), words, notes)
+    return Estimate(evaluation.question_count, round(low, 2), round(high, 2), notes)

@@ -12,11 +12,13 @@ from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.proto_values import changes_of
+from services.chassis.errors import Invalid
 from services.registry import messages as to
 from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
 from services.registry.operations.context import Desk
+
+CHANGEABLE = ("title", "metadata")
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
@@ -40,10 +42,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.Model:
         """One model."""
-        return await self._get(request.model)
-
-    async def _get(self, ref: str) -> pb.Model:
-        return to.model_message(await models.get_model(self._desk, current().project, ref))
+        return to.model_message(await models.get_model(self._desk, current().project, request.model))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """The catalogue."""
@@ -55,13 +54,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.Model:
         """Changes title or metadata."""
         wanted = request.model
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
+        paths = list(request.update_mask.paths) or [name for name in CHANGEABLE if getattr(wanted, name)]
+        for path in paths:
+            if path not in CHANGEABLE:
+                words = f"{path!r} cannot be changed: only {', '.join(CHANGEABLE)}."
+                raise Invalid(words, field=f"model.{path}")
         command = models.UpdateModel(
             current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
+            wanted.id or wanted.name,
+            wanted.title if "title" in paths else None,
+            dict(wanted.metadata) if "metadata" in paths else None,
             wanted.etag,
         )
         return to.model_message(await models.update_model(self._desk, command, now()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import delete, update
 
-from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.serving.domain import Deployment, Replica, ReplicaState
 
@@ -26,7 +25,8 @@ class ServingUnit(UnitOfWork):
             DEPLOYMENTS,
             Deployment,
             "deployment",
-            message=pb.Deployment,
+            filterable=("name", "state", "model_version_id"),
+            sortable=("name", "create_time"),
         )
         self.replicas = Repository(self, REPLICAS, Replica, "replica")
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from services.access.domain.money import (
     FALL,
     ITEMS,
+    ZERO,
     Price,
     Quote,
     QuoteItem,
@@ -20,6 +21,7 @@ from services.access.domain.money import (
     check_amount,
     check_item,
     check_quantity,
+    cost_of,
     make_quote,
     stale,
 )
@@ -29,7 +31,6 @@ from services.chassis.auth import Principal
 from services.chassis.data import Entity, Page, PageQuery, Repository, retry_conflicts
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
 from services.chassis.ids import new_id
-from services.chassis.money import ZERO, cost_of
 
 E = TypeVar("E", bound=Entity)
 

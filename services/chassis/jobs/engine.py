@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
 from services.chassis.data import Database, UnitOfWork, Watchers
+from services.chassis.errors import ModelryError
 from services.chassis.jobs.attempt_launcher import Launching, stage_of
 from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import Attempt, JobCore
@@ -21,7 +22,6 @@ from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
 from services.chassis.jobs.store import JobStore, JobTables, MetricPoint, Progress
 from services.chassis.launch import Launcher
-from services.chassis.readiness import Lack
 from services.chassis.reporting import read_spool
 
 J = TypeVar("J", bound=JobCore)
@@ -47,7 +47,8 @@ class JobEngine(Generic[J]):
         self._desk = Desk(stage, database, launcher, settings, tables, leases)
         self._reports = Reports(self._desk, spool)
         self._hearing = Hearing(self._desk, bus, self._reports)
-        self._reconciler = Reconciler(self._desk, Launching(self._desk), self._reports, self._hearing, self._clean)
+        self._reconciler = Reconciler(self._desk, Launching(self._desk), self._reports, self._hearing)
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def watchers(self) -> Watchers[J]:
@@ -62,16 +63,22 @@ class JobEngine(Generic[J]):
     async def start(self) -> None:
         """Begins to look after the jobs; returns at once, also without NATS."""
         await self._hearing.start()
-        await self._reconciler.start()
+        self._task = asyncio.create_task(self._run(), name="jobs")
+
+    async def _run(self) -> None:
+        try:
+            await self._clean()
+        except ModelryError as error:
+            _logger.warning("left-over attempts cannot be dropped now: %s", error)
+        await self._reconciler.run()
 
     async def stop(self) -> None:
         """Stops looking after the jobs. Their workers go on."""
-        await self._reconciler.stop()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self._hearing.stop()
-
-    def degraded(self) -> list[Lack]:
-        """The loops that keep failing."""
-        return [*self._reconciler.degraded(), *self._hearing.degraded()]
 
     def kick(self) -> None:
         """Look now instead of within a second."""

@@ -6,7 +6,6 @@ from services.chassis.objects.asynchronous import AsyncObjectStore
 from services.chassis.objects.cache import NodeCache
 from services.chassis.objects.manifest import Manifest, ManifestFile, missing_files, transfer, upload_folder
 from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore, folder_prefix
-from services.chassis.objects.stored_files import StoredFiles
 
 __all__ = [
     "AsyncObjectStore",
@@ -17,7 +16,6 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "StoreAccess",
-    "StoredFiles",
     "check_rights",
     "folder_prefix",
     "missing_files",

@@ -8,8 +8,7 @@ from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.ids import new_id
-from services.chassis.names import check_labels, check_name
-from services.dataset.domain import ID_PREFIXES, Dataset, refuse_held
+from services.dataset.domain import Dataset, check_labels, check_name, refuse_held
 from services.dataset.operations.context import Desk, dataset_event, version_event
 
 
@@ -46,7 +45,7 @@ class ShownDataset:
 
 async def create_dataset(desk: Desk, cmd: CreateDataset, now: datetime) -> ShownDataset:
     """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "dataset.name", ID_PREFIXES)
+    check_name(cmd.name, "dataset.name")
     check_labels(cmd.title, cmd.metadata, "dataset.")
     async with desk.writing() as uow:
         new = new_id("ds-")

@@ -9,9 +9,7 @@ from datetime import datetime
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
-from services.chassis.names import check_labels, check_name
 from services.dataset.domain import (
-    ID_PREFIXES,
     PUBLISH,
     BadRowPolicy,
     Dataset,
@@ -23,6 +21,8 @@ from services.dataset.domain import (
     VersionView,
     Work,
     check_import,
+    check_labels,
+    check_name,
     refuse_held,
     version_key,
 )
@@ -99,7 +99,7 @@ async def _dataset(uow: DatasetUnit, cmd: CreateVersion) -> Dataset | None:
     if found is None:
         if not cmd.create_dataset:
             raise NotFound.of("dataset", cmd.dataset)
-        check_name(cmd.dataset, "dataset", ID_PREFIXES)
+        check_name(cmd.dataset, "dataset")
     return found
 
 

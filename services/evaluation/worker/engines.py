@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.chassis.engines import merged_name
-from services.chassis.worker import merge
 from services.evaluation.worker import models
 from services.evaluation.worker.generation import Engine
 from services.evaluation.worker.spec import Target
@@ -30,7 +28,7 @@ class Engines:
 
         Args:
             context: most tokens of prompt and answer together.
-            folder: the node's cache of models, where merged ones lie too.
+            folder: where merged models go.
             starting: called before an engine is started.
         """
         self.context = context
@@ -53,8 +51,7 @@ class Engines:
     def _start(self, local: Local, ranks: Mapping[str, int | None], attached: bool) -> Engine:
         if not attached:
             assert local.adapter is not None
-            merged = self._folder / merged_name(local.base_digest, local.adapter_digest)
-            merge(local.base, local.adapter, merged)
+            merged = models.merge(local.base, local.adapter, self._folder / local.adapter_digest)
             return Engine(merged, {}, 0, self.context)
         adapters = {one.adapter_digest: one.adapter for one in self._group if one.adapter and ranks[one.adapter_digest]}
         largest = max((ranks[digest] or 0 for digest in adapters), default=0)

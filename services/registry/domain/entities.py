@@ -11,7 +11,6 @@ from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.names import check_labels
-from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
 """The owner of presets: no project, seen by all."""
@@ -46,6 +45,15 @@ class Origin(Enum):
     PRESET = 1
     PRIVATE = 2
     TUNED = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a version could not be prepared; `user` when its source is to blame."""
+
+    reason: str
+    message: str
+    user: bool
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,15 @@ class Model:
         )
 
 
+@dataclass(frozen=True)
+class Transition:
+    """A change of state: from which states, to which."""
+
+    name: str
+    sources: frozenset[State]
+    target: State
+
+
 PREPARE = Transition("prepare", frozenset({State.AVAILABLE}), State.PREPARING)
 COMPLETE = Transition("complete", frozenset({State.PREPARING}), State.READY)
 FAIL = Transition("fail", frozenset({State.PREPARING}), State.FAILED)
@@ -172,9 +189,11 @@ class ModelVersion:
         """As it is shown: `name@number`."""
         return f"{self.model_name}@{self.number}"
 
-    def apply(self, transition: Transition[State], now: datetime, cause: str, **changes: Any) -> ModelVersion:
+    def apply(self, transition: Transition, now: datetime, cause: str, **changes: Any) -> ModelVersion:
         """The version in its next state. Raises: WrongState: it is in none of the transition's sources."""
-        transition.check(self.state, "model version", self.label)
+        if self.state not in transition.sources:
+            allowed = (state.name for state in transition.sources)
+            raise WrongState.of("model version", self.label, transition.name, self.state.name, allowed)
         return replace(
             self,
             state=transition.target,

@@ -12,16 +12,9 @@ from services.chassis.clock import now
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.launch import NEVER_FITS, LocalLauncher
 from services.chassis.telemetry import mask
-from services.chassis.transitions import Failure, FailureKind
 from services.serving.control.engine import choose_port, launch_spec
 from services.serving.control.weights import Prepared
-from services.serving.domain import (
-    Action,
-    Deployment,
-    Replica,
-    ReplicaState,
-    Verb,
-)
+from services.serving.domain import Action, Deployment, Failure, Replica, ReplicaState, Verb
 from services.serving.operations import release, replicas
 from services.serving.operations.context import Desk
 
@@ -103,7 +96,7 @@ class Acts:
             handle = await self._launcher.start(spec)
         except Unavailable as error:
             if error.reason == NEVER_FITS:  # waiting does not help: the deployment says so
-                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
+                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, user=True)
             if replica.cause != error.message:
                 await replicas.note_replica(self._desk, replica.id, now(), cause=error.message)
             return

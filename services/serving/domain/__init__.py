@@ -6,6 +6,7 @@ from services.serving.domain.entities import (
     Billing,
     Deployment,
     Engine,
+    Failure,
     Files,
     Mode,
     ModelFacts,
@@ -22,6 +23,7 @@ from services.serving.domain.planning import (
     covering_rank,
     memory_mb,
     memory_terms,
+    merge_only,
     settle_engine,
 )
 from services.serving.domain.routing import route_of, with_secrets
@@ -33,6 +35,7 @@ __all__ = [
     "Billing",
     "Deployment",
     "Engine",
+    "Failure",
     "Files",
     "Limits",
     "Mode",
@@ -51,6 +54,7 @@ __all__ = [
     "living",
     "memory_mb",
     "memory_terms",
+    "merge_only",
     "route_of",
     "settle_engine",
     "stand",

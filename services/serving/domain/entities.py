@@ -10,8 +10,6 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.money import cost_of
-from services.chassis.transitions import Failure
 
 
 class State(Enum):
@@ -76,6 +74,15 @@ REPLICA_SOURCES: Mapping[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.FAILED: frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY}),
 }
 """Target -> the states from which a replica may go there."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why replicas fail; `user` when the request or the model is to blame."""
+
+    reason: str
+    message: str
+    user: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ class Deployment:
     @property
     def cost(self) -> Decimal:
         """What its replicas have cost so far."""
-        return cost_of(self.used_hours, self.unit_price)
+        return (Decimal(repr(self.used_hours)) * self.unit_price).quantize(Decimal("0.000000001"))
 
     @property
     def served_name(self) -> str:

@@ -15,8 +15,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from services.chassis.errors import ModelryError
-
 FORMAT = 1
 STATE_FOLDER = "state"
 TENSORS_FILE = "optimizer.safetensors"
@@ -24,10 +22,8 @@ POSITION_FILE = "position.json"
 RANDOM_FILE = "random.json"
 
 
-class ResumeRefused(ModelryError):
+class ResumeRefused(ValueError):
     """A checkpoint does not belong to this job's settings; the message says why."""
-
-    default_reason = "CHECKPOINT_UNUSABLE"
 
 
 @dataclass

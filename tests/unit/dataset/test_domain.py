@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.transitions import Failure, FailureKind, Transition
 from services.dataset import domain
 from services.dataset.domain import (
     COMPLETE,
@@ -18,12 +17,15 @@ from services.dataset.domain import (
     TRANSITIONS,
     BadRowPolicy,
     DatasetVersion,
+    Failure,
+    FailureKind,
     Format,
     Hold,
     Output,
     Reference,
     Source,
     State,
+    Transition,
 )
 
 pytestmark = pytest.mark.unit
@@ -117,6 +119,17 @@ def test_wrong_references_name_their_field(text: str) -> None:
     with pytest.raises(Invalid) as caught:
         Reference.parse(text, "datasets[0].ref")
     assert caught.value.field == "datasets[0].ref"
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "-a", "a b", "a" * 64, "ds-1", "dsv-1", "a/b"])
+def test_wrong_names_are_refused(name: str) -> None:
+    with pytest.raises(Invalid):
+        domain.check_name(name, "dataset.name")
+
+
+@pytest.mark.parametrize("name", ["a", "0", "support.desk_v-2", "a" * 63])
+def test_names(name: str) -> None:
+    domain.check_name(name, "dataset.name")
 
 
 @pytest.mark.parametrize(

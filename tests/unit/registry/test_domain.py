@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.transitions import Transition
 from services.registry.domain import (
     Alias,
     AliasTarget,
@@ -17,6 +16,7 @@ from services.registry.domain import (
     ModelVersion,
     Reference,
     State,
+    Transition,
     fine_tuned_name,
     parse_reference,
     version_key,
