@@ -55,20 +55,26 @@ PLACES: dict[str, str] = {
     "checks": "support",
     "clients": "support",
     "estimate": "support",
-    "import_work": "support",
-    "model_work": "support",
-    "preparation": "support",
     "sources": "support",
     "specs": "support",
     "stage": "support",
     "store": "store",
     "domain": "domain",
+    # what a program of the stage is told and answers: typed values that both sides import
+    "import_work": "contract",
+    "model_work": "contract",
+    "preparation": "contract",
     # libraries of a stage, shared by its service and its worker
     "benchmarks": "library",
     "object_sources": "library",
     "reading": "library",
     "reporting": "library",
     "scoring": "library",
+    # what a worker program is told: written by the service, read by the program
+    "import_work": "contract",
+    "model_work": "contract",
+    "preparation": "contract",
+    "work_spec": "contract",
     "worker": "worker",
     "migrations": "migrations",
 }
@@ -77,22 +83,23 @@ LAYERS: dict[str, set[str]] = {
     "none": set(),
     "main": set(PLACES.values()) - {"worker", "migrations"},
     "settings": set(),
-    "service": {"operations", "support", "domain", "library"},
+    "service": {"contract", "operations", "support", "domain", "library"},
     "handlers": {"operations", "domain"},
-    "background": {"operations", "support", "store", "domain", "library", "settings"},
-    "operations": {"support", "store", "domain", "library", "settings"},
-    "support": {"store", "domain", "library", "settings"},
+    "background": {"contract", "operations", "support", "store", "domain", "contract", "library", "settings"},
+    "operations": {"contract", "support", "store", "domain", "contract", "library", "settings"},
+    "support": {"contract", "store", "domain", "contract", "library", "settings"},
     "store": {"domain"},
     "domain": set(),
+    "contract": {"domain", "library"},
     "library": {"domain"},
-    "worker": {"library"},
+    "worker": {"contract", "library"},
     "migrations": set(),
 }
 
 # The chassis from the ground up: a module imports those of lower floors only.
 FLOORS: tuple[set[str], ...] = (
     {"clock", "engines", "errors", "ids", "settings", "vault"},
-    {"auth", "launch", "money", "names", "readiness", "telemetry", "transitions"},
+    {"auth", "field_options", "launch", "money", "names", "readiness", "telemetry", "transitions"},
     {"background", "events", "objects", "proto_values", "rpc"},
     {"data", "worker"},
     {"bus", "garbage", "holds", "probes"},
@@ -106,6 +113,7 @@ HANDED_ON = {"services.chassis.launch.shim", "services.chassis.worker.chat", "se
 HEAVY = {"torch", "transformers", "peft", "deepspeed", "vllm", "safetensors", "gguf", "accelerate"}
 # Modules of the chassis that rules may use.
 PURE_CHASSIS = {
+    "services.chassis.engines.adapters",
     "services.chassis.errors",
     "services.chassis.ids",
     "services.chassis.jobs.domain",
