@@ -8,7 +8,7 @@ from services.chassis.engines.accelerators import (
     core_count,
     thread_count,
 )
-from services.chassis.engines.adapters import RANKS, attachable_rank, covering_rank, merge_only, merged_name
+from services.chassis.engines.adapters import RANKS, attachable_rank, engine_rank, merge_only, merged_name
 from services.chassis.engines.environment import bound_to_cores, engine_environment
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "attachable_rank",
     "bound_to_cores",
     "core_count",
-    "covering_rank",
     "engine_environment",
+    "engine_rank",
     "merge_only",
     "merged_name",
     "thread_count",

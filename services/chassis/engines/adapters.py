@@ -12,7 +12,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _MERGE_FORMAT = 1
 
 
-def covering_rank(rank: int) -> int | None:
+def engine_rank(rank: int) -> int | None:
     """The smallest rank that the engine can be started for and that covers this one; None: it is too large."""
     return next((allowed for allowed in RANKS if rank <= allowed), None)
 
@@ -32,7 +32,7 @@ def attachable_rank(config: Mapping[str, Any]) -> int | None:
     """The rank that the engine must be started for to attach this adapter; None when it cannot be attached at all."""
     if merge_only(config):
         return None
-    return covering_rank(max([int(config["r"]), *(config.get("rank_pattern") or {}).values()]))
+    return engine_rank(max([int(config["r"]), *(config.get("rank_pattern") or {}).values()]))
 
 
 def merged_name(base_digest: str, adapter_digest: str) -> str:

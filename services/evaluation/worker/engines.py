@@ -6,9 +6,9 @@ from pathlib import Path
 
 from services.chassis.engines import merged_name
 from services.chassis.worker import merge
+from services.evaluation.work_spec import Target
 from services.evaluation.worker import models
 from services.evaluation.worker.generation import Engine
-from services.evaluation.worker.spec import Target
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.engines import engine_environment
+from services.evaluation.work_spec import Sampling
 from services.evaluation.worker.models import device
-from services.evaluation.worker.spec import Sampling
 
 BATCH = 64
 """Prompts between two looks at a wish to stop; what is done is in the cache."""

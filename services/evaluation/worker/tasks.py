@@ -14,7 +14,7 @@ from services.evaluation.reporting.build import TaskInfo
 from services.evaluation.scoring import texts
 from services.evaluation.scoring.stopwords import StopWords, parse_stopwords, preset_stopwords, union
 from services.evaluation.scoring.tokens import TOKENIZER_NAME
-from services.evaluation.worker.spec import CustomTask, PresetTask
+from services.evaluation.work_spec import CustomTask, PresetTask
 
 MAX_BENCHMARK_FILES = 2000
 

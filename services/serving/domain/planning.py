@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.chassis import engines
-from services.chassis.engines import merge_only
+from services.chassis.engines import RANKS, engine_rank, merge_only
 from services.chassis.errors import Invalid
 from services.serving.domain.entities import Adapter, Deployment, Engine, Files, Mode, ModelFacts
 
@@ -23,9 +22,9 @@ ATTACHED_SLOWDOWN = (
 
 def covering_rank(rank: int) -> int:
     """The smallest rank that the engine can be started for and that covers this one. Raises: Invalid."""
-    allowed = engines.covering_rank(rank)
+    allowed = engine_rank(rank)
     if allowed is None:
-        message = f"The adapter's rank is {rank}; the engine takes at most {engines.RANKS[-1]}."
+        message = f"The adapter's rank is {rank}; the engine takes at most {RANKS[-1]}."
         raise Invalid(message, field="deployment.model")
     return allowed
 

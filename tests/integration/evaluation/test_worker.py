@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.chassis.engines import merged_name
 from services.chassis.launch import PROGRAM_SPEC_FILE, read_result
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess, upload_folder
 from services.chassis.reporting import read_spool
+from services.evaluation.domain import Generation
 from services.serving.model_work import ModelWork, WorkKind
 from tests.integration.evaluation.world import write_benchmark, write_pairs
 
@@ -42,20 +44,31 @@ class Bench:
         )
         base = files(first, "eval-test/first", self.bucket)
         self.targets = [
-            {"label": "base", "role": "baseline", "base": base},
+            {"label": "base", "role": "baseline", "version_id": "mv-1", "base": base, "adapter": None},
             {
                 "label": "tuned",
                 "role": "candidate",
+                "version_id": "mv-2",
                 "base": base,
                 "adapter": files(adapter, "eval-test/adapter", self.bucket),
             },
-            {"label": "other", "role": "candidate", "base": files(second, "eval-test/second", self.bucket)},
+            {
+                "label": "other",
+                "role": "candidate",
+                "version_id": "mv-3",
+                "base": files(second, "eval-test/second", self.bucket),
+                "adapter": None,
+            },
         ]
         self.preset = {
             "name": "mmlu",
             "kind": "preset",
             "preset": "mmlu",
             "shots": 2,
+            "split": "",
+            "subjects": [],
+            "max_samples": 0,
+            "store": "system",
             "bucket": self.bucket,
             "prefix": "eval-test/mmlu",
         }
@@ -65,6 +78,8 @@ class Bench:
             **files(pairs, "eval-test/pairs", self.bucket),
             "file": "data.parquet",
             "stopwords": [{"name": "en", "words": None}, {"name": "own", "words": ["desk"]}],
+            "max_samples": 0,
+            "system_prompt": "",
         }
 
     def spec(self, name: str, targets: list[Any], tasks: list[Any]) -> Path:
@@ -85,9 +100,11 @@ class Bench:
             "cache_dir": str(self.root / "cache"),
             "cpus": "0-1" if (os.cpu_count() or 1) > 1 else "0",
             "work": {
+                "format": 1,
                 "targets": targets,
                 "tasks": tasks,
-                "generation": {"max_tokens": 12},
+                "generation": asdict(Generation(max_tokens=12)),
+                "kv_space_gb": 1,
                 "output": {"bucket": self.bucket, "prefix": f"eval-test/out/{name}"},
             },
         }

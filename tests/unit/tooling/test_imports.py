@@ -60,21 +60,17 @@ PLACES: dict[str, str] = {
     "stage": "support",
     "store": "store",
     "domain": "domain",
-    # what a program of the stage is told and answers: typed values that both sides import
+    # contracts of programs: their services write them, the programs read them
     "import_work": "contract",
     "model_work": "contract",
     "preparation": "contract",
+    "work_spec": "contract",
     # libraries of a stage, shared by its service and its worker
     "benchmarks": "library",
     "object_sources": "library",
     "reading": "library",
     "reporting": "library",
     "scoring": "library",
-    # what a worker program is told: written by the service, read by the program
-    "import_work": "contract",
-    "model_work": "contract",
-    "preparation": "contract",
-    "work_spec": "contract",
     "worker": "worker",
     "migrations": "migrations",
 }
@@ -85,9 +81,9 @@ LAYERS: dict[str, set[str]] = {
     "settings": set(),
     "service": {"contract", "operations", "support", "domain", "library"},
     "handlers": {"operations", "domain"},
-    "background": {"contract", "operations", "support", "store", "domain", "contract", "library", "settings"},
-    "operations": {"contract", "support", "store", "domain", "contract", "library", "settings"},
-    "support": {"contract", "store", "domain", "contract", "library", "settings"},
+    "background": {"operations", "support", "contract", "store", "domain", "library", "settings"},
+    "operations": {"support", "contract", "store", "domain", "library", "settings"},
+    "support": {"contract", "store", "domain", "library", "settings"},
     "store": {"domain"},
     "domain": set(),
     "contract": {"domain", "library"},
@@ -108,7 +104,7 @@ FLOORS: tuple[set[str], ...] = (
     {"host"},
 )
 # Programs and modules that are run or handed on as they are, beside what their package exports.
-HANDED_ON = {"services.chassis.launch.shim", "services.chassis.worker.chat", "services.chassis.worker.merging"}
+HANDED_ON = {"services.chassis.launch.shim", "services.chassis.worker.chat"}
 
 HEAVY = {"torch", "transformers", "peft", "deepspeed", "vllm", "safetensors", "gguf", "accelerate"}
 # Modules of the chassis that rules may use.
