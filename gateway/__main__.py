@@ -8,6 +8,7 @@ import signal
 import uvloop
 from aiohttp import web
 
+from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Callers
 from gateway.grpc_proxy import Door, open_door
@@ -20,7 +21,7 @@ from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
-from modelry.api_methods import AREAS, SERVED_BY
+from modelry.api_methods import SERVICES
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus
@@ -37,15 +38,16 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
-    processes = sorted({SERVED_BY.get(area, area) for area in AREAS})
-    addresses = {name: settings.address_of(name) for name in processes}
+    addresses = {name: settings.address_of(name) for name in SERVICES}
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
     connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     following = Following(bus, keys, routes, folder, settings.gateway_id)
     proxy, callers = Proxy(routes, usage), Callers(keys, issuer, CredentialClient(connections))
-    native, door = NativeApi(callers, addresses), Door(callers, addresses)
-    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, Readiness(addresses, keys, bus))
+    readiness = Readiness(addresses, keys, (bus, usage), issuer)
+    administration = Administration(addresses, readiness)
+    native, door = NativeApi(callers, addresses, administration), Door(callers, addresses, administration)
+    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
     for part in (bus, following, usage, proxy):
@@ -58,7 +60,7 @@ async def run(settings: GatewaySettings) -> None:
     await server.stop(GRACE_SECONDS)
     await usage.stop()
     await following.stop()
-    for last in (proxy, native, door, connections, bus):
+    for last in (proxy, native, door, administration, connections, bus):
         await last.close()
 
 

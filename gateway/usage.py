@@ -6,7 +6,6 @@ line is sent until billing has taken it, and billing books an id once.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.chassis.errors import ModelryError
+from services.chassis.background import BackgroundLoop
 from services.chassis.ids import new_id
 from services.clients.billing import BillingClient, UsageRecord
 
@@ -43,7 +42,8 @@ class UsageJournal:
         self._billing = billing
         self._counts: dict[tuple[UsageOf, str], int] = {}
         self._lines: list[dict[str, Any]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("usage journal", self._collect_and_send, FLUSH_SECONDS, at_once=False)
+        self.degraded = self._loop.degraded
 
     def count(self, whose: UsageOf, usage: Mapping[str, Any] | None) -> None:
         """Add the tokens of one call; one that broke before its usage came adds none."""
@@ -58,26 +58,16 @@ class UsageJournal:
             for line in self._path.read_text("utf-8").splitlines():
                 with contextlib.suppress(ValueError):
                     self._lines.append(json.loads(line))
-        self._task = asyncio.create_task(self._run(), name="usage")
+        await self._loop.start()
 
     async def stop(self) -> None:
         """Write what is counted and stop; the next start sends it."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._loop.stop()
         self._collect()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            try:
-                self._collect()
-                await self._send()
-            except ModelryError as error:
-                _log.info("usage waits: %s", error)
-            except Exception:
-                _log.exception("usage could not be sent")
+    async def _collect_and_send(self) -> None:
+        self._collect()
+        await self._send()
 
     def _collect(self) -> None:
         """Move counts into lines and make them durable."""

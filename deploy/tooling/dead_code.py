@@ -30,7 +30,6 @@ USED_BY_NAME = {
     "backlog": "tests wait for the outbox",
     "health_url": "tests wait for their NATS",
     "imports_of": "tests of layers and dependencies",
-    "replay": "operators, for a dead letter",
     "cache_ok": "SQLAlchemy, of a type",
     "process_bind_param": "SQLAlchemy, of a type",
     "process_result_value": "SQLAlchemy, of a type",

@@ -93,7 +93,9 @@ class Settings(BaseModel):
     resend_seconds: float = Field(
         600, gt=0, description="published events younger than this are sent again to a new NATS"
     )
-    compare_seconds: float = Field(60, gt=0, description="how often published events are compared with NATS")
+    compare_seconds: float = Field(
+        60, gt=0, description="how often keys and routes in NATS are compared with the database"
+    )
     events_days: float = Field(30, gt=0, description="how long events are kept")
     events_bytes: int = Field(10 << 30, gt=0, description="most bytes that the stream of events takes")
     work_days: float = Field(7, gt=0, description="how long reports of workers are kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.chassis.host import ServiceHost, run
+from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
 from services.clients.credentials import CredentialClient
@@ -27,6 +28,7 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
     desk = Desk(host.database, sources, settings.hold_seconds)
     importer = Importer(
         desk,
+        LocalLauncher.of_settings(settings.home, settings),
         settings.home,
         parallel=settings.parallel_imports,
         look_seconds=settings.reconcile_seconds,

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
+from services.chassis.launch import LaunchSettings
 from services.clients.settings import ServiceAddresses
 
 
-class DatasetSettings(ServiceAddresses):
+class DatasetSettings(LaunchSettings, ServiceAddresses):
     """What the dataset service reads."""
 
     parallel_imports: int = Field(

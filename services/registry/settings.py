@@ -14,6 +14,5 @@ class RegistrySettings(LaunchSettings, ServiceAddresses):
     preset_folder: str = Field(
         "", description="folder of presets in Hugging Face's layout, by name; looked at before the package and the hub"
     )
-    prepare_cpus: int = Field(1, ge=1, description="cores of a preparation")
     prepare_attempts: int = Field(3, ge=1, description="how often a preparation that breaks off is begun")
     prepare_seconds: float = Field(3600, gt=0, description="longest run of a preparation")

@@ -84,7 +84,7 @@ class TrainingStage(Stage[Job]):
             argv=self._program(ranks),
             # torch's launcher kills its ranks 30 s after a stop; a last checkpoint may take longer.
             env={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"} if ranks > 1 else {},
-            work=work_of(job, attempt, model, model.files, await self._resume(attempt)),
+            work=work_of(job, attempt, model, model.files, await self._resume(attempt)).to_json(),
             output=store.access,
             cpus=max(ranks, wanted),
             memory_mb=memory_mb(job.parameter_count, ranks),

@@ -1,6 +1,6 @@
 """gRPC between Modelry's processes: the server that every service runs, and channels to other services."""
 
-from services.chassis.rpc.client import MESSAGE_BYTES, AddressBook, Connections, channel
+from services.chassis.rpc.client import MESSAGE_BYTES, AddressBook, Connections, channel, plain_channel
 from services.chassis.rpc.server import RpcServer
 from services.chassis.rpc.validation import validate
 
@@ -10,5 +10,6 @@ __all__ = [
     "Connections",
     "RpcServer",
     "channel",
+    "plain_channel",
     "validate",
 ]

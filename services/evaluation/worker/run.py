@@ -223,7 +223,7 @@ class Run:
         caches = {local.target.label: self._text_cache(local) for local in group}
         longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
         context = min(context, longest + self.work.sampling.max_tokens + 1)
-        engines = Engines(group, context, self.folder / "merged", self._starting)
+        engines = Engines(group, context, self.cache / "models", self._starting)
         try:
             for local in group:
                 for task in tasks:

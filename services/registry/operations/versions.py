@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,6 +30,7 @@ from services.registry.domain import (
 )
 from services.registry.operations.context import Desk, version_event
 from services.registry.operations.models import refuse_used
+from services.registry.preparation import PreparedModel
 from services.registry.store import RegistryUnit
 
 ANY_MODEL = "-"
@@ -44,18 +46,6 @@ class CreateVersion:
     metadata: Mapping[str, str]
     request_id: str
     digest: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a preparation found out about the weights that it stored."""
-
-    files: Files
-    architecture: str
-    parameter_count: int
-    context_length: int
-    shape: Mapping[str, int]
-    chat_fingerprint: str
 
 
 async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> ModelVersion:
@@ -169,16 +159,20 @@ async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVe
 
 
 @retry_conflicts
-async def complete(desk: Desk, version_id: str, prepared: Prepared, now: datetime) -> ModelVersion | None:
+async def complete(desk: Desk, version_id: str, prepared: PreparedModel, now: datetime) -> ModelVersion | None:
     """A preparation has stored the weights. None: the version is gone, or was completed before."""
+    facts, manifest = prepared.facts, prepared.manifest
+    files = Files(
+        prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
+    )
     async with desk.writing() as uow:
         found = await uow.versions.by_id(version_id)
         if found is None or found.state is not State.PREPARING:
             return None
         after = found.apply(
-            COMPLETE, now, "checked and stored", files=prepared.files, architecture=prepared.architecture,
-            parameter_count=prepared.parameter_count, context_length=prepared.context_length,
-            shape=dict(prepared.shape), chat_fingerprint=prepared.chat_fingerprint, failure=None,
+            COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,
+            parameter_count=facts.parameter_count, context_length=facts.context_length,
+            shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
         )  # fmt: skip
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)

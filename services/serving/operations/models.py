@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from services.chassis.engines import merge_only
 from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.clients.registry import ModelInfo
-from services.serving.domain import Files, ModelFacts, merge_only
+from services.serving.domain import Files, ModelFacts
 from services.serving.operations.context import Desk
 
 ADAPTER_CONFIG = "adapter_config.json"
