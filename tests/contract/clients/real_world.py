@@ -1,28 +1,22 @@
-"""What the contract of the clients is tried on: the fakes, and the clients against the real services.
-
-A world has one client for each service and the same words to prepare what they ask for. The real one runs the services'
-own gRPC methods, each on its own database, in one server of this process.
-"""
+"""The contract's world of real services: their gRPC methods, each on its own database, in one server."""
 
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import text
 
 import services
+from deploy.local.files import choose_port
 from deploy.local.testing import RealObjects
-from services.access.domain.projects import DEFAULT_ID
 from services.access.operations import billing, credentials
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.server import ServerFacts
@@ -34,23 +28,15 @@ from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork
 from services.chassis.jobs import State
-from services.chassis.objects import Manifest, ManifestFile, ObjectStore, StoreAccess, StoredFiles
+from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles
 from services.chassis.rpc import Connections, RpcServer
 from services.chassis.vault import Vault
 from services.clients.billing import BillingClient
 from services.clients.credentials import CredentialClient
-from services.clients.dataset import DatasetClient, DatasetInfo
-from services.clients.fakes import (
-    FakeBilling,
-    FakeCredentials,
-    FakeDatasets,
-    FakeRegistry,
-    FakeServing,
-    FakeTraining,
-)
-from services.clients.registry import ModelInfo, RegistryClient
-from services.clients.serving import DeploymentInfo, ServingClient
-from services.clients.training import CheckpointInfo, TrainingClient
+from services.clients.dataset import DatasetClient
+from services.clients.registry import RegistryClient
+from services.clients.serving import ServingClient
+from services.clients.training import TrainingClient
 from services.dataset.domain import BadRowPolicy, Dataset, DatasetVersion, Format, Output, Source
 from services.dataset.domain import State as DatasetState
 from services.dataset.operations.context import Desk as DatasetDesk
@@ -68,151 +54,17 @@ from services.training.domain import Checkpoint, Job
 from services.training.domain import Output as JobOutput
 from services.training.service import TrainingInternalServicer
 from services.training.store import TrainingUnit
+from tests.contract.clients.world import ADAPTER, BUCKET, PROJECT, manifest_of
 from tests.unit.serving.made import deployment
 
-PROJECT, OTHER = DEFAULT_ID, "proj-other"
-BUCKET = "modelry"
-ADAPTER = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
 _HERE = Path(services.__file__).parent
 
 
-class World(Protocol):
-    """A client for each service, and what a test prepares and looks at."""
-
-    registry: RegistryClient
-    datasets: DatasetClient
-    billing: BillingClient
-    credentials: CredentialClient
-    training: TrainingClient
-    serving: ServingClient
-
-    async def add_model(self, name: str, base: str = "") -> str:
-        """A READY version; of a base it is an adapter. Returns its id."""
-        ...
-
-    async def add_dataset(self, name: str, *, published: bool = True) -> str:
-        """A version of 7 rows. Returns its id."""
-        ...
-
-    async def add_credential(self, name: str, bucket: str = "") -> None:
-        """A credential."""
-        ...
-
-    async def add_checkpoint(self, checkpoint_id: str) -> None:
-        """A checkpoint of a job on the base `mv-base`, with an adapter."""
-        ...
-
-    async def add_deployment(self, name: str) -> str:
-        """A deployment of the version `mv-base`. Returns its id."""
-        ...
-
-    async def set_price(self, item: str, amount: str) -> None:
-        """The price of an item."""
-        ...
-
-    async def holders(self, service: str, version_id: str) -> list[str]:
-        """Who holds a version."""
-        ...
-
-    async def booked(self, record_or_resource: str) -> list[float]:
-        """Quantities of usage booked under the id of a record, or of a resource."""
-        ...
-
-    async def upload_adapter(self, prefix: str) -> StoredFiles:
-        """An adapter on the installation's store, as training leaves one."""
-        ...
-
-
-def manifest_of(files: dict[str, bytes], prefix: str = "") -> str:
-    """A manifest as JSON."""
-    import hashlib
-
-    listed = tuple(
-        ManifestFile(f"{prefix}{path}", len(data), hashlib.sha256(data).hexdigest()) for path, data in files.items()
-    )
-    return json.dumps(Manifest(listed).to_json())
-
-
-class FakeWorld:
-    """The fakes."""
-
-    def __init__(self) -> None:
-        self.registry, self.datasets, self.billing = FakeRegistry(), FakeDatasets(), FakeBilling()
-        self.credentials = FakeCredentials(StoreAccess("http://127.0.0.1:1", "a", "b"), BUCKET)
-        self.credentials.add_project(PROJECT, "default")
-        self.training, self.serving = FakeTraining(), FakeServing()
-
-    async def add_model(self, name: str, base: str = "") -> str:
-        files = StoredFiles(BUCKET, f"models/{name}", manifest_of(ADAPTER))
-        over = await self.registry.resolve(PROJECT, base) if base else None
-        info = ModelInfo(
-            version_id=f"mv-{name}",
-            state="READY",
-            model_name=name,
-            number=1,
-            parameter_count=5,
-            files=files,
-            digest="sha256:1",
-            base=over,
-        )
-        return self.registry.add(info, name, f"{name}@1", project=PROJECT).version_id
-
-    async def add_dataset(self, name: str, *, published: bool = True) -> str:
-        info = DatasetInfo(
-            version_id=f"dsv-{name}",
-            dataset_name=name,
-            number=1,
-            files=StoredFiles(BUCKET, f"datasets/{name}", manifest_of({"data.parquet": b""})),
-            file="data.parquet",
-            row_count=7,
-            token_count=70,
-        )
-        if not published:
-            self.datasets.unpublished.add(info.version_id)
-        return self.datasets.add(info, PROJECT).version_id
-
-    async def add_credential(self, name: str, bucket: str = "") -> None:
-        self.credentials.add(name, StoreAccess("http://127.0.0.1:1", "a", "b"), bucket, PROJECT)
-
-    async def add_checkpoint(self, checkpoint_id: str) -> None:
-        files = StoredFiles("own", f"jobs/{checkpoint_id}/adapter", manifest_of(ADAPTER), "mine")
-        self.training.add(
-            CheckpointInfo(
-                checkpoint_id=checkpoint_id,
-                base_model_version_id="mv-base",
-                adapter=files,
-                job_id=f"ftjob-{checkpoint_id}",
-                step=3,
-            ),
-            PROJECT,
-        )
-
-    async def add_deployment(self, name: str) -> str:
-        info = DeploymentInfo(deployment_id=f"dep-{name}", model_version_id="mv-base")
-        self.serving.add(info, name, PROJECT)
-        return info.deployment_id
-
-    async def set_price(self, item: str, amount: str) -> None:
-        self.billing.prices[item] = Decimal(amount)
-
-    async def holders(self, service: str, version_id: str) -> list[str]:
-        holds = self.registry.holds if service == "registry" else self.datasets.holds
-        return holds.holders(version_id)
-
-    async def booked(self, record_or_resource: str) -> list[float]:
-        booked = self.billing.reservations.get(record_or_resource)
-        settled = [booked.settled] if booked is not None and booked.state == "SETTLED" else []
-        return settled + [one.quantity for one in self.billing.records.values() if one.id == record_or_resource]
-
-    async def upload_adapter(self, prefix: str) -> StoredFiles:
-        return StoredFiles(BUCKET, prefix, manifest_of(ADAPTER))
-
-
 @dataclass(frozen=True)
-class Listen:
-    """Where the server of this process listens, which all names mean."""
+class Here:
+    """The server of this process, which all names mean."""
 
-    listen: str = "127.0.0.1:0"
+    listen: str
 
     def address_of(self, service: str) -> str:
         return self.listen
@@ -232,7 +84,7 @@ class RealWorld:
     """The services."""
 
     def __init__(self, folder: Path, objects: RealObjects) -> None:
-        self._folder, self._running, self._numbers = folder, AsyncExitStack(), count(1)
+        self._folder, self._running = folder, AsyncExitStack()
         self._access = StoreAccess(objects.url, objects.access_key, objects.secret_key, objects.region)
         self._admin = Principal(PROJECT, Role.ADMIN, "key-1", "user", "key-1")
         self._databases: dict[str, Database] = {}
@@ -243,14 +95,12 @@ class RealWorld:
             url = f"sqlite:///{self._folder}/{name}.db"
             self._databases[name] = await Database.open(url, name, _HERE / name / "migrations")
             self._running.push_async_callback(self._databases[name].close)
-        server = RpcServer(Listen(), issuer)
-        # The clients of registry and dataset need the port, which is known once the server listens.
-        late: dict[str, str] = {}
-        connections = Connections(_Late(late), issuer, "training")
+        here = Here(f"127.0.0.1:{choose_port()}")
+        server, connections = RpcServer(here, issuer), Connections(here, issuer, "training")
         self._running.push_async_callback(connections.close)
-        for servicer in await self._servicers(connections, late):
+        for servicer in await self._servicers(CredentialClient(connections)):
             server.offer(servicer)
-        late["port"] = str(await server.start())
+        await server.start()
         self._running.push_async_callback(server.stop, 0)
         self.registry, self.datasets = RegistryClient(connections), DatasetClient(connections)
         self.billing, self.credentials = BillingClient(connections), CredentialClient(connections)
@@ -259,7 +109,7 @@ class RealWorld:
     async def stop(self) -> None:
         await self._running.aclose()
 
-    async def _servicers(self, connections: Connections, late: dict[str, str]) -> list[Any]:
+    async def _servicers(self, asking: CredentialClient) -> list[Any]:
         read, write = self._unit(write=False), self._unit()
         vault = Vault.of(base64.b64encode(secrets.token_bytes(32)).decode())
         self._stores = credentials.Stores(self._access, vault)
@@ -271,8 +121,6 @@ class RealWorld:
 
         facts = ServerFacts("0", "USD", {}, self._folder / "state.json")
         parts = Parts(read, write, self._stores, propagated, facts, timedelta(minutes=10))
-        late["port"] = "1"
-        asking = CredentialClient(Connections(_Late(late), connections._issuer, "registry"))
         registry = RegistryDesk(self._databases["registry"], asking, self._access, BUCKET, 600)
         dataset = DatasetDesk(self._databases["dataset"], Sources(asking, self._access, BUCKET), 600)
         training: Any = OnlyDatabase(self._databases["training"])
@@ -391,7 +239,9 @@ class RealWorld:
         await billing.set_price(self._admin, item, Decimal(amount), self._unit()(), now())
 
     async def holders(self, service: str, version_id: str) -> list[str]:
-        return await self._column(service, "SELECT holder FROM holds WHERE version_id = :id ORDER BY holder", version_id)
+        return await self._column(
+            service, "SELECT holder FROM holds WHERE version_id = :id ORDER BY holder", version_id
+        )
 
     async def booked(self, record_or_resource: str) -> list[float]:
         statement = "SELECT quantity FROM usage_records WHERE :id IN (id, resource_id)"
@@ -407,13 +257,3 @@ class RealWorld:
         for path, data in ADAPTER.items():
             store.put_bytes(PROJECT, f"{prefix}/{path}", data)
         return StoredFiles(PROJECT, prefix, manifest_of(ADAPTER))
-
-
-@dataclass(frozen=True)
-class _Late:
-    """All names mean this process's server, whose port is known later."""
-
-    noted: dict[str, str]
-
-    def address_of(self, service: str) -> str:
-        return f"127.0.0.1:{self.noted['port']}"
