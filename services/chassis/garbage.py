@@ -73,6 +73,15 @@ OpenStore = Callable[[Garbage], Awaitable[tuple["StoreAccess", str]]]
 """The store and the bucket of some garbage. Raises: NotFound: they are gone, and the files with them."""
 
 
+def on_store(access: StoreAccess) -> OpenStore:
+    """For garbage that lies on the installation's own store."""
+
+    async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
+        return access, garbage.bucket
+
+    return open_store
+
+
 def garbage_table(metadata: MetaData) -> Table:
     """The table of a service's garbage."""
     return table_of(Garbage, metadata, "garbage", key=_KEY, unique=(), indexes=(("next_time",),))

@@ -12,8 +12,7 @@ from functools import cached_property
 from services.chassis.data import Database, Watchers
 from services.chassis.errors import Invalid
 from services.chassis.events import Event
-from services.chassis.garbage import Garbage, GarbageCollector
-from services.chassis.objects import StoreAccess
+from services.chassis.garbage import GarbageCollector, on_store
 from services.dataset.domain import Dataset, DatasetVersion, StoredFile, VersionView
 from services.dataset.sources import Sources
 from services.dataset.store import GARBAGE, DatasetUnit
@@ -59,11 +58,7 @@ class Desk:
     @cached_property
     def garbage(self) -> GarbageCollector:
         """Deletes the files that nothing refers to any more."""
-
-        async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
-            return self.sources.system, garbage.bucket
-
-        return GarbageCollector(self.database, GARBAGE, open_store)
+        return GarbageCollector(self.database, GARBAGE, on_store(self.sources.system))
 
 
 def version_event(after: DatasetVersion, before: DatasetVersion | None = None, happening: str = "") -> Event:

@@ -197,7 +197,6 @@ async def _end(
         await uow.commit()
     for step in steps[1:]:
         desk.watchers.notify(version.id, VersionView(step, shown))
-    desk.garbage.kick()
     desk.wake.set()
     return True
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event
-from services.chassis.garbage import Garbage, GarbageCollector
+from services.chassis.garbage import GarbageCollector, on_store
 from services.chassis.objects import AsyncObjectStore, StoreAccess
 from services.chassis.rpc import Peers
 from services.registry.domain import Model, ModelVersion
@@ -56,11 +56,7 @@ class Desk:
     @cached_property
     def garbage(self) -> GarbageCollector:
         """Deletes the files that nothing refers to any more."""
-
-        async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
-            return self.system, garbage.bucket
-
-        return GarbageCollector(self.database, GARBAGE, open_store)
+        return GarbageCollector(self.database, GARBAGE, on_store(self.system))
 
     def prefix(self, version: ModelVersion) -> str:
         """Below it lies everything of a version."""
