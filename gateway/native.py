@@ -13,9 +13,10 @@ from aiohttp import BodyPartReader, web
 from google.protobuf.message import Message
 
 from gateway import errors, transcoder
+from gateway.administration import Administration
 from gateway.authentication import Callers
 from gateway.context import REQUEST_ID, address_of
-from modelry.api_methods import Method
+from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
 from services.chassis.errors import Invalid, from_rpc_error
@@ -30,8 +31,8 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str]) -> None:
-        self._callers = callers
+    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
+        self._callers, self._administration = callers, administration
         self._channels = {process: plain_channel(address) for process, address in addresses.items()}
         self._stubs: dict[tuple[str, str], Any] = {}
 
@@ -61,6 +62,9 @@ class NativeApi:
                 return await self._download(request, method, message, metadata)
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
+            if method.process == EVERY_SERVICE:
+                answer = await self._administration.call(method.name, message, principal, metadata)
+                return web.Response(body=_dump(encode(answer)), content_type="application/json")
             call = self._stub(method, "unary_unary")
             answer = await call(message, metadata=metadata, timeout=UNARY_SECONDS)
         except grpc.aio.AioRpcError as error:

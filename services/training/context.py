@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 from services.chassis.data import Database
-from services.chassis.garbage import PERIOD_SECONDS, Garbage, GarbageCollector
-from services.chassis.jobs import JobEngine
-from services.chassis.objects import StoreAccess
+from services.chassis.garbage import GarbageCollector
+from services.chassis.jobs import JobEngine, JobVerbs
+from services.training.clients import Clients
 from services.training.domain import Job
-from services.training.estimate import Speed
-from services.training.neighbours import Neighbours
 from services.training.stage import TrainingStage
-from services.training.store import GARBAGE
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the machine that trains gives out."""
-
-    cpus: int = 0
-    gpus: int = 0
-    speed: Speed = field(default_factory=Speed)
 
 
 @dataclass(frozen=True)
@@ -30,19 +17,8 @@ class Desk:
     """What the operations work with."""
 
     database: Database
-    neighbours: Neighbours
+    clients: Clients
     stage: TrainingStage
     engine: JobEngine[Job]
-    machine: Machine
-    sweep_seconds: float = PERIOD_SECONDS
-    """How often files are deleted that nothing refers to any more."""
-
-    @cached_property
-    def garbage(self) -> GarbageCollector:
-        """Deletes those files."""
-
-        async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
-            found = await self.neighbours.store(garbage.project, garbage.credential, garbage.bucket)
-            return found.access, garbage.bucket or found.bucket
-
-        return GarbageCollector(self.database, GARBAGE, open_store, self.sweep_seconds)
+    verbs: JobVerbs[Job]
+    garbage: GarbageCollector

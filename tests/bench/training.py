@@ -109,22 +109,26 @@ class _Ours:
     """The recipe's own step, on rows that are already encoded."""
 
     def __init__(self, folder: Path, examples: list[Any]) -> None:
+        from services.training.domain import Hyperparameters
+        from services.training.specs import recipe_of
         from services.training.worker import engines, hardware, model, state
         from services.training.worker.inputs import Inputs
         from services.training.worker.order import Order
         from services.training.worker.ranks import Ranks
         from services.training.worker.recipes import lora_sft
         from services.training.worker.rows import Examples
-        from services.training.worker.spec import Hyperparameters
 
         column = hardware.find_accelerator()
-        how = Hyperparameters(batch_size=BATCH, lora_rank=RANK, cutoff_length=CUTOFF, learning_rate=1e-4)
+        values = Hyperparameters(
+            batch_size=BATCH, lora_rank=RANK, lora_alpha=2 * RANK, cutoff_length=CUTOFF, learning_rate=1e-4
+        )
+        how = recipe_of(values)
         import torch
 
         device = torch.device(column.device)
         tuned = model.load(folder, how, column.attention["AUTO"], device)
         ranks = Ranks(column.backend, device)
-        work: Any = SimpleNamespace(hyperparameters=how, world_size=1)
+        work: Any = SimpleNamespace(recipe=how)
         voice: Any = SimpleNamespace(stop_requested=threading.Event())
         self._examples, self._step = examples, lora_sft.one_step
         self._run = lora_sft.Run(

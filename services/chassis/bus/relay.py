@@ -15,18 +15,17 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from nats.js.errors import APIError, NotFoundError
-from sqlalchemy import bindparam, func, select, update
 
 from services.chassis.bus.connection import Bus, Session, retry_delay
 from services.chassis.bus.kv import KvWriter, parse_record
+from services.chassis.bus.outbox import ROUND_ROWS, Outbox
 from services.chassis.bus.streams import EVENTS_STREAM
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, keep_dead_letter, outbox
+from services.chassis.data import Database, keep_dead_letter
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
 from services.chassis.readiness import Lack, LackLog
 
-ROUND_ROWS = 512
 LANES_AT_ONCE = 64
 ROUND_SECONDS = 0.02
 """From one round to the next at least, unless a round was full: what comes meanwhile is taken and marked together."""
@@ -36,20 +35,6 @@ _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE = 10071
 _FULL = (10077, 10076, 10122)  # maximum bytes, maximum messages, maximum per subject
 _STREAM_FULL = f"The stream {EVENTS_STREAM} is full: the outbox waits until it has room."
-
-_UNSENT = (
-    select(outbox)
-    .where(outbox.c.sent_time.is_(None), outbox.c.kind == bindparam("kind"))
-    .order_by(outbox.c.id)
-    .limit(ROUND_ROWS)
-)
-_MARK_FIRST_SENT = update(outbox).where(outbox.c.id == bindparam("row_id")).values(first_sent_time=bindparam("moment"))
-_MARK_SENT = (
-    update(outbox)
-    .where(outbox.c.id == bindparam("row_id"))
-    .values(sent_time=bindparam("moment"), sequence=bindparam("stored_at"))
-)
-_SENT_TIME = select(outbox.c.sent_time).where(outbox.c.event_id == bindparam("event_id"))
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +52,7 @@ class OutboxRelay:
 
     def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
+        self._outbox = Outbox(database)
         self._kicks = {kind: asyncio.Event() for kind in ("event", "record")}
         self._lacks = LackLog()  # by kind of row
         self._tasks: list[asyncio.Task[None]] = []
@@ -101,9 +87,7 @@ class OutboxRelay:
 
     async def backlog(self) -> int:
         """How many rows are not sent yet."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            query = select(func.count()).select_from(outbox).where(outbox.c.sent_time.is_(None))
-            return int((await uow.connection.execute(query)).scalar_one())
+        return await self._outbox.count_unsent()
 
     async def delivered(self, event_id: str, timeout: float) -> bool:
         """Whether an outbox row (`Event.id`, or what `put_record` returned) is acknowledged, waiting a little for it.
@@ -113,7 +97,7 @@ class OutboxRelay:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[event_id].add(future)
         try:
-            if await self._is_sent(event_id):
+            if await self._outbox.is_sent(event_id):
                 return True
             await asyncio.wait_for(future, timeout)
         except TimeoutError:
@@ -123,11 +107,6 @@ class OutboxRelay:
             if not self._waiting[event_id]:
                 del self._waiting[event_id]
         return True
-
-    async def _is_sent(self, event_id: str) -> bool:
-        async with UnitOfWork(self._database, write=False) as uow:
-            found = await uow.connection.execute(_SENT_TIME, {"event_id": event_id})
-            return found.scalar_one_or_none() is not None
 
     async def _pump(self, kind: str) -> None:
         tries, settings = 0, self._settings
@@ -167,7 +146,7 @@ class OutboxRelay:
 
     async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
         """Send what is unsent, oldest first, lanes in parallel. Returns how many were sent, and whether any failed."""
-        rows = await self._take(kind)
+        rows = await self._outbox.take(kind)
         lanes: dict[str, list[Any]] = defaultdict(list)
         for row in rows:
             lanes[row.lane].append(row)
@@ -178,18 +157,6 @@ class OutboxRelay:
         finally:
             await asyncio.shield(self._mark_sent(done))
         return len(done), not all(results)
-
-    async def _take(self, kind: str) -> Sequence[Any]:
-        """The unsent rows, as they were before; those that go out for the first time are marked so, durably."""
-        async with UnitOfWork(self._database, write=False) as reading:
-            rows = (await reading.connection.execute(_UNSENT, {"kind": kind})).all()
-        moment = now()
-        fresh = [{"row_id": row.id, "moment": moment} for row in rows if row.first_sent_time is None]
-        if fresh:
-            async with UnitOfWork(self._database) as uow:
-                await uow.connection.execute(_MARK_FIRST_SENT, fresh)
-                await uow.commit()
-        return rows
 
     async def _lane(
         self, session: Session, rows: list[Any], gate: asyncio.Semaphore, done: list[tuple[Any, int | None]]
@@ -251,13 +218,7 @@ class OutboxRelay:
         return int(message.seq or 0), str((message.headers or {}).get(MESSAGE_ID, ""))
 
     async def _mark_sent(self, done: list[tuple[Any, int | None]]) -> None:
-        if not done:
-            return
-        moment = now()
-        marks = [{"row_id": row.id, "moment": moment, "stored_at": sequence} for row, sequence in done]
-        async with UnitOfWork(self._database) as uow:
-            await uow.connection.execute(_MARK_SENT, marks)
-            await uow.commit()
+        await self._outbox.mark_sent(done)
         for row, _ in done:  # whoever began to wait between the acknowledgement and the mark
             self._tell(row.event_id)
 
@@ -274,10 +235,7 @@ class OutboxRelay:
         if self._checked == session.number:
             return
         oldest = now() - timedelta(seconds=self._settings.resend_seconds)
-        query = select(outbox.c.id, outbox.c.event_id, outbox.c.sequence)
-        query = query.where(outbox.c.sent_time >= oldest, outbox.c.sequence.is_not(None))
-        async with UnitOfWork(self._database, write=False) as uow:
-            rows = (await uow.connection.execute(query.order_by(outbox.c.sequence.desc()))).all()
+        rows = await self._outbox.sent_since(oldest)
         lost = []
         for row in rows:
             found = await self._stored(session, sequence=row.sequence)
@@ -286,15 +244,8 @@ class OutboxRelay:
             lost.append(row.id)
         if lost:
             _log.warning("%d acknowledged events are not in the stream; sending them again", len(lost))
-            await self._unmark(lost)
+            await self._outbox.mark_unsent(lost)
         self._checked = session.number
-
-    async def _unmark(self, lost: list[int]) -> None:
-        async with UnitOfWork(self._database) as uow:
-            for start in range(0, len(lost), ROUND_ROWS):
-                rows = outbox.c.id.in_(lost[start : start + ROUND_ROWS])
-                await uow.connection.execute(update(outbox).where(rows).values(sent_time=None, sequence=None))
-            await uow.commit()
 
 
 def _name_of(message: str) -> str:

@@ -11,7 +11,7 @@ from services.chassis.data import Database, Watchers
 from services.chassis.events import Event
 from services.chassis.garbage import GarbageCollector, on_store
 from services.chassis.objects import AsyncObjectStore, StoreAccess
-from services.chassis.rpc import Peers
+from services.clients.credentials import CredentialClient
 from services.registry.domain import Model, ModelVersion
 from services.registry.store import GARBAGE, RegistryUnit
 
@@ -29,7 +29,7 @@ class Desk:
     """
 
     database: Database
-    peers: Peers
+    credentials: CredentialClient
     system: StoreAccess
     bucket: str
     hold_seconds: float

@@ -9,7 +9,7 @@ import pytest
 
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.jobs import State
+from services.chassis.jobs import State, refuse_delete
 from services.training.checks import RANGES, check
 from services.training.domain import (
     Checkpoint,
@@ -20,7 +20,6 @@ from services.training.domain import (
     Job,
     Output,
     is_better,
-    refuse_delete,
     to_drop,
 )
 from services.training.messages import draft_of, hyperparameters_message, hyperparameters_of, spec_digest
@@ -171,9 +170,9 @@ def test_older_checkpoints_are_dropped_but_never_a_protected_one() -> None:
 @pytest.mark.parametrize("state", State)
 def test_only_an_ended_job_is_deleted(state: State) -> None:
     if state.ended:
-        refuse_delete(a_job(state=state, settled=True))
+        refuse_delete("job", a_job(state=state, settled=True))
     with pytest.raises(WrongState) as error:
-        refuse_delete(a_job(state=state, settled=False))
+        refuse_delete("job", a_job(state=state, settled=False))
     assert error.value.reason == "JOB_ACTIVE"
 
 
