@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.chassis.settings import Settings
+from services.clients.settings import ServiceAddresses
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(ServiceAddresses):
     """Where the doors are; the state folder is HOME/gateway."""
 
     http_listen: str = Field("127.0.0.1:8080", description="address of the HTTP server")

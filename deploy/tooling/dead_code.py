@@ -30,23 +30,25 @@ USED_BY_NAME = {
     "backlog": "tests wait for the outbox",
     "health_url": "tests wait for their NATS",
     "imports_of": "tests of layers and dependencies",
-    "replay": "operators, for a dead letter",
     "cache_ok": "SQLAlchemy, of a type",
     "process_bind_param": "SQLAlchemy, of a type",
     "process_result_value": "SQLAlchemy, of a type",
-    "isolation_level": "sqlite3, of a connection",
+    "fetchone": "SQLAlchemy, of a cursor",
+    "fetchmany": "SQLAlchemy, of a cursor",
+    "dead_letter_count": "set in a message",
+    "with_field": "typed clients of other services",
     "intercept_service": "grpc, of an interceptor",
     "intercept_unary_unary": "grpc, of an interceptor",
     "intercept_unary_stream": "grpc, of an interceptor",
     "intercept_stream_unary": "grpc, of an interceptor",
     "intercept_stream_stream": "grpc, of an interceptor",
     "model_config": "pydantic, of a model",
-    "dataset_address": "the address of a peer is read by its name",
-    "training_address": "the address of a peer is read by its name",
-    "registry_address": "the address of a peer is read by its name",
-    "evaluation_address": "the address of a peer is read by its name",
-    "serving_address": "the address of a peer is read by its name",
-    "access_address": "the address of a peer is read by its name",
+    "dataset_address": "the address of a service is read by its name",
+    "training_address": "the address of a service is read by its name",
+    "registry_address": "the address of a service is read by its name",
+    "evaluation_address": "the address of a service is read by its name",
+    "serving_address": "the address of a service is read by its name",
+    "access_address": "the address of a service is read by its name",
     "readable": "io, of a raw stream",
     "seekable": "io, of a raw stream",
     "readinto": "io, of a raw stream",
@@ -63,7 +65,7 @@ USED_BY_NAME = {
 
 
 def main() -> int:
-    """Print what nothing uses, and excuses that excuse nothing; 0 when there is neither."""
+    """Print what nothing uses, and excuses that are not needed; 1 when something is unused."""
     files = [path for path in python_files("services", "gateway", "deploy", "sdk") if not is_entry(path)]
     found = unused([str(path) for path in files], rpc_names())
     excused = {item.name for item in found} & USED_BY_NAME.keys()
@@ -71,7 +73,7 @@ def main() -> int:
     stale = [f"deploy/tooling/dead_code.py: {name} needs no excuse" for name in USED_BY_NAME if name not in excused]
     for line in (*dead, *stale):
         print(line.replace(f"{ROOT}/", ""), file=sys.stderr)
-    return 1 if dead or stale else 0
+    return 1 if dead else 0
 
 
 def is_entry(path: Path) -> bool:

@@ -39,14 +39,13 @@ def parse(path: Path) -> ast.Module:
 @cache
 def imports_of(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, absolute, and every name that it takes from one; dynamic imports too."""
-    return tuple(_imports(path))
-
-
-def _imports(path: Path) -> Iterator[str]:
     package = module_of(path).split(".")
-    if path.name != "__init__.py":
-        package = package[:-1]
-    for node in ast.walk(parse(path)):
+    return tuple(imports_in(parse(path), package if path.name == "__init__.py" else package[:-1]))
+
+
+def imports_in(tree: ast.Module, package: list[str]) -> Iterator[str]:
+    """What a module of a package imports."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

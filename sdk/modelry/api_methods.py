@@ -19,8 +19,11 @@ from google.protobuf.message import Message
 
 from modelry.common.v1 import options_pb2
 
-AREAS = ("dataset", "training", "registry", "evaluation", "serving", "access", "billing", "events")
-SERVED_BY = {"billing": "access", "events": "access"}
+SERVICES = ("dataset", "training", "registry", "evaluation", "serving", "access")
+AREAS = (*SERVICES, "billing", "events", "admin")
+EVERY_SERVICE = "every service"
+"""The process of an area that each service answers for itself; the gateway asks all of them."""
+SERVED_BY = {"billing": "access", "events": "access", "admin": EVERY_SERVICE}
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from services.chassis.settings import Settings
+from services.clients.settings import ServiceAddresses
 
 
-class AccessSettings(Settings):
+class AccessSettings(ServiceAddresses):
     """Settings of access."""
 
     bootstrap_key: SecretStr = Field(

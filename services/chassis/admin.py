@@ -36,8 +36,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetHealth(self, request: pb.GetHealthRequest, context: Any) -> pb.Health:
         """What the service lacks, with the number of its dead letters."""
         health = service_health(self._service, self._health.cannot_answer(), self._health.degraded())
-        with suppress(Unavailable):  # the database is away: the health says so
-            health.dead_letter_count = await self._letters.count()
+        if not health.cannot_answer:
+            with suppress(Unavailable):  # the database has just gone
+                health.dead_letter_count = await self._letters.count()
         return pb.Health(services=[health])
 
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Any) -> pb.ListDeadLettersResponse:

@@ -34,7 +34,7 @@ class BackgroundLoop:
         at_once: bool = True,
         kicked: asyncio.Event | None = None,
         retry_max_seconds: float = 10.0,
-        failing_seconds: float = 30.0,
+        failing_seconds: float = 20.0,
     ) -> None:
         """Make a loop; `start` begins it.
 

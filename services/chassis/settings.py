@@ -59,13 +59,6 @@ class Settings(BaseModel):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector of traces and metrics; empty sends none")
 
-    dataset_address: str = Field("", description="gRPC address of dataset")
-    training_address: str = Field("", description="gRPC address of training")
-    registry_address: str = Field("", description="gRPC address of registry")
-    evaluation_address: str = Field("", description="gRPC address of evaluation")
-    serving_address: str = Field("", description="gRPC address of serving")
-    access_address: str = Field("", description="gRPC address of access")
-
     database_url: str = Field("", description="`sqlite:///…` or `postgresql://…`; empty is a file below `HOME/data`")
     nats_url: str = Field("nats://127.0.0.1:4222", description="address of NATS, several separated by commas")
     nats_user: str = Field("services", description="user at NATS")
@@ -100,7 +93,9 @@ class Settings(BaseModel):
     resend_seconds: float = Field(
         600, gt=0, description="published events younger than this are sent again to a new NATS"
     )
-    compare_seconds: float = Field(60, gt=0, description="how often published events are compared with NATS")
+    compare_seconds: float = Field(
+        60, gt=0, description="how often keys and routes in NATS are compared with the database"
+    )
     events_days: float = Field(30, gt=0, description="how long events are kept")
     events_bytes: int = Field(10 << 30, gt=0, description="most bytes that the stream of events takes")
     work_days: float = Field(7, gt=0, description="how long reports of workers are kept")

@@ -7,7 +7,8 @@ from pathlib import Path
 from services.chassis.host import ServiceHost, run
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
+from services.clients.credentials import CredentialClient
 from services.dataset.handlers import HoldHandlers
 from services.dataset.importer import Importer
 from services.dataset.operations.context import Desk
@@ -21,9 +22,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def assemble(host: ServiceHost[DatasetSettings]) -> None:
     """Build the service on the real ones beside it."""
     settings = host.settings
-    peers = Peers(settings, host.issuer, "dataset")
-    host.close_at_end(peers)
-    sources = Sources(peers, StoreAccess.of_settings(settings), settings.objects_bucket)
+    connections = Connections(settings, host.issuer, "dataset")
+    host.close_at_end(connections)
+    sources = Sources(CredentialClient(connections), StoreAccess.of_settings(settings), settings.objects_bucket)
     desk = Desk(host.database, sources, settings.hold_seconds)
     importer = Importer(
         desk,

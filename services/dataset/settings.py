@@ -3,9 +3,10 @@
 from pydantic import Field
 
 from services.chassis.launch import LaunchSettings
+from services.clients.settings import ServiceAddresses
 
 
-class DatasetSettings(LaunchSettings):
+class DatasetSettings(LaunchSettings, ServiceAddresses):
     """What the dataset service reads."""
 
     parallel_imports: int = Field(

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from modelry.dataset.v1 import dataset_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.dataset.domain import Dataset, DatasetVersion, Garbage, Hold, RefusedRow, State, StoredFile, Work
 
@@ -35,19 +36,14 @@ class DatasetUnit(UnitOfWork):
 
     def __init__(self, database: Database, *, write: bool = True) -> None:
         super().__init__(database, write=write)
-        self.files = Repository(
-            self, FILES, StoredFile, "file", filterable=("filename", "purpose"), sortable=("size_bytes", "create_time")
-        )
-        self.datasets = Repository(
-            self, DATASETS, Dataset, "dataset", filterable=("name",), sortable=("name", "create_time")
-        )
+        self.files = Repository(self, FILES, StoredFile, "file", message=pb.File)
+        self.datasets = Repository(self, DATASETS, Dataset, "dataset", message=pb.Dataset)
         self.versions = Repository(
             self,
             VERSIONS,
             DatasetVersion,
             "dataset version",
-            filterable=("state",),
-            sortable=("number", "create_time"),
+            message=pb.DatasetVersion,
         )
 
     # --- data sets and versions ---

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from services.chassis.bus import WorkerGate
 from services.chassis.host import ServiceHost, run
-from services.chassis.jobs import JobEngine
+from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
+from services.evaluation.clients import Clients
 from services.evaluation.estimate import Speed
-from services.evaluation.neighbours import Neighbours, PeerNeighbours
-from services.evaluation.operations.context import Benchmarks, Desk
+from services.evaluation.operations.context import Desk
+from services.evaluation.operations.intake import Benchmarks, EvaluationIntake
 from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
 from services.evaluation.stage import EvaluationStage
@@ -24,20 +25,21 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def assemble(host: ServiceHost[EvaluationSettings]) -> None:
     """Build the service on the real ones beside it."""
     settings = host.settings
-    peers = Peers(settings, host.issuer, "evaluation")
-    host.close_at_end(peers)
-    add_parts(host, PeerNeighbours(peers), LocalLauncher.of_settings(settings.home, settings))
+    connections = Connections(settings, host.issuer, "evaluation")
+    host.close_at_end(connections)
+    add_parts(host, Clients.of(connections), LocalLauncher.of_settings(settings.home, settings))
 
 
-def add_parts(host: ServiceHost[EvaluationSettings], neighbours: Neighbours, launcher: LocalLauncher) -> Desk:
-    """Build the service on given neighbours and a launcher."""
+def add_parts(host: ServiceHost[EvaluationSettings], clients: Clients, launcher: LocalLauncher) -> Desk:
+    """Build the service on given clients of the other services and a launcher."""
     settings = host.settings
-    stage = EvaluationStage(host.database, neighbours, settings, capacity=launcher.capacity)
+    stage = EvaluationStage(host.database, clients, settings, capacity=launcher.capacity)
     engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
     benchmarks = Benchmarks(StoreAccess.of_settings(settings), settings.objects_bucket, settings.benchmarks_prefix)
     speed = Speed(settings.choices_per_second, settings.tokens_per_second)
     host.add(WorkerGate(host.bus, settings.token_secret), engine)
-    desk = Desk(host.database, neighbours, stage, engine, benchmarks, speed)
+    intake = EvaluationIntake(clients, host.database, benchmarks, speed)
+    desk = Desk(host.database, engine, JobVerbs(stage, intake, clients.reservations, host.database, engine))
     host.serve(EvaluationServicer(desk))
     return desk
 

@@ -3,9 +3,10 @@
 from pydantic import Field
 
 from services.chassis.jobs import JobSettings
+from services.clients.settings import ServiceAddresses
 
 
-class EvaluationSettings(JobSettings):
+class EvaluationSettings(JobSettings, ServiceAddresses):
     """What the evaluation service reads."""
 
     worker_cpus: int = Field(0, ge=0, description="cores of a worker; 0 is all that the launcher gives out")

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from services.chassis.data import Database, Repository, UnitOfWork
-from services.chassis.errors import Invalid, NotFound
-from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage
+from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
+from services.chassis.jobs import Attempt, AttemptState, Plan, Readiness, Report, Stage, refuse_delete
 from services.chassis.launch import Capacity
-from services.chassis.objects import Manifest, StoreAccess
+from services.chassis.objects import AsyncObjectStore, Manifest, StoreAccess, StoredFiles
+from services.clients.credentials import CredentialClient
+from services.evaluation.clients import Clients
 from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
-from services.evaluation.neighbours import FilesInfo, Neighbours
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
@@ -30,13 +31,13 @@ _PARTS = ("scores", "comparisons", "settings")
 class _Stores:
     """The stores of a plan: one name for each credential and bucket."""
 
-    neighbours: Neighbours
+    credentials: CredentialClient
     project: str
     found: dict[str, StoreAccess] = field(default_factory=dict)
 
     async def name(self, place: Place) -> tuple[str, str]:
         """(name of the store in the spec, bucket)."""
-        store = await self.neighbours.store(self.project, place.credential, place.bucket)
+        store = await self.credentials.resolve(self.project, place.credential, place.bucket)
         name = f"{place.credential or 'builtin'}/{store.bucket}"
         self.found[name] = store.access
         return name, store.bucket
@@ -49,12 +50,10 @@ class EvaluationStage(Stage[Evaluation]):
     resource = "evaluation"
     table = EVALUATIONS
 
-    def __init__(
-        self, database: Database, neighbours: Neighbours, settings: EvaluationSettings, capacity: Capacity
-    ) -> None:
+    def __init__(self, database: Database, clients: Clients, settings: EvaluationSettings, capacity: Capacity) -> None:
         """Args: capacity: what the launcher gives out."""
         self._database = database
-        self._neighbours = neighbours
+        self._clients = clients
         self._settings = settings
         self._cpus = min(settings.worker_cpus or len(capacity.cores), capacity.slots)
         self._memory_mb = min(settings.worker_memory_mb, capacity.memory_mb)
@@ -77,22 +76,22 @@ class EvaluationStage(Stage[Evaluation]):
         Holds and money are confirmed here and not by the create: whatever happens to that call after its commit, an
         evaluation that exists comes by here before they fall.
         """
-        await self._neighbours.confirm(job.project, job.id)
+        await self._clients.reservations.confirm(job)
         for target in job.targets:
-            info = await self._neighbours.model(job.project, target.model_version_id, job.id)
-            if info.state == "FAILED":
-                message = f"The model {target.label} could not be prepared: {info.failure or 'see its version'}"
+            info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
+            if info.usable_state == "FAILED":
+                message = f"The model {target.label} could not be prepared: {info.usable_failure or 'see its version'}"
                 raise Invalid(message, reason="MODEL_NOT_READY")
-            if info.state != "READY":
+            if info.usable_state != "READY":
                 return Readiness(ready=False, cause=f"The model {target.label} is being prepared.")
         return Readiness(ready=True)
 
     async def plan(self, job: Evaluation, attempt: Attempt) -> Plan:
         """What the worker is told; resolved anew for each attempt, so that changed secrets count."""
-        stores = _Stores(self._neighbours, job.project)
+        stores = _Stores(self._clients.credentials, job.project)
         targets = [await self._target(job, index, target, stores) for index, target in enumerate(job.targets)]
         tasks = [await self._task(job, task, stores) for task in job.tasks]
-        output = await self._neighbours.store(job.project, job.output.credential, job.output.bucket)
+        output = await self._clients.credentials.resolve(job.project, job.output.credential, job.output.bucket)
         work = EvaluationWork(
             targets=tuple(targets),
             tasks=tuple(tasks),
@@ -112,15 +111,17 @@ class EvaluationStage(Stage[Evaluation]):
         )
 
     async def _target(self, job: Evaluation, index: int, target: Target, stores: _Stores) -> TargetWork:
-        info = await self._neighbours.model(job.project, target.model_version_id, job.id)
-        adapter = info.adapter
+        info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
+        base, adapter = info.full.files, info.files if info.adapter else None
+        if base is None:
+            raise Unavailable(f"The model {target.label} is not prepared.", reason="MODEL_NOT_READY")
         if target.kind is TargetKind.CHECKPOINT:
-            adapter = (await self._neighbours.checkpoint(job.project, target.ref)).adapter
+            adapter = (await self._clients.training.checkpoint(job.project, target.ref)).adapter
         return TargetWork(
             label=target.label,
             role=BASELINE if index == 0 else CANDIDATE,
             version_id=info.version_id,
-            base=await _work_files(info.base, stores),
+            base=await _work_files(base, stores),
             adapter=await _work_files(adapter, stores) if adapter else None,
         )
 
@@ -144,7 +145,7 @@ class EvaluationStage(Stage[Evaluation]):
         )
 
     async def _custom(self, job: Evaluation, task: Task) -> CustomTask:
-        info = await self._neighbours.dataset(job.project, task.dataset_version_id, job.id)
+        info = await self._clients.datasets.resolve(job.project, task.dataset_version_id, job.id)
         lists: list[tuple[str, tuple[str, ...] | None]] = []
         async with EvaluationUnit(self._database, write=False) as uow:
             for ref in task.stopword_list_ids:
@@ -155,7 +156,7 @@ class EvaluationStage(Stage[Evaluation]):
                 lists.append((own.name, tuple(own.words)))
         return CustomTask(
             name=task.name,
-            data=Files(SYSTEM, info.files.bucket, info.files.prefix, _manifest(info.files.manifest)),
+            data=Files(SYSTEM, info.files.bucket, info.files.prefix, _manifest(info.files.manifest_json)),
             file=info.file,
             stopwords=tuple(lists),
             max_samples=task.max_samples,
@@ -200,21 +201,34 @@ class EvaluationStage(Stage[Evaluation]):
         """Settles the money and lets go of models and data."""
         async with EvaluationUnit(self._database, write=False) as uow:
             seconds = await uow.attempts.run_seconds(job.id)
+        await self._clients.reservations.settle(job, seconds)
+
+    async def removing(self, job: Evaluation) -> None:
+        """Deletes the report and samples in the store: before the rows, so that a repeat finishes it."""
+        async with EvaluationUnit(self._database, write=False) as uow:
+            attempts = await uow.attempts.attempts(job.id)
+        refuse_delete(self.resource, job, busy=any(one.state is not AttemptState.ENDED for one in attempts))
+        place = job.output
         try:
-            await self._neighbours.settle(job.project, job.id, seconds / 60)
-        except NotFound:  # a reservation that fell before it was confirmed: nothing is left to book
-            await self._neighbours.release(job.project, job.id)
+            store = await self._clients.credentials.resolve(job.project, place.credential, place.bucket)
+            await AsyncObjectStore(store.access).delete_prefix(store.bucket, job.report_prefix + "/")
+        except (NotFound, Denied, Invalid):  # the credential or the bucket is gone, and the files with it
+            return
+
+    async def removed(self, uow: UnitOfWork, job: Evaluation) -> None:
+        """Removes the rows of the report and of the samples."""
+        await drop_results(uow, job.id)
 
 
 def _manifest(text: str) -> Manifest:
     return Manifest.from_json(json.loads(text))
 
 
-async def _work_files(files: FilesInfo, stores: _Stores) -> Files:
+async def _work_files(files: StoredFiles, stores: _Stores) -> Files:
     store, bucket = SYSTEM, files.bucket
     if files.credential:
         store, bucket = await stores.name(Place(credential=files.credential, bucket=files.bucket))
-    return Files(store, bucket, files.prefix, _manifest(files.manifest))
+    return Files(store, bucket, files.prefix, _manifest(files.manifest_json))
 
 
 def _sample_row(job: Evaluation, row: Mapping[str, Any]) -> dict[str, Any]:

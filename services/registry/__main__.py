@@ -11,7 +11,8 @@ from services.chassis.clock import now
 from services.chassis.host import ServiceHost, run
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
+from services.clients.credentials import CredentialClient
 from services.registry.handlers import UserHandlers
 from services.registry.operations.context import Desk
 from services.registry.operations.models import install_presets
@@ -31,10 +32,10 @@ def read_catalogue() -> list[dict[str, Any]]:
 async def assemble(host: ServiceHost[RegistrySettings]) -> None:
     """Build the service on the real ones beside it."""
     settings = host.settings
-    peers = Peers(settings, host.issuer, "registry")
-    host.close_at_end(peers)
-    store = StoreAccess.of_settings(settings)
-    desk = Desk(host.database, peers, store, settings.objects_bucket, settings.hold_seconds)
+    connections = Connections(settings, host.issuer, "registry")
+    host.close_at_end(connections)
+    credentials, store = CredentialClient(connections), StoreAccess.of_settings(settings)
+    desk = Desk(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
     await install_presets(desk, catalogue := read_catalogue(), now())
     preparer = Preparer(desk, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
     host.add(*UserHandlers(desk).consumers(host.bus, settings), preparer)

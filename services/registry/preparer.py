@@ -19,6 +19,7 @@ from services.chassis.clock import now
 from services.chassis.errors import Invalid, NotFound, Unavailable
 from services.chassis.launch import Launcher, ProgramResult, ProgramRun
 from services.chassis.transitions import Failure, FailureKind
+from services.clients.credentials import open_location
 from services.registry.domain import PRESETS, ModelVersion
 from services.registry.operations import resolve, versions
 from services.registry.operations.context import Desk
@@ -120,9 +121,12 @@ class Preparer(BackgroundLoop):
         if version.project == PRESETS:
             sources = self._preset_sources(version.model_name)
         else:
-            assert version.source is not None, "an import has a source"
-            access, bucket = await versions.open_location(desk, version.project, version.source, "model_version.source")
-            sources = [ModelSource("object", access=access, bucket=bucket, prefix=version.source.prefix)]
+            source = version.source
+            assert source is not None, "an import has a source"
+            opened = await open_location(
+                desk.credentials, version.project, source.credential, source.bucket, "model_version.source"
+            )
+            sources = [ModelSource("object", access=opened.access, bucket=opened.bucket, prefix=source.prefix)]
         await desk.store.ensure_bucket(desk.bucket)
         return Preparation(tuple(sources), desk.system, desk.bucket, f"{desk.prefix(version)}/weights")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.chassis.launch import LaunchSettings
+from services.clients.settings import ServiceAddresses
 
 
-class RegistrySettings(LaunchSettings):
+class RegistrySettings(LaunchSettings, ServiceAddresses):
     """Where presets come from, and how they are prepared."""
 
     preset_folder: str = Field(

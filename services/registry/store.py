@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.chassis.errors import NotFound
 from services.registry.domain import PRESETS, Alias, Hold, Link, Model, ModelVersion, Reference, State
@@ -38,16 +39,14 @@ class RegistryUnit(UnitOfWork):
             MODELS,
             Model,
             "model",
-            filterable=("name", "origin", "license", "parameter_count", "context_length"),
-            sortable=("name", "parameter_count", "context_length", "create_time"),
+            message=pb.Model,
         )
         self.versions = Repository(
             self,
             VERSIONS,
             ModelVersion,
             "model version",
-            filterable=("state", "kind", "job_id", "fine_tuned_name"),
-            sortable=("number", "create_time"),
+            message=pb.ModelVersion,
         )
         self.aliases = Repository(self, ALIASES, Alias, "alias")
 

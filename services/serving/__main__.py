@@ -7,7 +7,8 @@ from pathlib import Path
 from services.chassis.bus import KvKeeper
 from services.chassis.host import ServiceHost, run
 from services.chassis.launch import LocalLauncher
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
+from services.serving.clients import Clients
 from services.serving.control.gateways import Gateways
 from services.serving.control.programs import Programs
 from services.serving.control.reconciler import Reconciler
@@ -24,10 +25,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def assemble(host: ServiceHost[ServingSettings]) -> None:
     """Build the service on the real ones beside it. Its replicas outlive it."""
     settings = host.settings
-    peers = Peers(settings, host.issuer, "serving")
-    host.close_at_end(peers)
+    connections = Connections(settings, host.issuer, "serving")
+    host.close_at_end(connections)
     launcher = LocalLauncher.of_settings(settings.home, settings)
-    desk = Desk(host.database, peers, settings, len(launcher.capacity.cores))
+    desk = Desk(host.database, Clients.of(connections), settings, len(launcher.capacity.cores))
     gateways = Gateways(settings.gateway_seconds)
     await gateways.listen(host.bus)
     weights = Weights(desk, Programs(launcher, settings.home, settings.prepare_seconds))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.chassis.launch import LaunchSettings
+from services.clients.settings import ServiceAddresses
 
 
-class ServingSettings(LaunchSettings):
+class ServingSettings(LaunchSettings, ServiceAddresses):
     """How replicas start, when they count as dead, and how they end."""
 
     http_address: str = Field("", description="address of the gateway that `base_url` shows; else the embedded one's")

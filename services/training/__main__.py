@@ -9,14 +9,15 @@ from pathlib import Path
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus import WorkerGate
 from services.chassis.host import ServiceHost, run
-from services.chassis.jobs import JobEngine
+from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
 from services.training import operations
-from services.training.context import Desk, Machine
+from services.training.clients import Clients
+from services.training.context import Desk
 from services.training.estimate import Speed
 from services.training.handlers import ModelHandlers
-from services.training.neighbours import Neighbours, PeerNeighbours
+from services.training.intake import Machine, TrainingIntake
 from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings
 from services.training.specs import worker_argv
@@ -29,23 +30,24 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def assemble(host: ServiceHost[TrainingSettings]) -> None:
     """Build the service on the real ones beside it."""
     settings = host.settings
-    peers = Peers(settings, host.issuer, "training")
-    host.close_at_end(peers)
-    add_parts(host, PeerNeighbours(peers), LocalLauncher.of_settings(settings.home, settings))
+    connections = Connections(settings, host.issuer, "training")
+    host.close_at_end(connections)
+    add_parts(host, Clients.of(connections), LocalLauncher.of_settings(settings.home, settings))
 
 
 def add_parts(
     host: ServiceHost[TrainingSettings],
-    neighbours: Neighbours,
+    clients: Clients,
     launcher: LocalLauncher,
     program: Callable[[int], Sequence[str]] = worker_argv,
 ) -> Desk:
-    """Build the service on given neighbours, a launcher and the worker's program."""
+    """Build the service on given clients of the other services, a launcher and the worker's program."""
     settings, capacity = host.settings, launcher.capacity
-    stage = TrainingStage(host.database, neighbours, launcher, settings.job_cpus, program)
+    stage = TrainingStage(host.database, clients, launcher, settings.job_cpus, program)
     engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
     machine = Machine(capacity.slots, capacity.gpus, Speed(settings.tokens_per_second))
-    desk = Desk(host.database, neighbours, stage, engine, machine)
+    verbs = JobVerbs(stage, TrainingIntake(clients, machine), clients.reservations, host.database, engine)
+    desk = Desk(host.database, clients, stage, engine, verbs)
     sweeper = BackgroundLoop("sweeper of files", partial(operations.sweep, desk), settings.sweep_seconds, at_once=False)
     gate = WorkerGate(host.bus, settings.token_secret)
     host.add(gate, *ModelHandlers(desk).consumers(host.bus, settings), engine, sweeper)

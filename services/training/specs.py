@@ -12,9 +12,9 @@ from services.chassis.clock import now
 from services.chassis.errors import Invalid
 from services.chassis.ids import new_id
 from services.chassis.jobs import Attempt, Report
-from services.chassis.objects import Manifest
+from services.chassis.objects import Manifest, StoredFiles
+from services.clients.registry import ModelInfo, Publication
 from services.training.domain import Checkpoint, DatasetUse, Hyperparameters, Job
-from services.training.neighbours import ModelInfo, Publication
 from services.training.work_spec import BaseModel, Recipe, Source, StoredManifest, TrainingWork
 
 CHECKPOINT_PREFIX = "ftckpt_"
@@ -23,11 +23,13 @@ ADAPTER_FILE = "adapter_config.json"
 _RUNTIME_MB = 1500
 
 
-def work_of(job: Job, attempt: Attempt, model: ModelInfo, resume: Checkpoint | None) -> TrainingWork:
+def work_of(
+    job: Job, attempt: Attempt, model: ModelInfo, files: StoredFiles, resume: Checkpoint | None
+) -> TrainingWork:
     """What an attempt's worker is told."""
-    files = _stored(model.bucket, model.prefix, model.manifest)
+    weights = _stored(files.bucket, files.prefix, files.manifest_json)
     return TrainingWork(
-        model=BaseModel(files, model.version_id, model.digest, model.chat_fingerprint),
+        model=BaseModel(weights, model.version_id, model.digest, model.chat_fingerprint),
         datasets=tuple(source_of(use) for use in job.datasets),
         validation=source_of(job.validation_dataset) if job.validation_dataset else None,
         validation_ratio=job.validation_ratio,
@@ -137,10 +139,7 @@ def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, 
         final=final,
         base_model_version_id=job.model_version_id,
         dataset_version_ids=job.dataset_version_ids,
-        credential=job.output.credential,
-        bucket=checkpoint.bucket,
-        prefix=prefix,
-        manifest=json.dumps(manifest.to_json()),
+        files=StoredFiles(checkpoint.bucket, prefix, json.dumps(manifest.to_json()), job.output.credential),
         lora_rank=job.hyperparameters.lora_rank,
         chat_fingerprint=checkpoint.chat_fingerprint,
         metrics=checkpoint.metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelry.training.v1 import training_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.chassis.jobs import JobStore, add_job_tables
 from services.training.domain import Checkpoint, Job, Trash
@@ -15,14 +16,12 @@ JOB_TABLES = add_job_tables(metadata)
 
 def jobs_of(uow: UnitOfWork) -> Repository[Job]:
     """The jobs, on any unit of work."""
-    filterable = ("name", "state", "model", "model_version_id", "create_time")
-    sortable = {"name": "name", "create_time": "create_time", "finish_time": "end_time"}
-    return Repository(uow, JOBS, Job, "job", filterable=filterable, sortable=sortable)
+    return Repository(uow, JOBS, Job, "job", message=pb.Job, columns={"finish_time": "end_time"})
 
 
 def checkpoints_of(uow: UnitOfWork) -> Repository[Checkpoint]:
     """The checkpoints, on any unit of work."""
-    return Repository(uow, CHECKPOINTS, Checkpoint, "checkpoint", sortable=("step", "create_time"))
+    return Repository(uow, CHECKPOINTS, Checkpoint, "checkpoint", message=pb.Checkpoint)
 
 
 def trash_of(uow: UnitOfWork) -> Repository[Trash]:

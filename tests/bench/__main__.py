@@ -46,7 +46,7 @@ def main() -> int:
         missed += _add_rows(table, part, _measure(part))
     console.print(table)
     if missed:
-        console.print(f"{len(missed)} floors were missed: {'; '.join(missed)}")
+        console.print(f"Missed ({len(missed)}): {'; '.join(missed)}.")
         return 1
     console.print("All floors hold.")
     return 0

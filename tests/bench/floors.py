@@ -45,7 +45,7 @@ FLOORS: Mapping[str, tuple[Floor, ...]] = {
         most("gateway CPU for one update, ms", 0.8),
         most("gateway CPU for one create, ms", 0.8),
     ),
-    "gateway": (most("gateway CPU per request, ratio to a pass-through", 2.0, 1.5),),
+    "gateway": (most("gateway CPU per request, ratio to a pass-through", 1.9, 1.4),),
     "startup": (
         most("idle stack ready, seconds", 10.0),
         most("idle stack resident, MB", 1200.0),

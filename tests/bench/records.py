@@ -26,6 +26,8 @@ from tests.bench.sides import OPERATIONS, Sample, Side
 from tests.stack import Stack
 
 IN_FLIGHT, ROUNDS, KEPT_ROUNDS = 8, 9, 5
+BUSY_SHARE = 0.15
+"""Above this the ratios of rates say little, and those for the same CPU more."""
 
 
 def run() -> dict[str, float]:
@@ -139,4 +141,6 @@ def _figures(modelry: Side, mlflow: Side) -> dict[str, float]:
     for side in (modelry, mlflow):
         found[f"load generator's CPU for one call to {side.name}, ms"] = side.client_cpu_of_call() * 1e3
     others = statistics.mean(sample.others for pair in kept for sample in pair)
+    if others > BUSY_SHARE:
+        print(f"Other programs took {others:.0%} of the machine: measure again when it is quiet.", file=sys.stderr)
     return {**found, "share of the machine taken by other programs, %": others * 100}

@@ -18,7 +18,7 @@ from openai import OpenAI
 from tests.homes.archive import read_list, read_lists, unpack
 from tests.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "homes").glob("home-*.tar.xz"))
 # What may differ afterwards: where the home answers, what its deployment does, when a key was used.

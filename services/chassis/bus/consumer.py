@@ -125,9 +125,7 @@ class Consumer:
         Raises: WrongState: it failed again. Unavailable, Conflict, OverLimit: it may succeed later.
         """
         letters = DeadLetters(self._database)
-        message = Message(
-            letter.subject, letter.body, letter.headers, letter.event_id, deliveries=letter.deliveries + 1
-        )
+        message = Message(letter.subject, letter.body, letter.headers, letter.event_id, 0, letter.deliveries + 1)
         try:
             async with asyncio.timeout(self._settings.handler_seconds):
                 await self._handler(message)
@@ -135,11 +133,9 @@ class Consumer:
             raise
         except Exception as error:  # an edge
             _logger.warning("dead letter %s failed again", letter.id, exc_info=error)
-            reason = _reason(error)
-            await letters.note_failure(letter, reason)
-            raise WrongState(
-                f"{self._durable} failed again on dead letter {letter.id}: {reason}", reason="REPLAY_FAILED"
-            ) from error
+            await letters.note_failure(letter, reason := _reason(error))
+            text = f"{self._durable} failed again on dead letter {letter.id}: {reason}"
+            raise WrongState(text, reason="REPLAY_FAILED") from error
         return await letters.note_replay(letter.id)
 
     async def _run(self) -> None:
@@ -282,7 +278,6 @@ class Consumer:
         await raw.nak(delay=delay)
 
     async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
-        reason = _reason(error)
         try:
             letter = await keep_dead_letter(
                 self._database,
@@ -292,7 +287,7 @@ class Consumer:
                 message.headers,
                 message.data,
                 message.deliveries,
-                reason,
+                reason := _reason(error),
             )
         except Unavailable as problem:
             await self._again(raw, message, problem)

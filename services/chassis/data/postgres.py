@@ -44,8 +44,8 @@ class PostgresEngine:
 
     async def _open(self, write: bool) -> AsyncConnection:
         connection = self._engine.connect()
+        await connection.start()  # one that does not start must not be closed: closing would hide why
         try:
-            await connection.start()
             await connection.execution_options(isolation_level="READ COMMITTED" if write else "REPEATABLE READ")
             await connection.begin()
         except BaseException:

@@ -19,7 +19,7 @@ NOTES = table_of(Note, metadata, "notes")
 class NotesUnit(UnitOfWork):
     def __init__(self, database: Database, *, write: bool = True) -> None:
         super().__init__(database, write=write)
-        self.notes = Repository(self, NOTES, Note, "note", filterable=("state", "name"), sortable=("name",))
+        self.notes = Repository(self, NOTES, Note, "note", message=pb.Note)
 
 # services/notes/migrations/versions/0001_initial.py is what `python -m services.chassis.data.migration
 # services.notes.store` prints. Then, in __main__ and in an operation:
@@ -37,15 +37,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from google.protobuf.message import Message
 from sqlalchemy import Column, ColumnElement, Select, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
+from modelry.common.v1 import options_pb2
 from services.chassis.data.columns import table_of
 from services.chassis.data.listing import Order, Page, PageQuery, fingerprint, make_token, parse_filter, read_token
 from services.chassis.data.statements import statements_of
 from services.chassis.data.tables import chassis_metadata
 from services.chassis.data.unit_of_work import UnitOfWork
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
+from services.chassis.field_options import marked
 
 __all__ = ["Entity", "Page", "PageQuery", "Repository", "chassis_metadata", "check_etag", "table_of"]
 
@@ -95,18 +98,22 @@ class Repository(Generic[E]):
         entity_type: type[E],
         kind: str,
         *,
-        filterable: Sequence[str] | Mapping[str, str] = (),
-        sortable: Sequence[str] | Mapping[str, str] = (),
+        message: type[Message] | None = None,
+        columns: Mapping[str, str] | None = None,
+        default_order: str = "",
     ) -> None:
-        """`filterable` and `sortable` are columns, or names that callers write -> columns."""
+        """Args:
+        message: the resource in the protos, whose options `filterable` and `sortable` say what a list may ask for.
+        columns: columns of its fields, where they have another name.
+        default_order: column that a list is ordered by if nothing else is asked; empty: the newest first.
+        """
         self._uow, self._table, self._type, self._kind = uow, table, entity_type, kind
         self._statements = statements_of(table, uow.locks_rows)
-        self._filterable = self._columns(filterable)
-        self._sortable = self._columns(sortable)
+        self._message, self._renamed, self._default_order = message, columns or {}, default_order
 
-    def _columns(self, names: Sequence[str] | Mapping[str, str]) -> dict[str, Column[Any]]:
-        pairs = names.items() if isinstance(names, Mapping) else zip(names, names, strict=True)
-        return {public: self._table.c[column] for public, column in pairs}
+    def _marked(self, option: Any) -> dict[str, Column[Any]]:
+        names = marked(self._message.DESCRIPTOR, option) if self._message is not None else ()
+        return {name: self._table.c[self._renamed.get(name, name)] for name in names}
 
     async def get(self, project: str, ref: str) -> E:
         """The entity with this id or name in the project; in a writing unit it cannot change until the unit ends.
@@ -218,12 +225,16 @@ class Repository(Generic[E]):
         Raises: Invalid: page_size, page_token, filter or order_by cannot be accepted; it names the field.
         """
         columns = self._table.c
-        order = Order(page.order_by, self._sortable, columns.id, columns.get("create_time"))
+        if page.order_by:
+            sortable = self._marked(options_pb2.sortable)
+        else:
+            sortable = {name: columns[name] for name in (self._default_order,) if name}
+        order = Order(page.order_by or self._default_order, sortable, columns.id, columns.get("create_time"))
         bound_to = fingerprint(project, page.filter, page.order_by, sorted(equals.items(), key=lambda pair: pair[0]))
         owners = [project] if shared is None else [project, shared]
         query = select(self._table).where(columns.project.in_(owners))
         query = query.where(*(columns[name] == value for name, value in equals.items()))
-        query = query.where(*parse_filter(page.filter, self._filterable))
+        query = query.where(*parse_filter(page.filter, self._marked(options_pb2.filterable)))
         if page.page_token:
             query = query.where(order.after(read_token(page.page_token, bound_to, order)))
         found = await self._all(query.order_by(*order.clauses()).limit(page.limit + 1))

@@ -5,17 +5,17 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     Delete,
     Insert,
     Select,
     Table,
+    Text,
     Update,
     bindparam,
     case,
     delete,
     insert,
-    or_,
+    literal_column,
     select,
     update,
 )
@@ -47,12 +47,9 @@ class Statements:
 def statements_of(table: Table, locks_rows: bool) -> Statements:
     """The statements of a table; with `locks_rows`, what is selected cannot change until the transaction ends."""
     columns = table.c
-    ref: BindParameter[str] = bindparam("ref")
-    called = or_(columns.id == ref, columns.name == ref) if "name" in columns else columns.id == ref
-    find = select(table).where(columns.project == bindparam("project"), called)
-    find = find.order_by(case((columns.id == ref, 0), else_=1)).limit(1)
-    by_id = select(table).where(columns.id == bindparam("id"))
     same = (columns.id == bindparam("row_id"), columns.version == bindparam("row_version"))
+    find = _find(table)
+    by_id = select(table).where(columns.id == bindparam("id"))
     return Statements(
         names=tuple(columns.keys()),
         find=find.with_for_update() if locks_rows else find,
@@ -61,6 +58,20 @@ def statements_of(table: Table, locks_rows: bool) -> Statements:
         save=update(table).where(*same),
         delete=delete(table).where(*same),
     )
+
+
+def _find(table: Table) -> Select[Any]:
+    """By id or name, so that each is looked up in its own index: an OR of both reads all rows of the project."""
+    columns, project = table.c, bindparam("project", type_=Text())
+    ref = bindparam("ref", type_=Text())
+    if "name" not in columns:
+        return select(table).where(columns.id == ref, columns.project == project)
+    same, named = table.alias("same").c, table.alias("named").c
+    found = select(same.id).where(same.id == ref, same.project == project)
+    # The index of names is a partial one: only this very condition makes it usable.
+    by_name = select(named.id).where(named.project == project, named.name == ref, named.name != literal_column("''"))
+    query = select(table).where(columns.id.in_(found.union_all(by_name)))
+    return query.order_by(case((columns.id == ref, 0), else_=1)).limit(1)
 
 
 @cache

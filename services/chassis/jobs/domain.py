@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.money import cost_of
 from services.chassis.transitions import Failure, FailureKind, Transition
 
 ATTEMPT_LIMIT = 3
@@ -156,6 +158,33 @@ class JobCore:
     def settle(self, now: datetime) -> Self:
         """Marks that everything that follows the end is done."""
         return replace(self, version=self.version + 1, update_time=now, settled=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PricedJob(JobCore):
+    """A job that callers name and pay for by the minute."""
+
+    name: str = ""
+    title: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    quote_id: str = ""
+    max_cost: Decimal | None = None
+    unit_price: Decimal = Decimal(0)
+    """Price of a minute, held since the job was made."""
+
+    def cost(self, run_seconds: float) -> Decimal:
+        """What that much running time costs."""
+        return cost_of(run_seconds / 60, self.unit_price)
+
+
+def refuse_delete(noun: str, job: PricedJob, *, busy: bool = False) -> None:
+    """Raises WrongState for a job that is active or not settled yet, or that is `busy`: a worker has not exited."""
+    reason = f"{noun.upper()}_ACTIVE"
+    if not job.state.ended:
+        raise WrongState.of(noun, job.name or job.id, "delete", str(job.state), map(str, ENDED), reason)
+    if busy or not job.settled:
+        message = f"The {noun} has just ended and is being settled; try again in a moment."
+        raise WrongState(message, reason=reason)
 
 
 def refusal(job: JobCore, transition: Transition[State]) -> JobNotActive:

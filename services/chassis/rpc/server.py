@@ -1,7 +1,7 @@
-"""gRPC between Modelry's processes: the server that every service runs, and channels to its peers.
+"""The gRPC server that every service runs.
 
-A service adds its servicers to an RpcServer and asks others through Peers; who may call a method comes from the
-protos. Errors arrive as the classes of `chassis.errors`, on either side.
+A service adds its servicers to an RpcServer; who may call a method comes from the protos. Errors arrive as the classes
+of `chassis.errors`, on either side.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from grpc_reflection.v1alpha import reflection
 from modelry.common.v1 import options_pb2
 from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import ModelryError
-from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES, Peers, channel
-from services.chassis.rpc.interceptor import AUTHORIZATION, REQUEST_ID, CallGuard, Policy
-
-__all__ = ["AUTHORIZATION", "MESSAGE_BYTES", "REQUEST_ID", "Peers", "Policy", "RpcServer", "channel", "policies_of"]
+from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES
+from services.chassis.rpc.interceptor import CallGuard, Policy
 
 GRACE_SECONDS = 5.0
 

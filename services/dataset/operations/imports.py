@@ -168,16 +168,8 @@ async def _end(
     """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
     async with desk.writing() as uow:
         current = await uow.versions.by_id(version.id)
-        counts = counted(work, report.counts)
-        owned = await uow.change_work(
-            version.id,
-            work.token,
-            owner="",
-            row_count=counts.row_count,
-            bad_row_count=counts.bad_row_count,
-            bytes_read=counts.bytes_read,
-            bytes_total=counts.bytes_total,
-        )
+        counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
+        owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
             await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
             await uow.commit()
@@ -199,6 +191,9 @@ async def _end(
         desk.watchers.notify(version.id, VersionView(step, shown))
     desk.wake.set()
     return True
+
+
+COUNTS = ("row_count", "bad_row_count", "bytes_read", "bytes_total")
 
 
 def counted(work: Work, counts: ImportCounts) -> Work:

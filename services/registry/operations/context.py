@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event
 from services.chassis.objects import AsyncObjectStore, StoreAccess
-from services.chassis.rpc import Peers
+from services.clients.credentials import CredentialClient
 from services.registry.domain import Model, ModelVersion
 from services.registry.store import RegistryUnit
 
@@ -27,7 +27,7 @@ class Desk:
     """
 
     database: Database
-    peers: Peers
+    credentials: CredentialClient
     system: StoreAccess
     bucket: str
     hold_seconds: float

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from modelry.access.v1 import internal_pb2 as access_pb2
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels
-from services.chassis.objects import StoreAccess
 from services.chassis.transitions import Failure
+from services.clients.credentials import open_location
 from services.registry.domain import (
     COMPLETE,
     FAIL,
@@ -56,7 +55,8 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Model
         raise Invalid(
             "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"
         )
-    await open_location(desk, cmd.project, cmd.source, "model_version.source")
+    source = cmd.source
+    await open_location(desk.credentials, cmd.project, source.credential, source.bucket, "model_version.source")
     async with desk.writing() as uow:
         new = new_id("mv-")
         known = await uow.claim_request(cmd.project, "CreateModelVersion", cmd.request_id, cmd.digest, new)
@@ -74,24 +74,6 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Model
         await uow.commit()
     desk.wake.set()
     return version
-
-
-async def open_location(desk: Desk, project: str, place: Location, field: str) -> tuple[StoreAccess, str]:
-    """The store and bucket of a location. Raises: NotFound, Invalid: naming the field."""
-    request = access_pb2.ResolveCredentialRequest(credential=place.credential, bucket=place.bucket)
-    try:
-        found = await desk.peers.access_internal.ResolveCredential(request, metadata=desk.peers.metadata(project))
-    except NotFound as error:
-        name = place.credential or "builtin"
-        raise NotFound(
-            f"{field}.credential: there is no credential {name!r} in this project.",
-            metadata={**error.metadata, "field": f"{field}.credential"},
-        ) from error
-    except Invalid as error:
-        raise Invalid(error.message, field=f"{field}.bucket", reason=error.reason) from error
-    if not found.bucket:
-        raise Invalid("The bucket is required with this credential.", field=f"{field}.bucket")
-    return StoreAccess(found.endpoint, found.access_key, found.secret_key, found.region or "us-east-1"), found.bucket
 
 
 async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: str) -> ModelVersion:

@@ -1,4 +1,4 @@
-"""What all use cases share: the database, the peers, and who is told of a change."""
+"""What all use cases share: the database, the other services, and who is told of a change."""
 
 from __future__ import annotations
 
@@ -14,16 +14,9 @@ from functools import cached_property
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event, Record
 from services.chassis.objects import ObjectStore, StoreAccess
-from services.chassis.rpc import Peers
 from services.chassis.transitions import Failure
-from services.serving.domain import (
-    Deployment,
-    Replica,
-    State,
-    route_of,
-    stand,
-    with_secrets,
-)
+from services.serving.clients import Clients
+from services.serving.domain import Deployment, Replica, State, route_of, stand, with_secrets
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
@@ -42,7 +35,7 @@ class Desk:
     """
 
     database: Database
-    peers: Peers
+    clients: Clients
     settings: ServingSettings
     cores: int
     watchers: Watchers[Deployment] = field(default_factory=Watchers)

