@@ -70,10 +70,10 @@ class Invalid(ModelryError):
 
     @classmethod
     def of(cls, violations: Iterable[Violation]) -> Invalid:
-        """One error that names up to 20 fields; their messages are no whole sentences yet."""
+        """One error that names up to 20 fields; their messages have no full stop."""
         named = list(islice(violations, _MOST_VIOLATIONS))
         text = "; ".join(violation.message for violation in named)
-        return cls(f"{text[:1].upper()}{text[1:]}.", reason=named[0].reason, violations=named)
+        return cls(f"{text}.", reason=named[0].reason, violations=named)
 
     @property
     def field(self) -> str:

@@ -25,9 +25,9 @@ def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterat
 def label_faults(title: str, metadata: Mapping[str, str], path: str) -> Iterator[Violation]:
     """What is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
     if len(title) > _TITLE_CHARACTERS:
-        yield Violation(f"{path}title", f"the title has {len(title)} characters; at most {_TITLE_CHARACTERS}")
+        yield Violation(f"{path}title", f"The title has {len(title)} characters; at most {_TITLE_CHARACTERS}")
     if len(metadata) > _PAIRS:
-        yield Violation(f"{path}metadata", f"there are {len(metadata)} metadata pairs; at most {_PAIRS}")
+        yield Violation(f"{path}metadata", f"There are {len(metadata)} metadata pairs; at most {_PAIRS}")
     for key, value in metadata.items():
         if not 1 <= len(key) <= _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:
             named = f"{path}metadata[{key[:_KEY_CHARACTERS]}]"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from modelry.access.v1 import internal_pb2, internal_pb2_grpc
 from services.chassis.auth import Role
 from services.chassis.errors import Invalid, NotFound, WrongState, at_field
+from services.chassis.garbage import Garbage
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
 
@@ -52,6 +53,11 @@ class CredentialClient:
         answer = await self._internal.ResolveCredential(request, metadata=self._metadata(project))
         access = StoreAccess(answer.endpoint, answer.access_key, answer.secret_key, answer.region or "us-east-1")
         return OpenedStore(access, answer.bucket)
+
+    async def store_of(self, garbage: Garbage) -> tuple[StoreAccess, str]:
+        """The store and the bucket of files to delete. Raises: NotFound: the credential is gone."""
+        found = await self.resolve(garbage.project, garbage.credential, garbage.bucket)
+        return found.access, found.bucket
 
     async def project(self, project: str, name: str, *, role: Role = Role.OWNER) -> ProjectInfo:
         """Any project, by its name or id. Raises: NotFound."""

@@ -34,7 +34,7 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
         look_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    host.add(*HoldHandlers(desk).consumers(host.bus, settings), importer)
+    host.add(*HoldHandlers(desk).consumers(host.bus, settings), importer, desk.garbage)
     host.serve(DatasetServicer(desk, settings.home / "work" / "uploads"))
     host.serve(DatasetInternalServicer(desk))
 

@@ -20,15 +20,14 @@ from typing import Any
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.errors import Conflict, Invalid, ModelryError, NotFound, Unavailable
+from services.chassis.holds import drop_fallen_holds
 from services.chassis.ids import new_id
 from services.chassis.launch import Launcher, ProgramRun
-from services.chassis.objects import AsyncObjectStore
 from services.dataset.domain import DatasetVersion, Format, Work
 from services.dataset.import_work import CRASHED, MODULE, ImportCounts, ImportReport, ImportWork
-from services.dataset.object_sources import Place, open_store
+from services.dataset.object_sources import Place
 from services.dataset.operations.context import Desk
 from services.dataset.operations.files import get_file
-from services.dataset.operations.holds import drop_fallen_holds
 from services.dataset.operations.imports import (
     Ending,
     Outcome,
@@ -103,12 +102,11 @@ class Importer(BackgroundLoop):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def tick(self) -> None:
-        """Begins the imports that wait, and removes what nothing needs any more."""
+        """Begins the imports that wait, and drops the holds that nobody confirmed."""
         await self._start_waiting()
         if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._desk.hold_seconds):
-            await drop_fallen_holds(self._desk, now())
+            await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
             self._swept = time.monotonic()
-        await self._remove_garbage()
 
     async def _start_waiting(self) -> None:
         waiting = await list_waiting(self._desk)
@@ -225,14 +223,3 @@ class Importer(BackgroundLoop):
             return Outcome.of(result)
         message = f"the import program broke off; {await run.how_it_ended()}"
         return Outcome(Ending.CRASHED, ImportReport(ImportCounts()), CRASHED, message)
-
-    async def _remove_garbage(self) -> None:
-        """Removes objects that nothing refers to any more. What is in use by a running attempt stays."""
-        async with self._desk.reading() as uow:
-            garbage = await uow.garbage()
-        store = AsyncObjectStore(open_store(self._desk.sources.system))
-        for item in garbage:
-            await store.delete_prefix(item.bucket, item.prefix)
-            async with self._desk.writing() as uow:
-                await uow.forget_garbage(item.prefix)
-                await uow.commit()

@@ -14,6 +14,7 @@ from modelry.dataset.v1 import dataset_pb2_grpc, internal_pb2, internal_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
+from services.chassis.holds import confirm_holds, release_holds
 from services.chassis.proto_values import changes_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
@@ -213,12 +214,12 @@ class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
 
     async def ConfirmDatasetHold(self, request: internal_pb2.ConfirmDatasetHoldRequest, context: Any) -> Empty:
         """Makes holds lasting."""
-        await holds.confirm_hold(self._desk, current().project, request.holder)
+        await confirm_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseDatasetHold(self, request: internal_pb2.ReleaseDatasetHoldRequest, context: Any) -> Empty:
         """Lets go."""
-        await holds.release_hold(self._desk, current().project, request.holder)
+        await release_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
 

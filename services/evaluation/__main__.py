@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.chassis.bus import WorkerGate
+from services.chassis.garbage import GarbageCollector
 from services.chassis.host import ServiceHost, run
 from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
@@ -17,7 +18,7 @@ from services.evaluation.operations.intake import Benchmarks, EvaluationIntake
 from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
 from services.evaluation.stage import EvaluationStage
-from services.evaluation.store import JOB_TABLES
+from services.evaluation.store import GARBAGE, JOB_TABLES
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -37,9 +38,11 @@ def add_parts(host: ServiceHost[EvaluationSettings], clients: Clients, launcher:
     engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
     benchmarks = Benchmarks(StoreAccess.of_settings(settings), settings.objects_bucket, settings.benchmarks_prefix)
     speed = Speed(settings.choices_per_second, settings.tokens_per_second)
-    host.add(WorkerGate(host.bus, settings.token_secret), engine)
     intake = EvaluationIntake(clients, host.database, benchmarks, speed)
-    desk = Desk(host.database, engine, JobVerbs(stage, intake, clients.reservations, host.database, engine))
+    verbs = JobVerbs(stage, intake, clients.reservations, host.database, engine)
+    garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of)
+    desk = Desk(host.database, engine, verbs, garbage)
+    host.add(WorkerGate(host.bus, settings.token_secret), engine, garbage)
     host.serve(EvaluationServicer(desk))
     return desk
 

@@ -67,6 +67,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def DeleteEvaluation(self, request: pb.DeleteEvaluationRequest, context: Any) -> Empty:
         """Removes an evaluation."""
         await self._desk.verbs.delete(current().project, request.evaluation)
+        self._desk.garbage.kick()
         return Empty()
 
     async def StopEvaluation(self, request: pb.StopEvaluationRequest, context: Any) -> pb.Evaluation:

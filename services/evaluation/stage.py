@@ -9,17 +9,26 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from services.chassis.data import Database, Repository, UnitOfWork
-from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
+from services.chassis.errors import Invalid, Unavailable
+from services.chassis.garbage import discard
 from services.chassis.jobs import Attempt, AttemptState, Plan, Readiness, Report, Stage, refuse_delete
 from services.chassis.launch import Capacity
-from services.chassis.objects import AsyncObjectStore, Manifest, StoreAccess, StoredFiles
+from services.chassis.objects import Manifest, StoreAccess, StoredFiles
 from services.clients.credentials import CredentialClient
 from services.evaluation.clients import Clients
 from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
-from services.evaluation.store import EVALUATIONS, EvaluationUnit, add_part, add_samples, drop_results, evaluations_of
+from services.evaluation.store import (
+    EVALUATIONS,
+    GARBAGE,
+    EvaluationUnit,
+    add_part,
+    add_samples,
+    drop_results,
+    evaluations_of,
+)
 from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, PresetTask, Sampling
 from services.evaluation.work_spec import Target as TargetWork
 
@@ -204,20 +213,15 @@ class EvaluationStage(Stage[Evaluation]):
         await self._clients.reservations.settle(job, seconds)
 
     async def removing(self, job: Evaluation) -> None:
-        """Deletes the report and samples in the store: before the rows, so that a repeat finishes it."""
+        """Refuses while one of its workers has not exited: it could still write files."""
         async with EvaluationUnit(self._database, write=False) as uow:
             attempts = await uow.attempts.attempts(job.id)
         refuse_delete(self.resource, job, busy=any(one.state is not AttemptState.ENDED for one in attempts))
-        place = job.output
-        try:
-            store = await self._clients.credentials.resolve(job.project, place.credential, place.bucket)
-            await AsyncObjectStore(store.access).delete_prefix(store.bucket, job.report_prefix + "/")
-        except (NotFound, Denied, Invalid):  # the credential or the bucket is gone, and the files with it
-            return
 
     async def removed(self, uow: UnitOfWork, job: Evaluation) -> None:
-        """Removes the rows of the report and of the samples."""
+        """Removes the report and the samples: their rows, and their files once this commits."""
         await drop_results(uow, job.id)
+        await discard(uow, GARBAGE, job.output.bucket, job.report_prefix, job.project, job.output.credential)
 
 
 def _manifest(text: str) -> Manifest:

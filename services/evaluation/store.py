@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert
 
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from services.chassis.garbage import garbage_table
 from services.chassis.jobs import JobStore, add_job_tables
 from services.evaluation.domain import Evaluation, OwnStopwords, ReportPart, StoredSample
 
@@ -17,6 +18,7 @@ EVALUATIONS = table_of(Evaluation, metadata, "evaluations")
 SAMPLES = table_of(StoredSample, metadata, "samples", indexes=(("evaluation_id", "id"), ("evaluation_id", "score")))
 PARTS = table_of(ReportPart, metadata, "report_parts", indexes=(("evaluation_id", "id"),))
 STOPWORDS = table_of(OwnStopwords, metadata, "stopword_lists")
+GARBAGE = garbage_table(metadata)
 JOB_TABLES = add_job_tables(metadata)
 
 

@@ -38,7 +38,7 @@ async def assemble(host: ServiceHost[RegistrySettings]) -> None:
     desk = Desk(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
     await install_presets(desk, catalogue := read_catalogue(), now())
     preparer = Preparer(desk, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
-    host.add(*UserHandlers(desk).consumers(host.bus, settings), preparer)
+    host.add(*UserHandlers(desk).consumers(host.bus, settings), preparer, desk.garbage)
     host.serve(RegistryServicer(desk))
     host.serve(RegistryInternalServicer(desk))
 

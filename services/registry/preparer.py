@@ -17,11 +17,12 @@ from typing import Any
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.errors import Invalid, NotFound, Unavailable
+from services.chassis.holds import drop_fallen_holds
 from services.chassis.launch import Launcher, ProgramResult, ProgramRun
 from services.chassis.transitions import Failure, FailureKind
 from services.clients.credentials import open_location
 from services.registry.domain import PRESETS, ModelVersion
-from services.registry.operations import resolve, versions
+from services.registry.operations import versions
 from services.registry.operations.context import Desk
 from services.registry.preparation import MODULE, ModelSource, Preparation, PreparedModel
 from services.registry.settings import RegistrySettings
@@ -60,7 +61,7 @@ class Preparer(BackgroundLoop):
                 task = asyncio.create_task(self._prepare(version), name=f"prepare-{version.id}")
                 self._running[version.id] = task
         if time.monotonic() - self._swept > min(SWEEP_SECONDS, self._desk.hold_seconds):
-            await resolve.drop_fallen_holds(self._desk, now())
+            await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
             self._swept = time.monotonic()
 
     async def _prepare(self, version: ModelVersion) -> None:
@@ -109,7 +110,7 @@ class Preparer(BackgroundLoop):
 
     async def _apply(self, version: ModelVersion, result: ProgramResult) -> None:
         if result.ok:
-            await versions.complete(self._desk, version.id, PreparedModel.from_json(result.result), now())
+            await versions.complete(self._desk, version, PreparedModel.from_json(result.result), now())
         else:
             kind = FailureKind.USER if result.user else FailureKind.SYSTEM
             failure = Failure(result.reason, result.message, kind)

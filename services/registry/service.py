@@ -12,6 +12,7 @@ from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
+from services.chassis.holds import confirm_holds, release_holds
 from services.chassis.proto_values import changes_of
 from services.registry import messages as to
 from services.registry.domain import Location
@@ -162,12 +163,12 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
 
     async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, context: Any) -> Empty:
         """Makes holds lasting."""
-        await resolve.confirm_hold(self._desk, current().project, request.holder)
+        await confirm_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, context: Any) -> Empty:
         """Lets go."""
-        await resolve.release_hold(self._desk, current().project, request.holder)
+        await release_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
     async def RegisterCheckpoint(

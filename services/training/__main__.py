@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
-from services.chassis.background import BackgroundLoop
 from services.chassis.bus import WorkerGate
+from services.chassis.garbage import GarbageCollector
 from services.chassis.host import ServiceHost, run
 from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
 from services.chassis.rpc import Connections
-from services.training import operations
 from services.training.clients import Clients
 from services.training.context import Desk
 from services.training.estimate import Speed
@@ -22,7 +20,7 @@ from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings
 from services.training.specs import worker_argv
 from services.training.stage import TrainingStage
-from services.training.store import JOB_TABLES
+from services.training.store import GARBAGE, JOB_TABLES
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -47,10 +45,10 @@ def add_parts(
     engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
     machine = Machine(capacity.slots, capacity.gpus, Speed(settings.tokens_per_second))
     verbs = JobVerbs(stage, TrainingIntake(clients, machine), clients.reservations, host.database, engine)
-    desk = Desk(host.database, clients, stage, engine, verbs)
-    sweeper = BackgroundLoop("sweeper of files", partial(operations.sweep, desk), settings.sweep_seconds, at_once=False)
+    garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of, settings.sweep_seconds)
+    desk = Desk(host.database, clients, stage, engine, verbs, garbage)
     gate = WorkerGate(host.bus, settings.token_secret)
-    host.add(gate, *ModelHandlers(desk).consumers(host.bus, settings), engine, sweeper)
+    host.add(gate, *ModelHandlers(desk).consumers(host.bus, settings), engine, garbage)
     host.serve(TrainingServicer(desk))
     host.serve(TrainingInternalServicer(desk))
     return desk

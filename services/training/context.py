@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.data import Database
+from services.chassis.garbage import GarbageCollector
 from services.chassis.jobs import JobEngine, JobVerbs
 from services.training.clients import Clients
 from services.training.domain import Job
@@ -20,3 +21,4 @@ class Desk:
     stage: TrainingStage
     engine: JobEngine[Job]
     verbs: JobVerbs[Job]
+    garbage: GarbageCollector

@@ -160,19 +160,6 @@ class Checkpoint:
     """Versions that were published from it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trash:
-    """Files that nothing refers to any more and that are still to be deleted."""
-
-    id: str
-    project: str
-    create_time: datetime
-    credential: str
-    bucket: str
-    prefix: str
-    version: int = 1
-
-
 VALIDATION_LOSS = "validation_loss"
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from modelry.registry.v1 import registry_pb2
 from services.chassis.clock import now
 from services.chassis.data import retry_conflicts
-from services.chassis.errors import Invalid, ModelryError, NotFound
+from services.chassis.errors import Invalid
 from services.chassis.jobs import State, job_event
 from services.chassis.names import check_name
-from services.chassis.objects import AsyncObjectStore
 from services.training import checks
 from services.training.context import Desk
 from services.training.domain import Job
@@ -81,23 +80,3 @@ async def _note_publication(desk: Desk, checkpoint_id: str, version_id: str) -> 
             links = {"checkpoint": checkpoint_id, "published_model_version": version_id}
             uow.emit(job_event(desk.stage, job, "published", links))
         await uow.commit()
-
-
-async def sweep(desk: Desk) -> int:
-    """Deletes the files that nothing refers to any more; what cannot be deleted now stays for the next time."""
-    async with TrainingUnit(desk.database, write=False) as uow:
-        waiting = await uow.trash.select(limit=50)
-    done = 0
-    for item in waiting:
-        try:
-            store = await desk.clients.credentials.resolve(item.project, item.credential, item.bucket)
-            await AsyncObjectStore(store.access).delete_prefix(item.bucket, f"{item.prefix}/")
-        except NotFound:  # the credential or the bucket is gone, and the files with it
-            pass
-        except ModelryError:
-            continue
-        async with TrainingUnit(desk.database) as uow:
-            await uow.trash.delete(item)
-            await uow.commit()
-        done += 1
-    return done

@@ -62,6 +62,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
         """Deletes an ended job."""
         await self._desk.verbs.delete(current().project, request.job)
+        self._desk.garbage.kick()
         return Empty()
 
     async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from services.chassis.clock import now
 from services.chassis.data import Database, Repository, UnitOfWork, retry_conflicts
 from services.chassis.errors import Conflict, Invalid, ModelryError, Unavailable
-from services.chassis.ids import new_id
+from services.chassis.garbage import discard
 from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage, State, job_event
 from services.chassis.launch import Launcher
 from services.training.clients import Clients
-from services.training.domain import Checkpoint, Job, Trash, is_better, to_drop
+from services.training.domain import Checkpoint, Job, is_better, to_drop
 from services.training.specs import job_prefix, memory_mb, publication, read_checkpoint, work_of, worker_argv
-from services.training.store import CHECKPOINTS, JOBS, TrainingUnit, checkpoints_of, jobs_of, trash_of
+from services.training.store import CHECKPOINTS, GARBAGE, JOBS, TrainingUnit, checkpoints_of, jobs_of
 
 STOP_MARGIN_SECONDS = 30.0
 """How long a stop with a checkpoint is expected to take: the highest cost is kept with it."""
@@ -115,7 +115,7 @@ class TrainingStage(Stage[Job]):
         for old in to_drop(
             [*kept, checkpoint], job.hyperparameters.checkpoints_kept, {after.best_checkpoint_id, checkpoint.id}
         ):
-            await discard(uow, job, old.bucket, old.prefix)
+            await discard_files(uow, job, old.bucket, old.prefix)
             await checkpoints_of(uow).delete(old)
         uow.emit(job_event(self, after, "checkpointed", {"checkpoint": checkpoint.id}))
         return after
@@ -140,7 +140,7 @@ class TrainingStage(Stage[Job]):
         """Removes the checkpoints; all files of the job are deleted once this commits. Published versions stay."""
         for checkpoint in await checkpoints_of(uow).select(CHECKPOINTS.c.job_id == job.id):
             await checkpoints_of(uow).delete(checkpoint)
-        await discard(uow, job, job.output.bucket, job_prefix(job))
+        await discard_files(uow, job, job.output.bucket, job_prefix(job))
 
     async def _publish(self, job: Job) -> None:
         async with TrainingUnit(self._database, write=False) as uow:
@@ -185,14 +185,6 @@ async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -
     return after
 
 
-async def discard(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:
-    """Notes that files are to be deleted, once this commits."""
-    trash = Trash(
-        id=new_id("trash-"),
-        project=job.project,
-        create_time=now(),
-        credential=job.output.credential,
-        bucket=bucket,
-        prefix=prefix,
-    )
-    await trash_of(uow).add(trash)
+async def discard_files(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:
+    """Notes that files of a job are to be deleted, once this commits."""
+    await discard(uow, GARBAGE, bucket, prefix, job.project, job.output.credential)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from services.chassis.garbage import garbage_table
 from services.chassis.jobs import JobStore, add_job_tables
-from services.training.domain import Checkpoint, Job, Trash
+from services.training.domain import Checkpoint, Job
 
 metadata = chassis_metadata()
 JOBS = table_of(Job, metadata, "jobs")
 CHECKPOINTS = table_of(Checkpoint, metadata, "checkpoints", unique=(), indexes=(("job_id", "step"),))
-TRASH = table_of(Trash, metadata, "trash", unique=())
+GARBAGE = garbage_table(metadata)
 JOB_TABLES = add_job_tables(metadata)
 
 
@@ -24,11 +25,6 @@ def checkpoints_of(uow: UnitOfWork) -> Repository[Checkpoint]:
     return Repository(uow, CHECKPOINTS, Checkpoint, "checkpoint", message=pb.Checkpoint)
 
 
-def trash_of(uow: UnitOfWork) -> Repository[Trash]:
-    """What is to be deleted, on any unit of work."""
-    return Repository(uow, TRASH, Trash, "trash")
-
-
 class TrainingUnit(UnitOfWork):
     """One transaction of the training service."""
 
@@ -36,7 +32,6 @@ class TrainingUnit(UnitOfWork):
         super().__init__(database, write=write)
         self.jobs = jobs_of(self)
         self.checkpoints = checkpoints_of(self)
-        self.trash = trash_of(self)
 
     @property
     def attempts(self) -> JobStore:

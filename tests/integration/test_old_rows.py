@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from services.chassis.data import differences
 from services.chassis.data.migration import upgrade
 from services.chassis.transitions import Failure, FailureKind
 
@@ -67,3 +69,31 @@ def test_a_failure_of_an_older_version_says_whose_doing_it_is(
     database.add(table, id="x", create_time=NOW, failure=failure)
     database.upgrade()
     assert Failure(**json.loads(database.one(table, "failure"))) == Failure("R", "m", kind)
+
+
+@pytest.mark.parametrize(
+    ("service", "table", "owner"),
+    [("training", "trash", {"project": "p", "credential": "cred-1"}), ("dataset", "garbage", {})],
+)
+def test_files_that_an_older_version_had_still_to_delete_are_carried_over(
+    service: str, table: str, owner: dict[str, str], tmp_path: Path
+) -> None:
+    database = OldDatabase(service, tmp_path)
+    extra = {"id": "trash-1", "create_time": NOW} if table == "trash" else {}
+    database.add(table, bucket="b", prefix="jobs/1", **owner, **extra)
+    database.upgrade()
+    columns = ("bucket", "prefix", "project", "credential", "attempts")
+    found = tuple(database.one("garbage", column) for column in columns)
+    assert found == ("b", "jobs/1", owner.get("project", ""), owner.get("credential", ""), 0)
+
+
+STORES = ("access", "dataset", "evaluation", "registry", "serving", "training")
+
+
+@pytest.mark.parametrize("service", STORES)
+def test_an_older_database_becomes_that_of_today(service: str, tmp_path: Path) -> None:
+    database = OldDatabase(service, tmp_path)
+    database.upgrade()
+    metadata = importlib.import_module(f"services.{service}.store").metadata
+    with database.engine.begin() as connection:
+        assert differences(connection, metadata) == []

@@ -129,7 +129,10 @@ class Repository(Generic[E]):
         """Like `get`, but None if there is none. An id wins over a name that looks like one."""
         if not ref or "\0" in ref:  # a name may be empty; PostgreSQL would refuse a NUL itself
             return None
-        return await self._one(self._statements.find, {"project": project, "ref": ref})
+        found = await self._one(self._statements.find, {"project": project, "id": ref})
+        if found is None and self._statements.find_named is not None:
+            found = await self._one(self._statements.find_named, {"project": project, "name": ref})
+        return found
 
     async def by_id(self, entity_id: str) -> E | None:
         """The entity of any project, for the system's own use; never with an id that a caller gave."""

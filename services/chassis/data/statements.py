@@ -9,10 +9,8 @@ from sqlalchemy import (
     Insert,
     Select,
     Table,
-    Text,
     Update,
     bindparam,
-    case,
     delete,
     insert,
     literal_column,
@@ -28,16 +26,18 @@ class Statements:
 
     Attributes:
         names: the columns, in the order of a row.
-        find: by `project` and `ref`, which is an id, or a name where there are names; an id wins.
-        by_id: by `id`.
+        by_id: by `id`, in any project.
+        find: by `project` and `id`.
+        find_named: by `project` and `name`; none where there are no names.
         add: a whole row.
         save: a whole row, instead of the one with `row_id` and `row_version`.
         delete: by `row_id` and `row_version`.
     """
 
     names: tuple[str, ...]
-    find: Select[Any]
     by_id: Select[Any]
+    find: Select[Any]
+    find_named: Select[Any] | None
     add: Insert
     save: Update
     delete: Delete
@@ -47,31 +47,23 @@ class Statements:
 def statements_of(table: Table, locks_rows: bool) -> Statements:
     """The statements of a table; with `locks_rows`, what is selected cannot change until the transaction ends."""
     columns = table.c
+    rows = select(table).with_for_update() if locks_rows else select(table)
+    by_id = rows.where(columns.id == bindparam("id"))
+    in_project = columns.project == bindparam("project")
+    named = None
+    if "name" in columns:
+        # The index of names is a partial one: only this very condition makes it usable.
+        named = rows.where(in_project, columns.name == bindparam("name"), columns.name != literal_column("''"))
     same = (columns.id == bindparam("row_id"), columns.version == bindparam("row_version"))
-    find = _find(table)
-    by_id = select(table).where(columns.id == bindparam("id"))
     return Statements(
         names=tuple(columns.keys()),
-        find=find.with_for_update() if locks_rows else find,
-        by_id=by_id.with_for_update() if locks_rows else by_id,
+        by_id=by_id,
+        find=by_id.where(in_project),
+        find_named=named,
         add=insert(table),
         save=update(table).where(*same),
         delete=delete(table).where(*same),
     )
-
-
-def _find(table: Table) -> Select[Any]:
-    """By id or name, so that each is looked up in its own index: an OR of both reads all rows of the project."""
-    columns, project = table.c, bindparam("project", type_=Text())
-    ref = bindparam("ref", type_=Text())
-    if "name" not in columns:
-        return select(table).where(columns.id == ref, columns.project == project)
-    same, named = table.alias("same").c, table.alias("named").c
-    found = select(same.id).where(same.id == ref, same.project == project)
-    # The index of names is a partial one: only this very condition makes it usable.
-    by_name = select(named.id).where(named.project == project, named.name == ref, named.name != literal_column("''"))
-    query = select(table).where(columns.id.in_(found.union_all(by_name)))
-    return query.order_by(case((columns.id == ref, 0), else_=1)).limit(1)
 
 
 @cache

@@ -7,7 +7,6 @@ from services.dataset.domain.checks import (
     Reference,
     check_file,
     check_size,
-    refuse_held,
     version_key,
 )
 from services.dataset.domain.entities import (
@@ -28,7 +27,7 @@ from services.dataset.domain.entities import (
     nothing_published,
     require_published,
 )
-from services.dataset.domain.running import Garbage, Hold, RefusedRow, VersionView, Work
+from services.dataset.domain.running import RefusedRow, VersionView, Work
 
 __all__ = [
     "COMPLETE",
@@ -43,8 +42,6 @@ __all__ = [
     "Dataset",
     "DatasetVersion",
     "Format",
-    "Garbage",
-    "Hold",
     "Output",
     "Reference",
     "RefusedRow",
@@ -57,7 +54,6 @@ __all__ = [
     "check_import",
     "check_size",
     "nothing_published",
-    "refuse_held",
     "require_published",
     "version_key",
 ]

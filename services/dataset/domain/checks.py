@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.chassis.errors import Invalid, OverLimit, Violation, WrongState
+from services.chassis.errors import Invalid, OverLimit, Violation
 
 PURPOSES = ("fine-tune", "batch", "evals", "user_data")
 MAX_FILE_BYTES = 1 << 30
@@ -69,16 +68,4 @@ def check_size(size_bytes: int) -> None:
         raise OverLimit(
             f"the file is larger than {MAX_FILE_BYTES} bytes: put it into a bucket and import it from there",
             reason="FILE_TOO_LARGE",
-        )
-
-
-def refuse_held(kind: str, ref: str, holders: Iterable[str]) -> None:
-    """Raises: WrongState: something holds it; names the holders."""
-    names = sorted(set(holders))
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise WrongState(
-            f"The {kind} {ref!r} cannot be deleted: it is used by {shown}.",
-            reason="IN_USE",
-            metadata={"holders": ",".join(names[:20])},
         )

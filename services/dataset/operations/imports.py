@@ -98,7 +98,7 @@ async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
         if not changed:
             return None
         if work.token:  # what the attempt before left behind
-            await uow.discard(desk.garbage(desk.version_prefix(waiting.version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(waiting.version, work.token))
         await uow.commit()
     return replace(claimed, bytes_read=0)
 
@@ -171,7 +171,7 @@ async def _end(
         counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
-            await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(version, work.token))
             await uow.commit()
             return False
         steps = [current]
@@ -180,7 +180,7 @@ async def _end(
         elif failure is not None:
             bad = report.counts.bad_rows
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
-            await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(version, work.token))
         for before, after in pairwise(steps):
             await uow.versions.save(after)
             uow.emit(version_event(after, before))

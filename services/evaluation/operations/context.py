@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.data import Database
+from services.chassis.garbage import GarbageCollector
 from services.chassis.jobs import JobEngine, JobVerbs
 from services.evaluation.domain import Evaluation
 
@@ -16,3 +17,4 @@ class Desk:
     database: Database
     engine: JobEngine[Evaluation]
     verbs: JobVerbs[Evaluation]
+    garbage: GarbageCollector

@@ -10,7 +10,6 @@ from services.registry.domain.entities import (
     Alias,
     AliasTarget,
     Files,
-    Hold,
     Kind,
     Link,
     Location,
@@ -19,7 +18,6 @@ from services.registry.domain.entities import (
     Origin,
     State,
     fine_tuned_name,
-    refuse_held,
     refuse_preset,
 )
 from services.registry.domain.references import Reference, parse_reference, version_key
@@ -34,7 +32,6 @@ __all__ = [
     "Alias",
     "AliasTarget",
     "Files",
-    "Hold",
     "Kind",
     "Link",
     "Location",
@@ -45,7 +42,6 @@ __all__ = [
     "State",
     "fine_tuned_name",
     "parse_reference",
-    "refuse_held",
     "refuse_preset",
     "version_key",
 ]

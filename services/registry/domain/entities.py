@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -220,21 +220,6 @@ class Alias:
 
 
 @dataclass(frozen=True)
-class Hold:
-    """A job, evaluation or deployment that uses a version; the version is not deleted while it does."""
-
-    version_id: str
-    holder: str
-    project: str
-    confirmed: bool
-    hold_time: datetime
-
-    def fallen(self, now: datetime, hold_seconds: float) -> bool:
-        """Whether it was not confirmed in time."""
-        return not self.confirmed and now - self.hold_time > timedelta(seconds=hold_seconds)
-
-
-@dataclass(frozen=True)
 class Link:
     """A later user of a version, as its events told: an evaluation or a deployment."""
 
@@ -255,15 +240,3 @@ def refuse_preset(model: Model, verb: str) -> None:
     """Presets are the installation's. Raises: WrongState."""
     if model.origin is Origin.PRESET:
         raise WrongState(f"Cannot {verb} {model.name!r}: it is a preset.", reason="PRESET")
-
-
-def refuse_held(kind: str, ref: str, holders: Iterable[str]) -> None:
-    """Raises: WrongState: something holds it; names the holders."""
-    names = sorted(set(holders))
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise WrongState(
-            f"The {kind} {ref!r} cannot be deleted: it is used by {shown}.",
-            reason="IN_USE",
-            metadata={"holders": ",".join(names[:20])},
-        )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.chassis.data import retry_conflicts
-from services.chassis.errors import AlreadyExists, Invalid, WrongState
+from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
 from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
@@ -27,7 +27,6 @@ from services.registry.domain import (
 )
 from services.registry.operations.context import Desk, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
-from services.registry.operations.versions import existing
 from services.registry.store import RegistryUnit
 
 
@@ -70,7 +69,7 @@ async def register_checkpoint(desk: Desk, cmd: Publication, now: datetime) -> Mo
     if version.state is State.READY:
         return version
     files = await _copy(desk, cmd, version)
-    return await _finish(desk, version.id, files, now)
+    return await _finish(desk, version, files, now)
 
 
 @retry_conflicts
@@ -159,9 +158,13 @@ async def _copy(desk: Desk, cmd: Publication, version: ModelVersion) -> Files:
 
 
 @retry_conflicts
-async def _finish(desk: Desk, version_id: str, files: Files, now: datetime) -> ModelVersion:
+async def _finish(desk: Desk, version: ModelVersion, files: Files, now: datetime) -> ModelVersion:
     async with desk.writing() as uow:
-        found = await existing(uow, version_id)
+        found = await uow.versions.by_id(version.id)
+        if found is None:  # deleted meanwhile: what was copied since then is deleted too
+            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.commit()
+            raise NotFound.of("model version", version.id)
         if found.state is State.READY:
             return found
         after = found.apply(COMPLETE, now, found.cause, files=files)

@@ -110,11 +110,13 @@ async def delete_version(desk: Desk, project: str, model_ref: str, text: str, no
         refuse_preset(model, "delete a version of")
         await refuse_used(desk, uow, "model version", version.label, [version], now)
         await uow.versions.delete(version)
+        await uow.holds.forget(version.id)
+        await uow.discard(desk.bucket, desk.prefix(version))
         await _renew_latest(uow, model, now)
         uow.emit(version_event(version, version, "deleted"))
         await uow.commit()
     desk.watchers.notify(version.id)
-    await desk.store.delete_prefix(desk.bucket, desk.prefix(version))
+    desk.garbage.kick()
 
 
 async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
@@ -159,15 +161,19 @@ async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVe
 
 
 @retry_conflicts
-async def complete(desk: Desk, version_id: str, prepared: PreparedModel, now: datetime) -> ModelVersion | None:
+async def complete(desk: Desk, version: ModelVersion, prepared: PreparedModel, now: datetime) -> ModelVersion | None:
     """A preparation has stored the weights. None: the version is gone, or was completed before."""
     facts, manifest = prepared.facts, prepared.manifest
     files = Files(
         prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
     )
     async with desk.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+        found = await uow.versions.by_id(version.id)
+        if found is None:  # deleted meanwhile: what was written since then is deleted too
+            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.commit()
+            return None
+        if found.state is not State.PREPARING:
             return None
         after = found.apply(
             COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,

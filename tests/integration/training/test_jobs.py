@@ -16,7 +16,6 @@ from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import Role
 from services.chassis.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable, WrongState
-from services.training import operations
 from tests.integration.training.world import OTHER, World, a_request
 
 pytestmark = pytest.mark.integration
@@ -52,7 +51,7 @@ async def test_older_checkpoints_are_deleted_with_their_files(world: World) -> N
     answer = await world.training.ListCheckpoints(pb.ListCheckpointsRequest(job=job.id), metadata=world.metadata())
     assert [one.step for one in answer.checkpoints] == [8, 6]
     assert [one.best for one in answer.checkpoints] == [True, False]
-    while await operations.sweep(world.desk):
+    while await world.desk.garbage.tick():
         pass
     kept = {key.split("/")[3] for key in world.stored(f"jobs/{job.id}/")}
     assert kept == {"checkpoint-6", "checkpoint-8"}
@@ -215,7 +214,7 @@ async def test_update_delete_and_clone(world: World) -> None:
     await world.training.DeleteJob(pb.DeleteJobRequest(job="old"), metadata=world.metadata())
     with pytest.raises(NotFound):
         await world.get(job.id)
-    while await operations.sweep(world.desk):
+    while await world.desk.garbage.tick():
         pass
     assert world.stored(f"jobs/{job.id}/") == []
     assert (await world.ended(clone.id)).state == State.SUCCEEDED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,7 +19,6 @@ from services.dataset.domain import (
     BadRowPolicy,
     DatasetVersion,
     Format,
-    Hold,
     Output,
     Reference,
     Source,
@@ -135,11 +134,3 @@ def test_an_import_that_contradicts_itself_names_its_field(
     with pytest.raises(Invalid) as caught:
         domain.check_import(source, policy, most, {})
     assert caught.value.field == f"dataset_version.{field}"
-
-
-def test_an_unconfirmed_hold_falls_and_a_confirmed_one_stays() -> None:
-    hold = Hold("dsv-1", "ftjob-1", "p", False, NOW)
-    later = NOW + timedelta(seconds=601)
-    assert not hold.fallen(NOW + timedelta(seconds=599), 600)
-    assert hold.fallen(later, 600)
-    assert not replace(hold, confirmed=True).fallen(later, 600)

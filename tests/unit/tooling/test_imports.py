@@ -60,17 +60,17 @@ PLACES: dict[str, str] = {
     "stage": "support",
     "store": "store",
     "domain": "domain",
+    # contracts of programs: their services write them, the programs read them
+    "import_work": "contract",
+    "model_work": "contract",
+    "preparation": "contract",
+    "work_spec": "contract",
     # libraries of a stage, shared by its service and its worker
     "benchmarks": "library",
     "object_sources": "library",
     "reading": "library",
     "reporting": "library",
     "scoring": "library",
-    # what a worker program is told: written by the service, read by the program
-    "import_work": "contract",
-    "model_work": "contract",
-    "preparation": "contract",
-    "work_spec": "contract",
     "worker": "worker",
     "migrations": "migrations",
 }
