@@ -82,6 +82,7 @@ class World:
             "heartbeat_seconds": 0.3,
             "signal_seconds": 0.5,
             "exit_seconds": 2,
+            "job_cpus": 1,  # two jobs run at once on the launcher's two cores
         }
         self.settings = TrainingSettings(
             service="training",
