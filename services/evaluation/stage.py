@@ -11,7 +11,7 @@ from typing import Any
 from services.chassis.data import Database, Repository, UnitOfWork
 from services.chassis.errors import Invalid, Unavailable
 from services.chassis.garbage import discard
-from services.chassis.jobs import Attempt, AttemptState, Plan, Readiness, Report, Stage, refuse_delete
+from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage
 from services.chassis.launch import Capacity
 from services.chassis.objects import Manifest, StoreAccess, StoredFiles
 from services.clients.credentials import CredentialClient
@@ -211,12 +211,6 @@ class EvaluationStage(Stage[Evaluation]):
         async with EvaluationUnit(self._database, write=False) as uow:
             seconds = await uow.attempts.run_seconds(job.id)
         await self._clients.reservations.settle(job, seconds)
-
-    async def removing(self, job: Evaluation) -> None:
-        """Refuses while one of its workers has not exited: it could still write files."""
-        async with EvaluationUnit(self._database, write=False) as uow:
-            attempts = await uow.attempts.attempts(job.id)
-        refuse_delete(self.resource, job, busy=any(one.state is not AttemptState.ENDED for one in attempts))
 
     async def removed(self, uow: UnitOfWork, job: Evaluation) -> None:
         """Removes the report and the samples: their rows, and their files once this commits."""

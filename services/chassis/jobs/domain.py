@@ -177,12 +177,12 @@ class PricedJob(JobCore):
         return cost_of(run_seconds / 60, self.unit_price)
 
 
-def refuse_delete(noun: str, job: PricedJob, *, busy: bool = False) -> None:
-    """Raises WrongState for a job that is active or not settled yet, or that is `busy`: a worker has not exited."""
+def refuse_delete(noun: str, job: PricedJob) -> None:
+    """Raises WrongState for a job that is active, or whose end is not settled yet."""
     reason = f"{noun.upper()}_ACTIVE"
     if not job.state.ended:
         raise WrongState.of(noun, job.name or job.id, "delete", str(job.state), map(str, ENDED), reason)
-    if busy or not job.settled:
+    if not job.settled:
         message = f"The {noun} has just ended and is being settled; try again in a moment."
         raise WrongState(message, reason=reason)
 

@@ -12,7 +12,7 @@ from services.chassis.bus import Bus
 from services.chassis.data import Database, UnitOfWork, Watchers
 from services.chassis.jobs.attempt_launcher import Launching, stage_of
 from services.chassis.jobs.context import Desk
-from services.chassis.jobs.domain import Attempt, JobCore
+from services.chassis.jobs.domain import Attempt, AttemptState, JobCore
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.reconcile import Reconciler
 from services.chassis.jobs.report_listener import Hearing
@@ -177,6 +177,12 @@ class JobEngine(Generic[J]):
             store: JobStore = self._desk.store(uow)
             now = await store.attempt(job_id, attempt.number)
         return now is None or now.end_time is not None
+
+    async def end_workers(self, job_id: str) -> None:
+        """Kills what still runs of an ended job, such as a worker that is just exiting. Raises: Unavailable."""
+        for attempt in await self.attempts(job_id):
+            if attempt.state is not AttemptState.ENDED:
+                await self._desk.launcher.kill(attempt.launch_id)
 
     async def remove(self, uow: UnitOfWork, job_id: str) -> list[str]:
         """Removes the engine's rows of a job that is being deleted; returns the launch ids to `forget` afterwards."""

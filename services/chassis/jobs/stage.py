@@ -96,10 +96,6 @@ class Stage(Protocol[J]):
         """What follows the end: settle money, release holds, publish. Repeated until it returns without an error."""
         return
 
-    async def removing(self, job: J) -> None:
-        """An ended job is about to be deleted. Raise WrongState to refuse; it may be asked again."""
-        return
-
     async def removed(self, uow: UnitOfWork, job: J) -> None:
         """A job is being deleted: remove the rows that belong to it. The engine removes its own."""
         return

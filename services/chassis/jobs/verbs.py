@@ -194,10 +194,10 @@ class JobVerbs(Generic[P]):
 
     @retry_conflicts
     async def delete(self, project: str, ref: str) -> None:
-        """Delete an ended job with what belongs to it. Raises: NotFound, WrongState: it is active."""
+        """Delete an ended job with what belongs to it. Raises: NotFound, WrongState: it is active; Unavailable."""
         job = await self._engine.job(project, ref)
         refuse_delete(self._stage.resource, job)
-        await self._stage.removing(job)
+        await self._engine.end_workers(job.id)  # none may write files after those of the job are deleted
         async with UnitOfWork(self._database) as uow:
             jobs = self._stage.jobs(uow)
             job = await jobs.get(project, job.id)

@@ -91,7 +91,8 @@ async def test_a_deployment_says_what_it_serves(world: World, name: str) -> None
     "fake", [one for one in vars(fakes).values() if isinstance(one, type) and "Fake" in one.__name__]
 )
 async def test_a_fake_has_every_method_of_its_client(fake: type) -> None:
-    """One that it does not override would reach for a connection that it has not."""
+    """One that it does not override would reach for a connection; what calls only other methods may be inherited."""
     client = next((one for one in fake.__mro__ if one.__name__.endswith("Client")), None)
     asked = inspect.getmembers(client, inspect.iscoroutinefunction) if client else []
-    assert [name for name, _ in asked if name not in vars(fake)] == []
+    reaching = [name for name, method in asked if "self._" in inspect.getsource(method)]
+    assert [name for name in reaching if name not in vars(fake)] == []

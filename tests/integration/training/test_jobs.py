@@ -106,9 +106,8 @@ async def test_a_create_left_half_done_is_finished_by_its_retry(world: World) ->
     with pytest.raises(Unavailable):
         await world.create("req-1", name="half")
     world.others.billing.away.clear()
-    [holder] = world.others.held
-    job = await world.create("req-1", name="half")
-    assert job.id == holder
+    held = world.others.held
+    assert held == [(await world.create("req-1", name="half")).id]
 
 
 async def test_a_failed_create_without_a_request_id_leaves_nothing(world: World) -> None:
@@ -189,7 +188,7 @@ async def test_the_highest_cost_stops_the_job_with_a_checkpoint(world: World) ->
 
 async def test_update_delete_and_clone(world: World) -> None:
     (world.settings.home / "slow").touch()
-    job = await world.create(name="old", steps=60)
+    job = await world.create(name="old", steps=60, checkpoint_interval=20)
     changed = pb.Job(id=job.id, title="Neu", metadata={"team": "a"})
     mask = FieldMask(paths=["title", "metadata"])
     after = await world.training.UpdateJob(
@@ -218,6 +217,13 @@ async def test_update_delete_and_clone(world: World) -> None:
         pass
     assert world.stored(f"jobs/{job.id}/") == []
     assert (await world.ended(clone.id)).state == State.SUCCEEDED
+
+
+async def test_a_worker_that_lingers_is_dead_before_its_job_is_deleted(world: World) -> None:
+    (world.settings.home / "lingers").touch()
+    job = await world.ended((await world.create(steps=2)).id)
+    await world.training.DeleteJob(pb.DeleteJobRequest(job=job.id), metadata=world.metadata())
+    assert await world.launcher.list() == []
 
 
 async def test_a_checkpoint_is_published_and_resolved(world: World) -> None:

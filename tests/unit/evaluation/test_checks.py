@@ -100,13 +100,10 @@ def test_a_report_is_there_after_success_only() -> None:
 
 def test_what_is_active_or_being_settled_is_not_deleted() -> None:
     refuse_delete("evaluation", evaluation(state=State.STOPPED, settled=True))
-    for one, busy in (
-        (evaluation(state=State.RUNNING), False),
-        (evaluation(state=State.STOPPED), False),
-        (evaluation(state=State.STOPPED, settled=True), True),
-    ):
-        with pytest.raises(WrongState):
-            refuse_delete("evaluation", one, busy=busy)
+    for one in (evaluation(state=State.RUNNING), evaluation(state=State.STOPPED)):
+        with pytest.raises(WrongState) as refused:
+            refuse_delete("evaluation", one)
+        assert refused.value.reason == "EVALUATION_ACTIVE"
 
 
 def test_more_questions_larger_models_and_more_examples_take_longer() -> None:
