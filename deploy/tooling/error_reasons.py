@@ -16,8 +16,15 @@ from services.chassis import errors
 REASON = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 # What a violation of a field is raised as.
 VIOLATION = "Violation"
+OUTCOME = "ProgramResult"  # what a program says of its run
 # Calls that note why something failed or was refused without an answer to a request -> (reason, sentence) by position.
-FAILURES = {"Failure": (0, 1), "FileRefused": (0, 1), "RowProblem": (1, 2)}
+FAILURES = {
+    "Failure": (0, 1),
+    "FailureWords": (0, 1),
+    "FileRefused": (0, 1),
+    "ProgramResult": (1, 2),
+    "RowProblem": (1, 2),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -153,9 +160,15 @@ class _Reader:
         name = _text(called).rpartition(".")[2]
         if name in FAILURES:
             at, words = FAILURES[name]
-            yield from self._reason(node.args[at] if len(node.args) > at else None, "", self._words(node.args[words:]))
+            reason = node.args[at] if len(node.args) > at else named.get("reason")
+            sentence = node.args[words:] or [value for name, value in named.items() if name == "message"]
+            yield from self._reason(reason, "", self._words(sentence))
         elif name == VIOLATION and len(node.args) > 2:
             yield from self._reason(node.args[2], "Invalid", self._words(node.args[1:2]))
+        elif name == OUTCOME:
+            yield from self._reason(
+                named.get("reason"), "", self._words([named["message"]] if "message" in named else [])
+            )
         elif name in self._classes:
             yield from self._reason(named.get("reason"), self._classes[name], self._words(node.args[:1]))
 

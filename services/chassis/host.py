@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+import uvloop
+
 from services.chassis import telemetry
 from services.chassis.admin import AdminServicer
 from services.chassis.auth import TokenIssuer
@@ -166,7 +168,7 @@ def run(
     settings = load(settings_class, service=service)
     telemetry.setup(service, settings)
     try:
-        asyncio.run(_until_signal(ServiceHost(settings, migrations, assemble)))
+        uvloop.run(_until_signal(ServiceHost(settings, migrations, assemble)))
     finally:
         telemetry.shutdown()
 

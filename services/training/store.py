@@ -37,8 +37,3 @@ class TrainingUnit(UnitOfWork):
     def attempts(self) -> JobStore:
         """The job engine's own tables."""
         return JobStore(self.connection, JOB_TABLES)
-
-    async def checkpoints_of_job(self, job_id: str) -> list[Checkpoint]:
-        """The kept checkpoints of a job, newest first."""
-        order = (CHECKPOINTS.c.step.desc(), CHECKPOINTS.c.id.desc())
-        return await self.checkpoints.select(CHECKPOINTS.c.job_id == job_id, order_by=order)

@@ -1,7 +1,8 @@
 """What a unit of work needs of a database: connections and transactions, whatever is behind them."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import CursorResult, Executable
@@ -54,3 +55,10 @@ class Engine(Protocol):
 
     async def dispose(self) -> None:
         """Close all connections."""
+
+
+async def until_done(work: asyncio.Future[Any]) -> None:
+    """Wait for something that uses a connection, however often the caller is cancelled meanwhile."""
+    while not work.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([work])

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.chassis.data.engines import Connection, Transaction
+from services.chassis.data.engines import Connection, Transaction, until_done
 
 DIALECT = "postgresql"
 
@@ -37,7 +37,7 @@ class PostgresEngine:
         try:
             return PostgresTransaction(await asyncio.shield(opening))
         except asyncio.CancelledError:
-            await asyncio.wait([opening])
+            await until_done(opening)
             if opening.exception() is None:
                 await opening.result().close()
             raise
@@ -92,7 +92,7 @@ async def _to_the_end(work: Any) -> None:
     try:
         await asyncio.shield(doing)
     except asyncio.CancelledError:
-        await asyncio.wait([doing])
+        await until_done(doing)
         raise
 
 

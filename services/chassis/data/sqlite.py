@@ -18,7 +18,7 @@ from sqlalchemy import Executable, NullPool, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-from services.chassis.data.engines import Parameters, Result, Transaction
+from services.chassis.data.engines import Parameters, Result, Transaction, until_done
 from services.chassis.data.sqlite_writer import Writer
 from services.chassis.errors import Unavailable
 
@@ -104,7 +104,7 @@ class DirectConnection:
             result, error = await asyncio.shield(work)
         except asyncio.CancelledError:
             self.raw.interrupt()
-            await asyncio.wait([work])
+            await until_done(work)
             raise
         if error is not None:
             raise error

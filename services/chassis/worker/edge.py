@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,19 +29,18 @@ class FailureWords:
 
     Attributes:
         reason, message: of a surprise; the message tells no internals.
-        known: errors of libraries and pure modules that the user can mend: reason, and a message with a place for
-            the error's own words.
+        known: what errors of libraries and pure modules mean; `{}` in the message is for the error's own words.
     """
 
     reason: str
     message: str
-    known: Mapping[type[Exception], tuple[str, str]] = field(default_factory=dict)
+    known: Mapping[type[Exception], ProgramResult] = field(default_factory=dict)
 
     def of(self, error: Exception) -> ProgramResult:
         """What people are told of an error, and whether they can mend it."""
-        for kind, (reason, message) in self.known.items():
+        for kind, failure in self.known.items():
             if isinstance(error, kind):
-                return ProgramResult(reason=reason, message=message.format(error), user=True)
+                return replace(failure, message=failure.message.format(error))
         if isinstance(error, ModelryError):
             user = isinstance(error, (Invalid, NotFound, Denied))
             return ProgramResult(reason=error.reason, message=error.message, user=user)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from services.chassis.engines import core_count
+from services.chassis.launch import ProgramResult
 from services.chassis.reporting import Reporter
 from services.chassis.worker import FailureWords, Inexpressible, log_to_stderr, run_attempt
 from services.evaluation.benchmarks.layouts import LayoutError
@@ -14,9 +15,9 @@ WORDS = FailureWords(
     "WORKER_FAILED",
     "The evaluation failed unexpectedly; its log says where.",
     known={
-        LayoutError: ("INVALID_BENCHMARK", "{}"),
-        PresetError: ("INVALID_BENCHMARK", "{}"),
-        Inexpressible: ("INVALID_PROMPT", "{}"),
+        LayoutError: ProgramResult({}, "INVALID_BENCHMARK", "{}", user=True),
+        PresetError: ProgramResult({}, "INVALID_BENCHMARK", "{}", user=True),
+        Inexpressible: ProgramResult({}, "INVALID_PROMPT", "{}", user=True),
     },
 )
 

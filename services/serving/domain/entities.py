@@ -106,7 +106,6 @@ class ModelFacts:
 
     adapter: bool = False
     base_version_id: str = ""
-    base_model_name: str = ""
     fine_tuned_name: str = ""
     lora_rank: int = 0
     parameter_count: int = 0

@@ -22,7 +22,6 @@ def facts_of(model: ModelInfo) -> ModelFacts:
     return ModelFacts(
         adapter=model.adapter,
         base_version_id=full.version_id,
-        base_model_name=full.model_name,
         fine_tuned_name=model.fine_tuned_name,
         lora_rank=model.lora_rank,
         parameter_count=model.parameter_count or full.parameter_count,

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.chassis.launch import ProgramResult
 from services.chassis.reporting import Reporter
 from services.chassis.worker import FailureWords, Inexpressible, log_to_stderr, run_attempt
 
 WORDS = FailureWords(
     "WORKER_FAILED",
     "Training failed unexpectedly; the job's log says where.",
-    known={Inexpressible: ("NO_CHAT_TEMPLATE", "The model cannot be tuned: {}.")},
+    known={Inexpressible: ProgramResult({}, "NO_CHAT_TEMPLATE", "The model cannot be tuned: {}.", user=True)},
 )
 
 

@@ -92,7 +92,9 @@ async def test_the_whole_way_from_create_to_report_and_delete(world: World, tiny
     assert made.id in world.others.registry.holds.confirmed and made.id in world.others.datasets.holds.confirmed
     assert not world.others.held
     await delete(world, "compare")
-    assert not list(world.store.list(report.location.bucket, report.location.prefix + "/"))
+    async with asyncio.timeout(10):  # the files go after the transaction that deletes the evaluation
+        while list(world.store.list(report.location.bucket, report.location.prefix + "/")):
+            await asyncio.sleep(0.05)
     with pytest.raises(NotFound):
         await world.call("GetEvaluation", pb.GetEvaluationRequest(evaluation=made.id))
 

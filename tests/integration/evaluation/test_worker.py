@@ -42,8 +42,12 @@ class Bench:
         first, second, adapter = (
             upload_folder(self.store, self.bucket, f"eval-test/{path.name}", path) for path in tiny_models
         )
+        self.targets = self._targets(first, second, adapter)
+        self._write_tasks(pairs)
+
+    def _targets(self, first: Manifest, second: Manifest, adapter: Manifest) -> list[dict[str, Any]]:
         base = files(first, "eval-test/first", self.bucket)
-        self.targets = [
+        return [
             {"label": "base", "role": "baseline", "version_id": "mv-1", "base": base, "adapter": None},
             {
                 "label": "tuned",
@@ -60,6 +64,8 @@ class Bench:
                 "adapter": None,
             },
         ]
+
+    def _write_tasks(self, pairs: Manifest) -> None:
         self.preset = {
             "name": "mmlu",
             "kind": "preset",

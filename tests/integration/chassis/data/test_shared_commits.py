@@ -233,9 +233,12 @@ async def test_a_select_that_takes_long_lets_the_loop_go_on(database: Database) 
     for write in (False, True):
         beats = 0
         async with UnitOfWork(database, write=write) as uow:
+            assert not write or await uow.first_time("before")
             assert (await uow.connection.execute(slow)).scalar_one() == 2_000_000
+            await uow.commit()
         assert beats > 5
     beating.cancel()
+    assert await noted(database) == ["before"]
 
 
 async def test_a_long_select_is_stopped_when_its_caller_is_cancelled(database: Database) -> None:
