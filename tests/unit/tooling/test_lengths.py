@@ -20,12 +20,12 @@ LONG_FILES = {
     "tests/contract/chassis/data/test_repository.py": "one suite for SQLite and PostgreSQL",
     "tests/integration/chassis/bus/test_bus.py": "one suite on one server",
     "tests/integration/chassis/rpc/test_rpc.py": "one suite on one server",
+    "tests/integration/chassis/data/test_shared_commits.py": "one promise after the other on one fixture",
     "tests/integration/dataset/test_imports.py": "one suite on one service",
     "tests/unit/dataset/test_importing.py": "one suite of formats",
 }
 # Function -> why it has more than 40 lines beside its docstring.
 LONG_FUNCTIONS = {
-    "tests/integration/evaluation/test_worker.py::__init__": "uploads all that the tests of a worker share",
     "tests/integration/dataset/conftest.py::world": "wires a service, as its __main__ does",
     "tests/integration/evaluation/test_service.py::test_the_whole_way_from_create_to_report_and_delete": "a journey",
 }
