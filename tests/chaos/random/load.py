@@ -46,6 +46,17 @@ class Ledger:
     counts: Counter[str] = field(default_factory=Counter)
     longest_silence_seconds: float = 0.0
 
+    def idle(self) -> list[str]:
+        """Kinds of work of which nothing was acknowledged: a run without them shows nothing."""
+        done = {
+            "job": bool(self.jobs),
+            "import": bool(self.versions),
+            "stop-word list": bool(self.lists),
+            "call with the known key": bool(self.counts["known key ok"]),
+            "chat": bool(self.counts["chat 200"] or not self.deployment),
+        }
+        return [kind for kind, any_done in done.items() if not any_done]
+
     def figures(self) -> dict[str, object]:
         """How many calls ended how."""
         return {**dict(sorted(self.counts.items())), "longest silence, s": round(self.longest_silence_seconds, 1)}
@@ -72,6 +83,8 @@ class Load:
         if self.replica:
             wanted = {"name": "tiny-live", "model": "tiny", "replicas": 1, "engine": {"max_model_length": 256}}
             self.ledger.deployment = self._client.create_deployment(deployment=wanted).id
+            changes = self._client.watch_deployment(deployment=self.ledger.deployment)
+            next(seen for seen in changes if seen.ready_replicas)
         works = [self._import, self._tune, self._note, self._ask]
         self._threads = [threading.Thread(target=self._repeat, args=(work,), name=work.__name__) for work in works]
         for thread in self._threads:

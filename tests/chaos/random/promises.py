@@ -22,7 +22,8 @@ def broken_promises(stack: Stack, ledger: Ledger, seconds: float) -> list[str]:
     """Waits until all work has ended, then names every promise that was not kept."""
     stack.up()
     with Client(home=str(stack.home)) as client:
-        broken = [*ledger.wrong, *_unfinished(client, ledger, seconds)]
+        broken = [f"no {kind} was acknowledged in the whole run" for kind in ledger.idle()]
+        broken += [*ledger.wrong, *_unfinished(client, ledger, seconds)]
         broken += [*_lost(client, ledger), *_of_jobs(client, ledger)]
     if modelry("status", home=stack.home).returncode != 0:
         broken.append("not everything is ready again")
