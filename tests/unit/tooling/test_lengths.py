@@ -20,7 +20,6 @@ LONG_FILES = {
     "tests/contract/chassis/data/test_repository.py": "one suite for SQLite and PostgreSQL",
     "tests/integration/chassis/bus/test_bus.py": "one suite on one server",
     "tests/integration/chassis/rpc/test_rpc.py": "one suite on one server",
-    "tests/integration/chassis/data/test_shared_commits.py": "one promise after the other on one fixture",
     "tests/integration/dataset/test_imports.py": "one suite on one service",
     "tests/unit/dataset/test_importing.py": "one suite of formats",
 }
