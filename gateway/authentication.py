@@ -17,7 +17,7 @@ _PROJECT_SECONDS = 60.0
 _MOST_CACHED = 10_000
 
 
-class Callers:
+class Authenticator:
     """Authenticates callers; keeps tokens and the ids of projects for a while."""
 
     def __init__(self, keys: KeyRing, issuer: TokenIssuer, credentials: CredentialClient) -> None:

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from gateway.administration import Administration
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.context import new_request_id
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal
@@ -25,11 +25,11 @@ PASSED_METADATA = ("traceparent", "tracestate")
 UNARY_SECONDS = 30.0
 
 
-class Door(grpc.GenericRpcHandler):
+class GrpcProxy(grpc.GenericRpcHandler):
     """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
-        self._callers, self._administration = callers, administration
+    def __init__(self, authenticator: Authenticator, addresses: dict[str, str], administration: Administration) -> None:
+        self._authenticator, self._administration = authenticator, administration
         self._methods: dict[str, Method] = {method.path: method for method in methods()}
         self._channels = {process: channel(address) for process, address in addresses.items()}
 
@@ -50,10 +50,10 @@ class Door(grpc.GenericRpcHandler):
         given = dict(_texts(context.invocation_metadata()))
         request_id = given.get("x-request-id") or new_request_id()
         try:
-            principal = await self._callers.principal(given, _address(context.peer()))
+            principal = await self._authenticator.principal(given, _address(context.peer()))
         except ModelryError as error:
             await context.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
-        own = (("authorization", f"Bearer {self._callers.token(principal)}"), ("x-request-id", request_id))
+        own = (("authorization", f"Bearer {self._authenticator.token(principal)}"), ("x-request-id", request_id))
         metadata = (*own, *((key, given[key]) for key in PASSED_METADATA if key in given))
         if method.process == EVERY_SERVICE:
             await self._administer(method, requests, context, principal, metadata)
@@ -94,7 +94,7 @@ class Door(grpc.GenericRpcHandler):
             await opened.close()
 
 
-async def open_door(listen: str, door: Door) -> tuple[grpc.aio.Server, int]:
+async def open_grpc_proxy(listen: str, door: GrpcProxy) -> tuple[grpc.aio.Server, int]:
     """Start the server. Returns: the server and its port. Raises: ModelryError: the address is taken."""
     options = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),

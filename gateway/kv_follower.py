@@ -19,7 +19,7 @@ ALIVE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Following:
+class KvFollower:
     """Follows the buckets `modelry_keys` and `modelry_routes`; both are kept in the state folder."""
 
     def __init__(self, bus: Bus, keys: KeyRing, routes: RouteView, folder: Path, gateway_id: str) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from gateway import errors, transcoder
 from gateway.administration import Administration
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.context import REQUEST_ID, address_of
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
@@ -31,8 +31,8 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
-        self._callers, self._administration = callers, administration
+    def __init__(self, authenticator: Authenticator, addresses: dict[str, str], administration: Administration) -> None:
+        self._authenticator, self._administration = authenticator, administration
         self._channels = {process: plain_channel(address) for process, address in addresses.items()}
         self._stubs: dict[tuple[str, str], Any] = {}
 
@@ -44,11 +44,11 @@ class NativeApi:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises: ModelryError."""
         method, variables = transcoder.find(request.method, request.rel_url.raw_path)
-        principal = await self._callers.principal(request.headers, address_of(request))
+        principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)
         metadata = (
-            ("authorization", f"Bearer {self._callers.token(principal)}"),
+            ("authorization", f"Bearer {self._authenticator.token(principal)}"),
             ("x-request-id", request[REQUEST_ID]),
             *trace.items(),
         )

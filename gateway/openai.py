@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.context import address_of
 from gateway.keys import KeyRecord
 from gateway.proxy import ModelNotFoundHere, Proxy
@@ -22,19 +22,19 @@ INFERENCE = ("/v1/chat/completions", "/v1/completions")
 class OpenAiApi:
     """Answers `/v1`."""
 
-    def __init__(self, callers: Callers, routes: RouteView, proxy: Proxy) -> None:
-        self._callers, self._routes, self._proxy = callers, routes, proxy
+    def __init__(self, authenticator: Authenticator, routes: RouteView, proxy: Proxy) -> None:
+        self._authenticator, self._routes, self._proxy = authenticator, routes, proxy
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         """A completion, by a replica."""
-        key = self._callers.key(request.headers, address_of(request))
-        project = key.project or await self._callers.project(key, request.headers)
+        key = self._authenticator.key(request.headers, address_of(request))
+        project = key.project or await self._authenticator.project(key, request.headers)
         return await self._proxy.handle(request, request.path, key, project)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """All that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
-        key = self._callers.key(request.headers, address_of(request))
-        project = key.project or await self._callers.project(key, request.headers)
+        key = self._authenticator.key(request.headers, address_of(request))
+        project = key.project or await self._authenticator.project(key, request.headers)
         found = {name: _model(name, route) for name, route in self._callable(key, project)}
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:

@@ -14,7 +14,7 @@ from services.access.operations.keys import BUCKET, all_records
 from services.access.operations.server import ServerFacts
 from services.access.service.access import AccessService
 from services.access.service.billing import BillingInternalService, BillingService
-from services.access.service.context import Parts
+from services.access.service.context import ServiceContext
 from services.access.service.events import EventService
 from services.access.service.internal import AccessInternalService
 from services.access.settings import AccessSettings
@@ -41,14 +41,14 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
     except ModelryError as error:
         refuse_start(f"MODELRY_BOOTSTRAP_KEY: {error.message}")
     propagation = Propagation(read, host.relay, settings.propagation_seconds)
-    parts = Parts(read, write, stores, propagation.wait, ServerFacts.of_settings(settings), hold)
+    context = ServiceContext(read, write, stores, propagation.wait, ServerFacts.of_settings(settings), hold)
     keeper = KvKeeper(bus, BUCKET, lambda: all_records(read()), settings)
     work = partial(maintain, read, write, stores, hold)
     maintenance = BackgroundLoop("maintenance of access", work, settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
     host.add(keeper, gate, *consumers(bus, host.database, write, settings), maintenance)
     for servicer in (AccessService, AccessInternalService, BillingService, BillingInternalService):
-        host.serve(servicer(parts))
+        host.serve(servicer(context))
     host.serve(EventService(bus))
 
 

@@ -60,8 +60,8 @@ class Event:
         return ".".join((PREFIX, *map(token, (self.project, self.resource, self.resource_id, self.happening))))
 
     @property
-    def lane(self) -> str:
-        """Events of one lane are published one after the other."""
+    def ordering_key(self) -> str:
+        """Events with the same key are published one after the other."""
         return f"{self.resource}/{self.resource_id}"
 
     def body(self) -> str:
@@ -137,7 +137,7 @@ class Record:
     id: str = field(default_factory=lambda: new_id("rec_"))
 
     @property
-    def lane(self) -> str:
+    def ordering_key(self) -> str:
         """Records of one key are put one after the other."""
         return f"{self.bucket}/{self.key}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
 from services.chassis.holds import confirm_holds, release_holds
-from services.dataset.operations.context import Desk
+from services.dataset.operations.context import ServiceContext
 
 USERS = ("job", "evaluation")
 """Resources that hold versions."""
@@ -13,8 +13,8 @@ USERS = ("job", "evaluation")
 class HoldHandlers:
     """Follows jobs and evaluations."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def handle(self, message: Message) -> None:
         """One event of a job or an evaluation.
@@ -23,16 +23,16 @@ class HoldHandlers:
         """
         event = message.event()
         if event.terminal or event.happening == "deleted":
-            await release_holds(self._desk.writing(), event.project, event.resource_id, event.id)
+            await release_holds(self._context.writing(), event.project, event.resource_id, event.id)
         else:
-            await confirm_holds(self._desk.writing(), event.project, event.resource_id, event.id)
+            await confirm_holds(self._context.writing(), event.project, event.resource_id, event.id)
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
         """The durable consumers of this service."""
         return [
             Consumer(
                 bus,
-                self._desk.database,
+                self._context.database,
                 f"dataset-on-{resource}",
                 f"modelry.events.*.{resource}.>",
                 self.handle,

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.chassis.errors import Invalid
 from services.chassis.objects import StoreAccess
-from services.dataset.object_sources import Place
+from services.dataset.object_sources import ObjectSource
 from services.dataset.reading.problems import RowError
 
 FORMAT = 2
@@ -26,7 +26,7 @@ class ImportWork:
     `format` is the name of the source's format, empty to find out.
     """
 
-    source: Place
+    source: ObjectSource
     format: str
     columns: Mapping[str, str]
     max_bad_rows: int
@@ -56,7 +56,7 @@ class ImportWork:
             raise Invalid(f"The spec has format {content.get('format')}; this program reads {FORMAT}.", field="format")
         source, options, output = content["source"], content["options"], content["output"]
         return cls(
-            source=Place(
+            source=ObjectSource(
                 StoreAccess.from_json(source["access"]), source["bucket"], source["prefix"], source.get("name", "")
             ),
             format=options["format"],

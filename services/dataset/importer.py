@@ -25,8 +25,8 @@ from services.chassis.ids import new_id
 from services.chassis.launch import Launcher, ProgramRun
 from services.dataset.domain import DatasetVersion, Format, Work
 from services.dataset.import_work import CRASHED, MODULE, ImportCounts, ImportReport, ImportWork
-from services.dataset.object_sources import Place
-from services.dataset.operations.context import Desk
+from services.dataset.object_sources import ObjectSource
+from services.dataset.operations.context import ServiceContext
 from services.dataset.operations.files import get_file
 from services.dataset.operations.imports import (
     Ending,
@@ -55,7 +55,7 @@ class Importer(BackgroundLoop):
 
     def __init__(
         self,
-        desk: Desk,
+        context: ServiceContext,
         launcher: Launcher,
         home: Path,
         *,
@@ -64,8 +64,8 @@ class Importer(BackgroundLoop):
         lease_seconds: float,
     ) -> None:
         """Args: parallel: imports at once; look_seconds: how often it looks by itself for something to do."""
-        super().__init__("imports", self.tick, look_seconds, kicked=desk.wake)
-        self._desk = desk
+        super().__init__("imports", self.tick, look_seconds, kicked=context.wake)
+        self._context = context
         self._launcher = launcher
         self._home = home
         self._parallel = parallel
@@ -76,7 +76,7 @@ class Importer(BackgroundLoop):
         self._beats: dict[str, tuple[int, float]] = {}
         self._swept = 0.0
         # One process owns a SQLite file, so whoever claimed an import before is dead.
-        self._alone = desk.database.dialect == "sqlite"
+        self._alone = context.database.dialect == "sqlite"
 
     async def start(self) -> None:
         """Begins to look for imports, those that a dead process left first."""
@@ -87,7 +87,7 @@ class Importer(BackgroundLoop):
         """Ends the programs of imports that are over, and on SQLite all of them: whoever started them is dead."""
         # Where programs of version 0.1 worked; they ended with their service.
         await asyncio.to_thread(shutil.rmtree, self._home / "work" / "imports", ignore_errors=True)
-        waiting = set() if self._alone else {item.version.id for item in await list_waiting(self._desk)}
+        waiting = set() if self._alone else {item.version.id for item in await list_waiting(self._context)}
         for probe in await self._launcher.list():
             version_id = probe.id.removeprefix(_PROGRAM_PREFIX).rpartition("-")[0]
             if probe.id.startswith(_PROGRAM_PREFIX) and version_id not in waiting:
@@ -104,12 +104,12 @@ class Importer(BackgroundLoop):
     async def tick(self) -> None:
         """Begins the imports that wait, and drops the holds that nobody confirmed."""
         await self._start_waiting()
-        if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._desk.hold_seconds):
-            await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
+        if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._context.hold_seconds):
+            await drop_fallen_holds(self._context.writing(), self._context.oldest_hold(now()))
             self._swept = time.monotonic()
 
     async def _start_waiting(self) -> None:
-        waiting = await list_waiting(self._desk)
+        waiting = await list_waiting(self._context)
         for item in waiting:
             if len(self._running) >= self._parallel:
                 return
@@ -117,7 +117,7 @@ class Importer(BackgroundLoop):
                 continue
             if item.work.token:  # the program of an owner that fell silent must write nothing more
                 await self._program(item.version, item.work).discard()
-            work = await claim_import(self._desk, item, self._owner)
+            work = await claim_import(self._context, item, self._owner)
             if work is not None:
                 task = asyncio.create_task(self._import(item.version, work), name=f"import-{item.version.id}")
                 self._running[item.version.id] = task
@@ -149,16 +149,16 @@ class Importer(BackgroundLoop):
         finally:
             self._running.pop(version.id, None)
             self._beats.pop(version.id, None)
-            self._desk.wake.set()
+            self._context.wake.set()
 
     async def _let_go(self, version: DatasetVersion, work: Work) -> None:
         with suppress(ModelryError):
-            await give_back(self._desk, version, work)
+            await give_back(self._context, version, work)
 
     async def _apply(self, version: DatasetVersion, work: Work, outcome: Outcome) -> None:
         for _ in range(10):
             try:
-                await apply_outcome(self._desk, version, work, outcome, now())
+                await apply_outcome(self._context, version, work, outcome, now())
             except (Conflict, Unavailable) as error:
                 _log.warning("import %s: %s", version.id, error.message)
                 await asyncio.sleep(self._look_seconds)
@@ -180,7 +180,7 @@ class Importer(BackgroundLoop):
                 await run.start(MODULE, self._order(version, work, place).to_json())
             except Unavailable as error:
                 _log.info("The import %s waits: %s", version.id, error.message)
-                await give_back(self._desk, version, work, now() + timedelta(seconds=_PLACE_SECONDS))
+                await give_back(self._context, version, work, now() + timedelta(seconds=_PLACE_SECONDS))
                 return None
             return await self._follow(run, version, work)
         finally:
@@ -189,30 +189,30 @@ class Importer(BackgroundLoop):
     def _program(self, version: DatasetVersion, work: Work) -> ProgramRun:
         return ProgramRun(self._launcher, self._home, f"{_PROGRAM_PREFIX}{version.id}-{work.token}")
 
-    async def _place(self, version: DatasetVersion) -> Place:
+    async def _place(self, version: DatasetVersion) -> ObjectSource:
         source = version.source
         if source.file_id:
-            file = await get_file(self._desk, version.project, source.file_id)
-            return self._desk.sources.uploaded(self._desk.file_key(version.project, file.id), file.filename)
-        return await self._desk.sources.place(version.project, source)
+            file = await get_file(self._context, version.project, source.file_id)
+            return self._context.sources.uploaded(self._context.file_key(version.project, file.id), file.filename)
+        return await self._context.sources.place(version.project, source)
 
-    def _order(self, version: DatasetVersion, work: Work, place: Place) -> ImportWork:
+    def _order(self, version: DatasetVersion, work: Work, place: ObjectSource) -> ImportWork:
         """What the program is told."""
         return ImportWork(
             source=place,
             format="" if version.format is Format.FORMAT_UNSPECIFIED else version.format.name,
             columns=dict(version.columns),
             max_bad_rows=version.allowed_bad_rows,
-            output=self._desk.sources.system,
-            bucket=self._desk.sources.bucket,
-            prefix=self._desk.version_prefix(version, work.token),
+            output=self._context.sources.system,
+            bucket=self._context.sources.bucket,
+            prefix=self._context.version_prefix(version, work.token),
         )
 
     async def _follow(self, run: ProgramRun, version: DatasetVersion, work: Work) -> Outcome | None:
         async def note(progress: Mapping[str, Any]) -> None:
             nonlocal work
             work = counted(replace(work, beat=work.beat + 1), ImportCounts.from_json(progress))
-            if not await note_progress(self._desk, version, work):
+            if not await note_progress(self._context, version, work):
                 raise _TakenAwayError
 
         try:

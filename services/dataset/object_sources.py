@@ -16,7 +16,7 @@ _LIST_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Place:
+class ObjectSource:
     """A source that can be opened: one object, or the folder of several."""
 
     access: StoreAccess

@@ -9,7 +9,7 @@ from services.chassis.errors import ModelryError
 from services.chassis.objects import ListPage, StoreAccess
 from services.clients.credentials import CredentialClient, open_location
 from services.dataset.domain import Source
-from services.dataset.object_sources import Place, find_objects, named, open_store
+from services.dataset.object_sources import ObjectSource, find_objects, named, open_store
 
 
 class Sources:
@@ -35,17 +35,17 @@ class Sources:
             raise named(error, "dataset_version.object.", own=place.access == self.system) from error
         return replace(source, bucket=place.bucket)
 
-    async def place(self, project: str, source: Source, path: str = "object") -> Place:
+    async def place(self, project: str, source: Source, path: str = "object") -> ObjectSource:
         """How to open a source.
 
         Raises: NotFound: no such credential. Invalid: it is not for this bucket.
         """
         opened = await open_location(self._credentials, project, source.credential, source.bucket, path)
-        return Place(opened.access, opened.bucket, source.prefix)
+        return ObjectSource(opened.access, opened.bucket, source.prefix)
 
-    def uploaded(self, key: str, filename: str) -> Place:
+    def uploaded(self, key: str, filename: str) -> ObjectSource:
         """How to open an uploaded file."""
-        return Place(self.system, self.bucket, key, filename)
+        return ObjectSource(self.system, self.bucket, key, filename)
 
     async def browse(
         self, project: str, credential: str, bucket: str, prefix: str, page_size: int, token: str

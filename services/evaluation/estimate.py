@@ -16,7 +16,7 @@ _FASTER, _SLOWER = 1.6, 0.4
 
 
 @dataclass(frozen=True)
-class Speed:
+class MeasuredSpeed:
     """How fast this machine evaluates a model of 135M parameters, on all of its cores."""
 
     choices_per_second: float = 20.0
@@ -34,7 +34,7 @@ class Estimate:
     notes: tuple[str, ...]
 
 
-def estimate(evaluation: Evaluation, speed: Speed) -> Estimate:
+def estimate(evaluation: Evaluation, speed: MeasuredSpeed) -> Estimate:
     """The estimate of an evaluation whose references are resolved.
 
     Time falls with the speed and grows with the size of each model and with the examples before each question; the

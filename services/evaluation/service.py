@@ -18,34 +18,34 @@ from services.chassis.proto_values import changes_of
 from services.evaluation import messages as to
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations import evaluations, results, stopwords
-from services.evaluation.operations.context import Desk
+from services.evaluation.operations.context import ServiceContext
 
 
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     """What the doors offer."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, context: Any) -> pb.Evaluation:
         """Makes an evaluation."""
-        return await self._shown(await self._desk.verbs.create(_wish(request)))
+        return await self._shown(await self._context.verbs.create(_wish(request)))
 
     async def QuoteEvaluation(self, request: pb.CreateEvaluationRequest, context: Any) -> common_pb2.Quote:
         """Says what it would cost."""
-        return await self._desk.verbs.quote(_wish(request))
+        return await self._context.verbs.quote(_wish(request))
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """One evaluation."""
         return await self._get(request.evaluation)
 
     async def _get(self, ref: str) -> pb.Evaluation:
-        return to.evaluation_message(await evaluations.get_evaluation(self._desk, current().project, ref))
+        return to.evaluation_message(await evaluations.get_evaluation(self._context, current().project, ref))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
         """Evaluations."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await evaluations.list_evaluations(self._desk, current().project, query)
+        page = await evaluations.list_evaluations(self._context, current().project, query)
         return pb.ListEvaluationsResponse(
             evaluations=[to.evaluation_message(one) for one in page.items], next_page_token=page.next_page_token
         )
@@ -62,22 +62,22 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             changes.get("metadata"),
             wanted.etag,
         )
-        return await self._shown(await self._desk.verbs.update(command))
+        return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteEvaluation(self, request: pb.DeleteEvaluationRequest, context: Any) -> Empty:
         """Removes an evaluation."""
-        await self._desk.verbs.delete(current().project, request.evaluation)
-        self._desk.garbage.kick()
+        await self._context.verbs.delete(current().project, request.evaluation)
+        self._context.garbage.kick()
         return Empty()
 
     async def StopEvaluation(self, request: pb.StopEvaluationRequest, context: Any) -> pb.Evaluation:
         """Stops an evaluation."""
-        return await self._shown(await self._desk.verbs.stop(current().project, request.evaluation))
+        return await self._shown(await self._context.verbs.stop(current().project, request.evaluation))
 
     async def WatchEvaluation(self, request: pb.WatchEvaluationRequest, context: Any) -> AsyncIterator[pb.Evaluation]:
         """An evaluation as it changes."""
         project = current().project
-        async for seen in self._desk.engine.watch(project, request.evaluation, request.after_version):
+        async for seen in self._context.engine.watch(project, request.evaluation, request.after_version):
             yield await self._shown(seen)
 
     async def ReadEvaluationLogs(
@@ -85,18 +85,18 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     ) -> AsyncIterator[pb.EvaluationLogLine]:
         """The log of all attempts."""
         project = current().project
-        async for attempt, line in self._desk.engine.logs(project, request.evaluation, request.follow):
+        async for attempt, line in self._context.engine.logs(project, request.evaluation, request.follow):
             yield pb.EvaluationLogLine(attempt=attempt, text=line)
 
     async def GetReport(self, request: pb.GetReportRequest, context: Any) -> pb.Report:
         """The report."""
-        found = await results.get_report(self._desk, current().project, request.evaluation)
+        found = await results.get_report(self._context, current().project, request.evaluation)
         return to.report_message(found.content)
 
     async def ListSamples(self, request: pb.ListSamplesRequest, context: Any) -> pb.ListSamplesResponse:
         """Samples."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await results.list_samples(self._desk, current().project, request.evaluation, query)
+        page = await results.list_samples(self._context, current().project, request.evaluation, query)
         return pb.ListSamplesResponse(
             samples=[to.sample_message(one) for one in page.items], next_page_token=page.next_page_token
         )
@@ -118,18 +118,20 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             request.request_id,
             request_digest(request),
         )
-        return to.stopwords_message(await stopwords.create_stopwords(self._desk, command, now()))
+        return to.stopwords_message(await stopwords.create_stopwords(self._context, command, now()))
 
     async def GetStopwordList(self, request: pb.GetStopwordListRequest, context: Any) -> pb.StopwordList:
         """One stop-word list."""
-        return to.stopwords_message(await stopwords.get_stopwords(self._desk, current().project, request.stopword_list))
+        return to.stopwords_message(
+            await stopwords.get_stopwords(self._context, current().project, request.stopword_list)
+        )
 
     async def ListStopwordLists(
         self, request: pb.ListStopwordListsRequest, context: Any
     ) -> pb.ListStopwordListsResponse:
         """Stop-word lists, without their words."""
         query = PageQuery(request.page_size, request.page_token)
-        page = await stopwords.list_stopwords(self._desk, current().project, query)
+        page = await stopwords.list_stopwords(self._context, current().project, query)
         return pb.ListStopwordListsResponse(
             stopword_lists=[to.stopwords_message(one, words=False) for one in page.items],
             next_page_token=page.next_page_token,
@@ -137,12 +139,12 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def DeleteStopwordList(self, request: pb.DeleteStopwordListRequest, context: Any) -> Empty:
         """Removes a stop-word list."""
-        await stopwords.delete_stopwords(self._desk, current().project, request.stopword_list)
+        await stopwords.delete_stopwords(self._context, current().project, request.stopword_list)
         return Empty()
 
     async def _shown(self, evaluation: Evaluation) -> pb.Evaluation:
         """An evaluation with its progress and cost."""
-        return to.evaluation_message(await evaluations.view(self._desk, evaluation))
+        return to.evaluation_message(await evaluations.view(self._context, evaluation))
 
 
 def _wish(request: pb.CreateEvaluationRequest) -> CreateJob[Evaluation]:

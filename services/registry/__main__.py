@@ -14,7 +14,7 @@ from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
 from services.clients.credentials import CredentialClient
 from services.registry.handlers import UserHandlers
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 from services.registry.operations.models import install_presets
 from services.registry.preparer import Preparer
 from services.registry.service import RegistryInternalServicer, RegistryServicer
@@ -35,12 +35,12 @@ async def assemble(host: ServiceHost[RegistrySettings]) -> None:
     connections = Connections(settings, host.issuer, "registry")
     host.close_at_end(connections)
     credentials, store = CredentialClient(connections), StoreAccess.of_settings(settings)
-    desk = Desk(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
-    await install_presets(desk, catalogue := read_catalogue(), now())
-    preparer = Preparer(desk, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
-    host.add(*UserHandlers(desk).consumers(host.bus, settings), preparer, desk.garbage)
-    host.serve(RegistryServicer(desk))
-    host.serve(RegistryInternalServicer(desk))
+    context = ServiceContext(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
+    await install_presets(context, catalogue := read_catalogue(), now())
+    preparer = Preparer(context, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
+    host.add(*UserHandlers(context).consumers(host.bus, settings), preparer, context.garbage)
+    host.serve(RegistryServicer(context))
+    host.serve(RegistryInternalServicer(context))
 
 
 def main() -> None:

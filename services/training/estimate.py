@@ -16,7 +16,7 @@ _FASTER, _SLOWER = 1.6, 0.5
 
 
 @dataclass(frozen=True)
-class Speed:
+class MeasuredSpeed:
     """How fast this machine trains: real tokens a second for a model of 135M parameters, on all of its cores."""
 
     tokens_per_second: float = 450.0
@@ -34,7 +34,7 @@ class Estimate:
     notes: tuple[str, ...]
 
 
-def estimate(job: Job, speed: Speed) -> Estimate:
+def estimate(job: Job, speed: MeasuredSpeed) -> Estimate:
     """The estimate of a job whose data sets and hyperparameters are resolved.
 
     Time is tokens over speed, which falls with the size of the model; the range is a factor of 3 wide, since cores may

@@ -11,7 +11,7 @@ from services.clients.registry import ModelInfo
 from services.training import checks
 from services.training.clients import Clients
 from services.training.domain import DatasetUse, Job
-from services.training.estimate import Estimate, Speed, estimate
+from services.training.estimate import Estimate, MeasuredSpeed, estimate
 
 OUTPUT_PREFIX = "jobs"
 
@@ -22,7 +22,7 @@ class Machine:
 
     cpus: int = 0
     gpus: int = 0
-    speed: Speed = field(default_factory=Speed)
+    speed: MeasuredSpeed = field(default_factory=MeasuredSpeed)
 
 
 class TrainingIntake(Intake[Job]):

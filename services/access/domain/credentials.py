@@ -107,13 +107,13 @@ def checked(credential: Credential) -> Credential:
 def _check_endpoint(endpoint: str) -> None:
     field_path = "credential.endpoint"
     try:
-        parts = urlsplit(endpoint)
-        host, _ = parts.hostname, parts.port
+        context = urlsplit(endpoint)
+        host, _ = context.hostname, context.port
     except ValueError as error:
         raise Invalid(f"{field_path} {endpoint!r} is no URL: {error}.", field=field_path) from error
-    if parts.scheme not in ("http", "https") or not host:
+    if context.scheme not in ("http", "https") or not host:
         message = f"{field_path} {endpoint!r} is no http:// or https:// URL."
         raise Invalid(message, field=field_path)
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if context.username or context.password or context.query or context.fragment:
         message = f"{field_path} must be the store's address alone, without user, query or fragment."
         raise Invalid(message, field=field_path)

@@ -140,11 +140,11 @@ async def list_keys(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page
 
 async def unpropagated(found: Collection[ApiKey], uow: AccessUnit) -> dict[str, list[str]]:
     """Which of these keys have changes that gateways cannot know of yet: key's id -> ids of the waiting outbox rows."""
-    lanes = {record.lane: key.id for key in found for record in records_of(key, "")}
+    ordering_keys = {record.ordering_key: key.id for key in found for record in records_of(key, "")}
     waiting: dict[str, list[str]] = {}
     async with uow:
-        for row_id, lane in (await uow.unsent(lanes.keys())).items():
-            waiting.setdefault(lanes[lane], []).append(row_id)
+        for row_id, ordering_key in (await uow.unsent(ordering_keys.keys())).items():
+            waiting.setdefault(ordering_keys[ordering_key], []).append(row_id)
     return waiting
 
 

@@ -15,7 +15,7 @@ Opener = Callable[[], AccessUnit]
 
 
 @dataclass(frozen=True)
-class Parts:
+class ServiceContext:
     """Made once, in `__main__`.
 
     Attributes:

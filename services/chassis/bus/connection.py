@@ -29,7 +29,7 @@ from services.chassis.readiness import Lack
 if TYPE_CHECKING:  # a process without a database needs none of it
     from services.chassis.data import DeadLetter
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -210,18 +210,18 @@ class Bus:
             tries = 0
             self._session = session
             self._ready.set()
-            _logger.info("connected to NATS (connection %d)", session.number)
+            _log.info("connected to NATS (connection %d)", session.number)
             for hook in self._hooks:
                 hook()
             await session.closed.wait()
             self._ready.clear()
             self._problem, self._away_since = "the connection was lost", now()
-            _logger.warning("the connection to NATS was lost")
+            _log.warning("the connection to NATS was lost")
 
     def _note(self, error: Exception) -> None:
         problem = str(error) or type(error).__name__
         if problem != self._problem:
-            _logger.warning("NATS is not reachable: %s", problem)
+            _log.warning("NATS is not reachable: %s", problem)
         self._problem = problem
 
     async def _connect(self) -> Session:
@@ -231,7 +231,7 @@ class Bus:
             closed.set()
 
         async def on_error(error: Exception) -> None:
-            _logger.debug("nats: %s", error)
+            _log.debug("nats: %s", error)
 
         client = await asyncio.wait_for(
             nats.connect(
@@ -293,6 +293,6 @@ class Bus:
                 if error.err_code != NO_SPACE or size < LEAST_BYTES:
                     raise
                 config.max_bytes = size // 2
-                _logger.warning("NATS has no room for %d bytes of %s; trying half of it", size, config.name)
+                _log.warning("NATS has no room for %d bytes of %s; trying half of it", size, config.name)
                 continue
             return

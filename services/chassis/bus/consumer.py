@@ -29,7 +29,7 @@ from services.chassis.events import MESSAGE_ID, Event, Malformed
 FETCH_SECONDS = 15.0
 STOP_SECONDS = 5.0
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class ConsumerSettings(Protocol):
@@ -132,7 +132,7 @@ class Consumer:
         except (Unavailable, Conflict, OverLimit):
             raise
         except Exception as error:  # an edge
-            _logger.warning("dead letter %s failed again", letter.id, exc_info=error)
+            _log.warning("dead letter %s failed again", letter.id, exc_info=error)
             await letters.note_failure(letter, reason := _reason(error))
             text = f"{self._durable} failed again on dead letter {letter.id}: {reason}"
             raise WrongState(text, reason="REPLAY_FAILED") from error
@@ -152,7 +152,7 @@ class Consumer:
             except Exception as error:  # an edge: the connection or the consumer is made anew
                 tries += 1
                 known = isinstance(error, (Unavailable, APIError))
-                _logger.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
+                _log.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
                 await asyncio.sleep(retry_delay(tries, 0.05, self._settings.retry_min_seconds))
 
     async def _unless_stopped(self, future: "asyncio.Future[Any]") -> bool:
@@ -264,7 +264,7 @@ class Consumer:
     async def _surprised(self, raw: Msg, message: Message, error: Exception) -> None:
         count = self._surprises[1] + 1 if self._surprises[0] == message.sequence else 1
         self._surprises = (message.sequence, count)
-        _logger.warning(
+        _log.warning(
             "%s: message %d failed (%d): %r", self._durable, message.sequence, count, error, exc_info=count == 1
         )
         if count >= self._settings.surprise_tries:
@@ -274,7 +274,7 @@ class Consumer:
 
     async def _again(self, raw: Msg, message: Message, error: Exception) -> None:
         delay = retry_delay(message.deliveries, self._settings.retry_min_seconds, self._settings.retry_max_seconds)
-        _logger.info("%s: message %d again in %.1f s: %s", self._durable, message.sequence, delay, error)
+        _log.info("%s: message %d again in %.1f s: %s", self._durable, message.sequence, delay, error)
         await raw.nak(delay=delay)
 
     async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
@@ -292,7 +292,7 @@ class Consumer:
         except Unavailable as problem:
             await self._again(raw, message, problem)
             return
-        _logger.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
+        _log.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
         await raw.term()
 
 

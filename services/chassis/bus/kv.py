@@ -24,7 +24,7 @@ CAS_TRIES = 10
 
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE = 10071
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Value = Mapping[str, Any] | None
 Records = Mapping[str, tuple[int, Value]]
@@ -151,7 +151,7 @@ class KvKeeper(BackgroundLoop):
                 put += await self.writer.put(key, version, value)
         for key, (version, value) in stored.items():
             if key not in wanted and value is not None:
-                _logger.warning("bucket %s has %r, which the database does not know", self.writer.bucket, key)
+                _log.warning("bucket %s has %r, which the database does not know", self.writer.bucket, key)
                 put += await self.writer.put(key, version + 1, None)
         return put
 
@@ -159,4 +159,4 @@ class KvKeeper(BackgroundLoop):
         if not self._bus.connected:  # the bus says so itself, and each connect brings the next comparison
             return
         if put := await self.compare():
-            _logger.info("bucket %s: %d records put", self.writer.bucket, put)
+            _log.info("bucket %s: %d records put", self.writer.bucket, put)

@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 3.5
 SAVE_SECONDS = 0.1
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Value = Mapping[str, Any] | None
 
@@ -74,7 +74,7 @@ def _parse(message: Msg, bucket: str) -> tuple[str, int, Value] | None:
         record = json.loads(message.data)
         return decode_key(message.subject.removeprefix(f"$KV.{bucket}.")), int(record["version"]), record["value"]
     except (ValueError, KeyError, TypeError):
-        _logger.warning("bucket %s: %s is no record", bucket, message.subject)
+        _log.warning("bucket %s: %s is no record", bucket, message.subject)
         return None
 
 
@@ -155,7 +155,7 @@ class KvReader:
             except Exception as error:  # an edge: the watch is made anew, nothing is forgotten meanwhile
                 tries = 1 if self.ready.is_set() and not began else tries + 1
                 known = isinstance(error, (Unavailable, APIError))
-                _logger.info("bucket %s is followed anew: %s", self._bucket, error, exc_info=not known)
+                _log.info("bucket %s is followed anew: %s", self._bucket, error, exc_info=not known)
             if not session.closed.is_set():
                 await asyncio.sleep(retry_delay(tries, 0.1, 1.0))
 
@@ -212,5 +212,5 @@ def _load(path: Path) -> dict[str, tuple[int, Value]]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        _logger.warning("the snapshot %s cannot be read and is made anew: %s", path, error)
+        _log.warning("the snapshot %s cannot be read and is made anew: %s", path, error)
         return {}

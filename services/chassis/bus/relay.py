@@ -26,7 +26,7 @@ from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
 from services.chassis.readiness import Lack, LackLog
 
-LANES_AT_ONCE = 64
+KEYS_AT_ONCE = 64
 ROUND_SECONDS = 0.02
 """From one round to the next at least, unless a round was full: what comes meanwhile is taken and marked together."""
 IDLE_SECONDS = 1.0
@@ -145,23 +145,25 @@ class OutboxRelay:
             _log.warning("%s", message, exc_info=not isinstance(error, (Unavailable, APIError)))
 
     async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
-        """Send what is unsent, oldest first, lanes in parallel. Returns how many were sent, and whether any failed."""
+        """Send what is unsent, oldest first, keys in parallel. Returns how many were sent, and whether any failed."""
         rows = await self._outbox.take(kind)
-        lanes: dict[str, list[Any]] = defaultdict(list)
+        ordering_keys: dict[str, list[Any]] = defaultdict(list)
         for row in rows:
-            lanes[row.lane].append(row)
+            ordering_keys[row.ordering_key].append(row)
         done: list[tuple[Any, int | None]] = []
-        gate = asyncio.Semaphore(LANES_AT_ONCE)
+        gate = asyncio.Semaphore(KEYS_AT_ONCE)
         try:
-            results = await asyncio.gather(*(self._lane(session, lane, gate, done) for lane in lanes.values()))
+            results = await asyncio.gather(
+                *(self._send_in_order(session, ordering_key, gate, done) for ordering_key in ordering_keys.values())
+            )
         finally:
             await asyncio.shield(self._mark_sent(done))
         return len(done), not all(results)
 
-    async def _lane(
+    async def _send_in_order(
         self, session: Session, rows: list[Any], gate: asyncio.Semaphore, done: list[tuple[Any, int | None]]
     ) -> bool:
-        """Send one lane's rows, each after the acknowledgement of the one before."""
+        """Send the rows of one ordering key, each after the acknowledgement of the one before."""
         async with gate:
             for row in rows:
                 try:

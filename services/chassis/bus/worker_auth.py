@@ -40,7 +40,7 @@ ACCOUNT = "$G"
 # One token of a subject and nothing that NATS reads as a wildcard.
 _JOB_ID = re.compile(r"[a-z]+-[a-z0-9]{1,64}")
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def worker_login(token_secret: SecretStr, job_id: str) -> dict[str, str]:
@@ -97,7 +97,7 @@ class WorkerGate:
             try:
                 answer = decide(self._secret, message.data)
             except (ValueError, KeyError, TypeError) as error:
-                _logger.warning("an authorization request of NATS could not be read: %s", error)
+                _log.warning("an authorization request of NATS could not be read: %s", error)
                 return
             await client.publish(message.reply, answer)
 

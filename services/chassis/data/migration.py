@@ -82,6 +82,14 @@ def create_chassis_tables() -> None:
     chassis.create_all(op.get_bind(), checkfirst=False)
 
 
+def rename_column(table: str, old: str, new: str) -> None:
+    """Give a column its new name. A database that was made later, by `create_chassis_tables`, has it already."""
+    from alembic import op
+
+    if old in {column["name"] for column in inspect(op.get_bind()).get_columns(table)}:
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+
+
 def rewrite_json(table: str, column: str, change: Callable[[Any], Any], key: str = "id") -> None:
     """Put what `change` makes of the JSON of a text column in its place, in every row that has one."""
     from alembic import op

@@ -18,7 +18,7 @@ outbox = Table(
     Column("id", _Counter, primary_key=True, autoincrement=True),
     Column("kind", Text, nullable=False),  # "event", or "record" of a KV bucket
     Column("event_id", Text, nullable=False, unique=True),
-    Column("lane", Text, nullable=False),  # rows of one lane are sent one after the other
+    Column("ordering_key", Text, nullable=False),  # rows of one key are sent one after the other
     Column("subject", Text, nullable=False),  # of a record: its bucket
     Column("headers", _Headers, nullable=False),
     Column("body", Text, nullable=False),

@@ -10,9 +10,9 @@ How a service adopts it:
            report: Report | None = None
 
    `JobCore` has id project version state cause failure create_time update_time start_time end_time token attempt
-   barren_attempts checkpoint_id checkpoint_step settled, all of them columns of ``table_of(Evaluation, metadata,
-   "evaluations")`` (services.chassis.data). A new job starts VALIDATING (the engine asks `Stage.prepare` every second
-   and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
+   attempts_without_checkpoint checkpoint_id checkpoint_step settled, all of them columns of
+   ``table_of(Evaluation, metadata, "evaluations")`` (services.chassis.data). A new job starts VALIDATING (the engine
+   asks `Stage.prepare` every second and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
 
 2. Tables. ``JOB_TABLES = add_job_tables(metadata)`` (services.chassis.jobs.store) adds the engine's own: job_attempts,
    job_counters, job_progress, job_metrics. They are part of the service's first migration.

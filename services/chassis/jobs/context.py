@@ -61,7 +61,7 @@ def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] 
 
 
 @dataclass
-class Desk(Generic[J]):
+class EngineContext(Generic[J]):
     """What the parts of one engine share."""
 
     stage: Stage[J]

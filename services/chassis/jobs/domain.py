@@ -92,7 +92,7 @@ class JobCore:
     """The fencing token of the attempt whose reports count; 0 when no attempt may report."""
     attempt: int = 0
     """The number of the newest attempt, counted from 1; 0 before the first."""
-    barren_attempts: int = 0
+    attempts_without_checkpoint: int = 0
     """Attempts in a row, the newest one included, without a new checkpoint."""
     checkpoint_id: str = ""
     """The newest recorded checkpoint, from which the next attempt goes on; empty: from the beginning."""
@@ -137,7 +137,7 @@ class JobCore:
             update_time=now,
             token=token,
             attempt=self.attempt + 1,
-            barren_attempts=self.barren_attempts + 1,
+            attempts_without_checkpoint=self.attempts_without_checkpoint + 1,
         )
 
     def wait(self, now: datetime, cause: str) -> Self:
@@ -152,10 +152,10 @@ class JobCore:
             update_time=now,
             checkpoint_id=checkpoint_id,
             checkpoint_step=step,
-            barren_attempts=0,
+            attempts_without_checkpoint=0,
         )
 
-    def settle(self, now: datetime) -> Self:
+    def mark_paid(self, now: datetime) -> Self:
         """Marks that everything that follows the end is done."""
         return replace(self, version=self.version + 1, update_time=now, settled=True)
 

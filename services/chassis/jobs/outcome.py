@@ -94,7 +94,7 @@ def moves(job: J, outcome: Outcome, now: datetime, cause: str, failure: Failure 
 
 def retry(job: J, now: datetime, cause: str, failure: Failure | None) -> J:
     """What an attempt's unwanted end makes of its job: it resumes, or fails when the limit is reached."""
-    if job.barren_attempts < ATTEMPT_LIMIT:
+    if job.attempts_without_checkpoint < ATTEMPT_LIMIT:
         where = f"step {job.checkpoint_step}" if job.checkpoint_id else "the beginning"
         return job.apply(LOSE, now, f"{cause} It goes on from {where}.")
     message = f"{ATTEMPT_LIMIT} attempts in a row ended without a new checkpoint. The last one: {cause}"

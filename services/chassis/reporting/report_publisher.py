@@ -18,7 +18,7 @@ from services.chassis.bus import Session, retry_delay
 from services.chassis.errors import Unavailable
 from services.chassis.reporting.spool import Spool
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 ACK_SECONDS = 5
 LONGEST_DELAY_SECONDS = 2.0
 _SHORTEST_DELAY_SECONDS = 0.05
@@ -91,7 +91,7 @@ class ReportLink:
             except Exception as error:  # an edge: whatever is wrong now may be right later
                 tries += 1
                 if tries == 1:
-                    _logger.warning("the bus is not reachable: %s", str(error) or type(error).__name__)
+                    _log.warning("the bus is not reachable: %s", str(error) or type(error).__name__)
                 await asyncio.sleep(retry_delay(tries, _SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS))
                 continue
             tries = 0
@@ -105,7 +105,7 @@ class ReportLink:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if (error := task.exception()) is not None:
-                    _logger.error("reporting broke off and begins again", exc_info=error)
+                    _log.error("reporting broke off and begins again", exc_info=error)
                     await asyncio.sleep(LONGEST_DELAY_SECONDS)
         finally:
             for task in work:
@@ -124,7 +124,7 @@ class ReportLink:
             closed.set()
 
         async def on_error(error: Exception) -> None:
-            _logger.debug("nats: %s", error)
+            _log.debug("nats: %s", error)
 
         login = self._spec["nats"]
         more = {"inbox_prefix": login["inbox_prefix"]} if login.get("inbox_prefix") else {}
@@ -157,7 +157,7 @@ class ReportLink:
                 except (APIError, NoStreamResponseError, Unavailable) as error:
                     failures += 1
                     if failures == 1:
-                        _logger.warning("report %d was not taken: %s", report["number"], error)
+                        _log.warning("report %d was not taken: %s", report["number"], error)
                     await asyncio.sleep(retry_delay(failures, _SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS))
                     break  # again from this one
                 failures = 0

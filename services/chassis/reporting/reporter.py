@@ -31,7 +31,7 @@ from services.chassis.reporting.spool import Spool, read_spool
 
 __all__ = ["Reporter", "read_spool"]
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 FORMAT = 1
 SPEC_FILE = "spec.json"
 GATHER_SECONDS = 0.1
@@ -117,7 +117,7 @@ class Reporter:
         self._ticker.join()
         done = self._link.close(timeout)
         if not done:
-            _logger.warning("%d reports are left in the spool", self._spool.last - self._spool.sent)
+            _log.warning("%d reports are left in the spool", self._spool.last - self._spool.sent)
         self._spool.close()
         return done
 

@@ -19,7 +19,7 @@ from services.dataset.store import GARBAGE, DatasetUnit
 
 
 @dataclass
-class Desk:
+class ServiceContext:
     """Handed to every use case.
 
     Attributes:

@@ -11,7 +11,7 @@ from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels, check_name
 from services.dataset.domain import ID_PREFIXES, Dataset
-from services.dataset.operations.context import Desk, dataset_event, version_event
+from services.dataset.operations.context import ServiceContext, dataset_event, version_event
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class ShownDataset:
     latest_version: int = 0
 
 
-async def create_dataset(desk: Desk, cmd: CreateDataset, now: datetime) -> ShownDataset:
+async def create_dataset(context: ServiceContext, cmd: CreateDataset, now: datetime) -> ShownDataset:
     """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
     check_name(cmd.name, "dataset.name", ID_PREFIXES)
     check_labels(cmd.title, cmd.metadata, "dataset.")
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         new = new_id("ds-")
         dataset_id = await uow.claim_request(cmd.project, "CreateDataset", cmd.request_id, cmd.digest, new)
         if dataset_id != new:
@@ -62,16 +62,16 @@ async def create_dataset(desk: Desk, cmd: CreateDataset, now: datetime) -> Shown
     return ShownDataset(dataset)
 
 
-async def get_dataset(desk: Desk, project: str, ref: str) -> ShownDataset:
+async def get_dataset(context: ServiceContext, project: str, ref: str) -> ShownDataset:
     """One data set. Raises: NotFound."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         dataset = await uow.datasets.get(project, ref)
         return ShownDataset(dataset, (await uow.newest_published([dataset.id])).get(dataset.id, 0))
 
 
-async def list_datasets(desk: Desk, project: str, page: PageQuery) -> Page[ShownDataset]:
+async def list_datasets(context: ServiceContext, project: str, page: PageQuery) -> Page[ShownDataset]:
     """A page of data sets. Raises: Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         found = await uow.datasets.list(project, page)
         newest = await uow.newest_published([item.id for item in found.items])
     shown = tuple(ShownDataset(item, newest.get(item.id, 0)) for item in found.items)
@@ -79,9 +79,9 @@ async def list_datasets(desk: Desk, project: str, page: PageQuery) -> Page[Shown
 
 
 @retry_conflicts
-async def update_dataset(desk: Desk, cmd: UpdateDataset, now: datetime) -> ShownDataset:
+async def update_dataset(context: ServiceContext, cmd: UpdateDataset, now: datetime) -> ShownDataset:
     """Changes title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         dataset = await uow.datasets.get(cmd.project, cmd.ref)
         check_etag("dataset", cmd.ref, cmd.etag, dataset.version)
         dataset = dataset.change(cmd.title, cmd.metadata, now)
@@ -93,20 +93,20 @@ async def update_dataset(desk: Desk, cmd: UpdateDataset, now: datetime) -> Shown
 
 
 @retry_conflicts
-async def delete_dataset(desk: Desk, project: str, ref: str, now: datetime) -> None:
+async def delete_dataset(context: ServiceContext, project: str, ref: str, now: datetime) -> None:
     """Removes a data set with all its versions. Raises: NotFound; WrongState: something holds a version."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         dataset = await uow.datasets.get(project, ref)
         versions = await uow.versions_in(dataset.id)
-        holders = await uow.holds.holders([version.id for version in versions], desk.oldest_hold(now))
+        holders = await uow.holds.holders([version.id for version in versions], context.oldest_hold(now))
         refuse_held("dataset", dataset.name, holders)
         for version in versions:
             await uow.delete_version(version)
-            await uow.discard(desk.sources.bucket, desk.version_prefix(version))
+            await uow.discard(context.sources.bucket, context.version_prefix(version))
             uow.emit(version_event(version, version, "deleted"))
         await uow.datasets.delete(dataset)
         uow.emit(dataset_event(dataset, "deleted"))
         await uow.commit()
-    desk.garbage.kick()
+    context.garbage.kick()
     for version in versions:
-        desk.watchers.notify(version.id)
+        context.watchers.notify(version.id)

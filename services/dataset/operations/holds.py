@@ -7,17 +7,19 @@ from datetime import datetime
 from services.chassis.errors import NotFound
 from services.chassis.holds import Hold
 from services.dataset.domain import DatasetVersion, Reference, nothing_published, require_published
-from services.dataset.operations.context import Desk
+from services.dataset.operations.context import ServiceContext
 from services.dataset.store import DatasetUnit
 
 
-async def resolve_version(desk: Desk, project: str, text: str, holder: str, now: datetime) -> DatasetVersion:
+async def resolve_version(
+    context: ServiceContext, project: str, text: str, holder: str, now: datetime
+) -> DatasetVersion:
     """The published version that a reference means; held for `holder` unless that is empty.
 
     Raises: Invalid, NotFound; WrongState: it is not published.
     """
     reference = Reference.parse(text, "reference")
-    unit = desk.writing() if holder else desk.reading()
+    unit = context.writing() if holder else context.reading()
     async with unit as uow:
         version = await _find(uow, project, reference, text)
         require_published(version)

@@ -21,7 +21,7 @@ from services.dataset.domain import (
     Work,
 )
 from services.dataset.import_work import CRASHED, ImportCounts, ImportReport
-from services.dataset.operations.context import Desk, version_event
+from services.dataset.operations.context import ServiceContext, version_event
 
 MAX_CRASHES = 3
 """Attempts whose program ends without a word before the version fails."""
@@ -71,19 +71,19 @@ class Outcome:
         return cls(Ending.REFUSED if result.user else failed, report, result.reason, result.message)
 
 
-async def list_waiting(desk: Desk) -> list[Waiting]:
+async def list_waiting(context: ServiceContext) -> list[Waiting]:
     """All imports that are not over."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         versions = await uow.importing()
         work = await uow.work_of([version.id for version in versions])
     return [Waiting(version, work[version.id]) for version in versions if version.id in work]
 
 
-async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
+async def claim_import(context: ServiceContext, waiting: Waiting, owner: str) -> Work | None:
     """Takes an import over, with the next token; None when somebody was faster or it is gone."""
     work = waiting.work
     claimed = replace(work, token=work.token + 1, owner=owner, beat=work.beat + 1, row_count=0, bad_row_count=0)
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         current = await uow.versions.by_id(work.version_id)
         changed = current is not None and await uow.change_work(
             work.version_id,
@@ -98,14 +98,14 @@ async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
         if not changed:
             return None
         if work.token:  # what the attempt before left behind
-            await uow.discard(desk.sources.bucket, desk.version_prefix(waiting.version, work.token))
+            await uow.discard(context.sources.bucket, context.version_prefix(waiting.version, work.token))
         await uow.commit()
     return replace(claimed, bytes_read=0)
 
 
-async def note_progress(desk: Desk, version: DatasetVersion, work: Work) -> bool:
+async def note_progress(context: ServiceContext, version: DatasetVersion, work: Work) -> bool:
     """Writes how far an import is; False: it is somebody else's, or gone, and must stop."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         same = await uow.change_work(
             version.id,
             work.token,
@@ -117,47 +117,53 @@ async def note_progress(desk: Desk, version: DatasetVersion, work: Work) -> bool
         )
         await uow.commit()
     if same:
-        desk.watchers.notify(version.id)
+        context.watchers.notify(version.id)
     return same
 
 
-async def give_back(desk: Desk, version: DatasetVersion, work: Work, retry_time: datetime | None = None) -> None:
+async def give_back(
+    context: ServiceContext, version: DatasetVersion, work: Work, retry_time: datetime | None = None
+) -> None:
     """Lets an import go, so that the next process takes it at once, or any one at the given time."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         await uow.change_work(version.id, work.token, owner="", retry_time=retry_time)
         await uow.commit()
 
 
-async def apply_outcome(desk: Desk, version: DatasetVersion, work: Work, outcome: Outcome, now: datetime) -> bool:
+async def apply_outcome(
+    context: ServiceContext, version: DatasetVersion, work: Work, outcome: Outcome, now: datetime
+) -> bool:
     """Makes the outcome of an attempt true, unless the token is no longer the last one.
 
     Returns: whether the import is over; False: it is tried again, or was somebody else's.
     """
     report = outcome.report
     if outcome.ending is Ending.FINISHED:
-        return await _end(desk, version, work, report, _output(desk, version, work, report), None, now)
+        return await _end(context, version, work, report, _output(context, version, work, report), None, now)
     if outcome.ending is Ending.REFUSED:
         failure = Failure(outcome.reason, outcome.message, FailureKind.USER)
-        return await _end(desk, version, work, report, None, failure, now)
+        return await _end(context, version, work, report, None, failure, now)
     tries = work.failures + 1
     if tries < (MAX_OUTAGES if outcome.ending is Ending.FAILED else MAX_CRASHES):
-        await _try_again(desk, version, work, tries, now)
+        await _try_again(context, version, work, tries, now)
         return False
     message = f"The import broke off {tries} times in a row; the last time: {outcome.message}"
     failure = Failure(outcome.reason, message, FailureKind.SYSTEM)
-    return await _end(desk, version, work, report, None, failure, now)
+    return await _end(context, version, work, report, None, failure, now)
 
 
-async def _try_again(desk: Desk, version: DatasetVersion, work: Work, failures: int, now: datetime) -> None:
+async def _try_again(
+    context: ServiceContext, version: DatasetVersion, work: Work, failures: int, now: datetime
+) -> None:
     delay = min(2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         retry = now + timedelta(seconds=delay)
         await uow.change_work(version.id, work.token, owner="", failures=failures, retry_time=retry)
         await uow.commit()
 
 
 async def _end(
-    desk: Desk,
+    context: ServiceContext,
     version: DatasetVersion,
     work: Work,
     report: ImportReport,
@@ -166,12 +172,12 @@ async def _end(
     now: datetime,
 ) -> bool:
     """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         current = await uow.versions.by_id(version.id)
         counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
-            await uow.discard(desk.sources.bucket, desk.version_prefix(version, work.token))
+            await uow.discard(context.sources.bucket, context.version_prefix(version, work.token))
             await uow.commit()
             return False
         steps = [current]
@@ -180,7 +186,7 @@ async def _end(
         elif failure is not None:
             bad = report.counts.bad_rows
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
-            await uow.discard(desk.sources.bucket, desk.version_prefix(version, work.token))
+            await uow.discard(context.sources.bucket, context.version_prefix(version, work.token))
         for before, after in pairwise(steps):
             await uow.versions.save(after)
             uow.emit(version_event(after, before))
@@ -188,8 +194,8 @@ async def _end(
         shown = (await uow.work_of([version.id])).get(version.id)
         await uow.commit()
     for step in steps[1:]:
-        desk.watchers.notify(version.id, VersionView(step, shown))
-    desk.wake.set()
+        context.watchers.notify(version.id, VersionView(step, shown))
+    context.wake.set()
     return True
 
 
@@ -214,15 +220,15 @@ def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
     ]
 
 
-def _output(desk: Desk, version: DatasetVersion, work: Work, report: ImportReport) -> Output:
+def _output(context: ServiceContext, version: DatasetVersion, work: Work, report: ImportReport) -> Output:
     found = Format[report.format]
     return Output(
         format=found,
         row_count=report.counts.rows,
         bad_row_count=report.counts.bad_rows,
         digest=report.digest,
-        bucket=desk.sources.bucket,
-        prefix=desk.version_prefix(version, work.token),
+        bucket=context.sources.bucket,
+        prefix=context.version_prefix(version, work.token),
         manifest_json=json.dumps(report.manifest),
         statistics_json=json.dumps(report.statistics),
         pairs=found is Format.EVALUATION_PAIRS,

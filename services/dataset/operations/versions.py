@@ -27,7 +27,7 @@ from services.dataset.domain import (
     version_key,
 )
 from services.dataset.operations.context import (
-    Desk,
+    ServiceContext,
     check_page_size,
     dataset_event,
     offset_token,
@@ -57,14 +57,14 @@ class CreateVersion:
     digest: str
 
 
-async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> VersionView:
+async def create_version(context: ServiceContext, cmd: CreateVersion, now: datetime) -> VersionView:
     """Notes an import, after a look whether its source is there; the importer does it soon after.
 
     Raises: NotFound: data set, credential, file or object. Invalid: names the fields. AlreadyExists: the request id
         was used with another body.
     """
     _check(cmd)
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         await _dataset(uow, cmd)
         version_id = await uow.claim_request(
             cmd.project, "CreateDatasetVersion", cmd.request_id, cmd.digest, new_id("dsv-")
@@ -76,12 +76,12 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Versi
         await uow.commit()
     source = cmd.source
     if not source.file_id:
-        source = await desk.sources.check(cmd.project, source)
+        source = await context.sources.check(cmd.project, source)
     try:
-        view = await _insert(desk, cmd, version_id, source, now)
+        view = await _insert(context, cmd, version_id, source, now)
     except AlreadyExists:  # PostgreSQL: the same create, or the data set's name, at the same moment
-        view = await _insert(desk, cmd, version_id, source, now)
-    desk.wake.set()
+        view = await _insert(context, cmd, version_id, source, now)
+    context.wake.set()
     return view
 
 
@@ -110,8 +110,10 @@ async def _check_file(uow: DatasetUnit, cmd: CreateVersion) -> None:
         raise NotFound(message, metadata={"resource": "file", "name": cmd.source.file_id, "field": field})
 
 
-async def _insert(desk: Desk, cmd: CreateVersion, version_id: str, source: Source, now: datetime) -> VersionView:
-    async with desk.writing() as uow:
+async def _insert(
+    context: ServiceContext, cmd: CreateVersion, version_id: str, source: Source, now: datetime
+) -> VersionView:
+    async with context.writing() as uow:
         first = await uow.versions.by_id(version_id)
         if first is not None:
             return await _shown(uow, first)
@@ -163,15 +165,15 @@ async def find_version(uow: DatasetUnit, project: str, dataset: str, version: st
     return found
 
 
-async def get_version(desk: Desk, project: str, dataset: str, version: str) -> VersionView:
+async def get_version(context: ServiceContext, project: str, dataset: str, version: str) -> VersionView:
     """One version with its progress. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         return await _shown(uow, await find_version(uow, project, dataset, version))
 
 
-async def list_versions(desk: Desk, project: str, dataset: str, page: PageQuery) -> Page[VersionView]:
+async def list_versions(context: ServiceContext, project: str, dataset: str, page: PageQuery) -> Page[VersionView]:
     """A page of a data set's versions. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         owner = await uow.datasets.get(project, dataset)
         found = await uow.versions.list(project, page, dataset_id=owner.id)
         work = await uow.work_of([item.id for item in found.items])
@@ -180,7 +182,7 @@ async def list_versions(desk: Desk, project: str, dataset: str, page: PageQuery)
 
 @retry_conflicts
 async def publish_version(
-    desk: Desk, project: str, dataset: str, version: str, request: tuple[str, str], now: datetime
+    context: ServiceContext, project: str, dataset: str, version: str, request: tuple[str, str], now: datetime
 ) -> VersionView:
     """Publishes a READY version; a published one is returned as it is.
 
@@ -189,7 +191,7 @@ async def publish_version(
 
     Raises: NotFound; WrongState: it is still importing, or failed.
     """
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         before = await find_version(uow, project, dataset, version)
         await uow.claim_request(project, "PublishDatasetVersion", *request, before.id)
         if before.state is State.PUBLISHED:
@@ -199,39 +201,39 @@ async def publish_version(
         uow.emit(version_event(after, before))
         view = await _shown(uow, after)
         await uow.commit()
-    desk.watchers.notify(after.id, view)
+    context.watchers.notify(after.id, view)
     return view
 
 
 @retry_conflicts
-async def delete_version(desk: Desk, project: str, dataset: str, version: str, now: datetime) -> None:
+async def delete_version(context: ServiceContext, project: str, dataset: str, version: str, now: datetime) -> None:
     """Removes a version, also one that is importing. Raises: NotFound; WrongState: something holds it."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         found = await find_version(uow, project, dataset, version)
         ref = f"{found.dataset_name}@{found.number}"
-        refuse_held("dataset version", ref, await uow.holds.holders([found.id], desk.oldest_hold(now)))
+        refuse_held("dataset version", ref, await uow.holds.holders([found.id], context.oldest_hold(now)))
         await uow.delete_version(found)
-        await uow.discard(desk.sources.bucket, desk.version_prefix(found))
+        await uow.discard(context.sources.bucket, context.version_prefix(found))
         uow.emit(version_event(found, found, "deleted"))
         await uow.commit()
-    desk.garbage.kick()
-    desk.watchers.notify(found.id)
+    context.garbage.kick()
+    context.watchers.notify(found.id)
 
 
 async def watch_version(
-    desk: Desk, project: str, dataset: str, version: str, after_version: int
+    context: ServiceContext, project: str, dataset: str, version: str, after_version: int
 ) -> AsyncIterator[VersionView]:
     """The version as it is, then each change and progress, up to a terminal state.
 
     Raises: NotFound: also when it is deleted meanwhile.
     """
-    first = await get_version(desk, project, dataset, version)
+    first = await get_version(context, project, dataset, version)
 
     async def read() -> VersionView:
-        async with desk.reading() as uow:
+        async with context.reading() as uow:
             return await _shown(uow, await uow.versions.get(project, first.resource.id))
 
-    changes = desk.watchers.follow(
+    changes = context.watchers.follow(
         first.resource.id, read, lambda view: view.resource.state.ended, after_version, pulses=True
     )
     async for view in changes:
@@ -248,12 +250,12 @@ class RowErrors:
 
 
 async def list_row_errors(
-    desk: Desk, project: str, dataset: str, version: str, page_size: int, page_token: str
+    context: ServiceContext, project: str, dataset: str, version: str, page_size: int, page_token: str
 ) -> RowErrors:
     """A page of the refused rows. Raises: NotFound, Invalid."""
     size = check_page_size(page_size, 50, 1000)
     offset = read_offset(page_token)
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         found = await find_version(uow, project, dataset, version)
         rows = await uow.row_errors(found.id, offset, size + 1)
     token = offset_token(rows[size].position) if len(rows) > size else ""
@@ -261,17 +263,17 @@ async def list_row_errors(
 
 
 async def preview_version(
-    desk: Desk, project: str, dataset: str, version: str, page_size: int, page_token: str
+    context: ServiceContext, project: str, dataset: str, version: str, page_size: int, page_token: str
 ) -> tuple[list[PreviewRow], str]:
     """Rows as they were understood, and the token of the next page. Raises: NotFound, Invalid; WrongState: no rows."""
     size = check_page_size(page_size, 10, 100)
     offset = read_offset(page_token)
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         found = await find_version(uow, project, dataset, version)
     if found.output is None:
         allowed = [State.READY.name, State.PUBLISHED.name]
         ref = f"{found.dataset_name}@{found.number}"
         raise WrongState.of("dataset version", ref, "preview", found.state.name, allowed)
-    rows = await read_rows(desk.sources.system, found.output, offset, size)
+    rows = await read_rows(context.sources.system, found.output, offset, size)
     more = offset + len(rows) < found.output.row_count
     return rows, offset_token(offset + len(rows)) if more and rows else ""

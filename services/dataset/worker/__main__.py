@@ -20,7 +20,7 @@ from services.chassis.launch import ProgramResult, write_progress
 from services.chassis.objects import Manifest, ObjectInfo, ObjectStore, folder_prefix
 from services.chassis.worker import FailureWords, run_program
 from services.dataset.import_work import CRASHED, ImportCounts, ImportReport, ImportWork
-from services.dataset.object_sources import Place, find_objects, named
+from services.dataset.object_sources import ObjectSource, find_objects, named
 from services.dataset.reading.canonical import DATA_FILE
 from services.dataset.reading.formats import Format
 from services.dataset.reading.importing import Findings, Options, import_sources
@@ -79,7 +79,7 @@ class ImportRun:
             notes=tuple(note.message for note in self.findings.notes.items[:3]),
         )
 
-    def _read(self, place: Place) -> dict[str, str]:
+    def _read(self, place: ObjectSource) -> dict[str, str]:
         """Reads all objects of the source into the folder; returns the identity of the source as it was read."""
         store = ObjectStore(place.access)
         found = find_objects(store, place.bucket, place.prefix)

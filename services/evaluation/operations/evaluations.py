@@ -8,7 +8,7 @@ from decimal import Decimal
 from services.chassis.data import Page, PageQuery
 from services.chassis.jobs import Progress
 from services.evaluation.domain import Evaluation
-from services.evaluation.operations.context import Desk
+from services.evaluation.operations.context import ServiceContext
 from services.evaluation.store import EvaluationUnit
 
 
@@ -21,23 +21,23 @@ class View:
     cost: Decimal
 
 
-async def view(desk: Desk, evaluation: Evaluation) -> View:
+async def view(context: ServiceContext, evaluation: Evaluation) -> View:
     """The evaluation with its progress and its cost so far."""
-    progress = await desk.engine.progress([evaluation.id])
-    seconds = await desk.engine.run_seconds(evaluation.id) if evaluation.attempt else 0.0
+    progress = await context.engine.progress([evaluation.id])
+    seconds = await context.engine.run_seconds(evaluation.id) if evaluation.attempt else 0.0
     return View(evaluation, progress.get(evaluation.id), evaluation.cost(seconds))
 
 
-async def get_evaluation(desk: Desk, project: str, ref: str) -> View:
+async def get_evaluation(context: ServiceContext, project: str, ref: str) -> View:
     """One evaluation. Raises NotFound."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
+    async with EvaluationUnit(context.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
-    return await view(desk, evaluation)
+    return await view(context, evaluation)
 
 
-async def list_evaluations(desk: Desk, project: str, page: PageQuery) -> Page[View]:
+async def list_evaluations(context: ServiceContext, project: str, page: PageQuery) -> Page[View]:
     """Evaluations, newest first."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
+    async with EvaluationUnit(context.database, write=False) as uow:
         found = await uow.evaluations.list(project, page)
-    views = [await view(desk, evaluation) for evaluation in found.items]
+    views = [await view(context, evaluation) for evaluation in found.items]
     return Page(tuple(views), found.next_page_token)

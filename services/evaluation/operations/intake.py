@@ -13,7 +13,7 @@ from services.evaluation.benchmarks import presets
 from services.evaluation.checks import check, labelled, target_path
 from services.evaluation.clients import Clients
 from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task
-from services.evaluation.estimate import Estimate, Speed, estimate
+from services.evaluation.estimate import Estimate, MeasuredSpeed, estimate
 from services.evaluation.scoring import stopwords
 from services.evaluation.store import EvaluationUnit
 
@@ -36,7 +36,7 @@ class EvaluationIntake(Intake[Evaluation]):
 
     id_prefix = "eval-"
 
-    def __init__(self, clients: Clients, database: Database, benchmarks: Benchmarks, speed: Speed) -> None:
+    def __init__(self, clients: Clients, database: Database, benchmarks: Benchmarks, speed: MeasuredSpeed) -> None:
         self._clients = clients
         self._database = database
         self._benchmarks = benchmarks

@@ -13,7 +13,7 @@ from services.chassis.ids import new_id
 from services.chassis.jobs import ACTIVE
 from services.chassis.names import check_name
 from services.evaluation.domain import OwnStopwords
-from services.evaluation.operations.context import Desk
+from services.evaluation.operations.context import ServiceContext
 from services.evaluation.scoring.stopwords import MAX_LIST_BYTES, PRESETS, parse_stopwords, preset_stopwords
 from services.evaluation.store import EVALUATIONS, EvaluationUnit
 
@@ -55,7 +55,7 @@ def _shown(own: OwnStopwords) -> Shown:
     return Shown(own.id, own.name, own.words, own.digest, False, own.create_time)
 
 
-async def create_stopwords(desk: Desk, cmd: CreateStopwords, moment: datetime) -> Shown:
+async def create_stopwords(context: ServiceContext, cmd: CreateStopwords, moment: datetime) -> Shown:
     """Makes a list. Raises AlreadyExists for a name in use, Invalid for an empty or too long one."""
     check_name(cmd.name, "stopword_list.name", (PREFIX,))
     if cmd.name in PRESETS:
@@ -68,7 +68,7 @@ async def create_stopwords(desk: Desk, cmd: CreateStopwords, moment: datetime) -
     except ValueError as error:
         message = f"stopword_list.words: {error} (at most {MAX_LIST_BYTES:,} bytes in all)."
         raise Invalid(message, field="stopword_list.words") from error
-    async with EvaluationUnit(desk.database) as uow:
+    async with EvaluationUnit(context.database) as uow:
         identity = await uow.claim_request(cmd.project, CREATE, cmd.request_id, cmd.request_digest, new_id(PREFIX))
         made = await uow.stopwords.find(cmd.project, identity)
         if made is None:
@@ -86,28 +86,28 @@ async def create_stopwords(desk: Desk, cmd: CreateStopwords, moment: datetime) -
     return _shown(made)
 
 
-async def get_stopwords(desk: Desk, project: str, ref: str) -> Shown:
+async def get_stopwords(context: ServiceContext, project: str, ref: str) -> Shown:
     """One list, own or preset. Raises NotFound."""
     if ref in PRESETS:
         return next(one for one in preset_lists() if one.id == ref)
-    async with EvaluationUnit(desk.database, write=False) as uow:
+    async with EvaluationUnit(context.database, write=False) as uow:
         return _shown(await uow.stopwords.get(project, ref))
 
 
-async def list_stopwords(desk: Desk, project: str, page: PageQuery) -> Page[Shown]:
+async def list_stopwords(context: ServiceContext, project: str, page: PageQuery) -> Page[Shown]:
     """Own lists, newest first; the presets stand before them on the first page (beyond its size)."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
+    async with EvaluationUnit(context.database, write=False) as uow:
         found = await uow.stopwords.list(project, page)
     own = [_shown(one) for one in found.items]
     first = [] if page.page_token else preset_lists()
     return Page((*first, *own), found.next_page_token)
 
 
-async def delete_stopwords(desk: Desk, project: str, ref: str) -> None:
+async def delete_stopwords(context: ServiceContext, project: str, ref: str) -> None:
     """Deletes an own list. Raises NotFound, WrongState for a preset or while an active evaluation uses it."""
     if ref in PRESETS:
         raise WrongState(f"{ref!r} comes with the installation and cannot be deleted.", reason="PRESET")
-    async with EvaluationUnit(desk.database) as uow:
+    async with EvaluationUnit(context.database) as uow:
         own = await uow.stopwords.get(project, ref)
         mine = EVALUATIONS.c.project == project
         active = await uow.evaluations.select(mine, EVALUATIONS.c.state.in_([state.name for state in ACTIVE]))

@@ -19,7 +19,7 @@ PRESET_OWNER = "presets"
 
 
 @dataclass
-class Desk:
+class ServiceContext:
     """Handed to every use case.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.registry.domain import Kind, ModelVersion
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 from services.registry.operations.versions import existing, find_version
 from services.registry.store import VERSIONS, RegistryUnit
 
@@ -28,9 +28,9 @@ class Graph:
     edges: tuple[tuple[str, str, str], ...]
 
 
-async def get_lineage(desk: Desk, project: str, model_ref: str, text: str) -> Graph:
+async def get_lineage(context: ServiceContext, project: str, model_ref: str, text: str) -> Graph:
     """The graph around a version. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         version = await find_version(uow, project, model_ref, text)
         nodes: dict[str, Node] = {version.id: _node(version)}
         edges: list[tuple[str, str, str]] = []

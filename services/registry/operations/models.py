@@ -13,7 +13,7 @@ from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels, check_name
 from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_preset
-from services.registry.operations.context import Desk, model_event, version_event
+from services.registry.operations.context import ServiceContext, model_event, version_event
 from services.registry.store import MODELS, RegistryUnit
 
 ID_PREFIXES = ("mdl-", "mv-")
@@ -60,11 +60,11 @@ async def add_model(uow: RegistryUnit, project: str, name: str, origin: Origin, 
     return model
 
 
-async def create_model(desk: Desk, cmd: CreateModel, now: datetime) -> Model:
+async def create_model(context: ServiceContext, cmd: CreateModel, now: datetime) -> Model:
     """Makes a private model without a version. Raises: Invalid, AlreadyExists."""
     check_name(cmd.name, "model.name", ID_PREFIXES)
     check_labels(cmd.title, cmd.metadata, "model.")
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         new = new_id("mdl-")
         model_id = await uow.claim_request(cmd.project, "CreateModel", cmd.request_id, cmd.digest, new)
         if model_id != new:
@@ -77,22 +77,22 @@ async def create_model(desk: Desk, cmd: CreateModel, now: datetime) -> Model:
     return model
 
 
-async def get_model(desk: Desk, project: str, ref: str) -> Model:
+async def get_model(context: ServiceContext, project: str, ref: str) -> Model:
     """One model. Raises: NotFound."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         return await uow.model(project, ref)
 
 
-async def list_models(desk: Desk, project: str, page: PageQuery) -> Page[Model]:
+async def list_models(context: ServiceContext, project: str, page: PageQuery) -> Page[Model]:
     """A page of the catalogue, presets included. Raises: Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         return await uow.models.list(project, page, shared=PRESETS)
 
 
 @retry_conflicts
-async def update_model(desk: Desk, cmd: UpdateModel, now: datetime) -> Model:
+async def update_model(context: ServiceContext, cmd: UpdateModel, now: datetime) -> Model:
     """Changes title or metadata. Raises: NotFound, Invalid, WrongState, Conflict."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         model = await uow.model(cmd.project, cmd.ref)
         refuse_preset(model, "change")
         check_etag("model", cmd.ref, cmd.etag, model.version)
@@ -104,37 +104,37 @@ async def update_model(desk: Desk, cmd: UpdateModel, now: datetime) -> Model:
 
 
 @retry_conflicts
-async def delete_model(desk: Desk, project: str, ref: str, now: datetime) -> None:
+async def delete_model(context: ServiceContext, project: str, ref: str, now: datetime) -> None:
     """Removes an own model with its versions. Raises: NotFound, WrongState."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         model = await uow.model(project, ref)
         refuse_preset(model, "delete")
         versions = await uow.versions_in(model.id)
-        await refuse_used(desk, uow, "model", model.name, versions, now)
+        await refuse_used(context, uow, "model", model.name, versions, now)
         await uow.delete_model(model)
         for version in versions:
-            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.discard(context.bucket, context.prefix(version))
             uow.emit(version_event(version, version, "deleted"))
         uow.emit(model_event(model, "deleted"))
         await uow.commit()
     for version in versions:
-        desk.watchers.notify(version.id)
-    desk.garbage.kick()
+        context.watchers.notify(version.id)
+    context.garbage.kick()
 
 
 async def refuse_used(
-    desk: Desk, uow: RegistryUnit, kind: str, ref: str, versions: Sequence[ModelVersion], now: datetime
+    context: ServiceContext, uow: RegistryUnit, kind: str, ref: str, versions: Sequence[ModelVersion], now: datetime
 ) -> None:
     """Refuse the deletion of versions that are held, or are the base of others. Raises: WrongState."""
     ids = [version.id for version in versions]
-    holders = await uow.holds.holders(ids, desk.oldest_hold(now))
+    holders = await uow.holds.holders(ids, context.oldest_hold(now))
     bases = [adapter.label for adapter in await uow.adapters_of(ids) if adapter.id not in ids]
     refuse_held(kind, ref, [*holders, *bases])
 
 
-async def install_presets(desk: Desk, presets: Sequence[Mapping[str, Any]], now: datetime) -> None:
+async def install_presets(context: ServiceContext, presets: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Makes the presets of the catalogue that are not there yet, each with its one version; takes over new facts."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         known = {model.name: model for model in await uow.models.select(MODELS.c.project == PRESETS)}
         for preset in presets:
             facts: dict[str, Any] = {

@@ -25,7 +25,7 @@ from services.registry.domain import (
     State,
     fine_tuned_name,
 )
-from services.registry.operations.context import Desk, version_event
+from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
 from services.registry.store import RegistryUnit
 
@@ -54,28 +54,28 @@ class Publication:
     digest: str
 
 
-async def project_name(desk: Desk, project: str) -> str:
+async def project_name(context: ServiceContext, project: str) -> str:
     """The name of a project, for the `ft:` names of its versions."""
-    return (await desk.credentials.project(project, project)).name
+    return (await context.credentials.project(project, project)).name
 
 
-async def register_checkpoint(desk: Desk, cmd: Publication, now: datetime) -> ModelVersion:
+async def register_checkpoint(context: ServiceContext, cmd: Publication, now: datetime) -> ModelVersion:
     """Makes a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
 
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
     check_name(cmd.model_name, "model_name", ID_PREFIXES)
-    version = await _begin(desk, cmd, now)
+    version = await _begin(context, cmd, now)
     if version.state is State.READY:
         return version
-    files = await _copy(desk, cmd, version)
-    return await _finish(desk, version, files, now)
+    files = await _copy(context, cmd, version)
+    return await _finish(context, version, files, now)
 
 
 @retry_conflicts
-async def _begin(desk: Desk, cmd: Publication, now: datetime) -> ModelVersion:
+async def _begin(context: ServiceContext, cmd: Publication, now: datetime) -> ModelVersion:
     """The version in PREPARING, its number taken: what a crash leaves is finished by the repeat."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         # Without a request id the same checkpoint under the same model name is the same wish.
         key = cmd.request_id or f"{cmd.checkpoint_id}/{cmd.model_name}"
         new = new_id("mv-")
@@ -135,34 +135,34 @@ def _version_of(cmd: Publication, new: str, model: Model, base: ModelVersion, no
     )
 
 
-async def _copy(desk: Desk, cmd: Publication, version: ModelVersion) -> Files:
+async def _copy(context: ServiceContext, cmd: Publication, version: ModelVersion) -> Files:
     """Copy the adapter under the version's own prefix."""
     try:
         manifest = Manifest.from_json(json.loads(cmd.manifest))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
     place = cmd.place
-    opened = await open_location(desk.credentials, cmd.project, place.credential, place.bucket, "")
-    prefix = f"{desk.prefix(version)}/weights"
-    await desk.store.ensure_bucket(desk.bucket)
+    opened = await open_location(context.credentials, cmd.project, place.credential, place.bucket, "")
+    prefix = f"{context.prefix(version)}/weights"
+    await context.store.ensure_bucket(context.bucket)
     await asyncio.to_thread(
         transfer,
         ObjectStore(opened.access),
         opened.bucket,
         place.prefix,
         manifest,
-        ObjectStore(desk.system),
-        (desk.bucket, prefix),
+        ObjectStore(context.system),
+        (context.bucket, prefix),
     )
-    return Files(desk.bucket, prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes)
+    return Files(context.bucket, prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes)
 
 
 @retry_conflicts
-async def _finish(desk: Desk, version: ModelVersion, files: Files, now: datetime) -> ModelVersion:
-    async with desk.writing() as uow:
+async def _finish(context: ServiceContext, version: ModelVersion, files: Files, now: datetime) -> ModelVersion:
+    async with context.writing() as uow:
         found = await uow.versions.by_id(version.id)
         if found is None:  # deleted meanwhile: what was copied since then is deleted too
-            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             raise NotFound.of("model version", version.id)
         if found.state is State.READY:
@@ -173,5 +173,5 @@ async def _finish(desk: Desk, version: ModelVersion, files: Files, now: datetime
         await uow.models.save(model.with_ready(after, now))
         uow.emit(version_event(after, found))
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
     return after

@@ -28,7 +28,7 @@ from services.registry.domain import (
     refuse_preset,
     version_key,
 )
-from services.registry.operations.context import Desk, version_event
+from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import refuse_used
 from services.registry.preparation import PreparedModel
 from services.registry.store import RegistryUnit
@@ -48,7 +48,7 @@ class CreateVersion:
     digest: str
 
 
-async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> ModelVersion:
+async def create_version(context: ServiceContext, cmd: CreateVersion, now: datetime) -> ModelVersion:
     """Begins the import of a private model. Raises: Invalid, NotFound, WrongState."""
     check_labels("", cmd.metadata, "model_version.")
     if not cmd.source.prefix or cmd.source.prefix.startswith("/"):
@@ -56,8 +56,8 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Model
             "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"
         )
     source = cmd.source
-    await open_location(desk.credentials, cmd.project, source.credential, source.bucket, "model_version.source")
-    async with desk.writing() as uow:
+    await open_location(context.credentials, cmd.project, source.credential, source.bucket, "model_version.source")
+    async with context.writing() as uow:
         new = new_id("mv-")
         known = await uow.claim_request(cmd.project, "CreateModelVersion", cmd.request_id, cmd.digest, new)
         if known != new:
@@ -72,7 +72,7 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Model
         await uow.versions.add(version)
         uow.emit(version_event(version))
         await uow.commit()
-    desk.wake.set()
+    context.wake.set()
     return version
 
 
@@ -86,15 +86,15 @@ async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: st
     return await uow.version_of(await uow.model(project, model_ref), key, text)
 
 
-async def get_version(desk: Desk, project: str, model_ref: str, text: str) -> ModelVersion:
+async def get_version(context: ServiceContext, project: str, model_ref: str, text: str) -> ModelVersion:
     """One version. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         return await find_version(uow, project, model_ref, text)
 
 
-async def list_versions(desk: Desk, project: str, model_ref: str, page: PageQuery) -> Page[ModelVersion]:
+async def list_versions(context: ServiceContext, project: str, model_ref: str, page: PageQuery) -> Page[ModelVersion]:
     """A page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         if model_ref == ANY_MODEL:
             return await uow.versions.list(project, page)
         model = await uow.model(project, model_ref)
@@ -102,21 +102,21 @@ async def list_versions(desk: Desk, project: str, model_ref: str, page: PageQuer
 
 
 @retry_conflicts
-async def delete_version(desk: Desk, project: str, model_ref: str, text: str, now: datetime) -> None:
+async def delete_version(context: ServiceContext, project: str, model_ref: str, text: str, now: datetime) -> None:
     """Removes a version. Raises: NotFound, Invalid, WrongState."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         version = await find_version(uow, project, model_ref, text)
         model = await uow.model(version.project, version.model_id)
         refuse_preset(model, "delete a version of")
-        await refuse_used(desk, uow, "model version", version.label, [version], now)
+        await refuse_used(context, uow, "model version", version.label, [version], now)
         await uow.versions.delete(version)
         await uow.holds.forget(version.id)
-        await uow.discard(desk.bucket, desk.prefix(version))
+        await uow.discard(context.bucket, context.prefix(version))
         await _renew_latest(uow, model, now)
         uow.emit(version_event(version, version, "deleted"))
         await uow.commit()
-    desk.watchers.notify(version.id)
-    desk.garbage.kick()
+    context.watchers.notify(version.id)
+    context.garbage.kick()
 
 
 async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
@@ -126,24 +126,26 @@ async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
         await uow.models.save(replace(model, latest_version=newest, update_time=now, version=model.version + 1))
 
 
-async def watch_version(desk: Desk, project: str, model_ref: str, text: str, after: int) -> AsyncIterator[ModelVersion]:
+async def watch_version(
+    context: ServiceContext, project: str, model_ref: str, text: str, after: int
+) -> AsyncIterator[ModelVersion]:
     """A version as it is, then each change. Raises: NotFound, Invalid."""
-    first = await get_version(desk, project, model_ref, text)
+    first = await get_version(context, project, model_ref, text)
 
     async def read() -> ModelVersion:
-        async with desk.reading() as uow:
+        async with context.reading() as uow:
             return await existing(uow, first.id)
 
-    async for version in desk.watchers.follow(first.id, read, lambda v: v.state.ended, after):
+    async for version in context.watchers.follow(first.id, read, lambda v: v.state.ended, after):
         yield version
 
 
-async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVersion:
+async def prepare_version(context: ServiceContext, version_id: str, now: datetime) -> ModelVersion:
     """Begins the preparation of a preset, unless it runs or is done. Raises: NotFound."""
 
     @retry_conflicts
     async def begin() -> tuple[ModelVersion, bool]:
-        async with desk.writing() as uow:
+        async with context.writing() as uow:
             version = await existing(uow, version_id)
             if version.state is not State.AVAILABLE:
                 return version, False
@@ -155,22 +157,24 @@ async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVe
 
     version, begun = await begin()
     if begun:
-        desk.watchers.notify(version.id, version)
-        desk.wake.set()
+        context.watchers.notify(version.id, version)
+        context.wake.set()
     return version
 
 
 @retry_conflicts
-async def complete(desk: Desk, version: ModelVersion, prepared: PreparedModel, now: datetime) -> ModelVersion | None:
+async def complete(
+    context: ServiceContext, version: ModelVersion, prepared: PreparedModel, now: datetime
+) -> ModelVersion | None:
     """A preparation has stored the weights. None: the version is gone, or was completed before."""
     facts, manifest = prepared.facts, prepared.manifest
     files = Files(
         prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
     )
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         found = await uow.versions.by_id(version.id)
         if found is None:  # deleted meanwhile: what was written since then is deleted too
-            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             return None
         if found.state is not State.PREPARING:
@@ -185,14 +189,14 @@ async def complete(desk: Desk, version: ModelVersion, prepared: PreparedModel, n
         await uow.models.save(model.with_ready(after, now))
         uow.emit(version_event(after, found))
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
     return after
 
 
 @retry_conflicts
-async def fail(desk: Desk, version_id: str, failure: Failure, now: datetime) -> ModelVersion | None:
+async def fail(context: ServiceContext, version_id: str, failure: Failure, now: datetime) -> ModelVersion | None:
     """A preparation ended without weights. A preset may be tried again, an import has failed for good."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         found = await uow.versions.by_id(version_id)
         if found is None or found.state is not State.PREPARING:
             return None
@@ -201,14 +205,14 @@ async def fail(desk: Desk, version_id: str, failure: Failure, now: datetime) -> 
         await uow.versions.save(after)
         uow.emit(version_event(after, found))
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
     return after
 
 
 @retry_conflicts
-async def note_attempt(desk: Desk, version_id: str) -> ModelVersion | None:
+async def note_attempt(context: ServiceContext, version_id: str) -> ModelVersion | None:
     """One more preparation begins. None: there is nothing to prepare any more."""
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         found = await uow.versions.by_id(version_id)
         if found is None or found.state is not State.PREPARING:
             return None

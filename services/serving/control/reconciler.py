@@ -13,8 +13,8 @@ from services.chassis.errors import ModelryError
 from services.chassis.launch import LocalLauncher, Probe, ProbeState
 from services.serving.control.gateways import Gateways
 from services.serving.control.metering import Metering
-from services.serving.control.replica_actions import Acts
-from services.serving.control.replica_monitor import Engine, Watch
+from services.serving.control.replica_actions import ActionRunner
+from services.serving.control.replica_monitor import Engine, ReplicaMonitor
 from services.serving.control.weights import Weights
 from services.serving.domain import (
     Deployment,
@@ -27,7 +27,7 @@ from services.serving.domain import (
     decide,
 )
 from services.serving.operations import adapters, replicas
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 from services.serving.settings import ServingSettings
 
 SWEEP_SECONDS = 30.0
@@ -52,14 +52,14 @@ def limits_of(settings: ServingSettings) -> Limits:
 class Reconciler(BackgroundLoop):
     """Compares and acts."""
 
-    def __init__(self, desk: Desk, launcher: LocalLauncher, weights: Weights, gateways: Gateways) -> None:
-        period = desk.settings.reconcile_seconds
-        super().__init__("reconciler of replicas", self.look, period, kicked=desk.wake)
-        self._desk, self._launcher, self._weights, self._gateways = desk, launcher, weights, gateways
-        self._limits = limits_of(desk.settings)
-        self._acts = Acts(desk, launcher)
-        self._metering = Metering(desk)
-        self._watches: dict[str, Watch] = {}
+    def __init__(self, context: ServiceContext, launcher: LocalLauncher, weights: Weights, gateways: Gateways) -> None:
+        period = context.settings.reconcile_seconds
+        super().__init__("reconciler of replicas", self.look, period, kicked=context.wake)
+        self._context, self._launcher, self._weights, self._gateways = context, launcher, weights, gateways
+        self._limits = limits_of(context.settings)
+        self._acts = ActionRunner(context, launcher)
+        self._metering = Metering(context)
+        self._watches: dict[str, ReplicaMonitor] = {}
         self._since: dict[str, tuple[ReplicaState, float]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._swept = 0.0
@@ -82,7 +82,7 @@ class Reconciler(BackgroundLoop):
 
     async def look(self) -> None:
         """One comparison of everything."""
-        everything = await replicas.load_all(self._desk)
+        everything = await replicas.load_all(self._context)
         self._forget_gone(everything)
         for deployment, found in everything:
             try:
@@ -108,7 +108,7 @@ class Reconciler(BackgroundLoop):
                 await self._metering.flush(deployment.id)
             await self._acts.act(action, deployment, by_id.get(action.replica_id), model)
             if action.verb is not Verb.TERMINATE and action.verb is not Verb.START:
-                self._desk.wake.set()
+                self._context.wake.set()
 
     async def _see(self, replica: Replica) -> Seen:
         program, words = Program.NONE, ""
@@ -146,10 +146,10 @@ class Reconciler(BackgroundLoop):
                 if model is None and not ready:
                     continue
                 assert self._session is not None, "start() opens the session"
-                engine = Engine(self._session, replica.address, self._desk.secret_of(replica.id))
-                watch = Watch(engine, deployment.served_name, model.samples if model else (), ready)
+                engine = Engine(self._session, replica.address, self._context.secret_of(replica.id))
+                watch = ReplicaMonitor(engine, deployment.served_name, model.samples if model else (), ready)
                 watch.want(paths, required, known)
-                watch.start(self._desk.settings.probe_seconds, self._desk.wake.set)
+                watch.start(self._context.settings.probe_seconds, self._context.wake.set)
                 self._watches[replica.id] = watch
             watch.want(paths, required, known)
 
@@ -168,8 +168,8 @@ class Reconciler(BackgroundLoop):
             if (on, words) != (adapter.ready, adapter.cause):
                 news[adapter.model_version_id] = (on, words)
         if news:
-            await adapters.note_adapters(self._desk, deployment.id, news, now())
-            self._desk.wake.set()
+            await adapters.note_adapters(self._context, deployment.id, news, now())
+            self._context.wake.set()
 
     def _serves(self, replica: Replica) -> bool:
         """Whether it gets traffic, or will with this look."""
@@ -190,7 +190,7 @@ class Reconciler(BackgroundLoop):
             if probe.id.startswith("rep-") and probe.id not in living and (probe.held or probe.pid):
                 self._acts.end(probe.id)
         for deployment, _ in everything:
-            for replica_id in await replicas.drop_ended(self._desk, deployment.id):
+            for replica_id in await replicas.drop_ended(self._context, deployment.id):
                 await self._acts.forget(replica_id)
 
 

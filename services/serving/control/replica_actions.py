@@ -23,7 +23,7 @@ from services.serving.domain import (
     Verb,
 )
 from services.serving.operations import release, replicas
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 _TERMINATE_AGAIN_SECONDS = 5.0
 _LOG_BYTES = 8000
@@ -31,11 +31,11 @@ _LAST_WORDS = re.compile(r"\b\w*(?:Error|Exception)\b.*")
 _log = logging.getLogger(__name__)
 
 
-class Acts:
+class ActionRunner:
     """Starts, moves and ends replicas."""
 
-    def __init__(self, desk: Desk, launcher: LocalLauncher) -> None:
-        self._desk, self._launcher = desk, launcher
+    def __init__(self, context: ServiceContext, launcher: LocalLauncher) -> None:
+        self._context, self._launcher = context, launcher
         self._terminated: dict[str, float] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
 
@@ -51,7 +51,7 @@ class Acts:
     ) -> None:
         """One action. Raises: ModelryError."""
         if action.verb is Verb.CREATE:
-            await replicas.create_replica(self._desk, deployment.id, action.restarts, action.cause, now())
+            await replicas.create_replica(self._context, deployment.id, action.restarts, action.cause, now())
         elif action.verb is Verb.REMOVE:
             await self._remove(deployment)
         elif replica is not None:
@@ -84,30 +84,30 @@ class Acts:
                 self._terminated.pop(replica.id, None)
 
     async def _move(self, replica: Replica, state: ReplicaState, cause: str, **changes: object) -> None:
-        await replicas.move_replica(self._desk, replica.id, state, cause, now(), **changes)
-        self._desk.wake.set()
+        await replicas.move_replica(self._context, replica.id, state, cause, now(), **changes)
+        self._context.wake.set()
 
     async def _start(self, deployment: Deployment, replica: Replica, model: Prepared) -> None:
         """The port is written down first: a process that dies after the start finds the engine again by it."""
         if not replica.port:
-            async with self._desk.reading() as uow:
+            async with self._context.reading() as uow:
                 taken = {one.port for one in await uow.living_replicas()}
-            noted = await replicas.note_replica(self._desk, replica.id, now(), port=choose_port(taken))
+            noted = await replicas.note_replica(self._context, replica.id, now(), port=choose_port(taken))
             if noted is None:
                 return
             replica = noted
         gpus = 1 if self._launcher.capacity.gpus else 0
-        secret = self._desk.secret_of(replica.id)
-        spec = launch_spec(deployment, replica, model.path, secret, self._desk.settings, gpus)
+        secret = self._context.secret_of(replica.id)
+        spec = launch_spec(deployment, replica, model.path, secret, self._context.settings, gpus)
         try:
             handle = await self._launcher.start(spec)
         except Unavailable as error:
             if error.reason == NEVER_FITS:  # waiting does not help: the deployment says so
-                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
+                self._context.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
             if replica.cause != error.message:
-                await replicas.note_replica(self._desk, replica.id, now(), cause=error.message)
+                await replicas.note_replica(self._context, replica.id, now(), cause=error.message)
             return
-        self._desk.troubles.pop(deployment.id, None)
+        self._context.troubles.pop(deployment.id, None)
         await self._move(replica, ReplicaState.STARTING, "the engine starts", cpus=handle.cpus, pid=handle.pid or 0)
 
     async def _terminate(self, replica_id: str) -> None:
@@ -137,11 +137,11 @@ class Acts:
         except ModelryError as error:
             _log.warning("%s", error.message)
         finally:
-            self._desk.wake.set()
+            self._context.wake.set()
             self._ending.pop(launch_id, None)
 
     async def _remove(self, deployment: Deployment) -> None:
-        for launch_id in await release.remove_deployment(self._desk, deployment, now()):
+        for launch_id in await release.remove_deployment(self._context, deployment, now()):
             await self.forget(launch_id)
 
     async def forget(self, launch_id: str) -> None:

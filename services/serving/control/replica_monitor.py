@@ -74,7 +74,7 @@ class Engine:
                 return text
 
 
-class Watch:
+class ReplicaMonitor:
     """What is known of one replica, kept up to date by a task of its own.
 
     Attributes:

@@ -20,7 +20,7 @@ from services.serving.control.programs import Programs
 from services.serving.domain import Adapter, Deployment, Files, Mode, State
 from services.serving.model_work import ModelWork, WorkKind
 from services.serving.operations import adapters, money, replicas
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 DESCRIPTION = "modelry.json"
 _WAIT_SECONDS = 0.5
@@ -39,9 +39,9 @@ class Prepared:
 class Weights:
     """One task for each deployment until its files are here, and one for each adapter."""
 
-    def __init__(self, desk: Desk, programs: Programs) -> None:
-        self._desk, self._programs = desk, programs
-        home = desk.settings.home
+    def __init__(self, context: ServiceContext, programs: Programs) -> None:
+        self._context, self._programs = context, programs
+        home = context.settings.home
         self._models = home / "cache" / "models"
         self._described = home / "cache" / "described"
         self._ready: dict[str, Prepared] = {}
@@ -103,20 +103,20 @@ class Weights:
                 await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
                 continue
             self._problems.pop(adapter.files.digest, None)
-            self._desk.wake.set()
+            self._context.wake.set()
             return
 
     async def _prepare(self, first: Deployment) -> None:
         tries = 0
         while True:
-            deployment = await _reload(self._desk, first.id)
+            deployment = await _reload(self._context, first.id)
             if deployment is None or deployment.state in (State.DELETING, State.DELETED):
                 return
             try:
                 if await self._try(deployment):
                     return
-                delay = _WAIT_SECONDS if deployment.id not in self._desk.troubles else _RETRY_MAX_SECONDS
-                await replicas.settle_deployment(self._desk, first.id, "", now())
+                delay = _WAIT_SECONDS if deployment.id not in self._context.troubles else _RETRY_MAX_SECONDS
+                await replicas.settle_deployment(self._context, first.id, "", now())
             except Exception as error:  # an edge: it is tried again, and the deployment says why
                 tries += 1
                 await self._trouble(first.id, error)
@@ -125,9 +125,9 @@ class Weights:
 
     async def _try(self, deployment: Deployment) -> bool:
         """One try; False: the registry is not ready yet, or the model cannot be served."""
-        await money.confirm(self._desk, deployment)
+        await money.confirm(self._context, deployment)
         if not deployment.facts.prepared:
-            refreshed = await adapters.refresh_facts(self._desk, deployment, now())
+            refreshed = await adapters.refresh_facts(self._context, deployment, now())
             if refreshed is None:
                 return False
             deployment = refreshed
@@ -136,10 +136,10 @@ class Weights:
             return False
         samples = await self._samples(path)
         self._ready[deployment.id] = Prepared(path, samples)
-        if self._desk.troubles.pop(deployment.id, None) is not None:
-            await replicas.settle_deployment(self._desk, deployment.id, "its files are here", now())
-        self._desk.wake.set()
-        await adapters.attach_published(self._desk, deployment, now())
+        if self._context.troubles.pop(deployment.id, None) is not None:
+            await replicas.settle_deployment(self._context, deployment.id, "its files are here", now())
+        self._context.wake.set()
+        await adapters.attach_published(self._context, deployment, now())
         return True
 
     async def _trouble(self, deployment_id: str, error: Exception) -> None:
@@ -149,9 +149,9 @@ class Weights:
         reason = error.reason if isinstance(error, ModelryError) else "WEIGHTS_FAILED"
         if deployment_id in self._ready:
             return
-        self._desk.troubles[deployment_id] = Failure(reason, message)
+        self._context.troubles[deployment_id] = Failure(reason, message)
         try:
-            await replicas.settle_deployment(self._desk, deployment_id, message, now())
+            await replicas.settle_deployment(self._context, deployment_id, message, now())
         except ModelryError as other:
             _log.warning("deployment %s: %s", deployment_id, other.message)
 
@@ -161,7 +161,7 @@ class Weights:
         assert facts.base is not None, "a prepared model has files"
         base = await self._fetch(facts.base)
         if deployment.effective_mode is Mode.ATTACHED:
-            return base if await adapters.own_adapter(self._desk, deployment, now()) is not None else None
+            return base if await adapters.own_adapter(self._context, deployment, now()) is not None else None
         if facts.own is None:
             return base
         adapter = await self._fetch(facts.own)
@@ -170,7 +170,7 @@ class Weights:
         return await self._programs.run(f"merge-{output.name[-32:]}", work)
 
     async def _fetch(self, files: Files) -> Path:
-        return await asyncio.to_thread(_fetch, self._desk, self._models, files)
+        return await asyncio.to_thread(_fetch, self._context, self._models, files)
 
     async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
         """The canonical conversations and their token ids: from beside the weights, or described once."""
@@ -183,12 +183,12 @@ class Weights:
         return tuple(content["samples"])
 
 
-async def _reload(desk: Desk, deployment_id: str) -> Deployment | None:
-    async with desk.reading() as uow:
+async def _reload(context: ServiceContext, deployment_id: str) -> Deployment | None:
+    async with context.reading() as uow:
         return await uow.deployments.by_id(deployment_id)
 
 
-def _fetch(desk: Desk, models: Path, files: Files) -> Path:
+def _fetch(context: ServiceContext, models: Path, files: Files) -> Path:
     """The folder of a version's files in the node's cache, named by their digest. Blocking."""
     manifest = Manifest.from_json(json.loads(files.manifest))
-    return NodeCache(models).fetch(desk.store, files.bucket, files.prefix, manifest)
+    return NodeCache(models).fetch(context.store, files.bucket, files.prefix, manifest)

@@ -187,7 +187,7 @@ def _so(words: str) -> str:
     return f" ({words})" if words else ""
 
 
-def stand(
+def deployment_state(
     deployment: Deployment, replicas: Sequence[Replica], failing_restarts: int, trouble: Failure | None
 ) -> tuple[State, Failure | None]:
     """Where a deployment stands, from its replicas. `trouble`: its files cannot be had."""

@@ -50,7 +50,7 @@ def choose_mode(wished: Mode, adapter: bool, accepts: bool | None) -> tuple[Mode
     return wished, shares
 
 
-def settle_engine(wished: Engine, facts: ModelFacts, longest: int) -> Engine:
+def choose_engine(wished: Engine, facts: ModelFacts, longest: int) -> Engine:
     """The options in force. Raises: Invalid."""
     own = facts.context_length or longest
     if wished.max_model_length > own:

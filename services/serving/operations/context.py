@@ -16,7 +16,7 @@ from services.chassis.events import Event, Record
 from services.chassis.objects import ObjectStore, StoreAccess
 from services.chassis.transitions import Failure
 from services.serving.clients import Clients
-from services.serving.domain import Deployment, Replica, State, route_of, stand, with_secrets
+from services.serving.domain import Deployment, Replica, State, deployment_state, route_of, with_secrets
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
@@ -25,7 +25,7 @@ PRICE_ITEM = "replica-hour"
 
 
 @dataclass
-class Desk:
+class ServiceContext:
     """Handed to every use case.
 
     Attributes:
@@ -91,8 +91,8 @@ def event_of(after: Deployment, before: Deployment | None, happening: str, **lin
     )
 
 
-async def settle(
-    desk: Desk,
+async def save_deployment(
+    context: ServiceContext,
     uow: ServingUnit,
     before: Deployment,
     after: Deployment,
@@ -104,7 +104,9 @@ async def settle(
 
     `happening` is emitted even where the state is the same; a new state is emitted by its own name.
     """
-    state, failure = stand(after, replicas, desk.settings.failing_restarts, desk.troubles.get(after.id))
+    state, failure = deployment_state(
+        after, replicas, context.settings.failing_restarts, context.troubles.get(after.id)
+    )
     ready = sum(one.state.name == "READY" for one in replicas)
     first = after.first_ready_time or (now if state is State.READY else None)
     after = replace(after, state=state, failure=failure, ready_replicas=ready, first_ready_time=first)
@@ -116,7 +118,7 @@ async def settle(
     after = replace(after, version=before.version + 1)
     await uow.deployments.save(after)
     if after.route_version != before.route_version:
-        uow.put_record(record_of(desk, after))
+        uow.put_record(record_of(context, after))
     if state is not before.state:
         uow.emit(event_of(after, before, state.name.lower()))
     if happening and not (state is not before.state and happening == state.name.lower()):
@@ -124,7 +126,7 @@ async def settle(
     return after
 
 
-def record_of(desk: Desk, deployment: Deployment) -> Record:
+def record_of(context: ServiceContext, deployment: Deployment) -> Record:
     """The route as gateways read it."""
-    value = with_secrets(deployment.route, deployment.route_version, desk.secret_of)
+    value = with_secrets(deployment.route, deployment.route_version, context.secret_of)
     return Record(ROUTES, deployment.id, deployment.route_version, value)

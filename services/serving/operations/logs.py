@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from services.chassis.launch import Launcher, ProbeState
 from services.chassis.telemetry import mask
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 from services.serving.operations.deployments import get_replica
 
 _PIECE_BYTES = 65536
@@ -16,10 +16,10 @@ _LONGEST = 16_384
 
 
 async def read_logs(
-    desk: Desk, launcher: Launcher, project: str, ref: str, replica_id: str, follow: bool
+    context: ServiceContext, launcher: Launcher, project: str, ref: str, replica_id: str, follow: bool
 ) -> AsyncIterator[str]:
     """Lines, oldest first, secrets masked; with `follow` until the replica ends. Raises: NotFound."""
-    replica = await get_replica(desk, project, ref, replica_id)
+    replica = await get_replica(context, project, ref, replica_id)
     offset, rest, running = 0, "", True
     while True:
         chunk = await launcher.logs(replica.id, offset, _PIECE_BYTES)

@@ -11,7 +11,7 @@ from services.chassis.engines import merge_only
 from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.clients.registry import ModelInfo
 from services.serving.domain import Files, ModelFacts
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -40,21 +40,23 @@ def _files(model: ModelInfo) -> Files | None:
     return Files(model.version_id, files.bucket, files.prefix, files.manifest_json, model.digest)
 
 
-async def adapter_config(desk: Desk, files: Files) -> Mapping[str, Any]:
+async def adapter_config(context: ServiceContext, files: Files) -> Mapping[str, Any]:
     """The PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
     key = f"{files.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
     try:
-        config: Mapping[str, Any] = json.loads(await asyncio.to_thread(lambda: desk.store.get_bytes(files.bucket, key)))
+        config: Mapping[str, Any] = json.loads(
+            await asyncio.to_thread(lambda: context.store.get_bytes(files.bucket, key))
+        )
     except (NotFound, ValueError) as error:
         raise Unavailable(f"The adapter's {ADAPTER_CONFIG} cannot be read.", reason="ADAPTER_UNREADABLE") from error
     return config
 
 
-async def why_merge_only(desk: Desk, facts: ModelFacts) -> str:
+async def why_merge_only(context: ServiceContext, facts: ModelFacts) -> str:
     """Why an adapter cannot be attached; empty if it can, or if nobody can say now."""
     if facts.own is None:
         return ""
     try:
-        return merge_only(await adapter_config(desk, facts.own))
+        return merge_only(await adapter_config(context, facts.own))
     except ModelryError:
         return ""

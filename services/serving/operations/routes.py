@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.serving.operations.context import Desk, record_of
+from services.serving.operations.context import ServiceContext, record_of
 
 
-async def all_routes(desk: Desk) -> dict[str, tuple[int, dict[str, Any] | None]]:
+async def all_routes(context: ServiceContext) -> dict[str, tuple[int, dict[str, Any] | None]]:
     """Deployment id -> (version, record)."""
-    async with desk.reading() as uow:
+    async with context.reading() as uow:
         every = await uow.deployments.select()
     found: dict[str, tuple[int, dict[str, Any] | None]] = {}
     for deployment in every:
-        record = record_of(desk, deployment)
+        record = record_of(context, deployment)
         found[deployment.id] = (record.version, dict(record.value or {}))
     return found

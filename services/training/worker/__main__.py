@@ -25,10 +25,10 @@ def main(folder: Path) -> int:
     rank = int(os.environ.get("RANK", "0"))
     log_to_stderr(logging.WARNING if rank else logging.INFO)
     if rank:
-        from services.training.worker.progress_reporting import Silent
+        from services.training.worker.progress_reporting import NullSink
         from services.training.worker.ranks import stop_signal
 
-        silent = Silent(folder, stop_signal())
+        silent = NullSink(folder, stop_signal())
         return run_attempt(silent, lambda: _run(silent, folder), WORDS)
     with Reporter(folder) as reporter:
         return run_attempt(reporter, lambda: _run(reporter, folder), WORDS)

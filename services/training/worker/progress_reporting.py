@@ -13,7 +13,7 @@ from services.chassis.reporting import SPEC_FILE, Reporter
 WINDOW_SECONDS = 60.0
 
 
-class Voice(Protocol):
+class ReportSink(Protocol):
     """The part of a reporter that training needs."""
 
     spec: dict[str, Any]
@@ -31,7 +31,7 @@ class Voice(Protocol):
         """See ``Reporter.progress``."""
 
 
-class Silent:
+class NullSink:
     """The voice of a rank that does not report."""
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
@@ -51,7 +51,7 @@ class Silent:
         """Say nothing."""
 
 
-class Speed:
+class Throughput:
     """Real tokens and steps a second, over the last minute of training."""
 
     def __init__(self) -> None:
@@ -80,4 +80,4 @@ def now() -> float:
     return time.perf_counter()
 
 
-__all__ = ["Reporter", "Silent", "Speed", "Voice", "now"]
+__all__ = ["NullSink", "ReportSink", "Reporter", "Throughput", "now"]

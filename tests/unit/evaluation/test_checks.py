@@ -22,7 +22,7 @@ from services.evaluation.domain import (
     refuse_report,
     sample_id,
 )
-from services.evaluation.estimate import Speed, estimate
+from services.evaluation.estimate import MeasuredSpeed, estimate
 from services.evaluation.operations.evaluations import View
 
 pytestmark = pytest.mark.unit
@@ -110,13 +110,13 @@ def test_more_questions_larger_models_and_more_examples_take_longer() -> None:
     def minutes(**changes: Any) -> float:
         task = Task(benchmark="mmlu", question_count=1000)
         one = evaluation(tasks=(replace(task, **changes.pop("task", {})),), **changes)
-        return estimate(one, Speed()).minutes_high
+        return estimate(one, MeasuredSpeed()).minutes_high
 
     plain = minutes()
     assert minutes(task={"question_count": 2000}) > plain
     assert minutes(task={"shots": 0}) < plain
     assert minutes(baseline=Target(ref="base", parameter_count=7_000_000_000)) > plain
-    found = estimate(evaluation(tasks=(Task(dataset="d", question_count=38),)), Speed())
+    found = estimate(evaluation(tasks=(Task(dataset="d", question_count=38),)), MeasuredSpeed())
     assert 0 < found.minutes_low < found.minutes_high
     assert found.questions == 76
 

@@ -17,13 +17,13 @@ from services.training.worker.batching import by_tokens, collate, label_count
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
-from services.training.worker.progress_reporting import Speed, Voice, now
+from services.training.worker.progress_reporting import ReportSink, Throughput, now
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
 from services.training.worker.upload import Uploader, inner_manifest
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 EVALUATION_TOKENS = 2_048
 """Tokens of a batch in validation."""
 
@@ -34,7 +34,7 @@ class Config:
 
     work: TrainingWork
     folder: Path
-    voice: Voice
+    voice: ReportSink
     accelerator: Accelerator
 
 
@@ -50,7 +50,7 @@ class Run:
     order: Order
     position: state.Position
     uploader: Uploader | None
-    speed: Speed = field(default_factory=Speed)
+    speed: Throughput = field(default_factory=Throughput)
     saved_step: int = -1
 
 
@@ -107,7 +107,7 @@ def resume(run: Run, folder: Path) -> None:
     run.engine.load_extra(saved.extra)
     if run.ranks.rank < len(saved.random_states):
         state.set_random_state(saved.random_states[run.ranks.rank])
-    _logger.info("goes on after step %d", saved.position.step)
+    _log.info("goes on after step %d", saved.position.step)
 
 
 def train(run: Run) -> bool:
@@ -192,7 +192,7 @@ def evaluate(run: Run) -> None:
     values = {"validation_loss": loss, "validation_token_accuracy": mean(sums.right, sums.labels)}
     run.config.voice.metrics(position.step, values)
     position.metrics.update(values)
-    _logger.info("step %d: validation loss %.4f", position.step, loss)
+    _log.info("step %d: validation loss %.4f", position.step, loss)
     if position.best_loss is None or loss < position.best_loss:
         position.best_loss, position.evaluations_without_better = loss, 0
     else:
@@ -227,7 +227,7 @@ def tell(run: Run, sums: Sums, rate: float, norm: float) -> None:
     position.metrics = {name: values[name] for name in ("loss", "token_accuracy")}
     if position.step % run.config.work.recipe.logging_interval == 0 or position.step == total:
         voice.metrics(position.step, values)
-        _logger.info("step %d/%d: loss %.4f", position.step, total, values["loss"])
+        _log.info("step %d/%d: loss %.4f", position.step, total, values["loss"])
     voice.progress(position.step, total, "steps", "training", run.speed.eta_seconds(total - position.step))
 
 
