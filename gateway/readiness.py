@@ -16,8 +16,8 @@ from aiohttp import web
 from gateway.keys import KeyRing
 from modelry.admin.v1 import admin_pb2 as pb
 from modelry.admin.v1 import admin_pb2_grpc
-from services.chassis.admin import service_health
 from services.chassis.auth import Principal, Role, TokenIssuer
+from services.chassis.proto_values import service_health
 from services.chassis.readiness import CanDegrade, LackLog
 from services.chassis.rpc import channel
 

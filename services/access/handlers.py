@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from services.access.operations import AccessUnit
 from services.access.operations.reservation_events import RESOURCES, note_event
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
 from services.chassis.clock import now
 from services.chassis.data import Database
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 
 
 def consumers(

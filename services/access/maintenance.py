@@ -11,8 +11,8 @@ from datetime import timedelta
 from services.access.domain.keys import ApiKey
 from services.access.operations import AccessUnit, billing, keys, projects
 from services.access.operations.credentials import Stores
-from services.chassis.bus import OutboxRelay
 from services.chassis.clock import now
+from services.chassis.delivery import OutboxRelay
 
 _log = logging.getLogger(__name__)
 _STEP_SECONDS = 0.1

@@ -11,6 +11,7 @@ from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.bus import Bus
 from services.chassis.data import DeadLetter, DeadLetters
 from services.chassis.errors import Unavailable, WrongState
+from services.chassis.proto_values import service_health
 from services.chassis.readiness import Lack
 
 DEFAULT_PAGE = 50
@@ -89,14 +90,3 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if letter.replay_time is not None:
             message.replay_time.FromDatetime(letter.replay_time)
         return message
-
-
-def service_health(service: str, cannot_answer: Sequence[Lack], degraded: Sequence[Lack]) -> pb.ServiceHealth:
-    """The health of a process as a message."""
-    return pb.ServiceHealth(service=service, cannot_answer=map(_lack, cannot_answer), degraded=map(_lack, degraded))
-
-
-def _lack(lack: Lack) -> pb.Lack:
-    message = pb.Lack(name=lack.name, message=lack.message)
-    message.since_time.FromDatetime(lack.since)
-    return message

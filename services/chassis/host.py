@@ -27,8 +27,9 @@ from services.chassis import telemetry
 from services.chassis.admin import AdminServicer
 from services.chassis.auth import TokenIssuer
 from services.chassis.background import BackgroundLoop
-from services.chassis.bus import Bus, OutboxRelay
+from services.chassis.bus import Bus
 from services.chassis.data import Database, DeadLetters, sweep
+from services.chassis.delivery import OutboxRelay
 from services.chassis.probes import DatabaseProbe, StoreProbe
 from services.chassis.readiness import CanDegrade, CanStopAnswering, Lack
 from services.chassis.rpc import RpcServer

@@ -5,7 +5,7 @@ What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -15,8 +15,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from modelry.admin.v1 import admin_pb2
 from modelry.common.v1 import common_pb2
 from services.chassis.errors import Invalid
+from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
 _NANOS = 1_000_000_000
@@ -133,3 +135,14 @@ def _clear_output(message: Message) -> None:
 def _behaviors(field: FieldDescriptor) -> Collection[int]:
     found: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
     return found
+
+
+def service_health(service: str, cannot_answer: Iterable[Lack], degraded: Iterable[Lack]) -> admin_pb2.ServiceHealth:
+    """The health of a process as a message."""
+    return admin_pb2.ServiceHealth(
+        service=service, cannot_answer=map(_lack, cannot_answer), degraded=map(_lack, degraded)
+    )
+
+
+def _lack(lack: Lack) -> admin_pb2.Lack:
+    return admin_pb2.Lack(name=lack.name, message=lack.message, since_time=timestamp_of(lack.since))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.chassis.holds import confirm_holds, release_holds
 from services.dataset.operations.context import ServiceContext
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.chassis.events import Event
 from services.registry.domain import Link
 from services.registry.operations.context import ServiceContext

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
 from services.chassis.clock import now
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.serving.operations import adapters
 from services.serving.operations.context import ServiceContext
 

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import nats
 from nats.aio.client import Client
@@ -25,9 +25,6 @@ from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, StreamSettings, 
 from services.chassis.clock import now
 from services.chassis.errors import Unavailable
 from services.chassis.readiness import Lack
-
-if TYPE_CHECKING:  # a process without a database needs none of it
-    from services.chassis.data import DeadLetter
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -86,7 +83,7 @@ class Session:
 class Replayer(Protocol):
     """What can handle a dead letter again."""
 
-    async def replay(self, letter: "DeadLetter") -> "DeadLetter":
+    async def replay(self, letter: Any) -> Any:
         """Handle it. Returns: the letter, marked as replayed."""
         ...
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.chassis.background import BackgroundLoop
-from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, Message
 from services.chassis.errors import Invalid, Unavailable
 from services.chassis.events import Malformed
 from services.chassis.jobs.context import EngineContext

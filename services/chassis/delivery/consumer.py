@@ -20,8 +20,7 @@ from nats.js.errors import APIError
 from opentelemetry.trace import SpanKind
 
 from services.chassis import telemetry
-from services.chassis.bus.connection import Bus, Session, retry_delay
-from services.chassis.bus.streams import STREAM_SUBJECTS
+from services.chassis.bus import STREAM_SUBJECTS, Bus, Session, retry_delay
 from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
 from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed

@@ -16,12 +16,10 @@ from typing import Any, Protocol
 
 from nats.js.errors import APIError, NotFoundError
 
-from services.chassis.bus.connection import Bus, Session, retry_delay
-from services.chassis.bus.kv import KvWriter, parse_record
-from services.chassis.bus.outbox import ROUND_ROWS, Outbox
-from services.chassis.bus.streams import EVENTS_STREAM
+from services.chassis.bus import EVENTS_STREAM, Bus, KvWriter, Session, parse_record, retry_delay
 from services.chassis.clock import now
 from services.chassis.data import Database, keep_dead_letter
+from services.chassis.delivery.outbox import ROUND_ROWS, Outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
 from services.chassis.readiness import Lack, LackLog
@@ -146,15 +144,14 @@ class OutboxRelay:
 
     async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
         """Send what is unsent, oldest first, keys in parallel. Returns how many were sent, and whether any failed."""
-        rows = await self._outbox.take(kind)
-        ordering_keys: dict[str, list[Any]] = defaultdict(list)
-        for row in rows:
-            ordering_keys[row.ordering_key].append(row)
+        by_key: dict[str, list[Any]] = defaultdict(list)
+        for row in await self._outbox.take(kind):
+            by_key[row.ordering_key].append(row)
         done: list[tuple[Any, int | None]] = []
         gate = asyncio.Semaphore(KEYS_AT_ONCE)
         try:
             results = await asyncio.gather(
-                *(self._send_in_order(session, ordering_key, gate, done) for ordering_key in ordering_keys.values())
+                *(self._send_in_order(session, rows, gate, done) for rows in by_key.values())
             )
         finally:
             await asyncio.shield(self._mark_sent(done))
