@@ -117,7 +117,7 @@ class Importer(BackgroundLoop):
                 continue
             if item.work.token:  # the program of an owner that fell silent must write nothing more
                 await self._program(item.version, item.work).discard()
-            work = await claim_import(self._context, item, self._owner)
+            work = await claim_import(item, self._owner, self._context)
             if work is not None:
                 task = asyncio.create_task(self._import(item.version, work), name=f"import-{item.version.id}")
                 self._running[item.version.id] = task
@@ -153,12 +153,12 @@ class Importer(BackgroundLoop):
 
     async def _let_go(self, version: DatasetVersion, work: Work) -> None:
         with suppress(ModelryError):
-            await give_back(self._context, version, work)
+            await give_back(version, work, self._context)
 
     async def _apply(self, version: DatasetVersion, work: Work, outcome: Outcome) -> None:
         for _ in range(10):
             try:
-                await apply_outcome(self._context, version, work, outcome, now())
+                await apply_outcome(version, work, outcome, self._context, now())
             except (Conflict, Unavailable) as error:
                 _log.warning("import %s: %s", version.id, error.message)
                 await asyncio.sleep(self._look_seconds)
@@ -180,7 +180,7 @@ class Importer(BackgroundLoop):
                 await run.start(MODULE, self._order(version, work, place).to_json())
             except Unavailable as error:
                 _log.info("The import %s waits: %s", version.id, error.message)
-                await give_back(self._context, version, work, now() + timedelta(seconds=_PLACE_SECONDS))
+                await give_back(version, work, self._context, now() + timedelta(seconds=_PLACE_SECONDS))
                 return None
             return await self._follow(run, version, work)
         finally:
@@ -192,7 +192,7 @@ class Importer(BackgroundLoop):
     async def _place(self, version: DatasetVersion) -> ObjectSource:
         source = version.source
         if source.file_id:
-            file = await get_file(self._context, version.project, source.file_id)
+            file = await get_file(version.project, source.file_id, self._context)
             return self._context.sources.uploaded(self._context.file_key(version.project, file.id), file.filename)
         return await self._context.sources.place(version.project, source)
 
@@ -212,7 +212,7 @@ class Importer(BackgroundLoop):
         async def note(progress: Mapping[str, Any]) -> None:
             nonlocal work
             work = counted(replace(work, beat=work.beat + 1), ImportCounts.from_json(progress))
-            if not await note_progress(self._context, version, work):
+            if not await note_progress(version, work, self._context):
                 raise _TakenAwayError
 
         try:

@@ -36,7 +36,7 @@ async def assemble(host: ServiceHost[RegistrySettings]) -> None:
     host.close_at_end(connections)
     credentials, store = CredentialClient(connections), StoreAccess.of_settings(settings)
     context = ServiceContext(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
-    await install_presets(context, catalogue := read_catalogue(), now())
+    await install_presets(catalogue := read_catalogue(), context, now())
     preparer = Preparer(context, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
     host.add(*UserHandlers(context).consumers(host.bus, settings), preparer, context.garbage)
     host.serve(RegistryServicer(context))

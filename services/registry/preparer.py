@@ -79,7 +79,7 @@ class Preparer(BackgroundLoop):
                     await run.discard()
         except (NotFound, Invalid) as error:
             await versions.fail(
-                self._context, version.id, Failure(error.reason, error.message, FailureKind.USER), now()
+                version.id, Failure(error.reason, error.message, FailureKind.USER), self._context, now()
             )
         except Unavailable as error:
             _log.info("The preparation of %s waits: %s", version.id, error.message)
@@ -101,12 +101,12 @@ class Preparer(BackgroundLoop):
         if version.attempts >= self._settings.prepare_attempts:
             message = f"It broke off {version.attempts} times; the logs of {run.id} say why."
             failure = Failure("PREPARATION_BROKE_OFF", message, FailureKind.SYSTEM)
-            await versions.fail(self._context, version.id, failure, now())
+            await versions.fail(version.id, failure, self._context, now())
             return None
         run = self._program(version, version.attempts + 1)
         # Started before it is counted: one that finds no place is no attempt, and a start is done once for each id.
         await run.start(MODULE, (await self._order(version)).to_json())
-        if await versions.note_attempt(self._context, version.id) is None:
+        if await versions.note_attempt(version.id, self._context) is None:
             await run.discard()
             return None
         return run
@@ -116,11 +116,11 @@ class Preparer(BackgroundLoop):
 
     async def _apply(self, version: ModelVersion, result: ProgramResult) -> None:
         if result.ok:
-            await versions.complete(self._context, version, PreparedModel.from_json(result.result), now())
+            await versions.complete(version, PreparedModel.from_json(result.result), self._context, now())
         else:
             kind = FailureKind.USER if result.user else FailureKind.SYSTEM
             failure = Failure(result.reason, result.message, kind)
-            await versions.fail(self._context, version.id, failure, now())
+            await versions.fail(version.id, failure, self._context, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:
         """What the program is told. Raises: NotFound, Invalid: its source cannot be opened."""

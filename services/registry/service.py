@@ -26,7 +26,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> pb.Model:
+    async def CreateModel(self, request: pb.CreateModelRequest, call: Any) -> pb.Model:
         """Makes a private model."""
         wanted = request.model
         command = models.CreateModel(
@@ -37,23 +37,23 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             request.request_id,
             request_digest(request),
         )
-        return to.model_message(await models.create_model(self._context, command, now()))
+        return to.model_message(await models.create_model(command, self._context, now()))
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.Model:
+    async def GetModel(self, request: pb.GetModelRequest, call: Any) -> pb.Model:
         """One model."""
         return await self._get(request.model)
 
     async def _get(self, ref: str) -> pb.Model:
-        return to.model_message(await models.get_model(self._context, current().project, ref))
+        return to.model_message(await models.get_model(current().project, ref, self._context))
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+    async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
         """The catalogue."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await models.list_models(self._context, current().project, query)
+        page = await models.list_models(current().project, query, self._context)
         found = [to.model_message(model) for model in page.items]
         return pb.ListModelsResponse(models=found, next_page_token=page.next_page_token)
 
-    async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.Model:
+    async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
         """Changes title or metadata."""
         wanted = request.model
         ref = wanted.id or wanted.name
@@ -65,14 +65,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             changes.get("metadata"),
             wanted.etag,
         )
-        return to.model_message(await models.update_model(self._context, command, now()))
+        return to.model_message(await models.update_model(command, self._context, now()))
 
-    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Any) -> Empty:
+    async def DeleteModel(self, request: pb.DeleteModelRequest, call: Any) -> Empty:
         """Removes an own model."""
-        await models.delete_model(self._context, current().project, request.model, now())
+        await models.delete_model(current().project, request.model, self._context, now())
         return Empty()
 
-    async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, context: Any) -> pb.ModelVersion:
+    async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, call: Any) -> pb.ModelVersion:
         """Begins an import."""
         wanted = request.model_version
         command = versions.CreateVersion(
@@ -83,70 +83,68 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             request.request_id,
             request_digest(request),
         )
-        return to.version_message(await versions.create_version(self._context, command, now()))
+        return to.version_message(await versions.create_version(command, self._context, now()))
 
-    async def PrepareModel(self, request: pb.PrepareModelRequest, context: Any) -> pb.ModelVersion:
+    async def PrepareModel(self, request: pb.PrepareModelRequest, call: Any) -> pb.ModelVersion:
         """Prepares a preset."""
-        version = await versions.get_version(self._context, current().project, request.model, "latest")
-        return to.version_message(await versions.prepare_version(self._context, version.id, now()))
+        version = await versions.get_version(current().project, request.model, "latest", self._context)
+        return to.version_message(await versions.prepare_version(version.id, self._context, now()))
 
-    async def GetModelVersion(self, request: pb.GetModelVersionRequest, context: Any) -> pb.ModelVersion:
+    async def GetModelVersion(self, request: pb.GetModelVersionRequest, call: Any) -> pb.ModelVersion:
         """One version."""
-        found = await versions.get_version(self._context, current().project, request.model, request.version)
+        found = await versions.get_version(current().project, request.model, request.version, self._context)
         return to.version_message(found)
 
-    async def ListModelVersions(
-        self, request: pb.ListModelVersionsRequest, context: Any
-    ) -> pb.ListModelVersionsResponse:
+    async def ListModelVersions(self, request: pb.ListModelVersionsRequest, call: Any) -> pb.ListModelVersionsResponse:
         """Versions of a model."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await versions.list_versions(self._context, current().project, request.model, query)
+        page = await versions.list_versions(current().project, request.model, query, self._context)
         found = [to.version_message(version) for version in page.items]
         return pb.ListModelVersionsResponse(model_versions=found, next_page_token=page.next_page_token)
 
-    async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, context: Any) -> Empty:
+    async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, call: Any) -> Empty:
         """Removes a version."""
-        await versions.delete_version(self._context, current().project, request.model, request.version, now())
+        await versions.delete_version(current().project, request.model, request.version, self._context, now())
         return Empty()
 
     async def WatchModelVersion(
-        self, request: pb.WatchModelVersionRequest, context: Any
+        self, request: pb.WatchModelVersionRequest, call: Any
     ) -> AsyncIterator[pb.ModelVersion]:
         """A version as it changes."""
         changes = versions.watch_version(
-            self._context, current().project, request.model, request.version, request.after_version
+            current().project, request.model, request.version, request.after_version, self._context
         )
         async for version in changes:
             yield to.version_message(version)
 
-    async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> pb.Alias:
+    async def SetAlias(self, request: pb.SetAliasRequest, call: Any) -> pb.Alias:
         """Points an alias at a version."""
         caller = current()
         found = await aliases.set_alias(
-            self._context, caller.project, request.model, request.alias, request.version, caller.key_id, now()
+            caller.project, request.model, request.alias, request.version, caller.key_id, self._context, now()
         )
         return to.alias_message(found)
 
-    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.Alias:
+    async def GetAlias(self, request: pb.GetAliasRequest, call: Any) -> pb.Alias:
         """One alias."""
-        found = await aliases.get_alias(self._context, current().project, request.model, request.alias)
+        found = await aliases.get_alias(current().project, request.model, request.alias, self._context)
         return to.alias_message(found)
 
-    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
+    async def ListAliases(self, request: pb.ListAliasesRequest, call: Any) -> pb.ListAliasesResponse:
         """Aliases of a model."""
         query = PageQuery(request.page_size, request.page_token, "", "")
-        page = await aliases.list_aliases(self._context, current().project, request.model, query)
+        page = await aliases.list_aliases(current().project, request.model, query, self._context)
         found = [to.alias_message(alias) for alias in page.items]
         return pb.ListAliasesResponse(aliases=found, next_page_token=page.next_page_token)
 
-    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> Empty:
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, call: Any) -> Empty:
         """Removes an alias."""
-        await aliases.delete_alias(self._context, current().project, request.model, request.alias)
+        await aliases.delete_alias(current().project, request.model, request.alias, self._context)
         return Empty()
 
-    async def GetLineage(self, request: pb.GetLineageRequest, context: Any) -> pb.Lineage:
+    async def GetLineage(self, request: pb.GetLineageRequest, call: Any) -> pb.Lineage:
         """The graph around a version."""
-        graph = await lineage.get_lineage(self._context, current().project, request.model, request.version)
+        graph = await lineage.get_lineage(current().project, request.model, request.version, self._context)
         return to.lineage_message(graph)
 
 
@@ -156,29 +154,27 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, context: Any) -> internal_pb2.ResolvedModel:
+    async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
         """The version that a reference means."""
-        found = await resolve.resolve_model(self._context, current().project, request.reference, request.holder, now())
+        found = await resolve.resolve_model(current().project, request.reference, request.holder, self._context, now())
         return to.resolved_message(found)
 
-    async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, context: Any) -> Empty:
+    async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, call: Any) -> Empty:
         """Makes holds lasting."""
         await confirm_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
-    async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, context: Any) -> Empty:
+    async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, call: Any) -> Empty:
         """Lets go."""
         await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
-    async def RegisterCheckpoint(
-        self, request: internal_pb2.RegisterCheckpointRequest, context: Any
-    ) -> pb.ModelVersion:
+    async def RegisterCheckpoint(self, request: internal_pb2.RegisterCheckpointRequest, call: Any) -> pb.ModelVersion:
         """Makes a version from a checkpoint."""
         project = current().project
         command = publish.Publication(
             project=project,
-            project_name=await publish.project_name(self._context, project),
+            project_name=await publish.project_name(project, self._context),
             model_name=request.model_name,
             checkpoint_id=request.checkpoint_id,
             job_id=request.job_id,
@@ -196,4 +192,4 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
             request_id=request.request_id,
             digest=request_digest(request),
         )
-        return to.version_message(await publish.register_checkpoint(self._context, command, now()))
+        return to.version_message(await publish.register_checkpoint(command, self._context, now()))

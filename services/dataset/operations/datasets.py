@@ -45,31 +45,31 @@ class ShownDataset:
     latest_version: int = 0
 
 
-async def create_dataset(context: ServiceContext, cmd: CreateDataset, now: datetime) -> ShownDataset:
+async def create_dataset(command: CreateDataset, context: ServiceContext, now: datetime) -> ShownDataset:
     """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "dataset.name", ID_PREFIXES)
-    check_labels(cmd.title, cmd.metadata, "dataset.")
+    check_name(command.name, "dataset.name", ID_PREFIXES)
+    check_labels(command.title, command.metadata, "dataset.")
     async with context.writing() as uow:
         new = new_id("ds-")
-        dataset_id = await uow.claim_request(cmd.project, "CreateDataset", cmd.request_id, cmd.digest, new)
+        dataset_id = await uow.claim_request(command.project, "CreateDataset", command.request_id, command.digest, new)
         if dataset_id != new:
-            first = await uow.datasets.get(cmd.project, dataset_id)
+            first = await uow.datasets.get(command.project, dataset_id)
             return ShownDataset(first, (await uow.newest_published([first.id])).get(first.id, 0))
-        dataset = Dataset(new, cmd.project, cmd.name, cmd.title, dict(cmd.metadata), 0, now, now)
+        dataset = Dataset(new, command.project, command.name, command.title, dict(command.metadata), 0, now, now)
         await uow.datasets.add(dataset)
         uow.emit(dataset_event(dataset, "created"))
         await uow.commit()
     return ShownDataset(dataset)
 
 
-async def get_dataset(context: ServiceContext, project: str, ref: str) -> ShownDataset:
+async def get_dataset(project: str, ref: str, context: ServiceContext) -> ShownDataset:
     """One data set. Raises: NotFound."""
     async with context.reading() as uow:
         dataset = await uow.datasets.get(project, ref)
         return ShownDataset(dataset, (await uow.newest_published([dataset.id])).get(dataset.id, 0))
 
 
-async def list_datasets(context: ServiceContext, project: str, page: PageQuery) -> Page[ShownDataset]:
+async def list_datasets(project: str, page: PageQuery, context: ServiceContext) -> Page[ShownDataset]:
     """A page of data sets. Raises: Invalid."""
     async with context.reading() as uow:
         found = await uow.datasets.list(project, page)
@@ -79,12 +79,12 @@ async def list_datasets(context: ServiceContext, project: str, page: PageQuery) 
 
 
 @retry_conflicts
-async def update_dataset(context: ServiceContext, cmd: UpdateDataset, now: datetime) -> ShownDataset:
+async def update_dataset(command: UpdateDataset, context: ServiceContext, now: datetime) -> ShownDataset:
     """Changes title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
     async with context.writing() as uow:
-        dataset = await uow.datasets.get(cmd.project, cmd.ref)
-        check_etag("dataset", cmd.ref, cmd.etag, dataset.version)
-        dataset = dataset.change(cmd.title, cmd.metadata, now)
+        dataset = await uow.datasets.get(command.project, command.ref)
+        check_etag("dataset", command.ref, command.etag, dataset.version)
+        dataset = dataset.change(command.title, command.metadata, now)
         await uow.datasets.save(dataset)
         uow.emit(dataset_event(dataset, "updated"))
         newest = await uow.newest_published([dataset.id])
@@ -93,7 +93,7 @@ async def update_dataset(context: ServiceContext, cmd: UpdateDataset, now: datet
 
 
 @retry_conflicts
-async def delete_dataset(context: ServiceContext, project: str, ref: str, now: datetime) -> None:
+async def delete_dataset(project: str, ref: str, context: ServiceContext, now: datetime) -> None:
     """Removes a data set with all its versions. Raises: NotFound; WrongState: something holds a version."""
     async with context.writing() as uow:
         dataset = await uow.datasets.get(project, ref)

@@ -34,7 +34,7 @@ class Upload:
 
 
 async def upload_file(
-    context: ServiceContext, upload: Upload, chunks: AsyncIterator[bytes], folder: Path, now: datetime
+    upload: Upload, chunks: AsyncIterator[bytes], folder: Path, context: ServiceContext, now: datetime
 ) -> StoredFile:
     """Takes a file in: to a local file first (so that a broken upload leaves nothing), then to the store.
 
@@ -46,7 +46,7 @@ async def upload_file(
     path = Path(name)
     try:
         size, sha256 = await _receive(chunks, handle)
-        return await _keep(context, upload, path, size, sha256, now)
+        return await _keep(upload, path, size, sha256, context, now)
     finally:
         path.unlink(missing_ok=True)
 
@@ -67,7 +67,7 @@ async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]
 
 
 async def _keep(
-    context: ServiceContext, upload: Upload, path: Path, size: int, sha256: str, now: datetime
+    upload: Upload, path: Path, size: int, sha256: str, context: ServiceContext, now: datetime
 ) -> StoredFile:
     wish = "\n".join((upload.filename, upload.purpose, sha256))
     async with context.writing() as uow:
@@ -86,23 +86,23 @@ async def _keep(
             uow.emit(file_event(file, "created"))
             await uow.commit()
     except AlreadyExists:  # the same upload, at the same time
-        return await get_file(context, upload.project, file_id)
+        return await get_file(upload.project, file_id, context)
     return file
 
 
-async def get_file(context: ServiceContext, project: str, ref: str) -> StoredFile:
+async def get_file(project: str, ref: str, context: ServiceContext) -> StoredFile:
     """One file. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.files.get(project, ref)
 
 
-async def list_files(context: ServiceContext, project: str, page: PageQuery) -> Page[StoredFile]:
+async def list_files(project: str, page: PageQuery, context: ServiceContext) -> Page[StoredFile]:
     """A page of files. Raises: Invalid."""
     async with context.reading() as uow:
         return await uow.files.list(project, page)
 
 
-async def delete_file(context: ServiceContext, project: str, ref: str) -> None:
+async def delete_file(project: str, ref: str, context: ServiceContext) -> None:
     """Removes a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
     async with context.writing() as uow:
         file = await uow.files.get(project, ref)
@@ -114,9 +114,9 @@ async def delete_file(context: ServiceContext, project: str, ref: str) -> None:
     context.garbage.kick()
 
 
-async def read_file(context: ServiceContext, project: str, ref: str) -> AsyncIterator[bytes]:
+async def read_file(project: str, ref: str, context: ServiceContext) -> AsyncIterator[bytes]:
     """The bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
-    file = await get_file(context, project, ref)
+    file = await get_file(project, ref, context)
     store = open_store(context.sources.system)
     try:
         stream = await asyncio.to_thread(store.open_stream, context.sources.bucket, context.file_key(project, file.id))

@@ -12,7 +12,7 @@ from services.dataset.store import DatasetUnit
 
 
 async def resolve_version(
-    context: ServiceContext, project: str, text: str, holder: str, now: datetime
+    project: str, text: str, holder: str, context: ServiceContext, now: datetime
 ) -> DatasetVersion:
     """The published version that a reference means; held for `holder` unless that is empty.
 

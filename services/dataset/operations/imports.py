@@ -79,7 +79,7 @@ async def list_waiting(context: ServiceContext) -> list[Waiting]:
     return [Waiting(version, work[version.id]) for version in versions if version.id in work]
 
 
-async def claim_import(context: ServiceContext, waiting: Waiting, owner: str) -> Work | None:
+async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) -> Work | None:
     """Takes an import over, with the next token; None when somebody was faster or it is gone."""
     work = waiting.work
     claimed = replace(work, token=work.token + 1, owner=owner, beat=work.beat + 1, row_count=0, bad_row_count=0)
@@ -103,7 +103,7 @@ async def claim_import(context: ServiceContext, waiting: Waiting, owner: str) ->
     return replace(claimed, bytes_read=0)
 
 
-async def note_progress(context: ServiceContext, version: DatasetVersion, work: Work) -> bool:
+async def note_progress(version: DatasetVersion, work: Work, context: ServiceContext) -> bool:
     """Writes how far an import is; False: it is somebody else's, or gone, and must stop."""
     async with context.writing() as uow:
         same = await uow.change_work(
@@ -122,7 +122,7 @@ async def note_progress(context: ServiceContext, version: DatasetVersion, work: 
 
 
 async def give_back(
-    context: ServiceContext, version: DatasetVersion, work: Work, retry_time: datetime | None = None
+    version: DatasetVersion, work: Work, context: ServiceContext, retry_time: datetime | None = None
 ) -> None:
     """Lets an import go, so that the next process takes it at once, or any one at the given time."""
     async with context.writing() as uow:
@@ -131,7 +131,7 @@ async def give_back(
 
 
 async def apply_outcome(
-    context: ServiceContext, version: DatasetVersion, work: Work, outcome: Outcome, now: datetime
+    version: DatasetVersion, work: Work, outcome: Outcome, context: ServiceContext, now: datetime
 ) -> bool:
     """Makes the outcome of an attempt true, unless the token is no longer the last one.
 
@@ -139,21 +139,21 @@ async def apply_outcome(
     """
     report = outcome.report
     if outcome.ending is Ending.FINISHED:
-        return await _end(context, version, work, report, _output(context, version, work, report), None, now)
+        return await _end(version, work, report, _output(version, work, report, context), None, context, now)
     if outcome.ending is Ending.REFUSED:
         failure = Failure(outcome.reason, outcome.message, FailureKind.USER)
-        return await _end(context, version, work, report, None, failure, now)
+        return await _end(version, work, report, None, failure, context, now)
     tries = work.failures + 1
     if tries < (MAX_OUTAGES if outcome.ending is Ending.FAILED else MAX_CRASHES):
-        await _try_again(context, version, work, tries, now)
+        await _try_again(version, work, tries, context, now)
         return False
     message = f"The import broke off {tries} times in a row; the last time: {outcome.message}"
     failure = Failure(outcome.reason, message, FailureKind.SYSTEM)
-    return await _end(context, version, work, report, None, failure, now)
+    return await _end(version, work, report, None, failure, context, now)
 
 
 async def _try_again(
-    context: ServiceContext, version: DatasetVersion, work: Work, failures: int, now: datetime
+    version: DatasetVersion, work: Work, failures: int, context: ServiceContext, now: datetime
 ) -> None:
     delay = min(2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     async with context.writing() as uow:
@@ -163,12 +163,12 @@ async def _try_again(
 
 
 async def _end(
-    context: ServiceContext,
     version: DatasetVersion,
     work: Work,
     report: ImportReport,
     output: Output | None,
     failure: Failure | None,
+    context: ServiceContext,
     now: datetime,
 ) -> bool:
     """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
@@ -220,7 +220,7 @@ def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
     ]
 
 
-def _output(context: ServiceContext, version: DatasetVersion, work: Work, report: ImportReport) -> Output:
+def _output(version: DatasetVersion, work: Work, report: ImportReport, context: ServiceContext) -> Output:
     found = Format[report.format]
     return Output(
         format=found,

@@ -57,86 +57,86 @@ class CreateVersion:
     digest: str
 
 
-async def create_version(context: ServiceContext, cmd: CreateVersion, now: datetime) -> VersionView:
+async def create_version(command: CreateVersion, context: ServiceContext, now: datetime) -> VersionView:
     """Notes an import, after a look whether its source is there; the importer does it soon after.
 
     Raises: NotFound: data set, credential, file or object. Invalid: names the fields. AlreadyExists: the request id
         was used with another body.
     """
-    _check(cmd)
+    _check(command)
     async with context.writing() as uow:
-        await _dataset(uow, cmd)
+        await _dataset(uow, command)
         version_id = await uow.claim_request(
-            cmd.project, "CreateDatasetVersion", cmd.request_id, cmd.digest, new_id("dsv-")
+            command.project, "CreateDatasetVersion", command.request_id, command.digest, new_id("dsv-")
         )
         first = await uow.versions.by_id(version_id)
         if first is not None:
             return await _shown(uow, first)
-        await _check_file(uow, cmd)
+        await _check_file(uow, command)
         await uow.commit()
-    source = cmd.source
+    source = command.source
     if not source.file_id:
-        source = await context.sources.check(cmd.project, source)
+        source = await context.sources.check(command.project, source)
     try:
-        view = await _insert(context, cmd, version_id, source, now)
+        view = await _insert(command, version_id, source, context, now)
     except AlreadyExists:  # PostgreSQL: the same create, or the data set's name, at the same moment
-        view = await _insert(context, cmd, version_id, source, now)
+        view = await _insert(command, version_id, source, context, now)
     context.wake.set()
     return view
 
 
-def _check(cmd: CreateVersion) -> None:
-    check_import(cmd.source, cmd.policy, cmd.max_bad_rows, cmd.columns)
-    check_labels("", cmd.metadata, "dataset_version.")
-    for ours in cmd.columns:
+def _check(command: CreateVersion) -> None:
+    check_import(command.source, command.policy, command.max_bad_rows, command.columns)
+    check_labels("", command.metadata, "dataset_version.")
+    for ours in command.columns:
         if ours not in COLUMNS:
             path = "dataset_version.columns"
             raise Invalid(f"{ours!r} is no column of ours: {', '.join(sorted(COLUMNS))}", field=path)
 
 
-async def _dataset(uow: DatasetUnit, cmd: CreateVersion) -> Dataset | None:
-    found = await uow.datasets.find(cmd.project, cmd.dataset)
+async def _dataset(uow: DatasetUnit, command: CreateVersion) -> Dataset | None:
+    found = await uow.datasets.find(command.project, command.dataset)
     if found is None:
-        if not cmd.create_dataset:
-            raise NotFound.of("dataset", cmd.dataset)
-        check_name(cmd.dataset, "dataset", ID_PREFIXES)
+        if not command.create_dataset:
+            raise NotFound.of("dataset", command.dataset)
+        check_name(command.dataset, "dataset", ID_PREFIXES)
     return found
 
 
-async def _check_file(uow: DatasetUnit, cmd: CreateVersion) -> None:
-    if cmd.source.file_id and await uow.files.find(cmd.project, cmd.source.file_id) is None:
+async def _check_file(uow: DatasetUnit, command: CreateVersion) -> None:
+    if command.source.file_id and await uow.files.find(command.project, command.source.file_id) is None:
         field = "dataset_version.file_id"
-        message = f"{field}: there is no file {cmd.source.file_id!r} in this project."
-        raise NotFound(message, metadata={"resource": "file", "name": cmd.source.file_id, "field": field})
+        message = f"{field}: there is no file {command.source.file_id!r} in this project."
+        raise NotFound(message, metadata={"resource": "file", "name": command.source.file_id, "field": field})
 
 
 async def _insert(
-    context: ServiceContext, cmd: CreateVersion, version_id: str, source: Source, now: datetime
+    command: CreateVersion, version_id: str, source: Source, context: ServiceContext, now: datetime
 ) -> VersionView:
     async with context.writing() as uow:
         first = await uow.versions.by_id(version_id)
         if first is not None:
             return await _shown(uow, first)
-        await _check_file(uow, cmd)
-        dataset = await _dataset(uow, cmd)
+        await _check_file(uow, command)
+        dataset = await _dataset(uow, command)
         if dataset is None:
-            dataset = Dataset(new_id("ds-"), cmd.project, cmd.dataset, "", {}, 0, now, now)
+            dataset = Dataset(new_id("ds-"), command.project, command.dataset, "", {}, 0, now, now)
             await uow.datasets.add(dataset)
             uow.emit(dataset_event(dataset, "created"))
         version = DatasetVersion(
             id=version_id,
-            project=cmd.project,
+            project=command.project,
             dataset_id=dataset.id,
             dataset_name=dataset.name,
             number=await uow.next_number(dataset.id),
             state=State.IMPORTING,
             source=source,
-            format=cmd.format,
-            columns=dict(cmd.columns),
-            bad_row_policy=cmd.policy,
-            max_bad_rows=cmd.max_bad_rows,
-            draft=cmd.draft,
-            metadata=dict(cmd.metadata),
+            format=command.format,
+            columns=dict(command.columns),
+            bad_row_policy=command.policy,
+            max_bad_rows=command.max_bad_rows,
+            draft=command.draft,
+            metadata=dict(command.metadata),
             create_time=now,
             cause=f"import of {source.text} was asked for",
         )
@@ -165,13 +165,13 @@ async def find_version(uow: DatasetUnit, project: str, dataset: str, version: st
     return found
 
 
-async def get_version(context: ServiceContext, project: str, dataset: str, version: str) -> VersionView:
+async def get_version(project: str, dataset: str, version: str, context: ServiceContext) -> VersionView:
     """One version with its progress. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         return await _shown(uow, await find_version(uow, project, dataset, version))
 
 
-async def list_versions(context: ServiceContext, project: str, dataset: str, page: PageQuery) -> Page[VersionView]:
+async def list_versions(project: str, dataset: str, page: PageQuery, context: ServiceContext) -> Page[VersionView]:
     """A page of a data set's versions. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         owner = await uow.datasets.get(project, dataset)
@@ -182,7 +182,7 @@ async def list_versions(context: ServiceContext, project: str, dataset: str, pag
 
 @retry_conflicts
 async def publish_version(
-    context: ServiceContext, project: str, dataset: str, version: str, request: tuple[str, str], now: datetime
+    project: str, dataset: str, version: str, request: tuple[str, str], context: ServiceContext, now: datetime
 ) -> VersionView:
     """Publishes a READY version; a published one is returned as it is.
 
@@ -206,7 +206,7 @@ async def publish_version(
 
 
 @retry_conflicts
-async def delete_version(context: ServiceContext, project: str, dataset: str, version: str, now: datetime) -> None:
+async def delete_version(project: str, dataset: str, version: str, context: ServiceContext, now: datetime) -> None:
     """Removes a version, also one that is importing. Raises: NotFound; WrongState: something holds it."""
     async with context.writing() as uow:
         found = await find_version(uow, project, dataset, version)
@@ -221,13 +221,13 @@ async def delete_version(context: ServiceContext, project: str, dataset: str, ve
 
 
 async def watch_version(
-    context: ServiceContext, project: str, dataset: str, version: str, after_version: int
+    project: str, dataset: str, version: str, after_version: int, context: ServiceContext
 ) -> AsyncIterator[VersionView]:
     """The version as it is, then each change and progress, up to a terminal state.
 
     Raises: NotFound: also when it is deleted meanwhile.
     """
-    first = await get_version(context, project, dataset, version)
+    first = await get_version(project, dataset, version, context)
 
     async def read() -> VersionView:
         async with context.reading() as uow:
@@ -250,7 +250,7 @@ class RowErrors:
 
 
 async def list_row_errors(
-    context: ServiceContext, project: str, dataset: str, version: str, page_size: int, page_token: str
+    project: str, dataset: str, version: str, page_size: int, page_token: str, context: ServiceContext
 ) -> RowErrors:
     """A page of the refused rows. Raises: NotFound, Invalid."""
     size = check_page_size(page_size, 50, 1000)
@@ -263,7 +263,7 @@ async def list_row_errors(
 
 
 async def preview_version(
-    context: ServiceContext, project: str, dataset: str, version: str, page_size: int, page_token: str
+    project: str, dataset: str, version: str, page_size: int, page_token: str, context: ServiceContext
 ) -> tuple[list[PreviewRow], str]:
     """Rows as they were understood, and the token of the next page. Raises: NotFound, Invalid; WrongState: no rows."""
     size = check_page_size(page_size, 10, 100)

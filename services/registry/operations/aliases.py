@@ -24,7 +24,7 @@ def alias_event(alias: Alias, happening: str) -> Event:
 
 @retry_conflicts
 async def set_alias(
-    context: ServiceContext, project: str, model_ref: str, name: str, version_ref: str, key_id: str, now: datetime
+    project: str, model_ref: str, name: str, version_ref: str, key_id: str, context: ServiceContext, now: datetime
 ) -> Alias:
     """Points an alias at a version from now on. Raises: NotFound, Invalid, WrongState."""
     if not ALIAS.fullmatch(name) or name in RESERVED:
@@ -48,13 +48,13 @@ async def set_alias(
     return after
 
 
-async def get_alias(context: ServiceContext, project: str, model_ref: str, name: str) -> Alias:
+async def get_alias(project: str, model_ref: str, name: str, context: ServiceContext) -> Alias:
     """One alias. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.alias((await uow.model(project, model_ref)).id, name)
 
 
-async def list_aliases(context: ServiceContext, project: str, model_ref: str, page: PageQuery) -> Page[Alias]:
+async def list_aliases(project: str, model_ref: str, page: PageQuery, context: ServiceContext) -> Page[Alias]:
     """A page of a model's aliases. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         model = await uow.model(project, model_ref)
@@ -62,7 +62,7 @@ async def list_aliases(context: ServiceContext, project: str, model_ref: str, pa
 
 
 @retry_conflicts
-async def delete_alias(context: ServiceContext, project: str, model_ref: str, name: str) -> None:
+async def delete_alias(project: str, model_ref: str, name: str, context: ServiceContext) -> None:
     """Removes an alias with its history. Raises: NotFound."""
     async with context.writing() as uow:
         alias = await uow.alias((await uow.model(project, model_ref)).id, name)

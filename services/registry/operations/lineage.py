@@ -28,7 +28,7 @@ class Graph:
     edges: tuple[tuple[str, str, str], ...]
 
 
-async def get_lineage(context: ServiceContext, project: str, model_ref: str, text: str) -> Graph:
+async def get_lineage(project: str, model_ref: str, text: str, context: ServiceContext) -> Graph:
     """The graph around a version. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         version = await find_version(uow, project, model_ref, text)

@@ -54,39 +54,39 @@ class Publication:
     digest: str
 
 
-async def project_name(context: ServiceContext, project: str) -> str:
+async def project_name(project: str, context: ServiceContext) -> str:
     """The name of a project, for the `ft:` names of its versions."""
     return (await context.credentials.project(project, project)).name
 
 
-async def register_checkpoint(context: ServiceContext, cmd: Publication, now: datetime) -> ModelVersion:
+async def register_checkpoint(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
     """Makes a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
 
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
-    check_name(cmd.model_name, "model_name", ID_PREFIXES)
-    version = await _begin(context, cmd, now)
+    check_name(command.model_name, "model_name", ID_PREFIXES)
+    version = await _begin(command, context, now)
     if version.state is State.READY:
         return version
-    files = await _copy(context, cmd, version)
-    return await _finish(context, version, files, now)
+    files = await _copy(command, version, context)
+    return await _finish(version, files, context, now)
 
 
 @retry_conflicts
-async def _begin(context: ServiceContext, cmd: Publication, now: datetime) -> ModelVersion:
+async def _begin(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
     """The version in PREPARING, its number taken: what a crash leaves is finished by the repeat."""
     async with context.writing() as uow:
         # Without a request id the same checkpoint under the same model name is the same wish.
-        key = cmd.request_id or f"{cmd.checkpoint_id}/{cmd.model_name}"
+        key = command.request_id or f"{command.checkpoint_id}/{command.model_name}"
         new = new_id("mv-")
-        known = await uow.claim_request(cmd.project, "RegisterCheckpoint", key, cmd.digest, new)
+        known = await uow.claim_request(command.project, "RegisterCheckpoint", key, command.digest, new)
         if known != new:
-            return await uow.versions.get(cmd.project, known)
-        base = await uow.version_by_id(cmd.project, cmd.base_id)
+            return await uow.versions.get(command.project, known)
+        base = await uow.version_by_id(command.project, command.base_id)
         if base.kind is Kind.ADAPTER or base.state is not State.READY:
             raise WrongState.of("model version", base.label, "tune", base.state.name, ["READY"])
-        model = await _tuned_model(uow, cmd, now)
-        version = _version_of(cmd, new, model, base, now)
+        model = await _tuned_model(uow, command, now)
+        version = _version_of(command, new, model, base, now)
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
         uow.emit(version_event(version))
@@ -94,23 +94,25 @@ async def _begin(context: ServiceContext, cmd: Publication, now: datetime) -> Mo
     return version
 
 
-async def _tuned_model(uow: RegistryUnit, cmd: Publication, now: datetime) -> Model:
-    await refuse_preset_name(uow, cmd.model_name, "model_name")
-    found = await uow.models.find(cmd.project, cmd.model_name)
+async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -> Model:
+    await refuse_preset_name(uow, command.model_name, "model_name")
+    found = await uow.models.find(command.project, command.model_name)
     if found is not None and found.origin is Origin.PRIVATE and found.last_number:
         raise AlreadyExists(
-            f"{cmd.model_name!r} is an imported model: a tuned version needs a name of its own.",
+            f"{command.model_name!r} is an imported model: a tuned version needs a name of its own.",
             metadata={"field": "model_name"},
         )
-    return found or await add_model(uow, cmd.project, cmd.model_name, Origin.TUNED, now)
+    return found or await add_model(uow, command.project, command.model_name, Origin.TUNED, now)
 
 
-def _version_of(cmd: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
-    suffix = cmd.suffix or cmd.model_name
-    name = fine_tuned_name(base.model_name, cmd.project_name, suffix, cmd.job_id, None if cmd.final else cmd.step)
+def _version_of(command: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
+    suffix = command.suffix or command.model_name
+    name = fine_tuned_name(
+        base.model_name, command.project_name, suffix, command.job_id, None if command.final else command.step
+    )
     return ModelVersion(
         id=new,
-        project=cmd.project,
+        project=command.project,
         model_id=model.id,
         model_name=model.name,
         number=model.last_number + 1,
@@ -118,31 +120,31 @@ def _version_of(cmd: Publication, new: str, model: Model, base: ModelVersion, no
         kind=Kind.ADAPTER,
         create_time=now,
         base_id=base.id,
-        lora_rank=cmd.lora_rank,
-        job_id=cmd.job_id,
-        checkpoint_id=cmd.checkpoint_id,
-        checkpoint_step=cmd.step,
-        dataset_version_ids=cmd.dataset_version_ids,
+        lora_rank=command.lora_rank,
+        job_id=command.job_id,
+        checkpoint_id=command.checkpoint_id,
+        checkpoint_step=command.step,
+        dataset_version_ids=command.dataset_version_ids,
         fine_tuned_name=name,
         architecture=base.architecture,
         parameter_count=base.parameter_count,
         context_length=base.context_length,
         shape=base.shape,
-        chat_fingerprint=cmd.chat_fingerprint or base.chat_fingerprint,
-        metrics=dict(cmd.metrics),
-        labels=dict(cmd.labels),
-        cause=f"published from checkpoint {cmd.checkpoint_id} of job {cmd.job_id}",
+        chat_fingerprint=command.chat_fingerprint or base.chat_fingerprint,
+        metrics=dict(command.metrics),
+        labels=dict(command.labels),
+        cause=f"published from checkpoint {command.checkpoint_id} of job {command.job_id}",
     )
 
 
-async def _copy(context: ServiceContext, cmd: Publication, version: ModelVersion) -> Files:
+async def _copy(command: Publication, version: ModelVersion, context: ServiceContext) -> Files:
     """Copy the adapter under the version's own prefix."""
     try:
-        manifest = Manifest.from_json(json.loads(cmd.manifest))
+        manifest = Manifest.from_json(json.loads(command.manifest))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
-    place = cmd.place
-    opened = await open_location(context.credentials, cmd.project, place.credential, place.bucket, "")
+    place = command.place
+    opened = await open_location(context.credentials, command.project, place.credential, place.bucket, "")
     prefix = f"{context.prefix(version)}/weights"
     await context.store.ensure_bucket(context.bucket)
     await asyncio.to_thread(
@@ -158,7 +160,7 @@ async def _copy(context: ServiceContext, cmd: Publication, version: ModelVersion
 
 
 @retry_conflicts
-async def _finish(context: ServiceContext, version: ModelVersion, files: Files, now: datetime) -> ModelVersion:
+async def _finish(version: ModelVersion, files: Files, context: ServiceContext, now: datetime) -> ModelVersion:
     async with context.writing() as uow:
         found = await uow.versions.by_id(version.id)
         if found is None:  # deleted meanwhile: what was copied since then is deleted too
