@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from services.access.domain.audit import OK, AuditEntry
+from services.access.operations.context import ServiceContext
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal
 from services.chassis.data import Page, PageQuery
@@ -17,10 +18,10 @@ async def note(uow: AccessUnit, caller: Principal, method: str, resource_id: str
 
 
 async def note_refusal(
-    caller: Principal, method: str, resource_id: str, reason: str, uow: AccessUnit, now: datetime
+    caller: Principal, method: str, resource_id: str, reason: str, context: ServiceContext, now: datetime
 ) -> None:
     """Note a call that was refused, in a transaction of its own."""
-    async with uow:
+    async with context.writing() as uow:
         await uow.audit.add(_entry(caller, method, resource_id, reason, now))
         await uow.commit()
 
@@ -30,9 +31,9 @@ def by(caller: Principal) -> str:
     return f"asked for by {caller.key_id or caller.subject or caller.kind}"
 
 
-async def list_entries(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[AuditEntry]:
+async def list_entries(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[AuditEntry]:
     """What was done in the caller's project, newest first."""
-    async with uow:
+    async with context.reading() as uow:
         return await uow.audit.list(caller.project, page)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
 from services.access.domain.projects import DEFAULT_ID, Project
 from services.access.operations.audit import by, note
+from services.access.operations.context import ServiceContext
 from services.access.store import KEYS, AccessUnit
 from services.chassis.auth import Principal, Role
 from services.chassis.data import Page, PageQuery, retry_conflicts
@@ -19,6 +20,9 @@ from services.chassis.ids import new_id
 
 BUCKET = "modelry_keys"
 _RANDOM_BYTES = 32
+
+Propagate = Callable[[ApiKey], Awaitable[bool]]
+"""Wait until gateways can know of a key's change; false if that takes too long."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ def new_secret() -> str:
 
 
 async def create_key(
-    caller: Principal, wish: KeyWish, request_id: str, digest: str, uow: AccessUnit, now: datetime
+    caller: Principal, wish: KeyWish, request_id: str, digest: str, context: ServiceContext, now: datetime
 ) -> Shown:
     """Make a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
     secret = new_secret()
@@ -43,7 +47,7 @@ async def create_key(
     home = DEFAULT_ID if wish.role is KeyRole.ADMIN else caller.project
     key = wish.make(new_id("key-"), home, secret, now)
     key.require_reach(caller.role)
-    async with uow:
+    async with context.writing() as uow:
         first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
         if first != key.id:
             return Shown(await uow.keys.get(home, first))
@@ -55,11 +59,17 @@ async def create_key(
 
 @retry_conflicts
 async def rotate_key(
-    caller: Principal, ref: str, overlap: timedelta, request_id: str, digest: str, uow: AccessUnit, now: datetime
+    caller: Principal,
+    ref: str,
+    overlap: timedelta,
+    request_id: str,
+    digest: str,
+    context: ServiceContext,
+    now: datetime,
 ) -> Shown:
     """Give a key a new secret; the old one works for `overlap` more. Raises: NotFound, WrongState, Denied."""
     secret = new_secret()
-    async with uow:
+    async with context.writing() as uow:
         key = await _visible(uow, caller, ref)
         key.require_reach(caller.role)
         claim = f"{key.id}/{new_id('')}"
@@ -73,9 +83,9 @@ async def rotate_key(
 
 
 @retry_conflicts
-async def revoke_key(caller: Principal, ref: str, uow: AccessUnit, now: datetime) -> ApiKey:
+async def revoke_key(caller: Principal, ref: str, context: ServiceContext, now: datetime) -> ApiKey:
     """End a key for good. A revoked one is returned as it is. Raises: NotFound, Denied."""
-    async with uow:
+    async with context.writing() as uow:
         key = await _visible(uow, caller, ref)
         key.require_reach(caller.role)
         if key.state is KeyState.REVOKED:
@@ -88,7 +98,7 @@ async def revoke_key(caller: Principal, ref: str, uow: AccessUnit, now: datetime
 
 
 async def issue_deployment_key(
-    caller: Principal, deployment_id: str, models: tuple[str, ...], name: str, uow: AccessUnit, now: datetime
+    caller: Principal, deployment_id: str, models: tuple[str, ...], name: str, context: ServiceContext, now: datetime
 ) -> Shown:
     """Make the key of a deployment, or find the one that was made: then without its secret."""
     for wished in (name or deployment_id.replace("_", "-"), deployment_id, new_id("key-")):
@@ -96,7 +106,7 @@ async def issue_deployment_key(
         wish = KeyWish(wished, KeyRole.INFERENCE, models=models, deployment_id=deployment_id)
         key = wish.make(new_id("key-"), caller.project, secret, now)
         try:
-            async with uow:
+            async with context.writing() as uow:
                 known = await _of_deployment(uow, caller.project, deployment_id)
                 if known is not None:
                     return Shown(known)
@@ -110,9 +120,9 @@ async def issue_deployment_key(
 
 
 @retry_conflicts
-async def revoke_deployment_key(caller: Principal, deployment_id: str, uow: AccessUnit, now: datetime) -> None:
+async def revoke_deployment_key(caller: Principal, deployment_id: str, context: ServiceContext, now: datetime) -> None:
     """End the key of a deployment, if there is one."""
-    async with uow:
+    async with context.writing() as uow:
         key = await _of_deployment(uow, caller.project, deployment_id)
         if key is None or key.state is KeyState.REVOKED:
             return
@@ -122,36 +132,36 @@ async def revoke_deployment_key(caller: Principal, deployment_id: str, uow: Acce
         await uow.commit()
 
 
-async def get_key(caller: Principal, ref: str, uow: AccessUnit) -> ApiKey:
+async def get_key(caller: Principal, ref: str, context: ServiceContext) -> ApiKey:
     """One key. Raises: NotFound."""
-    async with uow:
+    async with context.reading() as uow:
         return await _visible(uow, caller, ref)
 
 
-async def list_keys(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[ApiKey]:
+async def list_keys(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[ApiKey]:
     """The project's keys, newest first; admin keys are shown to admins only."""
     if caller.role < Role.ADMIN:
         hidden = f"role != {KeyRole.ADMIN.name}"
         text = f"{page.filter} AND {hidden}" if page.filter.strip() else hidden
         page = PageQuery(page.page_size, page.page_token, text, page.order_by)
-    async with uow:
+    async with context.reading() as uow:
         return await uow.keys.list(caller.project, page)
 
 
-async def unpropagated(found: Collection[ApiKey], uow: AccessUnit) -> dict[str, list[str]]:
+async def unpropagated(found: Collection[ApiKey], context: ServiceContext) -> dict[str, list[str]]:
     """Which of these keys have changes that gateways cannot know of yet: key's id -> ids of the waiting outbox rows."""
     ordering_keys = {record.ordering_key: key.id for key in found for record in records_of(key, "")}
     waiting: dict[str, list[str]] = {}
-    async with uow:
+    async with context.reading() as uow:
         for row_id, ordering_key in (await uow.unsent(ordering_keys.keys())).items():
             waiting.setdefault(ordering_keys[ordering_key], []).append(row_id)
     return waiting
 
 
 @retry_conflicts
-async def expire_keys(uow: AccessUnit, now: datetime) -> int:
+async def expire_keys(context: ServiceContext, now: datetime) -> int:
     """Note the end of the keys whose time has passed. Returns: how many."""
-    async with uow:
+    async with context.writing() as uow:
         over = await uow.keys.select(KEYS.c.state == KeyState.ACTIVE, KEYS.c.expire_time <= now, limit=100)
         for key in over:
             await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "its time is over")
@@ -159,17 +169,17 @@ async def expire_keys(uow: AccessUnit, now: datetime) -> int:
     return len(over)
 
 
-async def has_admin_key(uow: AccessUnit) -> bool:
+async def has_admin_key(context: ServiceContext) -> bool:
     """Whether somebody can administer the installation."""
-    async with uow:
+    async with context.reading() as uow:
         condition = (KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE)
         return bool(await uow.keys.count(*condition))
 
 
-async def add_first_admin(secret: str, uow: AccessUnit, now: datetime) -> ApiKey:
+async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -> ApiKey:
     """Make the first admin key, of a given secret."""
     key_id = new_id("key-")
-    async with uow:
+    async with context.writing() as uow:
         name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
         key = KeyWish(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
         await _add(uow, key, "the first start")
@@ -177,9 +187,9 @@ async def add_first_admin(secret: str, uow: AccessUnit, now: datetime) -> ApiKey
     return key
 
 
-async def all_records(uow: AccessUnit) -> Mapping[str, tuple[int, Mapping[str, object]]]:
+async def all_records(context: ServiceContext) -> Mapping[str, tuple[int, Mapping[str, object]]]:
     """What the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
-    async with uow:
+    async with context.reading() as uow:
         names = {project.id: project.name for project in await uow.projects.select()}
         keys = await uow.keys.select()
     records = (record for key in keys for record in records_of(key, names.get(key.project, "")))
