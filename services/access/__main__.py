@@ -31,7 +31,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def assemble(host: ServiceHost[AccessSettings]) -> None:
-    """Build the service; the first admin key is made before it answers."""
+    """Build the service and add its parts to the host; the first admin key is made before it answers."""
     settings, bus = host.settings, host.bus
     facts, hold = ServerFacts.of_settings(settings), timedelta(seconds=settings.hold_seconds)
     context = ServiceContext(host.database, stores_of(settings), facts, hold)
@@ -52,7 +52,7 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
 
 
 def stores_of(settings: AccessSettings) -> Stores:
-    """The installation's store and the vault; a wrong key stops the start with its name."""
+    """Return the installation's store and the vault; a wrong key stops the start with its name."""
     try:
         return Stores(StoreAccess.of_settings(settings), Vault.of(settings.vault_key.get_secret_value()))
     except ValueError as error:
@@ -60,7 +60,7 @@ def stores_of(settings: AccessSettings) -> Stores:
 
 
 def main() -> None:
-    """The process."""
+    """Run the service's process."""
     run("access", AccessSettings, MIGRATIONS, assemble)
 
 

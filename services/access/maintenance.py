@@ -26,13 +26,13 @@ async def maintain(context: ServiceContext) -> None:
 
 
 class Propagation:
-    """Waits until the gateways' store has acknowledged what changed about a key."""
+    """Wait until the gateways' store has acknowledged what changed about a key."""
 
     def __init__(self, context: ServiceContext, relay: OutboxRelay, seconds: float) -> None:
         self._context, self._relay, self._seconds = context, relay, seconds
 
     async def wait(self, key: ApiKey) -> bool:
-        """True once it has; false if that takes too long. It arrives later then, by the relay."""
+        """Wait for the acknowledgement. False if that takes too long: the relay delivers the change later then."""
         end = time.monotonic() + self._seconds
         while True:
             unsent = (await keys.unpropagated([key], self._context)).get(key.id, [])

@@ -20,7 +20,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def assemble(host: ServiceHost[DatasetSettings]) -> None:
-    """Build the service on the real ones beside it."""
+    """Build the service and add its parts to the host."""
     settings = host.settings
     connections = Connections(settings, host.issuer, "dataset")
     host.close_at_end(connections)
@@ -40,7 +40,7 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
 
 
 def main() -> None:
-    """The process."""
+    """Run the service's process."""
     run("dataset", DatasetSettings, MIGRATIONS, assemble)
 
 

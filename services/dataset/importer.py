@@ -1,4 +1,4 @@
-"""Does the imports of the service in the background: claim, run the import program, apply what it says.
+"""Do the imports of the service in the background: claim, run the import program, apply what it says.
 
 An import belongs to whoever holds its token. When this process dies, the next one ends the programs that it left and
 claims their imports again with the next token.
@@ -79,12 +79,12 @@ class Importer(BackgroundLoop):
         self._alone = context.database.dialect == "sqlite"
 
     async def start(self) -> None:
-        """Begins to look for imports, those that a dead process left first."""
+        """Begin to look for imports, those that a dead process left first."""
         await self._end_orphans()
         await super().start()
 
     async def _end_orphans(self) -> None:
-        """Ends the programs of imports that are over, and on SQLite all of them: whoever started them is dead."""
+        """End the programs of imports that are over, and on SQLite all of them: whoever started them is dead."""
         # Where programs of version 0.1 worked; they ended with their service.
         await asyncio.to_thread(shutil.rmtree, self._home / "work" / "imports", ignore_errors=True)
         waiting = set() if self._alone else {item.version.id for item in await list_waiting(self._context)}
@@ -94,7 +94,7 @@ class Importer(BackgroundLoop):
                 await ProgramRun(self._launcher, self._home, probe.id).discard()
 
     async def stop(self) -> None:
-        """Ends all programs and lets their imports go, to be done again by the next process."""
+        """End all programs and let their imports go, to be done again by the next process."""
         await super().stop()
         tasks = list(self._running.values())
         for task in tasks:
@@ -102,7 +102,7 @@ class Importer(BackgroundLoop):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def tick(self) -> None:
-        """Begins the imports that wait, and drops the holds that nobody confirmed."""
+        """Begin the imports that wait, and drop the holds that nobody confirmed."""
         await self._start_waiting()
         if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._context.hold_seconds):
             await drop_fallen_holds(self._context.writing(), self._context.oldest_hold(now()))
@@ -123,7 +123,7 @@ class Importer(BackgroundLoop):
                 self._running[item.version.id] = task
 
     def _free(self, work: Work) -> bool:
-        """Whether nobody works on it: never claimed, let go, or its owner is silent for longer than the lease."""
+        """Return whether nobody works on it: never claimed, released, or its owner is silent beyond the lease."""
         if work.retry_time is not None and work.retry_time > now():
             return False
         if not work.owner or work.owner == self._owner or self._alone:
@@ -135,7 +135,7 @@ class Importer(BackgroundLoop):
         return time.monotonic() - since > self._lease_seconds
 
     async def _import(self, version: DatasetVersion, work: Work) -> None:
-        """One attempt, from the claim to its outcome."""
+        """Run one attempt, from the claim to its outcome."""
         try:
             outcome = await self._attempt(version, work)
             if outcome is not None:
@@ -167,7 +167,7 @@ class Importer(BackgroundLoop):
                 return
 
     async def _attempt(self, version: DatasetVersion, work: Work) -> Outcome | None:
-        """Runs the import program. None: the import was taken away meanwhile, or finds no place for its program."""
+        """Run the import program. None: the import was taken away meanwhile, or finds no place for its program."""
         try:
             place = await self._place(version)
         except (NotFound, Invalid) as error:
@@ -197,7 +197,7 @@ class Importer(BackgroundLoop):
         return await self._context.sources.place(version.project, source)
 
     def _order(self, version: DatasetVersion, work: Work, place: ObjectSource) -> ImportWork:
-        """What the program is told."""
+        """Return what the program is told."""
         return ImportWork(
             source=place,
             format="" if version.format is Format.FORMAT_UNSPECIFIED else version.format.name,

@@ -31,7 +31,7 @@ _STATES = {
 
 
 def file_message(file: StoredFile) -> pb.File:
-    """A file as it is shown."""
+    """Return a file as it is shown."""
     return pb.File(
         id=file.id,
         filename=file.filename,
@@ -43,7 +43,7 @@ def file_message(file: StoredFile) -> pb.File:
 
 
 def dataset_message(shown: ShownDataset) -> pb.Dataset:
-    """A data set as it is shown."""
+    """Return a data set as it is shown."""
     dataset: Dataset = shown.dataset
     return pb.Dataset(
         id=dataset.id,
@@ -58,7 +58,7 @@ def dataset_message(shown: ShownDataset) -> pb.Dataset:
 
 
 def version_message(view: VersionView) -> pb.DatasetVersion:
-    """A version as it is shown, with its progress while it imports."""
+    """Return a version as it is shown, with its progress while it imports."""
     version = view.resource
     message = pb.DatasetVersion(
         id=version.id,
@@ -130,7 +130,7 @@ def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
 
 
 def source_of(message: pb.DatasetVersion) -> Source:
-    """What a version is to be imported from.
+    """Return what a version is to be imported from.
 
     Raises: Invalid: it names none.
     """
@@ -150,7 +150,7 @@ def source_of(message: pb.DatasetVersion) -> Source:
 
 
 def format_of(message: pb.DatasetVersion) -> Format:
-    """The chosen format. Raises: Invalid: this version of Modelry does not know it."""
+    """Return the chosen format. Raises: Invalid: this version of Modelry does not know it."""
     try:
         return Format(message.format)
     except ValueError as error:
@@ -158,7 +158,7 @@ def format_of(message: pb.DatasetVersion) -> Format:
 
 
 def policy_of(message: pb.DatasetVersion) -> BadRowPolicy:
-    """What happens to bad rows; REJECT by default. Raises: Invalid."""
+    """Return what happens to bad rows; REJECT by default. Raises: Invalid."""
     try:
         return BadRowPolicy(message.bad_row_policy or BadRowPolicy.REJECT.value)
     except ValueError as error:
@@ -166,12 +166,12 @@ def policy_of(message: pb.DatasetVersion) -> BadRowPolicy:
 
 
 def row_error_message(row: RefusedRow) -> pb.RowError:
-    """A refused row as it is shown."""
+    """Return a refused row as it is shown."""
     return pb.RowError(line=row.line, field=row.field, code=row.code, message=row.message, source=row.source)
 
 
 def preview_message(row: PreviewRow) -> pb.PreviewDatasetVersionResponse.Row:
-    """A row as it was understood."""
+    """Return a row as it was understood."""
     return pb.PreviewDatasetVersionResponse.Row(
         line=row.line,
         messages_json=row.messages_json,
@@ -182,7 +182,7 @@ def preview_message(row: PreviewRow) -> pb.PreviewDatasetVersionResponse.Row:
 
 
 def resolved_message(version: DatasetVersion) -> internal_pb2.ResolvedDatasetVersion:
-    """A published version, ready to read."""
+    """Return a published version, ready to read."""
     output = version.output
     assert output is not None
     return internal_pb2.ResolvedDatasetVersion(

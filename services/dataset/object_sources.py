@@ -28,12 +28,12 @@ class ObjectSource:
 
 @lru_cache(maxsize=64)
 def open_store(access: StoreAccess, *, patient: bool = True) -> ObjectStore:
-    """A store, made once: its client takes a while to make. An impatient one is asked while a caller waits."""
+    """Return a store, made once: its client takes a while to make. An impatient one is asked while a caller waits."""
     return ObjectStore(access) if patient else ObjectStore(access, connect_seconds=_SHORT_SECONDS, tries=1)
 
 
 def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:
-    """The object with this key, else all objects in the folder, in the order of their keys.
+    """Return the object with this key, else all objects in the folder, in the order of their keys.
 
     Raises: NotFound, Denied, Unavailable; Invalid: there are more than `MAX_OBJECTS`.
     """
@@ -57,7 +57,7 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
 
 
 def _inside(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:
-    """The objects in a folder, one more than may be."""
+    """Return the objects in a folder, one more than may be."""
     inside = (info for info in store.list(bucket, folder_prefix(prefix)) if not info.key.endswith("/"))
     return list(islice(inside, MAX_OBJECTS + 1))
 
@@ -72,7 +72,7 @@ def _single(store: ObjectStore, bucket: str, key: str) -> ObjectInfo | None:
 
 
 def named(error: ModelryError, path: str, *, own: bool) -> ModelryError:
-    """A store's error with the field of the request that must change.
+    """Return a store's error with the field of the request that must change.
 
     A foreign store that does not answer is a wrong request (its endpoint is in the credential), ours is an outage.
     """

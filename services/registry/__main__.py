@@ -24,13 +24,13 @@ HERE = Path(__file__).parent
 
 
 def read_catalogue() -> list[dict[str, Any]]:
-    """The presets that come with this version of Modelry."""
+    """Return the presets that come with this version of Modelry."""
     presets: list[dict[str, Any]] = yaml.safe_load((HERE / "presets" / "catalogue.yaml").read_text("utf-8"))
     return presets
 
 
 async def assemble(host: ServiceHost[RegistrySettings]) -> None:
-    """Build the service on the real ones beside it."""
+    """Build the service and add its parts to the host."""
     settings = host.settings
     connections = Connections(settings, host.issuer, "registry")
     host.close_at_end(connections)
@@ -44,7 +44,7 @@ async def assemble(host: ServiceHost[RegistrySettings]) -> None:
 
 
 def main() -> None:
-    """The process."""
+    """Run the service's process."""
     run("registry", RegistrySettings, HERE / "migrations", assemble)
 
 

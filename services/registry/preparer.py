@@ -1,4 +1,4 @@
-"""Prepares versions in the background: fetch, check, store. The work is a one-shot program on the launcher.
+"""Prepare versions in the background: fetch, check, store. The work is a one-shot program on the launcher.
 
 A preparation is found again by its id after the service was killed; one that broke off is begun anew, a few times.
 """
@@ -69,7 +69,7 @@ class Preparer(BackgroundLoop):
             self._swept = time.monotonic()
 
     async def _prepare(self, version: ModelVersion) -> None:
-        """One version, from its start to its outcome."""
+        """Prepare one version, from its start to its outcome."""
         try:
             run = await self._running_program(version)
             if run is not None:
@@ -91,7 +91,7 @@ class Preparer(BackgroundLoop):
             self._context.wake.set()
 
     async def _running_program(self, version: ModelVersion) -> ProgramRun | None:
-        """The program of the last attempt if it runs or has ended, else that of a new one; None: nothing to wait for.
+        """Return the last attempt's program if it runs or has ended, else that of a new one; None: nothing to do.
 
         Raises: NotFound, Invalid: the source cannot be opened. Unavailable: there is no place for a program.
         """
@@ -123,7 +123,7 @@ class Preparer(BackgroundLoop):
             await versions.fail(version.id, failure, self._context, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:
-        """What the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
+        """Return what the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
         context = self._context
         if version.project == PRESETS:
             sources = self._preset_sources(version.model_name)

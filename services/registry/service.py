@@ -27,7 +27,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._context = context
 
     async def CreateModel(self, request: pb.CreateModelRequest, call: Any) -> pb.Model:
-        """Makes a private model."""
+        """Create a private model."""
         wanted = request.model
         command = models.CreateModel(
             current().project,
@@ -40,21 +40,21 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return to.model_message(await models.create_model(command, self._context, now()))
 
     async def GetModel(self, request: pb.GetModelRequest, call: Any) -> pb.Model:
-        """One model."""
+        """Return one model."""
         return await self._get(request.model)
 
     async def _get(self, ref: str) -> pb.Model:
         return to.model_message(await models.get_model(current().project, ref, self._context))
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
-        """The catalogue."""
+        """List the catalogue."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
         page = await models.list_models(current().project, query, self._context)
         found = [to.model_message(model) for model in page.items]
         return pb.ListModelsResponse(models=found, next_page_token=page.next_page_token)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
-        """Changes title or metadata."""
+        """Change title or metadata."""
         wanted = request.model
         ref = wanted.id or wanted.name
         changes = await changes_of(request, lambda: self._get(ref))
@@ -68,12 +68,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return to.model_message(await models.update_model(command, self._context, now()))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, call: Any) -> Empty:
-        """Removes an own model."""
+        """Delete a project's own model."""
         await models.delete_model(current().project, request.model, self._context, now())
         return Empty()
 
     async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, call: Any) -> pb.ModelVersion:
-        """Begins an import."""
+        """Begin an import."""
         wanted = request.model_version
         command = versions.CreateVersion(
             current().project,
@@ -86,31 +86,31 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return to.version_message(await versions.create_version(command, self._context, now()))
 
     async def PrepareModel(self, request: pb.PrepareModelRequest, call: Any) -> pb.ModelVersion:
-        """Prepares a preset."""
+        """Prepare a preset."""
         version = await versions.get_version(current().project, request.model, "latest", self._context)
         return to.version_message(await versions.prepare_version(version.id, self._context, now()))
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, call: Any) -> pb.ModelVersion:
-        """One version."""
+        """Return one version."""
         found = await versions.get_version(current().project, request.model, request.version, self._context)
         return to.version_message(found)
 
     async def ListModelVersions(self, request: pb.ListModelVersionsRequest, call: Any) -> pb.ListModelVersionsResponse:
-        """Versions of a model."""
+        """List the versions of a model."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
         page = await versions.list_versions(current().project, request.model, query, self._context)
         found = [to.version_message(version) for version in page.items]
         return pb.ListModelVersionsResponse(model_versions=found, next_page_token=page.next_page_token)
 
     async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, call: Any) -> Empty:
-        """Removes a version."""
+        """Delete a version."""
         await versions.delete_version(current().project, request.model, request.version, self._context, now())
         return Empty()
 
     async def WatchModelVersion(
         self, request: pb.WatchModelVersionRequest, call: Any
     ) -> AsyncIterator[pb.ModelVersion]:
-        """A version as it changes."""
+        """Yield a version as it changes."""
         changes = versions.watch_version(
             current().project, request.model, request.version, request.after_version, self._context
         )
@@ -118,7 +118,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             yield to.version_message(version)
 
     async def SetAlias(self, request: pb.SetAliasRequest, call: Any) -> pb.Alias:
-        """Points an alias at a version."""
+        """Point an alias at a version."""
         caller = current()
         found = await aliases.set_alias(
             caller.project, request.model, request.alias, request.version, caller.key_id, self._context, now()
@@ -126,24 +126,24 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return to.alias_message(found)
 
     async def GetAlias(self, request: pb.GetAliasRequest, call: Any) -> pb.Alias:
-        """One alias."""
+        """Return one alias."""
         found = await aliases.get_alias(current().project, request.model, request.alias, self._context)
         return to.alias_message(found)
 
     async def ListAliases(self, request: pb.ListAliasesRequest, call: Any) -> pb.ListAliasesResponse:
-        """Aliases of a model."""
+        """List the aliases of a model."""
         query = PageQuery(request.page_size, request.page_token, "", "")
         page = await aliases.list_aliases(current().project, request.model, query, self._context)
         found = [to.alias_message(alias) for alias in page.items]
         return pb.ListAliasesResponse(aliases=found, next_page_token=page.next_page_token)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, call: Any) -> Empty:
-        """Removes an alias."""
+        """Delete an alias."""
         await aliases.delete_alias(current().project, request.model, request.alias, self._context)
         return Empty()
 
     async def GetLineage(self, request: pb.GetLineageRequest, call: Any) -> pb.Lineage:
-        """The graph around a version."""
+        """Return the graph around a version."""
         graph = await lineage.get_lineage(current().project, request.model, request.version, self._context)
         return to.lineage_message(graph)
 
@@ -155,22 +155,22 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
         self._context = context
 
     async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
-        """The version that a reference means."""
+        """Return the version that a reference means."""
         found = await resolve.resolve_model(current().project, request.reference, request.holder, self._context, now())
         return to.resolved_message(found)
 
     async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, call: Any) -> Empty:
-        """Makes holds lasting."""
+        """Keep the holds of a holder until they are released."""
         await confirm_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, call: Any) -> Empty:
-        """Lets go."""
+        """Release the holds of a holder."""
         await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
     async def RegisterCheckpoint(self, request: internal_pb2.RegisterCheckpointRequest, call: Any) -> pb.ModelVersion:
-        """Makes a version from a checkpoint."""
+        """Make a version from a checkpoint."""
         project = current().project
         command = publish.Publication(
             project=project,

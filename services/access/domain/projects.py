@@ -34,13 +34,13 @@ class Project:
 
     @classmethod
     def made(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
-        """A new project. Raises: Invalid, naming the field."""
+        """Return a new project. Raises: Invalid, naming the field."""
         check_name(name, "project.name")
         check_labels(title, metadata, "project.")
         return cls(project_id, name, now, now, title=title, metadata=dict(metadata))
 
     def update(self, changes: Mapping[str, Any], now: datetime) -> Project:
-        """With other values of title or metadata. Raises: Invalid."""
+        """Return it with other values of title or metadata. Raises: Invalid."""
         changed = replace(self, **changes, version=self.version + 1, update_time=now)
         check_labels(changed.title, changed.metadata, "project.")
         return changed

@@ -13,7 +13,7 @@ from services.chassis.ids import new_id
 
 
 async def note(uow: AccessUnit, caller: Principal, method: str, resource_id: str, now: datetime) -> None:
-    """Note a call that is about to be true, in the same transaction."""
+    """Note a call in the audit log, in the transaction that makes it true."""
     await uow.audit.add(_entry(caller, method, resource_id, OK, now))
 
 
@@ -27,12 +27,12 @@ async def note_refusal(
 
 
 def by(caller: Principal) -> str:
-    """Who did something, as an event's cause says it."""
+    """Return who did something, as the cause of an event."""
     return f"asked for by {caller.key_id or caller.subject or caller.kind}"
 
 
 async def list_entries(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[AuditEntry]:
-    """What was done in the caller's project, newest first."""
+    """Return what was done in the caller's project, newest first."""
     async with context.reading() as uow:
         return await uow.audit.list(caller.project, page)
 

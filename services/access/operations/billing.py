@@ -50,7 +50,7 @@ class Reserve:
 
 
 async def list_prices(context: ServiceContext) -> list[Price]:
-    """The whole price list, in its order; what was never set is zero."""
+    """Return the whole price list, in its order; what was never set is zero."""
     async with context.reading() as uow:
         known = {price.id: price for price in await uow.prices.select()}
     never = datetime.fromtimestamp(0).astimezone()
@@ -89,7 +89,7 @@ async def create_quote(
 
 
 async def get_quote(caller: Principal, quote_id: str, context: ServiceContext, now: datetime) -> Quote:
-    """A quote that has not expired. Raises: NotFound."""
+    """Return a quote that has not expired. Raises: NotFound."""
     async with context.reading() as uow:
         quote = await uow.quotes.get(caller.project, quote_id)
     if quote.expire_time <= now:
@@ -244,7 +244,7 @@ async def _add_once(repository: Repository[E], entity: E) -> None:
 
 
 async def list_usage(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[UsageRecord]:
-    """What the project used and what it cost, newest first."""
+    """Return what the project used and what it cost, newest first."""
     async with context.reading() as uow:
         return await uow.usage.list(caller.project, page)
 

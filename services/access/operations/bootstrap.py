@@ -31,7 +31,7 @@ async def bootstrap(file: Path, given: str, context: ServiceContext, now: dateti
 
 
 def _kept(file: Path) -> str:
-    """The key in the file, if there is one."""
+    """Return the key in the file, if there is one."""
     try:
         return check_secret(file.read_text("utf-8").strip())
     except (OSError, UnicodeDecodeError, Invalid):

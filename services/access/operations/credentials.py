@@ -36,7 +36,7 @@ class CreateCredential:
 async def create_credential(
     caller: Principal, command: CreateCredential, context: ServiceContext, now: datetime
 ) -> Credential:
-    """Store access to a store. Raises: Invalid, AlreadyExists."""
+    """Create a credential. Raises: Invalid, AlreadyExists."""
     credential_id = new_id("cred-")
     credential = checked(
         Credential(
@@ -68,13 +68,13 @@ async def create_credential(
 
 
 async def get_credential(caller: Principal, ref: str, context: ServiceContext) -> Credential:
-    """One credential. Raises: NotFound."""
+    """Return one credential. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.credentials.get(caller.project, ref)
 
 
 async def list_credentials(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[Credential]:
-    """The project's credentials, newest first."""
+    """Return the project's credentials, newest first."""
     async with context.reading() as uow:
         return await uow.credentials.list(caller.project, page)
 
@@ -157,7 +157,7 @@ async def _note_verified(caller: Principal, credential_id: str, context: Service
 async def resolve_credential(
     caller: Principal, ref: str, bucket: str, context: ServiceContext
 ) -> tuple[Credential, StoreAccess, str]:
-    """A credential with its secret, and the bucket of this use, for Modelry's own services.
+    """Return a credential with its secret, and the bucket of this use, for Modelry's own services.
 
     Raises: NotFound; Invalid: it is for another bucket.
     """

@@ -34,14 +34,14 @@ class Shown:
 
 
 def new_secret() -> str:
-    """A new secret: 256 random bits."""
+    """Return a new secret: 256 random bits."""
     return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 async def create_key(
     caller: Principal, wish: KeyWish, request_id: str, digest: str, context: ServiceContext, now: datetime
 ) -> Shown:
-    """Make a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
+    """Create a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
     secret = new_secret()
     # An admin key belongs to no project. It is kept with the default one, where only admins see it.
     home = DEFAULT_ID if wish.role is KeyRole.ADMIN else caller.project
@@ -133,13 +133,13 @@ async def revoke_deployment_key(caller: Principal, deployment_id: str, context: 
 
 
 async def get_key(caller: Principal, ref: str, context: ServiceContext) -> ApiKey:
-    """One key. Raises: NotFound."""
+    """Return one key. Raises: NotFound."""
     async with context.reading() as uow:
         return await _visible(uow, caller, ref)
 
 
 async def list_keys(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[ApiKey]:
-    """The project's keys, newest first; admin keys are shown to admins only."""
+    """Return the project's keys, newest first; admin keys are shown to admins only."""
     if caller.role < Role.ADMIN:
         hidden = f"role != {KeyRole.ADMIN.name}"
         text = f"{page.filter} AND {hidden}" if page.filter.strip() else hidden
@@ -149,7 +149,7 @@ async def list_keys(caller: Principal, page: PageQuery, context: ServiceContext)
 
 
 async def unpropagated(found: Collection[ApiKey], context: ServiceContext) -> dict[str, list[str]]:
-    """Which of these keys have changes that gateways cannot know of yet: key's id -> ids of the waiting outbox rows."""
+    """Return the ids of the waiting outbox rows by key, for keys with changes that gateways cannot know of yet."""
     ordering_keys = {record.ordering_key: key.id for key in found for record in records_of(key, "")}
     waiting: dict[str, list[str]] = {}
     async with context.reading() as uow:
@@ -170,7 +170,7 @@ async def expire_keys(context: ServiceContext, now: datetime) -> int:
 
 
 async def has_admin_key(context: ServiceContext) -> bool:
-    """Whether somebody can administer the installation."""
+    """Return whether somebody can administer the installation."""
     async with context.reading() as uow:
         condition = (KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE)
         return bool(await uow.keys.count(*condition))
@@ -188,7 +188,7 @@ async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -
 
 
 async def all_records(context: ServiceContext) -> Mapping[str, tuple[int, Mapping[str, object]]]:
-    """What the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
+    """Return what the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
     async with context.reading() as uow:
         names = {project.id: project.name for project in await uow.projects.select()}
         keys = await uow.keys.select()
@@ -197,7 +197,7 @@ async def all_records(context: ServiceContext) -> Mapping[str, tuple[int, Mappin
 
 
 def records_of(key: ApiKey, project_name: str) -> list[Record]:
-    """A key as gateways read it: one record for each secret, by its hash."""
+    """Return a key as gateways read it: one record for each secret, by its hash."""
     return [Record(BUCKET, secret.hash, key.version, _value(key, secret, project_name)) for secret in key.secrets]
 
 
@@ -252,7 +252,7 @@ def _name_of(project: Project | None) -> str:
 
 
 async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
-    """A key of the caller's project; admin keys are seen by admins only, from any project."""
+    """Return a key of the caller's project; admin keys are seen by admins only, from any project."""
     key = await uow.keys.find(caller.project, ref)
     if key is None and caller.role >= Role.ADMIN:
         key = await uow.keys.find(DEFAULT_ID, ref)

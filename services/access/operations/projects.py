@@ -30,7 +30,7 @@ class CreateProject:
 
 
 async def create_project(caller: Principal, command: CreateProject, context: ServiceContext, now: datetime) -> Project:
-    """Make a project with its `builtin` credential; its bucket is made afterwards, outside of the transaction."""
+    """Create a project with its `builtin` credential; its bucket is made afterwards, outside of the transaction."""
     project = Project.made(new_id("proj-"), command.name, command.title, command.metadata, now)
     async with context.writing() as uow:
         first = await uow.claim_request("", "CreateProject", command.request_id, command.digest, project.id)
@@ -43,7 +43,7 @@ async def create_project(caller: Principal, command: CreateProject, context: Ser
 
 
 async def ensure_default(context: ServiceContext, now: datetime) -> Project:
-    """The project that always exists."""
+    """Return the project that always exists."""
     async with context.writing() as uow:
         known = await uow.projects.by_id(DEFAULT_ID)
         if known is not None:
@@ -62,19 +62,19 @@ async def _add(uow: AccessUnit, project: Project, cause: str, now: datetime) -> 
 
 
 async def get_project(caller: Principal, ref: str, context: ServiceContext) -> Project:
-    """The caller's own project, or any for an admin. Raises: NotFound."""
+    """Return the caller's own project, or any for an admin. Raises: NotFound."""
     async with context.reading() as uow:
         return await _visible(uow, caller, ref)
 
 
 async def resolve_project(ref: str, context: ServiceContext) -> Project:
-    """Any project by name or id, for Modelry's own services. Raises: NotFound."""
+    """Return any project by name or id, for Modelry's own services. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.projects.get("", ref)
 
 
 async def list_projects(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[Project]:
-    """The caller's own project, or all for an admin."""
+    """Return the caller's own project, or all for an admin."""
     async with context.reading() as uow:
         if caller.role >= Role.ADMIN:
             return await uow.projects.list("", page)
@@ -99,7 +99,7 @@ async def update_project(
 
 
 async def all_projects(context: ServiceContext) -> list[Project]:
-    """Every project, for the keeper of buckets."""
+    """Return every project, for the maintenance of buckets."""
     async with context.reading() as uow:
         return await uow.projects.select()
 

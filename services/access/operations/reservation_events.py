@@ -15,7 +15,7 @@ RESOURCES = ("job", "evaluation", "deployment")
 
 
 async def note_event(event: Event, event_id: str, context: ServiceContext, now: datetime) -> None:
-    """Confirm what is alive. Of what has ended, note when: unless it is settled, the sweep frees it later."""
+    """Confirm the reservation of what is alive. Of what has ended, note when: unsettled, the sweep frees it later."""
     async with context.writing() as uow:
         if not await uow.first_time(event_id):
             return

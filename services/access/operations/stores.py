@@ -23,14 +23,14 @@ class Stores:
         self._ensured: set[str] = set()
 
     def seal(self, credential_id: str, secret: str) -> str:
-        """A secret as it is stored. Raises: Invalid: it cannot be one."""
+        """Return a secret as it is stored. Raises: Invalid: it cannot be one."""
         if len(secret) > _LONGEST_SECRET:
             message = f"credential.secret_key has over {_LONGEST_SECRET} characters."
             raise Invalid(message, field="credential.secret_key")
         return self._vault.seal(secret, f"credential/{credential_id}") if secret else ""
 
     def access(self, credential: Credential) -> StoreAccess:
-        """How to reach the store of a credential, with its secret. Raises: WrongState: its seal does not open."""
+        """Return the access to a credential's store, with its secret. Raises: WrongState: its seal does not open."""
         if credential.builtin:
             return self.builtin
         try:
@@ -55,7 +55,7 @@ class Stores:
         ObjectStore(self.builtin).ensure_bucket(bucket)
 
     async def try_ensure_bucket(self, bucket: str) -> None:
-        """The same, where a store that is away may wait: it is tried again later."""
+        """Make a project's bucket, or log why that fails now; the maintenance tries again."""
         try:
             await self.ensure_bucket(bucket)
         except ModelryError as error:

@@ -130,7 +130,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         return await self._shown(await keys.revoke_key(current(), request.api_key, self._context, now()))
 
     async def _shown(self, key: ApiKey, secret: str = "") -> access_pb2.ApiKey:
-        """A changed key, once gateways can know of the change."""
+        """Return a changed key, once gateways can know of the change."""
         return messages.key_message(key, now(), secret, await self._propagate(key))
 
     @audited

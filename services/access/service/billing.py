@@ -24,7 +24,7 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         self._context = context
 
     async def ListPrices(self, request: billing_pb2.ListPricesRequest, call: Any) -> billing_pb2.ListPricesResponse:
-        """The price list; it is short enough for one page, and pages of any size are cut from it."""
+        """List the prices; the list is short enough for one page, and pages of any size are cut from it."""
         limit = messages.page_query(request).limit
         start = _position(request.page_token)
         prices = await billing.list_prices(self._context)
@@ -44,13 +44,13 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         return messages.price_message(price)
 
     async def GetQuote(self, request: billing_pb2.GetQuoteRequest, call: Any) -> common_pb2.Quote:
-        """A quote that has not expired."""
+        """Return a quote that has not expired."""
         return messages.quote_message(await billing.get_quote(current(), request.quote, self._context, now()))
 
     async def ListUsageRecords(
         self, request: billing_pb2.ListUsageRecordsRequest, call: Any
     ) -> billing_pb2.ListUsageRecordsResponse:
-        """The project's ledger, newest first."""
+        """List the project's ledger, newest first."""
         page = await billing.list_usage(current(), messages.page_query(request), self._context)
         shown = [messages.usage_message(record) for record in page.items]
         return billing_pb2.ListUsageRecordsResponse(usage_records=shown, next_page_token=page.next_page_token)

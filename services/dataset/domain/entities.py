@@ -90,7 +90,7 @@ class Dataset:
     version: int = 1
 
     def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Dataset:
-        """With another title or other metadata; None leaves them.
+        """Return it with another title or other metadata; None leaves them.
 
         Raises: Invalid.
         """
@@ -177,7 +177,7 @@ class DatasetVersion:
         failure: Failure | None = None,
         bad_row_count: int = 0,
     ) -> DatasetVersion:
-        """The version in its next state.
+        """Return the version in its next state.
 
         Raises: WrongState: it is in none of the transition's sources.
         """
@@ -194,7 +194,7 @@ class DatasetVersion:
         )
 
     def complete(self, output: Output, now: datetime) -> list[DatasetVersion]:
-        """The states after a good import, in order: READY, and PUBLISHED when no row was refused and it is no draft."""
+        """Return its states after a good import: READY, then PUBLISHED if no row was refused and it is no draft."""
         rows = f"{output.row_count} {'row' if output.row_count == 1 else 'rows'}"
         refused = f", {output.bad_row_count} left out" if output.bad_row_count else ""
         notes = f"; {'; '.join(output.notes)}" if output.notes else ""
@@ -211,7 +211,7 @@ class DatasetVersion:
 
 
 def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, columns: Mapping[str, str]) -> None:
-    """Raises: Invalid: what is to be imported contradicts itself; names the fields."""
+    """Check that a request to import does not contradict itself. Raises: Invalid, naming the fields."""
     path = "dataset_version."
     violations = []
     if not source.file_id and not source.prefix:
@@ -229,14 +229,14 @@ def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, column
 
 
 def require_published(version: DatasetVersion) -> None:
-    """Raises: WrongState: jobs and evaluations may use published versions only."""
+    """Refuse a version that is not published: jobs and evaluations may not use it. Raises: WrongState."""
     if version.state is not State.PUBLISHED:
         ref = f"{version.dataset_name}@{version.number}"
         raise WrongState.of("dataset version", ref, "use", version.state.name, ["PUBLISHED"], reason="NOT_PUBLISHED")
 
 
 def nothing_published(name: str) -> WrongState:
-    """The data set is there, but has no published version."""
+    """Return the refusal of a data set that has no published version."""
     return WrongState(
         f"The data set {name!r} has no published version yet: import one, or publish a READY one.",
         reason="NOT_PUBLISHED",

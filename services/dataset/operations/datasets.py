@@ -46,7 +46,7 @@ class ShownDataset:
 
 
 async def create_dataset(command: CreateDataset, context: ServiceContext, now: datetime) -> ShownDataset:
-    """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
+    """Create a data set without a version. Raises: Invalid, AlreadyExists."""
     check_name(command.name, "dataset.name", ID_PREFIXES)
     check_labels(command.title, command.metadata, "dataset.")
     async with context.writing() as uow:
@@ -63,14 +63,14 @@ async def create_dataset(command: CreateDataset, context: ServiceContext, now: d
 
 
 async def get_dataset(project: str, ref: str, context: ServiceContext) -> ShownDataset:
-    """One data set. Raises: NotFound."""
+    """Return one data set. Raises: NotFound."""
     async with context.reading() as uow:
         dataset = await uow.datasets.get(project, ref)
         return ShownDataset(dataset, (await uow.newest_published([dataset.id])).get(dataset.id, 0))
 
 
 async def list_datasets(project: str, page: PageQuery, context: ServiceContext) -> Page[ShownDataset]:
-    """A page of data sets. Raises: Invalid."""
+    """Return a page of data sets. Raises: Invalid."""
     async with context.reading() as uow:
         found = await uow.datasets.list(project, page)
         newest = await uow.newest_published([item.id for item in found.items])
@@ -80,7 +80,7 @@ async def list_datasets(project: str, page: PageQuery, context: ServiceContext) 
 
 @retry_conflicts
 async def update_dataset(command: UpdateDataset, context: ServiceContext, now: datetime) -> ShownDataset:
-    """Changes title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
+    """Change title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
     async with context.writing() as uow:
         dataset = await uow.datasets.get(command.project, command.ref)
         check_etag("dataset", command.ref, command.etag, dataset.version)
@@ -94,7 +94,7 @@ async def update_dataset(command: UpdateDataset, context: ServiceContext, now: d
 
 @retry_conflicts
 async def delete_dataset(project: str, ref: str, context: ServiceContext, now: datetime) -> None:
-    """Removes a data set with all its versions. Raises: NotFound; WrongState: something holds a version."""
+    """Delete a data set with all its versions. Raises: NotFound; WrongState: something holds a version."""
     async with context.writing() as uow:
         dataset = await uow.datasets.get(project, ref)
         versions = await uow.versions_in(dataset.id)

@@ -36,7 +36,7 @@ class Upload:
 async def upload_file(
     upload: Upload, chunks: AsyncIterator[bytes], folder: Path, context: ServiceContext, now: datetime
 ) -> StoredFile:
-    """Takes a file in: to a local file first (so that a broken upload leaves nothing), then to the store.
+    """Receive a file: to a local file first (so that a broken upload leaves nothing), then to the store.
 
     Raises: Invalid: name, purpose, or no bytes. OverLimit: too large. Unavailable: the store does not answer.
     """
@@ -52,7 +52,7 @@ async def upload_file(
 
 
 async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]:
-    """Writes and hashes what comes."""
+    """Write what comes and hash it."""
     digest = hashlib.sha256()
     size = 0
     with os.fdopen(handle, "wb") as target:
@@ -91,19 +91,19 @@ async def _keep(
 
 
 async def get_file(project: str, ref: str, context: ServiceContext) -> StoredFile:
-    """One file. Raises: NotFound."""
+    """Return one file. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.files.get(project, ref)
 
 
 async def list_files(project: str, page: PageQuery, context: ServiceContext) -> Page[StoredFile]:
-    """A page of files. Raises: Invalid."""
+    """Return a page of files. Raises: Invalid."""
     async with context.reading() as uow:
         return await uow.files.list(project, page)
 
 
 async def delete_file(project: str, ref: str, context: ServiceContext) -> None:
-    """Removes a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
+    """Delete a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
     async with context.writing() as uow:
         file = await uow.files.get(project, ref)
         refuse_held("file", file.id, await uow.importers_of_file(project, file.id))
@@ -115,7 +115,7 @@ async def delete_file(project: str, ref: str, context: ServiceContext) -> None:
 
 
 async def read_file(project: str, ref: str, context: ServiceContext) -> AsyncIterator[bytes]:
-    """The bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
+    """Yield the bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
     file = await get_file(project, ref, context)
     store = open_store(context.sources.system)
     try:

@@ -14,7 +14,7 @@ from services.dataset.store import DatasetUnit
 async def resolve_version(
     project: str, text: str, holder: str, context: ServiceContext, now: datetime
 ) -> DatasetVersion:
-    """The published version that a reference means; held for `holder` unless that is empty.
+    """Return the published version that a reference means; held for `holder` unless that is empty.
 
     Raises: Invalid, NotFound; WrongState: it is not published.
     """

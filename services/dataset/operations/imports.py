@@ -63,7 +63,7 @@ class Outcome:
 
     @classmethod
     def of(cls, result: ProgramResult) -> Outcome:
-        """The outcome that an import program wrote."""
+        """Return the outcome that an import program wrote."""
         report = ImportReport.from_json(result.result) if result.result else ImportReport(ImportCounts())
         if result.ok:
             return cls(Ending.FINISHED, report)
@@ -72,7 +72,7 @@ class Outcome:
 
 
 async def list_waiting(context: ServiceContext) -> list[Waiting]:
-    """All imports that are not over."""
+    """Return all imports that are not over."""
     async with context.reading() as uow:
         versions = await uow.importing()
         work = await uow.work_of([version.id for version in versions])
@@ -80,7 +80,7 @@ async def list_waiting(context: ServiceContext) -> list[Waiting]:
 
 
 async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) -> Work | None:
-    """Takes an import over, with the next token; None when somebody was faster or it is gone."""
+    """Take an import over, with the next token; None when somebody was faster or it is gone."""
     work = waiting.work
     claimed = replace(work, token=work.token + 1, owner=owner, beat=work.beat + 1, row_count=0, bad_row_count=0)
     async with context.writing() as uow:
@@ -104,7 +104,7 @@ async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) ->
 
 
 async def note_progress(version: DatasetVersion, work: Work, context: ServiceContext) -> bool:
-    """Writes how far an import is; False: it is somebody else's, or gone, and must stop."""
+    """Write how far an import is; False: it is somebody else's, or gone, and must stop."""
     async with context.writing() as uow:
         same = await uow.change_work(
             version.id,
@@ -124,7 +124,7 @@ async def note_progress(version: DatasetVersion, work: Work, context: ServiceCon
 async def give_back(
     version: DatasetVersion, work: Work, context: ServiceContext, retry_time: datetime | None = None
 ) -> None:
-    """Lets an import go, so that the next process takes it at once, or any one at the given time."""
+    """Let an import go, so that the next process takes it at once, or any one at the given time."""
     async with context.writing() as uow:
         await uow.change_work(version.id, work.token, owner="", retry_time=retry_time)
         await uow.commit()
@@ -133,7 +133,7 @@ async def give_back(
 async def apply_outcome(
     version: DatasetVersion, work: Work, outcome: Outcome, context: ServiceContext, now: datetime
 ) -> bool:
-    """Makes the outcome of an attempt true, unless the token is no longer the last one.
+    """Make the outcome of an attempt true, unless the token is no longer the last one.
 
     Returns: whether the import is over; False: it is tried again, or was somebody else's.
     """
@@ -171,7 +171,7 @@ async def _end(
     context: ServiceContext,
     now: datetime,
 ) -> bool:
-    """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
+    """Make it READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
     async with context.writing() as uow:
         current = await uow.versions.by_id(version.id)
         counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
@@ -203,7 +203,7 @@ COUNTS = ("row_count", "bad_row_count", "bytes_read", "bytes_total")
 
 
 def counted(work: Work, counts: ImportCounts) -> Work:
-    """The running side of an import with what its program has counted."""
+    """Return the running side of an import with what its program has counted."""
     return replace(
         work,
         row_count=counts.rows,

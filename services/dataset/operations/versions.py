@@ -58,7 +58,7 @@ class CreateVersion:
 
 
 async def create_version(command: CreateVersion, context: ServiceContext, now: datetime) -> VersionView:
-    """Notes an import, after a look whether its source is there; the importer does it soon after.
+    """Note an import, once its source is known to be there; the importer runs it soon after.
 
     Raises: NotFound: data set, credential, file or object. Invalid: names the fields. AlreadyExists: the request id
         was used with another body.
@@ -153,7 +153,7 @@ async def _shown(uow: DatasetUnit, version: DatasetVersion) -> VersionView:
 
 
 async def find_version(uow: DatasetUnit, project: str, dataset: str, version: str) -> DatasetVersion:
-    """A version by what a path names: data set (name or id) and number, id or `latest`.
+    """Return a version by what a path names: data set (name or id) and number, id or `latest`.
 
     Raises: NotFound, Invalid.
     """
@@ -166,13 +166,13 @@ async def find_version(uow: DatasetUnit, project: str, dataset: str, version: st
 
 
 async def get_version(project: str, dataset: str, version: str, context: ServiceContext) -> VersionView:
-    """One version with its progress. Raises: NotFound, Invalid."""
+    """Return one version with its progress. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         return await _shown(uow, await find_version(uow, project, dataset, version))
 
 
 async def list_versions(project: str, dataset: str, page: PageQuery, context: ServiceContext) -> Page[VersionView]:
-    """A page of a data set's versions. Raises: NotFound, Invalid."""
+    """Return a page of a data set's versions. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         owner = await uow.datasets.get(project, dataset)
         found = await uow.versions.list(project, page, dataset_id=owner.id)
@@ -184,7 +184,7 @@ async def list_versions(project: str, dataset: str, page: PageQuery, context: Se
 async def publish_version(
     project: str, dataset: str, version: str, request: tuple[str, str], context: ServiceContext, now: datetime
 ) -> VersionView:
-    """Publishes a READY version; a published one is returned as it is.
+    """Publish a READY version; a published one is returned as it is.
 
     Args:
         request: request id and digest.
@@ -207,7 +207,7 @@ async def publish_version(
 
 @retry_conflicts
 async def delete_version(project: str, dataset: str, version: str, context: ServiceContext, now: datetime) -> None:
-    """Removes a version, also one that is importing. Raises: NotFound; WrongState: something holds it."""
+    """Remove a version, also one that is importing. Raises: NotFound; WrongState: something holds it."""
     async with context.writing() as uow:
         found = await find_version(uow, project, dataset, version)
         ref = f"{found.dataset_name}@{found.number}"
@@ -223,7 +223,7 @@ async def delete_version(project: str, dataset: str, version: str, context: Serv
 async def watch_version(
     project: str, dataset: str, version: str, after_version: int, context: ServiceContext
 ) -> AsyncIterator[VersionView]:
-    """The version as it is, then each change and progress, up to a terminal state.
+    """Yield the version as it is, then each change and progress, up to a terminal state.
 
     Raises: NotFound: also when it is deleted meanwhile.
     """
@@ -252,7 +252,7 @@ class RowErrors:
 async def list_row_errors(
     project: str, dataset: str, version: str, page_size: int, page_token: str, context: ServiceContext
 ) -> RowErrors:
-    """A page of the refused rows. Raises: NotFound, Invalid."""
+    """Return a page of the refused rows. Raises: NotFound, Invalid."""
     size = check_page_size(page_size, 50, 1000)
     offset = read_offset(page_token)
     async with context.reading() as uow:
@@ -265,7 +265,7 @@ async def list_row_errors(
 async def preview_version(
     project: str, dataset: str, version: str, page_size: int, page_token: str, context: ServiceContext
 ) -> tuple[list[PreviewRow], str]:
-    """Rows as they were understood, and the token of the next page. Raises: NotFound, Invalid; WrongState: no rows."""
+    """Return parsed rows and the token of the next page. Raises: NotFound, Invalid; WrongState: no rows."""
     size = check_page_size(page_size, 10, 100)
     offset = read_offset(page_token)
     async with context.reading() as uow:

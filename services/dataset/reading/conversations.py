@@ -29,7 +29,7 @@ _SPEAKERS = {
 
 
 def from_messages(row: Row) -> Sample:
-    """OpenAI's `messages` with `tools`. `developer` counts as system.
+    """Read OpenAI's `messages` with `tools`. `developer` counts as system.
 
     Raises: RowProblem.
     """
@@ -89,7 +89,7 @@ def _answered_call(entry: Row, path: str, open_calls: list[str]) -> str:
 
 
 def _content(value: Any, path: str) -> str | None:
-    """Text, or the texts of content parts joined."""
+    """Return text, or the texts of content parts joined."""
     if value is None or value.__class__ is str:
         return value
     if not isinstance(value, list):
@@ -110,7 +110,7 @@ def _content(value: Any, path: str) -> str | None:
 
 
 def from_sharegpt(row: Row) -> Sample:
-    """`conversations` of `from` and `value`, with `system` and `tools` beside it.
+    """Read `conversations` of `from` and `value`, with `system` and `tools` beside it.
 
     Raises: RowProblem.
     """

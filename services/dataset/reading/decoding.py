@@ -22,14 +22,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _NotANumber:
-    """Stands for NaN, Infinity or -Infinity, which JSON does not have."""
+    """The stand-in for NaN, Infinity or -Infinity, which JSON does not have."""
 
     def __init__(self, literal: str) -> None:
         self.literal = literal
 
 
 def decode_row(raw: bytes) -> dict[str, Any]:
-    """The row as an object.
+    """Return the row as an object.
 
     Raises: RowProblem: INVALID_JSON (with the byte), NOT_A_NUMBER, DUPLICATE_KEY, LONE_SURROGATE, TOO_DEEP, NOT_OBJECT.
     """
@@ -48,7 +48,7 @@ def decode_row(raw: bytes) -> dict[str, Any]:
 
 
 def _count_keys(value: Any) -> int:
-    """Keys of all objects inside a decoded value."""
+    """Return the keys of all objects inside a decoded value."""
     total = 0
     stack = [value]
     while stack:
@@ -80,7 +80,7 @@ def _refuse_duplicates(raw: bytes) -> None:
 
 
 def _diagnose(raw: bytes, words: str) -> RowProblem:
-    """Why msgspec refused the row."""
+    """Say why msgspec refused the row."""
     text = raw.decode("utf-8", "replace")
     try:
         value = json.loads(text, parse_constant=_NotANumber)
@@ -114,7 +114,7 @@ def _plain(error: json.JSONDecodeError) -> str:
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Each leaf and key of a value with its path."""
+    """Yield each leaf and key of a value with its path."""
     if isinstance(value, dict):
         for key, part in value.items():
             inner = f"{path}.{key}" if path else key

@@ -32,7 +32,7 @@ class _Rule:
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def match(self, columns: set[str]) -> dict[str, str] | None:
-        """Source column to our name where they differ, or None when a required one is missing."""
+        """Map source columns to our names where they differ; None when a required one is missing."""
         renames: dict[str, str] = {}
         for names, needed in ((self.required, True), (self.optional, False)):
             for ours, others in names.items():
@@ -79,7 +79,7 @@ COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class Converter:
-    """Turns decoded rows of one source into samples.
+    """Turn decoded rows of one source into samples.
 
     Attributes:
         format: what the rows are.
@@ -92,7 +92,7 @@ class Converter:
     _renames: Mapping[str, str]
 
     def __call__(self, row: Row) -> Sample:
-        """The sample of a row.
+        """Return the sample of a row.
 
         Raises: RowProblem, its field named as in the source.
         """
@@ -121,7 +121,7 @@ class Converter:
 
 
 def choose_converter(rows: list[Row], chosen: Format | None, mapping: Mapping[str, str]) -> Converter:
-    """The converter for a source.
+    """Return the converter for a source.
 
     Args:
         rows: the first rows of the source, at least one.

@@ -62,7 +62,7 @@ Progress = Callable[[int, int], None]
 def import_sources(
     sources: Iterable[ByteSource], folder: Path, options: Options, findings: Findings, progress: Progress
 ) -> None:
-    """Reads all sources in order and writes `data.parquet` in the folder.
+    """Read all sources in order and write `data.parquet` in the folder.
 
     Every bad row is counted and the first thousand are kept, also when the import is refused for them.
 
@@ -156,7 +156,7 @@ class RowReader:
         self._remark()
 
     def samples(self) -> Iterator[tuple[int, Sample]]:
-        """Line or index, and sample, of each good row.
+        """Yield line or index, and sample, of each good row.
 
         Raises: FileRefused.
         """
@@ -179,7 +179,7 @@ class RowReader:
                 yield line, sample
 
     def _rows(self) -> Iterator[tuple[int, Row]]:
-        """Each row that is a JSON object."""
+        """Yield each row that is a JSON object."""
         for line, raw in self._splitter.pieces():
             try:
                 yield line, self._decode((line, raw))
@@ -195,7 +195,7 @@ class RowReader:
         return decode_row(raw)
 
     def _broken(self, line: int, problem: RowProblem) -> FileRefused:
-        """Broken JSON inside an array: where the next element begins is a guess, so the file is refused."""
+        """Refuse a file with broken JSON inside an array: where the next element begins would be a guess."""
         at, column = self._splitter.place(line, max(problem.position, 0))
         message = problem.message.rsplit(" at column", 1)[0].removeprefix("invalid JSON: ")
         return FileRefused(

@@ -34,7 +34,7 @@ class Layout(Enum):
 
 
 def detect_layout(source: ByteSource) -> Layout:
-    """The layout, from the first bytes.
+    """Return the layout, from the first bytes.
 
     Raises: FileRefused: EMPTY_FILE, COMPRESSED, NOT_JSON (HTML, a table, plain text), and FORMAT_NOT_SUPPORTED.
     """
@@ -85,7 +85,7 @@ def _neither(source: ByteSource, start: bytes) -> FileRefused:
 
 
 def _lines(start: bytes, name: str) -> bool:
-    """Whether a source that starts with `{` has one object per line."""
+    """Return whether a source that starts with `{` has one object per line."""
     first, newline, rest = start.partition(b"\n")
     if not newline or name.endswith(_LINE_NAMES) or whole_object(first):
         return True
@@ -94,14 +94,14 @@ def _lines(start: bytes, name: str) -> bool:
 
 
 def whole_object(line: bytes) -> bool:
-    """Whether the line is one object with balanced brackets."""
+    """Return whether the line is one object with balanced brackets."""
     line = line.strip()
     end = match_brackets(line, 0)
     return end == len(line)
 
 
 def match_brackets(buffer: bytes, start: int) -> int:
-    """The index after the bracket that closes the one at `start`, or -1 when the buffer ends before it."""
+    """Return the index after the bracket that closes the one at `start`, or -1 when the buffer ends before it."""
     depth = 0
     position = start
     size = len(buffer)

@@ -9,7 +9,7 @@ from services.dataset.reading.sample import Message, Row, Sample, empty, optiona
 
 
 def from_alpaca(row: Row) -> Sample:
-    """`instruction` (and `input` below it) is asked, `output` answered; `system` and `history` come before.
+    """Read a row whose `instruction` (and `input`) is asked, `output` answered; `system` and `history` come before.
 
     Raises: RowProblem.
     """
@@ -57,7 +57,7 @@ def _not_pairs(path: str, value: Any) -> RowProblem:
 
 
 def from_completion(row: Row) -> Sample:
-    """`prompt` is asked, `completion` answered.
+    """Read a row whose `prompt` is asked and `completion` answered.
 
     Raises: RowProblem.
     """
@@ -68,7 +68,7 @@ def from_completion(row: Row) -> Sample:
 
 
 def from_pair(row: Row) -> Sample:
-    """`question`, one or several `references`, and perhaps a `category`.
+    """Read a row of `question`, one or several `references`, and perhaps a `category`.
 
     Raises: RowProblem.
     """

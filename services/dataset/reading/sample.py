@@ -33,7 +33,7 @@ class Sample:
 
 
 def string_in(row: Row, field: str, *, answer: bool = False) -> str:
-    """A string that must be there and must not be blank; `answer` says that it is what is learned or compared."""
+    """Return a string that must be there and not blank; `answer` says that it is what is learned or compared."""
     value = optional_string(row, field)
     if value is None:
         if field not in row:
@@ -45,7 +45,7 @@ def string_in(row: Row, field: str, *, answer: bool = False) -> str:
 
 
 def optional_string(row: Row, field: str, path: str = "") -> str | None:
-    """A string, possibly empty, or None when the field is null or not there."""
+    """Return a string, possibly empty, or None when the field is null or not there."""
     value = row.get(field)
     if value is None or value.__class__ is str:
         return value
@@ -54,12 +54,12 @@ def optional_string(row: Row, field: str, path: str = "") -> str | None:
 
 
 def empty(name: str, *, answer: bool = False) -> RowProblem:
-    """The field is there but holds nothing."""
+    """Return the refusal of a field that is there but holds nothing."""
     return RowProblem(name, "EMPTY_ANSWER" if answer else "EMPTY_FIELD", f'"{name}" is empty')
 
 
 def list_in(row: Row, field: str, what: str) -> list[Any]:
-    """A list that must be there and hold something."""
+    """Return a list that must be there and hold something."""
     if field not in row:
         raise RowProblem(field, "MISSING_FIELD", f'"{field}" is missing')
     value = row[field]
@@ -71,7 +71,7 @@ def list_in(row: Row, field: str, what: str) -> list[Any]:
 
 
 def check_conversation(messages: list[Message], paths: list[str], answered: bool = True) -> None:
-    """The rules of every conversation: somebody asks first, and the last word is an answer.
+    """Check the rules of every conversation: somebody asks first, and the last message is an answer.
 
     Args:
         messages: canonical messages.
@@ -101,7 +101,7 @@ def check_conversation(messages: list[Message], paths: list[str], answered: bool
 
 
 def split_answer(sample: Sample) -> Sample:
-    """Training data used as an evaluation set: the last answer becomes the reference."""
+    """Take the last answer of training data as the reference of an evaluation set."""
     if sample.references is not None:
         return sample
     answer = sample.messages[-1]

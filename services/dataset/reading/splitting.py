@@ -1,4 +1,4 @@
-"""Cuts a source into the bytes of its rows, without parsing them: constant memory, exact places."""
+"""Cut a source into the bytes of its rows, without parsing them: constant memory, exact places."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LineSplitter:
         self._max = max_row_bytes
 
     def pieces(self) -> Iterator[Piece]:
-        """Each line that is not blank."""
+        """Yield each line that is not blank."""
         number = 1
         carry: list[bytes] = []
         held = 0
@@ -50,11 +50,11 @@ class LineSplitter:
             yield number, None if held > self._max else stripped
 
     def _join(self, carry: list[bytes], held: int, line: bytes) -> bytes:
-        """The whole line; of one that is already too long only the part that says so."""
+        """Return the whole line; of one that is already too long only the part that says so."""
         return b"".join(carry) if held > self._max else b"".join(carry) + line
 
     def place(self, line: int, position: int) -> tuple[int, int]:
-        """Line and column (in bytes) of a byte of the row, both from 1."""
+        """Return line and column (in bytes) of a byte of the row, both from 1."""
         return line, position + 1
 
 
@@ -73,7 +73,7 @@ class ArraySplitter:
         self._ended = False
 
     def pieces(self) -> Iterator[Piece]:
-        """Each element.
+        """Yield each element.
 
         Raises: FileRefused: INVALID_JSON with line and column, or ROW_TOO_LONG.
         """
@@ -94,7 +94,7 @@ class ArraySplitter:
         self._finish()
 
     def place(self, _index: int, position: int) -> tuple[int, int]:
-        """Line and column, from 1, of a byte of the row that was yielded last."""
+        """Return line and column, from 1, of a byte of the row that was yielded last."""
         return self._place(self._row_start + position)
 
     def _element(self, index: int) -> bytes:
@@ -125,7 +125,7 @@ class ArraySplitter:
             self._grow(index)
 
     def _grow(self, index: int) -> None:
-        """More bytes for an element that does not end in the buffer; doubling keeps rescans linear."""
+        """Read more bytes for an element that does not end in the buffer; doubling keeps rescans linear."""
         held = len(self._buffer) - self._at
         self._limit(index, held)
         if not self._read(max(held, 1)):
@@ -176,7 +176,7 @@ class ArraySplitter:
         raise self._broken(f"the array has ended, but {self._show(char)} follows")
 
     def _next_char(self) -> bytes:
-        """The next byte that is no white space, not taken; empty at the end of the source."""
+        """Return the next byte that is no white space, not taken; empty at the end of the source."""
         while True:
             found = _SPACE.match(self._buffer, self._at)
             self._at = found.end() if found else self._at
@@ -186,7 +186,7 @@ class ArraySplitter:
                 return b""
 
     def _read(self, wanted: int) -> bool:
-        """Drops what was taken and appends at least `wanted` bytes, or all that is left."""
+        """Drop what was taken and append at least `wanted` bytes, or all that is left."""
         parts: list[bytes] = []
         got = 0
         while got < wanted and not self._ended:
@@ -230,5 +230,5 @@ class ArraySplitter:
 
 
 def _characters(part: bytes) -> int:
-    """Characters of UTF-8 bytes that may begin or end inside one: every byte that does not continue another."""
+    """Count the characters of UTF-8 bytes, which may begin or end inside one: all bytes that continue no other."""
     return len(part.translate(None, _CONTINUATION))

@@ -12,7 +12,7 @@ from services.dataset.reading.sample import Message
 
 
 def read_tools(value: Any, field: str = "tools") -> list[Any] | None:
-    """Definitions as a list, or as a string that holds one; None when there are none.
+    """Return definitions as a list, or as a string that holds one; None when there are none.
 
     Raises: RowProblem: BAD_TOOLS.
     """
@@ -49,12 +49,12 @@ def _definition(tool: Any, path: str) -> dict[str, Any]:
 
 
 def names_of(tools: list[Any] | None) -> frozenset[str] | None:
-    """The functions that may be called, or None when any may."""
+    """Return the functions that may be called, or None when any may."""
     return frozenset(tool["function"]["name"] for tool in tools) if tools else None
 
 
 def read_calls(value: Any, path: str, known: frozenset[str] | None, first_number: int) -> list[Message]:
-    """The `tool_calls` of an assistant message.
+    """Return the `tool_calls` of an assistant message.
 
     Args:
         first_number: number for the id of the first call that has none.
@@ -82,7 +82,7 @@ def read_calls(value: Any, path: str, known: frozenset[str] | None, first_number
 
 
 def make_call(name: Any, arguments: str, path: str, known: frozenset[str] | None, call_id: Any, number: int) -> Message:
-    """One call in OpenAI's shape; the function must be among the known ones."""
+    """Return one call in OpenAI's shape; the function must be among the known ones."""
     if not isinstance(name, str) or not name.strip():
         raise RowProblem(path, "BAD_TOOL_CALL", f'"{path}" does not name a function')
     if known is not None and name not in known:
@@ -101,7 +101,7 @@ def make_call(name: Any, arguments: str, path: str, known: frozenset[str] | None
 
 
 def read_inline_calls(text: str, path: str, known: frozenset[str] | None, first_number: int) -> list[Message]:
-    """The calls of a ShareGPT `function_call` turn: a JSON object with name and arguments, or a list of them."""
+    """Return the calls of a ShareGPT `function_call` turn: a JSON object with name and arguments, or a list of them."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:

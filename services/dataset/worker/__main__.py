@@ -51,17 +51,17 @@ class ImportRun:
         return ImportCounts(found.row_count, found.bad_row_count, self.bytes_read, self.bytes_total)
 
     def report(self) -> ImportReport:
-        """The refused rows and counts, also of a refused import."""
+        """Return the refused rows and counts, also of a refused import."""
         return ImportReport(self.counts, self.findings.statistics, tuple(self.findings.errors))
 
     def progress(self, *_: int) -> None:
-        """Tells how much was read, at most four times a second."""
+        """Tell how much was read, at most four times a second."""
         if time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
             write_progress(self._folder, self.counts.to_json())
 
     def execute(self) -> ImportReport:
-        """Reads the source and stores the canonical rows. Raises: FileRefused, ModelryError."""
+        """Read the source and store the canonical rows. Raises: FileRefused, ModelryError."""
         shutil.rmtree(self._rows, ignore_errors=True)
         self._rows.mkdir(parents=True)
         try:
@@ -80,7 +80,7 @@ class ImportRun:
         )
 
     def _read(self, place: ObjectSource) -> dict[str, str]:
-        """Reads all objects of the source into the folder; returns the identity of the source as it was read."""
+        """Read all objects of the source into the folder; return the identity of the source as it was read."""
         store = ObjectStore(place.access)
         found = find_objects(store, place.bucket, place.prefix)
         self.bytes_total = sum(info.size for info in found)
@@ -102,7 +102,7 @@ class ImportRun:
         return _identity(place.bucket, place.prefix, read)
 
     def _store(self, identity: Mapping[str, str]) -> dict[str, Any]:
-        """Uploads the canonical rows under the attempt's prefix, the manifest last."""
+        """Upload the canonical rows under the attempt's prefix, the manifest last."""
         work, found = self.work, self.findings
         store, prefix = ObjectStore(work.output), folder_prefix(work.prefix)
         manifest = Manifest.of_folder(self._rows)
@@ -144,7 +144,7 @@ def _identity(bucket: str, prefix: str, read: list[tuple[ByteSource, ObjectInfo]
 
 
 def import_one(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
-    """One attempt. What is wrong with the data or its place is the user's; an outage is not."""
+    """Run one attempt. What is wrong with the data or its place is the user's; an outage is not."""
     run = ImportRun(folder, ImportWork.from_json(spec))
     try:
         return ProgramResult(run.execute().to_json())

@@ -29,7 +29,7 @@ class Graph:
 
 
 async def get_lineage(project: str, model_ref: str, text: str, context: ServiceContext) -> Graph:
-    """The graph around a version. Raises: NotFound, Invalid."""
+    """Return the graph around a version. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         version = await find_version(uow, project, model_ref, text)
         nodes: dict[str, Node] = {version.id: _node(version)}

@@ -43,7 +43,7 @@ class UpdateModel:
 
 
 async def refuse_preset_name(uow: RegistryUnit, name: str, field: str) -> None:
-    """An own model must not hide a preset. Raises: AlreadyExists."""
+    """Refuse the name of a preset for a project's own model. Raises: AlreadyExists."""
     if await uow.models.find(PRESETS, name) is not None:
         raise AlreadyExists(
             f"{name!r} is the name of a preset. Choose another name.", reason="PRESET_NAME", metadata={"field": field}
@@ -51,7 +51,7 @@ async def refuse_preset_name(uow: RegistryUnit, name: str, field: str) -> None:
 
 
 async def add_model(uow: RegistryUnit, project: str, name: str, origin: Origin, now: datetime, **more: Any) -> Model:
-    """Adds a model of a project. Raises: Invalid, AlreadyExists."""
+    """Add a model of a project. Raises: Invalid, AlreadyExists."""
     model = Model(
         more.pop("id", "") or new_id("mdl-"), project, name, more.pop("title", ""), {}, origin, now, now, **more
     )
@@ -61,7 +61,7 @@ async def add_model(uow: RegistryUnit, project: str, name: str, origin: Origin, 
 
 
 async def create_model(command: CreateModel, context: ServiceContext, now: datetime) -> Model:
-    """Makes a private model without a version. Raises: Invalid, AlreadyExists."""
+    """Create a private model without a version. Raises: Invalid, AlreadyExists."""
     check_name(command.name, "model.name", ID_PREFIXES)
     check_labels(command.title, command.metadata, "model.")
     async with context.writing() as uow:
@@ -80,20 +80,20 @@ async def create_model(command: CreateModel, context: ServiceContext, now: datet
 
 
 async def get_model(project: str, ref: str, context: ServiceContext) -> Model:
-    """One model. Raises: NotFound."""
+    """Return one model. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.model(project, ref)
 
 
 async def list_models(project: str, page: PageQuery, context: ServiceContext) -> Page[Model]:
-    """A page of the catalogue, presets included. Raises: Invalid."""
+    """Return a page of the catalogue, presets included. Raises: Invalid."""
     async with context.reading() as uow:
         return await uow.models.list(project, page, shared=PRESETS)
 
 
 @retry_conflicts
 async def update_model(command: UpdateModel, context: ServiceContext, now: datetime) -> Model:
-    """Changes title or metadata. Raises: NotFound, Invalid, WrongState, Conflict."""
+    """Change title or metadata. Raises: NotFound, Invalid, WrongState, Conflict."""
     async with context.writing() as uow:
         model = await uow.model(command.project, command.ref)
         refuse_preset(model, "change")
@@ -107,7 +107,7 @@ async def update_model(command: UpdateModel, context: ServiceContext, now: datet
 
 @retry_conflicts
 async def delete_model(project: str, ref: str, context: ServiceContext, now: datetime) -> None:
-    """Removes an own model with its versions. Raises: NotFound, WrongState."""
+    """Delete a project's own model with its versions. Raises: NotFound, WrongState."""
     async with context.writing() as uow:
         model = await uow.model(project, ref)
         refuse_preset(model, "delete")
@@ -135,7 +135,7 @@ async def refuse_used(
 
 
 async def install_presets(presets: Sequence[Mapping[str, Any]], context: ServiceContext, now: datetime) -> None:
-    """Makes the presets of the catalogue that are not there yet, each with its one version; takes over new facts."""
+    """Make the presets of the catalogue that are not there yet, each with its one version; take over new facts."""
     async with context.writing() as uow:
         known = {model.name: model for model in await uow.models.select(MODELS.c.project == PRESETS)}
         for preset in presets:

@@ -55,12 +55,12 @@ class Publication:
 
 
 async def project_name(project: str, context: ServiceContext) -> str:
-    """The name of a project, for the `ft:` names of its versions."""
+    """Return the name of a project, for the `ft:` names of its versions."""
     return (await context.credentials.project(project, project)).name
 
 
 async def register_checkpoint(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
-    """Makes a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
+    """Make a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
 
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
@@ -74,7 +74,7 @@ async def register_checkpoint(command: Publication, context: ServiceContext, now
 
 @retry_conflicts
 async def _begin(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
-    """The version in PREPARING, its number taken: what a crash leaves is finished by the repeat."""
+    """Insert the version in PREPARING with its number: what a crash leaves is finished by the repeat."""
     async with context.writing() as uow:
         # Without a request id the same checkpoint under the same model name is the same wish.
         key = command.request_id or f"{command.checkpoint_id}/{command.model_name}"

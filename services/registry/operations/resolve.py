@@ -20,7 +20,7 @@ class Resolved:
 
 
 async def resolve_model(project: str, text: str, holder: str, context: ServiceContext, now: datetime) -> Resolved:
-    """The version that a reference means; with a holder it and its base are held, and a preset is prepared.
+    """Return the version that a reference means; with a holder it and its base are held, and a preset is prepared.
 
     Raises: Invalid, NotFound.
     """

@@ -49,7 +49,7 @@ class CreateVersion:
 
 
 async def create_version(command: CreateVersion, context: ServiceContext, now: datetime) -> ModelVersion:
-    """Begins the import of a private model. Raises: Invalid, NotFound, WrongState."""
+    """Begin the import of a private model. Raises: Invalid, NotFound, WrongState."""
     check_labels("", command.metadata, "model_version.")
     if not command.source.prefix or command.source.prefix.startswith("/"):
         raise Invalid(
@@ -77,7 +77,7 @@ async def create_version(command: CreateVersion, context: ServiceContext, now: d
 
 
 async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: str) -> ModelVersion:
-    """A version as a path names it. Raises: NotFound, Invalid."""
+    """Return a version as a path names it. Raises: NotFound, Invalid."""
     key = version_key(text, "version")
     if model_ref == ANY_MODEL:
         if not key.version_id:
@@ -87,13 +87,13 @@ async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: st
 
 
 async def get_version(project: str, model_ref: str, text: str, context: ServiceContext) -> ModelVersion:
-    """One version. Raises: NotFound, Invalid."""
+    """Return one version. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         return await find_version(uow, project, model_ref, text)
 
 
 async def list_versions(project: str, model_ref: str, page: PageQuery, context: ServiceContext) -> Page[ModelVersion]:
-    """A page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
+    """Return a page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         if model_ref == ANY_MODEL:
             return await uow.versions.list(project, page)
@@ -103,7 +103,7 @@ async def list_versions(project: str, model_ref: str, page: PageQuery, context: 
 
 @retry_conflicts
 async def delete_version(project: str, model_ref: str, text: str, context: ServiceContext, now: datetime) -> None:
-    """Removes a version. Raises: NotFound, Invalid, WrongState."""
+    """Delete a version. Raises: NotFound, Invalid, WrongState."""
     async with context.writing() as uow:
         version = await find_version(uow, project, model_ref, text)
         model = await uow.model(version.project, version.model_id)
@@ -129,7 +129,7 @@ async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
 async def watch_version(
     project: str, model_ref: str, text: str, after: int, context: ServiceContext
 ) -> AsyncIterator[ModelVersion]:
-    """A version as it is, then each change. Raises: NotFound, Invalid."""
+    """Yield a version as it is, then each change. Raises: NotFound, Invalid."""
     first = await get_version(project, model_ref, text, context)
 
     async def read() -> ModelVersion:
@@ -141,7 +141,7 @@ async def watch_version(
 
 
 async def prepare_version(version_id: str, context: ServiceContext, now: datetime) -> ModelVersion:
-    """Begins the preparation of a preset, unless it runs or is done. Raises: NotFound."""
+    """Begin the preparation of a preset, unless it runs or is done. Raises: NotFound."""
 
     @retry_conflicts
     async def begin() -> tuple[ModelVersion, bool]:
@@ -166,7 +166,7 @@ async def prepare_version(version_id: str, context: ServiceContext, now: datetim
 async def complete(
     version: ModelVersion, prepared: PreparedModel, context: ServiceContext, now: datetime
 ) -> ModelVersion | None:
-    """A preparation has stored the weights. None: the version is gone, or was completed before."""
+    """Note that a preparation has stored the weights. None: the version is gone, or was completed before."""
     facts, manifest = prepared.facts, prepared.manifest
     files = Files(
         prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
@@ -195,7 +195,7 @@ async def complete(
 
 @retry_conflicts
 async def fail(version_id: str, failure: Failure, context: ServiceContext, now: datetime) -> ModelVersion | None:
-    """A preparation ended without weights. A preset may be tried again, an import has failed for good."""
+    """Note that a preparation ended without weights. A preset may be tried again, an import has failed for good."""
     async with context.writing() as uow:
         found = await uow.versions.by_id(version_id)
         if found is None or found.state is not State.PREPARING:
@@ -211,7 +211,7 @@ async def fail(version_id: str, failure: Failure, context: ServiceContext, now: 
 
 @retry_conflicts
 async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion | None:
-    """One more preparation begins. None: there is nothing to prepare any more."""
+    """Note that one more preparation begins. None: there is nothing to prepare any more."""
     async with context.writing() as uow:
         found = await uow.versions.by_id(version_id)
         if found is None or found.state is not State.PREPARING:
@@ -223,7 +223,7 @@ async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion
 
 
 async def existing(uow: RegistryUnit, version_id: str) -> ModelVersion:
-    """A version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
+    """Return a version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
     found = await uow.versions.by_id(version_id)
     if found is None:
         raise NotFound.of("model version", version_id)

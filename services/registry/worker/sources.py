@@ -51,7 +51,7 @@ def _from_bucket(source: ModelSource, target: Path) -> None:
 
 
 def _from_package(source: ModelSource, target: Path) -> None:
-    """Weights that a Python package ships as GGUF, turned into bfloat16 safetensors."""
+    """Turn the weights that a Python package ships as GGUF into bfloat16 safetensors."""
     spec = importlib.util.find_spec(source.package)
     if spec is None or spec.origin is None:
         raise Unavailable(f"The package {source.package} is not installed.", reason="NO_SOURCE")
