@@ -31,7 +31,7 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
         LocalLauncher.of_settings(settings.home, settings),
         settings.home,
         parallel=settings.parallel_imports,
-        look_seconds=settings.reconcile_seconds,
+        period_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
     host.add(*HoldHandlers(context).consumers(host.bus, settings), importer, context.garbage)

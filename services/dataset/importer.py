@@ -60,16 +60,16 @@ class Importer(BackgroundLoop):
         home: Path,
         *,
         parallel: int,
-        look_seconds: float,
+        period_seconds: float,
         lease_seconds: float,
     ) -> None:
-        """Args: parallel: imports at once; look_seconds: how often it looks by itself for something to do."""
-        super().__init__("imports", self.tick, look_seconds, kicked=context.wake)
+        """Args: parallel: imports at once; period_seconds: time between two ticks that nothing else causes."""
+        super().__init__("imports", self.tick, period_seconds, kicked=context.wake)
         self._context = context
         self._launcher = launcher
         self._home = home
         self._parallel = parallel
-        self._look_seconds = look_seconds
+        self._period_seconds = period_seconds
         self._lease_seconds = lease_seconds
         self._owner = new_id("")
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -79,7 +79,7 @@ class Importer(BackgroundLoop):
         self._alone = context.database.dialect == "sqlite"
 
     async def start(self) -> None:
-        """Begin to look for imports, those that a dead process left first."""
+        """Begin the imports that wait; those that a dead process left come first."""
         await self._end_orphans()
         await super().start()
 
@@ -161,7 +161,7 @@ class Importer(BackgroundLoop):
                 await apply_outcome(version, work, outcome, self._context, now())
             except (Conflict, Unavailable) as error:
                 _log.warning("import %s: %s", version.id, error.message)
-                await asyncio.sleep(self._look_seconds)
+                await asyncio.sleep(self._period_seconds)
             else:
                 _log.info("import %s: %s", version.id, outcome.ending)
                 return

@@ -114,7 +114,7 @@ def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
     message.row_count = output.row_count
     message.digest = output.digest
     message.source_identity.update(output.identity)
-    found = json.loads(output.statistics_json)
+    statistics = json.loads(output.statistics_json)
     shown = message.statistics
     for name in (
         "turn_count",
@@ -124,9 +124,9 @@ def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
         "estimated_token_count",
         "tool_row_count",
     ):
-        setattr(shown, name, found[name])
-    shown.turns_by_role.update(found["turns_by_role"])
-    shown.rows_by_token_length.update(found["rows_by_token_length"])
+        setattr(shown, name, statistics[name])
+    shown.turns_by_role.update(statistics["turns_by_role"])
+    shown.rows_by_token_length.update(statistics["rows_by_token_length"])
 
 
 def source_of(message: pb.DatasetVersion) -> Source:

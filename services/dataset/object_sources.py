@@ -40,20 +40,20 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
     single = _single(store, bucket, prefix) if prefix and not prefix.endswith("/") else None
     if single is not None:
         return [single]
-    found = _inside(store, bucket, prefix)
-    if not found:
+    objects = _inside(store, bucket, prefix)
+    if not objects:
         # Not every store lists an object at once after it took it.
         time.sleep(_LIST_SECONDS)
-        found = _inside(store, bucket, prefix)
-    if not found:
+        objects = _inside(store, bucket, prefix)
+    if not objects:
         raise NotFound(
             f"There is no object {prefix!r}, and none in a folder of that name, in bucket {bucket!r}.",
             reason="OBJECT_NOT_FOUND",
             metadata={"bucket": bucket, "key": prefix},
         )
-    if len(found) > MAX_OBJECTS:
+    if len(objects) > MAX_OBJECTS:
         raise Invalid(f"the folder {prefix!r} holds more than {MAX_OBJECTS} objects", reason="TOO_MANY_OBJECTS")
-    return found
+    return objects
 
 
 def _inside(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:

@@ -80,8 +80,8 @@ class DatasetUnit(HoldingUnit):
             conditions.append(columns.number == key)
         elif published:
             conditions.append(columns.state == State.PUBLISHED)
-        found = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
-        return found[0] if found else None
+        versions = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
+        return versions[0] if versions else None
 
     async def versions_in(self, dataset_id: str) -> list[DatasetVersion]:
         """Return all versions of a data set."""
@@ -93,8 +93,8 @@ class DatasetUnit(HoldingUnit):
 
     async def importers_of_file(self, project: str, file_id: str) -> list[str]:
         """Return the names of the versions that are just being imported from a file."""
-        found = await self.versions.select(VERSIONS.c.project == project, VERSIONS.c.state == State.IMPORTING)
-        return [f"{item.dataset_name}@{item.number}" for item in found if item.source.file_id == file_id]
+        versions = await self.versions.select(VERSIONS.c.project == project, VERSIONS.c.state == State.IMPORTING)
+        return [f"{item.dataset_name}@{item.number}" for item in versions if item.source.file_id == file_id]
 
     # --- the running side of imports ---
 

@@ -50,8 +50,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         """List the catalogue."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
         page = await models.list_models(current().project, query, self._context)
-        found = [to.model_message(model) for model in page.items]
-        return pb.ListModelsResponse(models=found, next_page_token=page.next_page_token)
+        shown = [to.model_message(model) for model in page.items]
+        return pb.ListModelsResponse(models=shown, next_page_token=page.next_page_token)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
         """Change title or metadata."""
@@ -92,15 +92,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, call: Any) -> pb.ModelVersion:
         """Return one version."""
-        found = await versions.get_version(current().project, request.model, request.version, self._context)
-        return to.version_message(found)
+        version = await versions.get_version(current().project, request.model, request.version, self._context)
+        return to.version_message(version)
 
     async def ListModelVersions(self, request: pb.ListModelVersionsRequest, call: Any) -> pb.ListModelVersionsResponse:
         """List the versions of a model."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
         page = await versions.list_versions(current().project, request.model, query, self._context)
-        found = [to.version_message(version) for version in page.items]
-        return pb.ListModelVersionsResponse(model_versions=found, next_page_token=page.next_page_token)
+        shown = [to.version_message(version) for version in page.items]
+        return pb.ListModelVersionsResponse(model_versions=shown, next_page_token=page.next_page_token)
 
     async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, call: Any) -> Empty:
         """Delete a version."""
@@ -120,22 +120,22 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def SetAlias(self, request: pb.SetAliasRequest, call: Any) -> pb.Alias:
         """Point an alias at a version."""
         caller = current()
-        found = await aliases.set_alias(
+        alias = await aliases.set_alias(
             caller.project, request.model, request.alias, request.version, caller.key_id, self._context, now()
         )
-        return to.alias_message(found)
+        return to.alias_message(alias)
 
     async def GetAlias(self, request: pb.GetAliasRequest, call: Any) -> pb.Alias:
         """Return one alias."""
-        found = await aliases.get_alias(current().project, request.model, request.alias, self._context)
-        return to.alias_message(found)
+        alias = await aliases.get_alias(current().project, request.model, request.alias, self._context)
+        return to.alias_message(alias)
 
     async def ListAliases(self, request: pb.ListAliasesRequest, call: Any) -> pb.ListAliasesResponse:
         """List the aliases of a model."""
         query = PageQuery(request.page_size, request.page_token, "", "")
         page = await aliases.list_aliases(current().project, request.model, query, self._context)
-        found = [to.alias_message(alias) for alias in page.items]
-        return pb.ListAliasesResponse(aliases=found, next_page_token=page.next_page_token)
+        shown = [to.alias_message(alias) for alias in page.items]
+        return pb.ListAliasesResponse(aliases=shown, next_page_token=page.next_page_token)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, call: Any) -> Empty:
         """Delete an alias."""
@@ -156,8 +156,10 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
 
     async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
         """Return the version that a reference means."""
-        found = await resolve.resolve_model(current().project, request.reference, request.holder, self._context, now())
-        return to.resolved_message(found)
+        resolved = await resolve.resolve_model(
+            current().project, request.reference, request.holder, self._context, now()
+        )
+        return to.resolved_message(resolved)
 
     async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, call: Any) -> Empty:
         """Keep the holds of a holder until they are released."""

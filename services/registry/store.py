@@ -54,20 +54,20 @@ class RegistryUnit(HoldingUnit):
 
     async def model(self, project: str, ref: str) -> Model:
         """Return a model by name, id or hub id; an own one wins over a preset. Raises: NotFound."""
-        found = await self.models.find(project, ref) or await self.models.find(PRESETS, ref)
-        if found is None:
+        result = await self.models.find(project, ref) or await self.models.find(PRESETS, ref)
+        if result is None:
             presets = await self.models.select(MODELS.c.project == PRESETS, MODELS.c.hub_id == ref, limit=1)
-            found = presets[0] if presets and ref else None
-        if found is None:
+            result = presets[0] if presets and ref else None
+        if result is None:
             raise NotFound.of("model", ref)
-        return found
+        return result
 
     async def version_by_id(self, project: str, version_id: str) -> ModelVersion:
         """Return a version of the project or of a preset. Raises: NotFound."""
-        found = await self.versions.find(project, version_id) or await self.versions.find(PRESETS, version_id)
-        if found is None:
+        version = await self.versions.find(project, version_id) or await self.versions.find(PRESETS, version_id)
+        if version is None:
             raise NotFound.of("model version", version_id)
-        return found
+        return version
 
     async def resolve(self, project: str, reference: Reference, text: str) -> ModelVersion:
         """Return the version that a reference means; without a number the newest READY, or else a preset's only one.
@@ -98,10 +98,10 @@ class RegistryUnit(HoldingUnit):
             conditions.append(columns.number == reference.number)
         elif model.latest_version:
             conditions.append(columns.number == model.latest_version)
-        found = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
-        if not found:
+        versions = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
+        if not versions:
             raise NotFound.of("model version", text)
-        return found[0]
+        return versions[0]
 
     async def versions_in(self, model_id: str) -> list[ModelVersion]:
         """Return all versions of a model."""
@@ -118,15 +118,15 @@ class RegistryUnit(HoldingUnit):
 
     async def find_alias(self, model_id: str, alias: str) -> Alias | None:
         """Return an alias of a model, or None."""
-        found = await self.aliases.select(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias, limit=1)
-        return found[0] if found else None
+        aliases = await self.aliases.select(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias, limit=1)
+        return aliases[0] if aliases else None
 
     async def alias(self, model_id: str, alias: str) -> Alias:
         """Return an alias of a model. Raises: NotFound."""
-        found = await self.find_alias(model_id, alias)
-        if found is None:
+        result = await self.find_alias(model_id, alias)
+        if result is None:
             raise NotFound.of("alias", alias)
-        return found
+        return result
 
     async def delete_model(self, model: Model) -> None:
         """Remove a model with its versions and aliases."""

@@ -47,10 +47,10 @@ class Credential:
     def update(self, changes: Mapping[str, Any], sealed_secret: str, now: datetime) -> Credential:
         """Return it with other values; what opens the store must be verified again. Raises: WrongState, Invalid."""
         self.require_own("update")
-        wished = {name: value for name, value in changes.items() if name != "secret_key"}
+        values = {name: value for name, value in changes.items() if name != "secret_key"}
         if sealed_secret:
-            wished["sealed_secret"] = sealed_secret
-        changed = checked(replace(self, **wished, version=self.version + 1, update_time=now))
+            values["sealed_secret"] = sealed_secret
+        changed = checked(replace(self, **values, version=self.version + 1, update_time=now))
         same = all(getattr(changed, name) == getattr(self, name) for name in _OPENS)
         return changed if same else replace(changed, verify_time=None)
 

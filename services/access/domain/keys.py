@@ -105,7 +105,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True)
-class KeyWish:
+class CreateKey:
     """What a caller asks of a new key."""
 
     name: str

@@ -33,7 +33,7 @@ class Project:
         return self.id
 
     @classmethod
-    def made(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
+    def create(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
         """Return a new project. Raises: Invalid, naming the field."""
         check_name(name, "project.name")
         check_labels(title, metadata, "project.")

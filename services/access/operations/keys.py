@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
+from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, CreateKey, KeyRole, KeyState, Secret
 from services.access.domain.projects import DEFAULT_ID, Project
 from services.access.operations.audit import by, note
 from services.access.operations.context import ServiceContext
@@ -39,13 +39,13 @@ def new_secret() -> str:
 
 
 async def create_key(
-    caller: Principal, wish: KeyWish, request_id: str, digest: str, context: ServiceContext, now: datetime
+    caller: Principal, command: CreateKey, request_id: str, digest: str, context: ServiceContext, now: datetime
 ) -> Shown:
     """Create a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
     secret = new_secret()
     # An admin key belongs to no project. It is kept with the default one, where only admins see it.
-    home = DEFAULT_ID if wish.role is KeyRole.ADMIN else caller.project
-    key = wish.make(new_id("key-"), home, secret, now)
+    home = DEFAULT_ID if command.role is KeyRole.ADMIN else caller.project
+    key = command.make(new_id("key-"), home, secret, now)
     key.require_reach(caller.role)
     async with context.writing() as uow:
         first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
@@ -101,10 +101,10 @@ async def issue_deployment_key(
     caller: Principal, deployment_id: str, models: tuple[str, ...], name: str, context: ServiceContext, now: datetime
 ) -> Shown:
     """Make the key of a deployment, or find the one that was made: then without its secret."""
-    for wished in (name or deployment_id.replace("_", "-"), deployment_id, new_id("key-")):
+    for candidate in (name or deployment_id.replace("_", "-"), deployment_id, new_id("key-")):
         secret = new_secret()
-        wish = KeyWish(wished, KeyRole.INFERENCE, models=models, deployment_id=deployment_id)
-        key = wish.make(new_id("key-"), caller.project, secret, now)
+        command = CreateKey(candidate, KeyRole.INFERENCE, models=models, deployment_id=deployment_id)
+        key = command.make(new_id("key-"), caller.project, secret, now)
         try:
             async with context.writing() as uow:
                 known = await _of_deployment(uow, caller.project, deployment_id)
@@ -148,9 +148,9 @@ async def list_keys(caller: Principal, page: PageQuery, context: ServiceContext)
         return await uow.keys.list(caller.project, page)
 
 
-async def unpropagated(found: Collection[ApiKey], context: ServiceContext) -> dict[str, list[str]]:
+async def unpropagated(keys: Collection[ApiKey], context: ServiceContext) -> dict[str, list[str]]:
     """Return the ids of the waiting outbox rows by key, for keys with changes that gateways cannot know of yet."""
-    ordering_keys = {record.ordering_key: key.id for key in found for record in records_of(key, "")}
+    ordering_keys = {record.ordering_key: key.id for key in keys for record in records_of(key, "")}
     waiting: dict[str, list[str]] = {}
     async with context.reading() as uow:
         for row_id, ordering_key in (await uow.unsent(ordering_keys.keys())).items():
@@ -181,7 +181,7 @@ async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -
     key_id = new_id("key-")
     async with context.writing() as uow:
         name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
-        key = KeyWish(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
+        key = CreateKey(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
         await _add(uow, key, "the first start")
         await uow.commit()
     return key
@@ -263,5 +263,5 @@ async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
 
 
 async def _of_deployment(uow: AccessUnit, project: str, deployment_id: str) -> ApiKey | None:
-    found = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
-    return found[0] if found else None
+    keys = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
+    return keys[0] if keys else None

@@ -31,7 +31,7 @@ class CreateProject:
 
 async def create_project(caller: Principal, command: CreateProject, context: ServiceContext, now: datetime) -> Project:
     """Create a project with its `builtin` credential; its bucket is made afterwards, outside of the transaction."""
-    project = Project.made(new_id("proj-"), command.name, command.title, command.metadata, now)
+    project = Project.create(new_id("proj-"), command.name, command.title, command.metadata, now)
     async with context.writing() as uow:
         first = await uow.claim_request("", "CreateProject", command.request_id, command.digest, project.id)
         if first != project.id:
@@ -48,7 +48,7 @@ async def ensure_default(context: ServiceContext, now: datetime) -> Project:
         known = await uow.projects.by_id(DEFAULT_ID)
         if known is not None:
             return known
-        project = Project.made(DEFAULT_ID, DEFAULT_NAME, "", {}, now)
+        project = Project.create(DEFAULT_ID, DEFAULT_NAME, "", {}, now)
         await _add(uow, project, "the first start", now)
         await uow.commit()
     return project

@@ -73,9 +73,9 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
 
     @audited
     async def CreateProject(self, request: access_pb2.CreateProjectRequest, call: Any) -> access_pb2.Project:
-        wish = request.project
+        wanted = request.project
         command = projects.CreateProject(
-            wish.name, wish.title, dict(wish.metadata), request.request_id, request_digest(request)
+            wanted.name, wanted.title, dict(wanted.metadata), request.request_id, request_digest(request)
         )
         project = await projects.create_project(current(), command, self._context, now())
         await self._context.stores.try_ensure_bucket(project.bucket)
@@ -94,17 +94,17 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
 
     @audited
     async def UpdateProject(self, request: access_pb2.UpdateProjectRequest, call: Any) -> access_pb2.Project:
-        wish = request.project
-        ref = wish.id or wish.name
+        wanted = request.project
+        ref = wanted.id or wanted.name
         changes = await changes_of(request, lambda: self._project(ref))
-        project = await projects.update_project(current(), ref, changes, wish.etag, self._context, now())
+        project = await projects.update_project(current(), ref, changes, wanted.etag, self._context, now())
         return messages.project_message(project)
 
     @audited
     async def CreateApiKey(self, request: access_pb2.CreateApiKeyRequest, call: Any) -> access_pb2.ApiKey:
-        wish, digest = messages.key_wish(request.api_key), request_digest(request)
-        made = await keys.create_key(current(), wish, request.request_id, digest, self._context, now())
-        return await self._shown(made.key, made.secret)
+        command, digest = messages.key_command(request.api_key), request_digest(request)
+        created = await keys.create_key(current(), command, request.request_id, digest, self._context, now())
+        return await self._shown(created.key, created.secret)
 
     async def GetApiKey(self, request: access_pb2.GetApiKeyRequest, call: Any) -> access_pb2.ApiKey:
         key = await keys.get_key(current(), request.api_key, self._context)
@@ -120,10 +120,10 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     @audited
     async def RotateApiKey(self, request: access_pb2.RotateApiKeyRequest, call: Any) -> access_pb2.ApiKey:
         overlap, digest = request.overlap.ToTimedelta(), request_digest(request)
-        made = await keys.rotate_key(
+        rotated = await keys.rotate_key(
             current(), request.api_key, overlap, request.request_id, digest, self._context, now()
         )
-        return await self._shown(made.key, made.secret)
+        return await self._shown(rotated.key, rotated.secret)
 
     @audited
     async def RevokeApiKey(self, request: access_pb2.RevokeApiKeyRequest, call: Any) -> access_pb2.ApiKey:
@@ -135,16 +135,16 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
 
     @audited
     async def CreateCredential(self, request: access_pb2.CreateCredentialRequest, call: Any) -> access_pb2.Credential:
-        wish = request.credential
+        wanted = request.credential
         command = credentials.CreateCredential(
-            name=wish.name,
-            access_key=wish.access_key,
-            secret_key=wish.secret_key,
-            endpoint=wish.endpoint,
-            region=wish.region,
-            bucket=wish.bucket,
-            title=wish.title,
-            metadata=dict(wish.metadata),
+            name=wanted.name,
+            access_key=wanted.access_key,
+            secret_key=wanted.secret_key,
+            endpoint=wanted.endpoint,
+            region=wanted.region,
+            bucket=wanted.bucket,
+            title=wanted.title,
+            metadata=dict(wanted.metadata),
             request_id=request.request_id,
             digest=request_digest(request),
         )
@@ -165,10 +165,10 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
 
     @audited
     async def UpdateCredential(self, request: access_pb2.UpdateCredentialRequest, call: Any) -> access_pb2.Credential:
-        wish = request.credential
-        ref = wish.id or wish.name
+        wanted = request.credential
+        ref = wanted.id or wanted.name
         changes = await changes_of(request, lambda: self._stored(ref))
-        credential = await credentials.update_credential(current(), ref, changes, wish.etag, self._context, now())
+        credential = await credentials.update_credential(current(), ref, changes, wanted.etag, self._context, now())
         return self._credential(credential)
 
     @audited

@@ -23,16 +23,16 @@ class EventService(events_pb2_grpc.EventServiceServicer):
     async def ListEvents(self, request: events_pb2.ListEventsRequest, call: Any) -> events_pb2.ListEventsResponse:
         """List a page of events, oldest first."""
         limit = messages.page_query(request).limit
-        found = await events.list_events(self._bus, _query(request), limit, request.page_token)
-        shown = [_message(stored) for stored in found.items]
-        return events_pb2.ListEventsResponse(events=shown, next_page_token=found.next_page_token)
+        page = await events.list_events(self._bus, _query(request), limit, request.page_token)
+        shown = [_message(stored) for stored in page.items]
+        return events_pb2.ListEventsResponse(events=shown, next_page_token=page.next_page_token)
 
     async def WatchEvents(self, request: events_pb2.WatchEventsRequest, call: Any) -> AsyncIterator[events_pb2.Event]:
         """Yield the events after a cursor, as they come. Once the headers are sent, nothing is missed."""
         start = await events.start_of_watch(self._bus, request.after)
         await call.send_initial_metadata(())
-        async with aclosing(events.watch_events(self._bus, _query(request), start)) as found:
-            async for stored in found:
+        async with aclosing(events.watch_events(self._bus, _query(request), start)) as stream:
+            async for stored in stream:
                 yield _message(stored)
 
 

@@ -39,11 +39,11 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
 
     async def IssueDeploymentKey(self, request: internal_pb2.IssueDeploymentKeyRequest, call: Any) -> access_pb2.ApiKey:
         """Make the key of a deployment, once."""
-        made = await keys.issue_deployment_key(
+        created = await keys.issue_deployment_key(
             current(), request.deployment_id, tuple(request.models), request.name, self._context, now()
         )
-        propagated = await self._propagate(made.key)
-        return messages.key_message(made.key, now(), made.secret, propagated)
+        propagated = await self._propagate(created.key)
+        return messages.key_message(created.key, now(), created.secret, propagated)
 
     async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, call: Any) -> Empty:
         """Revoke the key of a deployment, if there is one."""

@@ -11,7 +11,7 @@ from modelry.billing.v1 import internal_pb2 as billing_internal_pb2
 from modelry.common.v1 import common_pb2, options_pb2
 from services.access.domain.audit import AuditEntry
 from services.access.domain.credentials import Credential
-from services.access.domain.keys import ApiKey, KeyRole, KeyWish
+from services.access.domain.keys import ApiKey, CreateKey, KeyRole
 from services.access.domain.money import Price, Quote, QuoteItem, Reservation, UsageRecord
 from services.access.domain.projects import Project
 from services.chassis.data import PageQuery
@@ -38,10 +38,10 @@ def project_message(project: Project) -> access_pb2.Project:
     )
 
 
-def key_wish(message: access_pb2.ApiKey) -> KeyWish:
+def key_command(message: access_pb2.ApiKey) -> CreateKey:
     """Return what a caller asks of a new key."""
     expires = message.HasField("expire_time")
-    return KeyWish(
+    return CreateKey(
         name=message.name,
         title=message.title,
         role=role_of(message.role),

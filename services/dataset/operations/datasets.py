@@ -72,10 +72,10 @@ async def get_dataset(project: str, ref: str, context: ServiceContext) -> ShownD
 async def list_datasets(project: str, page: PageQuery, context: ServiceContext) -> Page[ShownDataset]:
     """Return a page of data sets. Raises: Invalid."""
     async with context.reading() as uow:
-        found = await uow.datasets.list(project, page)
-        newest = await uow.newest_published([item.id for item in found.items])
-    shown = tuple(ShownDataset(item, newest.get(item.id, 0)) for item in found.items)
-    return Page(shown, found.next_page_token)
+        datasets = await uow.datasets.list(project, page)
+        newest = await uow.newest_published([item.id for item in datasets.items])
+    shown = tuple(ShownDataset(item, newest.get(item.id, 0)) for item in datasets.items)
+    return Page(shown, datasets.next_page_token)
 
 
 @retry_conflicts

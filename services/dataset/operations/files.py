@@ -69,9 +69,9 @@ async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]
 async def _keep(
     upload: Upload, path: Path, size: int, sha256: str, context: ServiceContext, now: datetime
 ) -> StoredFile:
-    wish = "\n".join((upload.filename, upload.purpose, sha256))
+    content = "\n".join((upload.filename, upload.purpose, sha256))
     async with context.writing() as uow:
-        digest = hashlib.sha256(wish.encode()).hexdigest()
+        digest = hashlib.sha256(content.encode()).hexdigest()
         file_id = await uow.claim_request(upload.project, "UploadFile", upload.request_id, digest, new_id("file-"))
         first = await uow.files.by_id(file_id)
         if first is not None:

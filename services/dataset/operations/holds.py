@@ -33,9 +33,9 @@ async def _find(uow: DatasetUnit, project: str, reference: Reference, text: str)
     if reference.version_id:
         return await uow.versions.get(project, reference.version_id)
     dataset = await uow.datasets.get(project, reference.dataset)
-    found = await uow.version_of(dataset.id, reference.number, published=True)
-    if found is None and reference.number is None:
+    result = await uow.version_of(dataset.id, reference.number, published=True)
+    if result is None and reference.number is None:
         raise nothing_published(dataset.name)
-    if found is None:
+    if result is None:
         raise NotFound.of("dataset version", text)
-    return found
+    return result

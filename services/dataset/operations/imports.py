@@ -221,9 +221,9 @@ def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
 
 
 def _output(version: DatasetVersion, work: Work, report: ImportReport, context: ServiceContext) -> Output:
-    found = Format[report.format]
+    format = Format[report.format]
     return Output(
-        format=found,
+        format=format,
         row_count=report.counts.rows,
         bad_row_count=report.counts.bad_rows,
         digest=report.digest,
@@ -231,7 +231,7 @@ def _output(version: DatasetVersion, work: Work, report: ImportReport, context: 
         prefix=context.version_prefix(version, work.token),
         manifest_json=json.dumps(report.manifest),
         statistics_json=json.dumps(report.statistics),
-        pairs=found is Format.EVALUATION_PAIRS,
+        pairs=format is Format.EVALUATION_PAIRS,
         identity=report.identity,
         notes=report.notes,
     )

@@ -95,12 +95,12 @@ def _check(command: CreateVersion) -> None:
 
 
 async def _dataset(uow: DatasetUnit, command: CreateVersion) -> Dataset | None:
-    found = await uow.datasets.find(command.project, command.dataset)
-    if found is None:
+    dataset = await uow.datasets.find(command.project, command.dataset)
+    if dataset is None:
         if not command.create_dataset:
             raise NotFound.of("dataset", command.dataset)
         check_name(command.dataset, "dataset", ID_PREFIXES)
-    return found
+    return dataset
 
 
 async def _check_file(uow: DatasetUnit, command: CreateVersion) -> None:
@@ -159,10 +159,10 @@ async def find_version(uow: DatasetUnit, project: str, dataset: str, version: st
     """
     key = version_key(version, "version")
     owner = await uow.datasets.get(project, dataset)
-    found = await uow.version_of(owner.id, key)
-    if found is None:
+    result = await uow.version_of(owner.id, key)
+    if result is None:
         raise NotFound.of("dataset version", f"{dataset}@{version}")
-    return found
+    return result
 
 
 async def get_version(project: str, dataset: str, version: str, context: ServiceContext) -> VersionView:
@@ -175,9 +175,9 @@ async def list_versions(project: str, dataset: str, page: PageQuery, context: Se
     """Return a page of a data set's versions. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         owner = await uow.datasets.get(project, dataset)
-        found = await uow.versions.list(project, page, dataset_id=owner.id)
-        work = await uow.work_of([item.id for item in found.items])
-    return Page(tuple(VersionView(item, work.get(item.id)) for item in found.items), found.next_page_token)
+        result = await uow.versions.list(project, page, dataset_id=owner.id)
+        work = await uow.work_of([item.id for item in result.items])
+    return Page(tuple(VersionView(item, work.get(item.id)) for item in result.items), result.next_page_token)
 
 
 @retry_conflicts
@@ -209,15 +209,15 @@ async def publish_version(
 async def delete_version(project: str, dataset: str, version: str, context: ServiceContext, now: datetime) -> None:
     """Remove a version, also one that is importing. Raises: NotFound; WrongState: something holds it."""
     async with context.writing() as uow:
-        found = await find_version(uow, project, dataset, version)
-        ref = f"{found.dataset_name}@{found.number}"
-        refuse_held("dataset version", ref, await uow.holds.holders([found.id], context.oldest_hold(now)))
-        await uow.delete_version(found)
-        await uow.discard(context.sources.bucket, context.version_prefix(found))
-        uow.emit(version_event(found, found, "deleted"))
+        result = await find_version(uow, project, dataset, version)
+        ref = f"{result.dataset_name}@{result.number}"
+        refuse_held("dataset version", ref, await uow.holds.holders([result.id], context.oldest_hold(now)))
+        await uow.delete_version(result)
+        await uow.discard(context.sources.bucket, context.version_prefix(result))
+        uow.emit(version_event(result, result, "deleted"))
         await uow.commit()
     context.garbage.kick()
-    context.watchers.notify(found.id)
+    context.watchers.notify(result.id)
 
 
 async def watch_version(
@@ -256,10 +256,10 @@ async def list_row_errors(
     size = check_page_size(page_size, 50, 1000)
     offset = read_offset(page_token)
     async with context.reading() as uow:
-        found = await find_version(uow, project, dataset, version)
-        rows = await uow.row_errors(found.id, offset, size + 1)
+        result = await find_version(uow, project, dataset, version)
+        rows = await uow.row_errors(result.id, offset, size + 1)
     token = offset_token(rows[size].position) if len(rows) > size else ""
-    return RowErrors(rows[:size], token, found.bad_row_count)
+    return RowErrors(rows[:size], token, result.bad_row_count)
 
 
 async def preview_version(
@@ -269,11 +269,11 @@ async def preview_version(
     size = check_page_size(page_size, 10, 100)
     offset = read_offset(page_token)
     async with context.reading() as uow:
-        found = await find_version(uow, project, dataset, version)
-    if found.output is None:
+        result = await find_version(uow, project, dataset, version)
+    if result.output is None:
         allowed = [State.READY.name, State.PUBLISHED.name]
-        ref = f"{found.dataset_name}@{found.number}"
-        raise WrongState.of("dataset version", ref, "preview", found.state.name, allowed)
-    rows = await read_rows(context.sources.system, found.output, offset, size)
-    more = offset + len(rows) < found.output.row_count
+        ref = f"{result.dataset_name}@{result.number}"
+        raise WrongState.of("dataset version", ref, "preview", result.state.name, allowed)
+    rows = await read_rows(context.sources.system, result.output, offset, size)
+    more = offset + len(rows) < result.output.row_count
     return rows, offset_token(offset + len(rows)) if more and rows else ""

@@ -62,20 +62,20 @@ def _count_keys(value: Any) -> int:
 
 
 def _refuse_duplicates(raw: bytes) -> None:
-    found: list[str] = []
+    match: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in items:
             if key in seen:
-                found.append(key)
+                match.append(key)
             seen.add(key)
         return dict(items)
 
     json.loads(raw, object_pairs_hook=pairs)
-    if found:
+    if match:
         raise RowProblem(
-            found[0], "DUPLICATE_KEY", f"the key {quote(found[0])} occurs twice in one object: which value is meant?"
+            match[0], "DUPLICATE_KEY", f"the key {quote(match[0])} occurs twice in one object: which value is meant?"
         )
 
 
@@ -96,11 +96,11 @@ def _diagnose(raw: bytes, words: str) -> RowProblem:
             )
         if isinstance(item, float) and math.isinf(item):
             return RowProblem(path, "NUMBER_OUT_OF_RANGE", f'"{path}" is a number too large to be read')
-        if isinstance(item, str) and (found := _SURROGATE.search(item)):
+        if isinstance(item, str) and (match := _SURROGATE.search(item)):
             return RowProblem(
                 path,
                 "LONE_SURROGATE",
-                f'"{path}" has the unpaired surrogate \\u{ord(found.group()):04x} at character {found.start() + 1}: '
+                f'"{path}" has the unpaired surrogate \\u{ord(match.group()):04x} at character {match.start() + 1}: '
                 "half of a character, which cannot be written as UTF-8",
             )
     return RowProblem("", "INVALID_JSON", words)

@@ -36,11 +36,11 @@ class _Rule:
         renames: dict[str, str] = {}
         for names, needed in ((self.required, True), (self.optional, False)):
             for ours, others in names.items():
-                found = next((name for name in (ours, *others) if name in columns), None)
-                if found is None and needed:
+                column = next((name for name in (ours, *others) if name in columns), None)
+                if column is None and needed:
                     return None
-                if found is not None and found != ours:
-                    renames[found] = ours
+                if column is not None and column != ours:
+                    renames[column] = ours
         return renames
 
 

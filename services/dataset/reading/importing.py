@@ -101,14 +101,14 @@ class _Intake:
         # The first rows are decoded together before any is converted.
         findings.errors[before:] = sorted(findings.errors[before:], key=lambda item: item[1].line)
 
-    def _open(self, source: ByteSource, found: Format) -> CanonicalWriter:
+    def _open(self, source: ByteSource, format: Format) -> CanonicalWriter:
         known = self._findings.format
         if known is None or self._writer is None:
-            self._findings.format = found
-            self._writer = CanonicalWriter(self._folder / DATA_FILE, pairs=found is Format.EVALUATION_PAIRS)
-        elif (known is Format.EVALUATION_PAIRS) != (found is Format.EVALUATION_PAIRS):
+            self._findings.format = format
+            self._writer = CanonicalWriter(self._folder / DATA_FILE, pairs=format is Format.EVALUATION_PAIRS)
+        elif (known is Format.EVALUATION_PAIRS) != (format is Format.EVALUATION_PAIRS):
             raise FileRefused(
-                "MIXED_FORMATS", f"{source.name} has {found.value} rows, the sources before {known.value}"
+                "MIXED_FORMATS", f"{source.name} has {format.value} rows, the sources before {known.value}"
             )
         return self._writer
 

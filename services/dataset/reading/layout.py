@@ -111,7 +111,7 @@ def match_brackets(buffer: bytes, start: int) -> int:
         position += 1
         if depth == 0:
             return position
-        found = SKIP.match(buffer, position)
-        position = found.end() if found else size
+        match = SKIP.match(buffer, position)
+        position = match.end() if match else size
         if position >= size or buffer[position] not in b"{}[]":
             return -1

@@ -52,8 +52,8 @@ def _history(history: Any) -> list[Message]:
 
 
 def _not_pairs(path: str, value: Any) -> RowProblem:
-    found = f"a list of {len(value)}" if isinstance(value, list) else kind_of(value)
-    return RowProblem(path, "BAD_HISTORY", f'"history" must be a list of [question, answer] pairs; "{path}" is {found}')
+    kind = f"a list of {len(value)}" if isinstance(value, list) else kind_of(value)
+    return RowProblem(path, "BAD_HISTORY", f'"history" must be a list of [question, answer] pairs; "{path}" is {kind}')
 
 
 def from_completion(row: Row) -> Sample:

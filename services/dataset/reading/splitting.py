@@ -118,10 +118,10 @@ class ArraySplitter:
 
     def _scalar(self, index: int) -> int:
         while True:
-            found = _SCALAR.match(self._buffer, self._at)
-            if found and found.end() < len(self._buffer):
-                self._limit(index, found.end() - self._at)
-                return found.end()
+            match = _SCALAR.match(self._buffer, self._at)
+            if match and match.end() < len(self._buffer):
+                self._limit(index, match.end() - self._at)
+                return match.end()
             self._grow(index)
 
     def _grow(self, index: int) -> None:
@@ -178,8 +178,8 @@ class ArraySplitter:
     def _next_char(self) -> bytes:
         """Return the next byte that is no white space, not taken; empty at the end of the source."""
         while True:
-            found = _SPACE.match(self._buffer, self._at)
-            self._at = found.end() if found else self._at
+            match = _SPACE.match(self._buffer, self._at)
+            self._at = match.end() if match else self._at
             if self._at < len(self._buffer):
                 return self._buffer[self._at : self._at + 1]
             if not self._read(1):

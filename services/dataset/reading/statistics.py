@@ -101,11 +101,11 @@ class Statistics:
             )
         if b"<" in encoded or b"[" in encoded[1:]:
             for message in sample.messages:
-                if found := _CONTROL.search(message["content"]):
+                if match := _CONTROL.search(message["content"]):
                     self._notes.add(
                         line,
                         "CONTROL_TOKEN",
-                        f"row {line} has {found.group()} in its text: it is learned as plain text, not as a mark",
+                        f"row {line} has {match.group()} in its text: it is learned as plain text, not as a mark",
                     )
                     break
         if sample.id is not None and len(self._ids) < _IDS_CHECKED:

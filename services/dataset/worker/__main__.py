@@ -47,8 +47,8 @@ class ImportRun:
     @property
     def counts(self) -> ImportCounts:
         """How far it is."""
-        found = self.findings
-        return ImportCounts(found.row_count, found.bad_row_count, self.bytes_read, self.bytes_total)
+        findings = self.findings
+        return ImportCounts(findings.row_count, findings.bad_row_count, self.bytes_read, self.bytes_total)
 
     def report(self) -> ImportReport:
         """Return the refused rows and counts, also of a refused import."""
@@ -82,12 +82,12 @@ class ImportRun:
     def _read(self, place: ObjectSource) -> dict[str, str]:
         """Read all objects of the source into the folder; return the identity of the source as it was read."""
         store = ObjectStore(place.access)
-        found = find_objects(store, place.bucket, place.prefix)
-        self.bytes_total = sum(info.size for info in found)
+        objects = find_objects(store, place.bucket, place.prefix)
+        self.bytes_total = sum(info.size for info in objects)
         read: list[tuple[ByteSource, ObjectInfo]] = []
 
         def sources() -> Iterator[ByteSource]:
-            for info in found:
+            for info in objects:
                 with store.open_stream(place.bucket, info.key) as stream:
                     if stream.size != info.size:
                         message = f"{place.bucket}/{info.key} was replaced while it was imported."
@@ -103,17 +103,17 @@ class ImportRun:
 
     def _store(self, identity: Mapping[str, str]) -> dict[str, Any]:
         """Upload the canonical rows under the attempt's prefix, the manifest last."""
-        work, found = self.work, self.findings
+        work, findings = self.work, self.findings
         store, prefix = ObjectStore(work.output), folder_prefix(work.prefix)
         manifest = Manifest.of_folder(self._rows)
         store.upload_file(self._rows / DATA_FILE, work.bucket, prefix + DATA_FILE)
         content = {
             **manifest.to_json(),
-            "rows": found.digest,
-            "row_count": found.row_count,
-            "statistics": found.statistics,
+            "rows": findings.digest,
+            "row_count": findings.row_count,
+            "statistics": findings.statistics,
             "source": identity,
-            "notes": [{"line": note.line, "code": note.code, "message": note.message} for note in found.notes.items],
+            "notes": [{"line": note.line, "code": note.code, "message": note.message} for note in findings.notes.items],
         }
         store.put_json(work.bucket, prefix + MANIFEST_FILE, content)
         return manifest.to_json()

@@ -96,13 +96,13 @@ async def _begin(command: Publication, context: ServiceContext, now: datetime) -
 
 async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -> Model:
     await refuse_preset_name(uow, command.model_name, "model_name")
-    found = await uow.models.find(command.project, command.model_name)
-    if found is not None and found.origin is Origin.PRIVATE and found.last_number:
+    model = await uow.models.find(command.project, command.model_name)
+    if model is not None and model.origin is Origin.PRIVATE and model.last_number:
         raise AlreadyExists(
             f"{command.model_name!r} is an imported model: a tuned version needs a name of its own.",
             metadata={"field": "model_name"},
         )
-    return found or await add_model(uow, command.project, command.model_name, Origin.TUNED, now)
+    return model or await add_model(uow, command.project, command.model_name, Origin.TUNED, now)
 
 
 def _version_of(command: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
@@ -162,18 +162,18 @@ async def _copy(command: Publication, version: ModelVersion, context: ServiceCon
 @retry_conflicts
 async def _finish(version: ModelVersion, files: Files, context: ServiceContext, now: datetime) -> ModelVersion:
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version.id)
-        if found is None:  # deleted meanwhile: what was copied since then is deleted too
+        before = await uow.versions.by_id(version.id)
+        if before is None:  # deleted meanwhile: what was copied since then is deleted too
             await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             raise NotFound.of("model version", version.id)
-        if found.state is State.READY:
-            return found
-        after = found.apply(COMPLETE, now, found.cause, files=files)
+        if before.state is State.READY:
+            return before
+        after = before.apply(COMPLETE, now, before.cause, files=files)
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)
         await uow.models.save(model.with_ready(after, now))
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
     context.watchers.notify(after.id, after)
     return after

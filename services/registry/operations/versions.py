@@ -172,14 +172,14 @@ async def complete(
         prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
     )
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version.id)
-        if found is None:  # deleted meanwhile: what was written since then is deleted too
+        before = await uow.versions.by_id(version.id)
+        if before is None:  # deleted meanwhile: what was written since then is deleted too
             await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             return None
-        if found.state is not State.PREPARING:
+        if before.state is not State.PREPARING:
             return None
-        after = found.apply(
+        after = before.apply(
             COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,
             parameter_count=facts.parameter_count, context_length=facts.context_length,
             shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
@@ -187,7 +187,7 @@ async def complete(
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)
         await uow.models.save(model.with_ready(after, now))
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
     context.watchers.notify(after.id, after)
     return after
@@ -197,13 +197,13 @@ async def complete(
 async def fail(version_id: str, failure: Failure, context: ServiceContext, now: datetime) -> ModelVersion | None:
     """Note that a preparation ended without weights. A preset may be tried again, an import has failed for good."""
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+        before = await uow.versions.by_id(version_id)
+        if before is None or before.state is not State.PREPARING:
             return None
-        rule = GIVE_UP if found.project == PRESETS else FAIL
-        after = found.apply(rule, now, failure.message, failure=failure)
+        rule = GIVE_UP if before.project == PRESETS else FAIL
+        after = before.apply(rule, now, failure.message, failure=failure)
         await uow.versions.save(after)
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
     context.watchers.notify(after.id, after)
     return after
@@ -213,10 +213,10 @@ async def fail(version_id: str, failure: Failure, context: ServiceContext, now: 
 async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion | None:
     """Note that one more preparation begins. None: there is nothing to prepare any more."""
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+        before = await uow.versions.by_id(version_id)
+        if before is None or before.state is not State.PREPARING:
             return None
-        after = replace(found, attempts=found.attempts + 1, version=found.version + 1)
+        after = replace(before, attempts=before.attempts + 1, version=before.version + 1)
         await uow.versions.save(after)
         await uow.commit()
     return after
@@ -224,7 +224,7 @@ async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion
 
 async def existing(uow: RegistryUnit, version_id: str) -> ModelVersion:
     """Return a version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
-    found = await uow.versions.by_id(version_id)
-    if found is None:
+    version = await uow.versions.by_id(version_id)
+    if version is None:
         raise NotFound.of("model version", version_id)
-    return found
+    return version

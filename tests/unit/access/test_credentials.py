@@ -73,7 +73,7 @@ def test_another_bucket_or_none_is_refused(own, asked):
 
 
 def test_a_project_changes_title_and_metadata():
-    project = Project.made("proj-1", "one", "", {}, NOW)
+    project = Project.create("proj-1", "one", "", {}, NOW)
     changed = project.update({"title": "Eins", "metadata": {"a": "b"}}, NOW)
     assert (changed.title, changed.metadata, changed.version) == ("Eins", {"a": "b"}, 2)
 
