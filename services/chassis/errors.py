@@ -72,8 +72,8 @@ class Invalid(ModelryError):
     def of(cls, violations: Iterable[Violation]) -> Invalid:
         """One error that names up to 20 fields; their messages have no full stop."""
         named = list(islice(violations, _MOST_VIOLATIONS))
-        text = "; ".join(violation.message for violation in named)
-        return cls(f"{text}.", reason=named[0].reason, violations=named)
+        text = " ".join(f"{violation.message}." for violation in named)
+        return cls(text, reason=named[0].reason, violations=named)
 
     @property
     def field(self) -> str:

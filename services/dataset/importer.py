@@ -221,5 +221,5 @@ class Importer(BackgroundLoop):
             return None
         if result is not None:
             return Outcome.of(result)
-        message = f"the import program broke off; {await run.how_it_ended()}"
+        message = f"The import program broke off; {(await run.how_it_ended()).rstrip('.')}."
         return Outcome(Ending.CRASHED, ImportReport(ImportCounts()), CRASHED, message)

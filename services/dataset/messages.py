@@ -137,13 +137,13 @@ def source_of(message: pb.DatasetVersion) -> Source:
     which = message.WhichOneof("source")
     if which is None:
         raise Invalid(
-            "say where the rows come from: an object (or a folder of several), or an uploaded file",
+            "Say where the rows come from: an object (or a folder of several), or an uploaded file.",
             field="dataset_version.object",
             reason="REQUIRED_FIELD",
         )
     if which == "file_id":
         if not message.file_id:
-            raise Invalid("the id of the file is empty", field="dataset_version.file_id", reason="REQUIRED_FIELD")
+            raise Invalid("The id of the file is empty.", field="dataset_version.file_id", reason="REQUIRED_FIELD")
         return Source(file_id=message.file_id)
     place = message.object
     return Source(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
@@ -154,7 +154,7 @@ def format_of(message: pb.DatasetVersion) -> Format:
     try:
         return Format(message.format)
     except ValueError as error:
-        raise Invalid(f"{message.format} is no format", field="dataset_version.format") from error
+        raise Invalid(f"{message.format} is no format.", field="dataset_version.format") from error
 
 
 def policy_of(message: pb.DatasetVersion) -> BadRowPolicy:
@@ -162,7 +162,7 @@ def policy_of(message: pb.DatasetVersion) -> BadRowPolicy:
     try:
         return BadRowPolicy(message.bad_row_policy or BadRowPolicy.REJECT.value)
     except ValueError as error:
-        raise Invalid(f"{message.bad_row_policy} is no policy", field="dataset_version.bad_row_policy") from error
+        raise Invalid(f"{message.bad_row_policy} is no policy.", field="dataset_version.bad_row_policy") from error
 
 
 def row_error_message(row: RefusedRow) -> pb.RowError:

@@ -52,7 +52,7 @@ def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInf
             metadata={"bucket": bucket, "key": prefix},
         )
     if len(objects) > MAX_OBJECTS:
-        raise Invalid(f"the folder {prefix!r} holds more than {MAX_OBJECTS} objects", reason="TOO_MANY_OBJECTS")
+        raise Invalid(f"The folder {prefix!r} holds more than {MAX_OBJECTS} objects.", reason="TOO_MANY_OBJECTS")
     return objects
 
 

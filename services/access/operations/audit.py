@@ -28,7 +28,7 @@ async def note_refusal(
 
 def by(caller: Principal) -> str:
     """Return who did something, as the cause of an event."""
-    return f"asked for by {caller.key_id or caller.subject or caller.kind}"
+    return f"Asked for by {caller.key_id or caller.subject or caller.kind}."
 
 
 async def list_entries(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[AuditEntry]:

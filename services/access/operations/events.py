@@ -108,7 +108,7 @@ async def watch_events(bus: Bus, query: Query, after: int) -> AsyncGenerator[Sto
                     if not await _is_event(session, message):
                         continue
                     if int(message.metadata.sequence.consumer) != expected:
-                        raise Unavailable("an event was not delivered")
+                        raise Unavailable("An event was not delivered.")
                     expected += 1
                     last = int(message.metadata.sequence.stream)
                     for stored in _parsed(message):
@@ -167,7 +167,7 @@ async def _reader(session: Session, query: Query, after: int) -> AsyncIterator[t
     try:
         yield await session.call(session.js.add_consumer(EVENTS_STREAM, config)), inbox
     except APIError as error:
-        raise Unavailable(f"The events cannot be read now: {error.description}", reason="BUS_UNAVAILABLE") from error
+        raise Unavailable(f"The events cannot be read now: {error.description}.", reason="BUS_UNAVAILABLE") from error
     finally:
         if not session.closed.is_set():
             with suppress(Exception):  # the server removes it by itself when nobody listens

@@ -164,7 +164,7 @@ async def expire_keys(context: ServiceContext, now: datetime) -> int:
     async with context.writing() as uow:
         over = await uow.keys.select(KEYS.c.state == KeyState.ACTIVE, KEYS.c.expire_time <= now, limit=100)
         for key in over:
-            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "its time is over")
+            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "Its time is over.")
         await uow.commit()
     return len(over)
 
@@ -182,7 +182,7 @@ async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -
     async with context.writing() as uow:
         name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
         key = CreateKey(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
-        await _add(uow, key, "the first start")
+        await _add(uow, key, "Made at the first start.")
         await uow.commit()
     return key
 

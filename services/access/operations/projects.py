@@ -49,7 +49,7 @@ async def ensure_default(context: ServiceContext, now: datetime) -> Project:
         if known is not None:
             return known
         project = Project.create(DEFAULT_ID, DEFAULT_NAME, "", {}, now)
-        await _add(uow, project, "the first start", now)
+        await _add(uow, project, "Made at the first start.", now)
         await uow.commit()
     return project
 

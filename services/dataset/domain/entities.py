@@ -201,13 +201,13 @@ class DatasetVersion:
         ready = self.apply(
             COMPLETE,
             now,
-            cause=f"imported {rows}{refused} as {output.format.name}{notes}",
+            cause=f"Imported {rows}{refused} as {output.format.name}{notes}.",
             output=output,
             bad_row_count=output.bad_row_count,
         )
         if self.draft or output.bad_row_count:
             return [ready]
-        return [ready, ready.apply(PUBLISH, now, cause=f"{ready.cause}; published by itself: no row was refused")]
+        return [ready, ready.apply(PUBLISH, now, cause=f"{ready.cause} Published by itself: no row was refused.")]
 
 
 def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, columns: Mapping[str, str]) -> None:
@@ -215,15 +215,15 @@ def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, column
     path = "dataset_version."
     violations = []
     if not source.file_id and not source.prefix:
-        violations.append(Violation(f"{path}object.prefix", "name the object to import, or the folder of several"))
+        violations.append(Violation(f"{path}object.prefix", "Name the object to import, or the folder of several"))
     if source.prefix.startswith("/"):
-        violations.append(Violation(f"{path}object.prefix", "a key has no leading '/'"))
+        violations.append(Violation(f"{path}object.prefix", "A key has no leading '/'"))
     if policy is BadRowPolicy.SKIP and not 1 <= max_bad_rows <= MAX_BAD_ROWS:
-        violations.append(Violation(f"{path}max_bad_rows", f"with SKIP it is 1 to {MAX_BAD_ROWS}"))
+        violations.append(Violation(f"{path}max_bad_rows", f"With SKIP it is 1 to {MAX_BAD_ROWS}"))
     if policy is BadRowPolicy.REJECT and max_bad_rows:
-        violations.append(Violation(f"{path}max_bad_rows", "it goes with bad_row_policy SKIP only"))
+        violations.append(Violation(f"{path}max_bad_rows", "It goes with bad_row_policy SKIP only"))
     if len(set(columns.values())) != len(columns):
-        violations.append(Violation(f"{path}columns", "two of our columns are mapped to one of the source"))
+        violations.append(Violation(f"{path}columns", "Two of our columns are mapped to one of the source"))
     if violations:
         raise Invalid.of(violations)
 

@@ -62,7 +62,7 @@ async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]
             await asyncio.to_thread(target.write, chunk)
             digest.update(chunk)
     if not size:
-        raise Invalid("the file is empty (0 bytes)", field="data", reason="EMPTY_FILE")
+        raise Invalid("The file is empty (0 bytes).", field="data", reason="EMPTY_FILE")
     return size, digest.hexdigest()
 
 

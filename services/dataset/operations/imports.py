@@ -147,7 +147,7 @@ async def apply_outcome(
     if tries < (MAX_OUTAGES if outcome.ending is Ending.FAILED else MAX_CRASHES):
         await _try_again(version, work, tries, context, now)
         return False
-    message = f"The import broke off {tries} times in a row; the last time: {outcome.message}"
+    message = f"The import broke off {tries} times in a row. The last time: {outcome.message}"
     failure = Failure(outcome.reason, message, FailureKind.SYSTEM)
     return await _end(version, work, report, None, failure, context, now)
 

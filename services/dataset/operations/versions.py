@@ -91,7 +91,7 @@ def _check(command: CreateVersion) -> None:
     for ours in command.columns:
         if ours not in COLUMNS:
             path = "dataset_version.columns"
-            raise Invalid(f"{ours!r} is no column of ours: {', '.join(sorted(COLUMNS))}", field=path)
+            raise Invalid(f"{ours!r} is no column of ours: {', '.join(sorted(COLUMNS))}.", field=path)
 
 
 async def _dataset(uow: DatasetUnit, command: CreateVersion) -> Dataset | None:
@@ -138,7 +138,7 @@ async def _insert(
             draft=command.draft,
             metadata=dict(command.metadata),
             create_time=now,
-            cause=f"import of {source.text} was asked for",
+            cause=f"The import of {source.text} was asked for.",
         )
         await uow.versions.add(version)
         work = Work(version.id)
@@ -196,7 +196,7 @@ async def publish_version(
         await uow.claim_request(project, "PublishDatasetVersion", *request, before.id)
         if before.state is State.PUBLISHED:
             return await _shown(uow, before)
-        after = before.apply(PUBLISH, now, cause="published on request")
+        after = before.apply(PUBLISH, now, cause="Published on request.")
         await uow.versions.save(after)
         uow.emit(version_event(after, before))
         view = await _shown(uow, after)

@@ -137,8 +137,8 @@ def choose_converter(rows: list[Row], chosen: Format | None, mapping: Mapping[st
         if {"chosen", "rejected"} <= columns:
             raise FileRefused(
                 "PREFERENCE_DATA",
-                'the rows are preference data ("chosen" and "rejected"), not plain fine-tuning data: '
-                'keep one answer per row, for example as the last turn of "messages"',
+                'The rows are preference data ("chosen" and "rejected"), not plain fine-tuning data: '
+                'keep one answer per row, for example as the last turn of "messages".',
             )
         for rule in _RULES:
             renames = rule.match(columns)
@@ -174,8 +174,8 @@ def _check_mapping(rows: list[Row], mapping: Mapping[str, str]) -> None:
     if missing:
         raise FileRefused(
             "UNKNOWN_COLUMNS",
-            f"the mapping names columns that the source does not have: {', '.join(missing)}; "
-            f"it has {_columns(rows[0])}",
+            f"The mapping names columns that the source does not have: {', '.join(missing)}; "
+            f"it has {_columns(rows[0])}.",
             field="columns",
         )
 
@@ -185,7 +185,7 @@ def _no_format(row: Row, chosen: Format | None) -> FileRefused:
     expected = "; ".join(f"{rule.format.value}: {', '.join(rule.required)}" for rule in rules)
     return FileRefused(
         "UNKNOWN_COLUMNS",
-        f"no known format has the columns that were found ({_columns(row)}); expected {expected}. "
+        f"No known format has the columns that were found ({_columns(row)}); expected {expected}. "
         "Name them with a column mapping, such as instruction=... and output=...",
         field="columns" if chosen is None else "format",
     )

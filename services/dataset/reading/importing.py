@@ -108,7 +108,7 @@ class _Intake:
             self._writer = CanonicalWriter(self._folder / DATA_FILE, pairs=format is Format.EVALUATION_PAIRS)
         elif (known is Format.EVALUATION_PAIRS) != (format is Format.EVALUATION_PAIRS):
             raise FileRefused(
-                "MIXED_FORMATS", f"{source.name} has {format.value} rows, the sources before {known.value}"
+                "MIXED_FORMATS", f"{source.name} has {format.value} rows, the sources before {known.value}."
             )
         return self._writer
 
@@ -126,16 +126,16 @@ def _judge(findings: Findings, options: Options) -> None:
         allowed = (
             f"the policy leaves out at most {options.max_bad_rows}" if options.max_bad_rows else "the policy is REJECT"
         )
-        raise FileRefused("BAD_ROWS", f"{rows} refused and {allowed}{_first(findings)}")
+        raise FileRefused("BAD_ROWS", f"{rows} refused and {allowed}.{_first(findings)}")
     if findings.row_count == 0:
-        raise FileRefused("NO_ROWS", "the source holds no usable row" + _first(findings))
+        raise FileRefused("NO_ROWS", "The source holds no usable row." + _first(findings))
 
 
 def _first(findings: Findings) -> str:
     if not findings.errors:
         return ""
     first = findings.errors[0][1]
-    return f"; the first refused is {first.line}: {first.message}"
+    return f" The first refused is {first.line}: {first.message}"
 
 
 class RowReader:
@@ -191,15 +191,18 @@ class RowReader:
     def _decode(self, piece: Piece) -> Row:
         raw = piece[1]
         if raw is None:
-            raise RowProblem("", "ROW_TOO_LONG", f"the row is longer than {self._options.max_row_bytes} bytes")
+            raise RowProblem("", "ROW_TOO_LONG", f"The row is longer than {self._options.max_row_bytes} bytes.")
         return decode_row(raw)
 
     def _broken(self, line: int, problem: RowProblem) -> FileRefused:
         """Refuse a file with broken JSON inside an array: where the next element begins would be a guess."""
         at, column = self._splitter.place(line, max(problem.position, 0))
-        message = problem.message.rsplit(" at column", 1)[0].removeprefix("invalid JSON: ")
+        message = problem.message.rsplit(" at column", 1)[0].removeprefix("Invalid JSON: ")
         return FileRefused(
-            "INVALID_JSON", f"invalid JSON at line {at} column {column} (row {line}): {message}", line=at, column=column
+            "INVALID_JSON",
+            f"Invalid JSON at line {at} column {column} (row {line}): {message}.",
+            line=at,
+            column=column,
         )
 
     def _refuse(self, line: int, problem: RowProblem) -> None:

@@ -85,7 +85,7 @@ class ByteSource:
             if not final:
                 words = _guess(known[: error.start + _GUESS_BYTES], known[: error.start].isascii())
             raise FileRefused(
-                "NOT_UTF8", f"the source is not valid UTF-8: wrong byte at offset {where}; {words}"
+                "NOT_UTF8", f"The source is not valid UTF-8: wrong byte at offset {where}; {words}."
             ) from error
 
 

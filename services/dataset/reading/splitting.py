@@ -132,8 +132,8 @@ class ArraySplitter:
             line, column = self._place(self._row_start)
             raise FileRefused(
                 "INVALID_JSON",
-                f"the source ends in the middle of row {index}, which starts at line {line} column {column}: "
-                "a bracket or a quote is not closed, or the file is cut off",
+                f"The source ends in the middle of row {index}, which starts at line {line} column {column}: "
+                "a bracket or a quote is not closed, or the file is cut off.",
                 line=line,
                 column=column,
             )
@@ -142,7 +142,7 @@ class ArraySplitter:
         if size > self._max:
             line, _ = self._place(self._row_start)
             raise FileRefused(
-                "ROW_TOO_LONG", f"row {index} (line {line}) is longer than {self._max} bytes, the limit for one row"
+                "ROW_TOO_LONG", f"Row {index} (line {line}) is longer than {self._max} bytes, the limit for one row."
             )
 
     def _comma(self, index: int) -> bool:
@@ -221,7 +221,7 @@ class ArraySplitter:
     def _broken(self, message: str) -> FileRefused:
         line, column = self._place(self._at)
         return FileRefused(
-            "INVALID_JSON", f"invalid JSON at line {line} column {column}: {message}", line=line, column=column
+            "INVALID_JSON", f"Invalid JSON at line {line} column {column}: {message}.", line=line, column=column
         )
 
     def _show(self, char: bytes) -> str:

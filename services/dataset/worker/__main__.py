@@ -149,8 +149,8 @@ def import_one(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
     try:
         return ProgramResult(run.execute().to_json())
     except FileRefused as refused:
-        field = "" if refused.field == "source" else f" (dataset_version.{refused.field})"
-        return ProgramResult(run.report().to_json(), refused.reason, refused.message + field, user=True)
+        field = "" if refused.field == "source" else f"dataset_version.{refused.field}: "
+        return ProgramResult(run.report().to_json(), refused.reason, field + refused.message, user=True)
     except Unavailable as error:
         return ProgramResult(run.report().to_json(), error.reason, error.message)
     except ModelryError as error:

@@ -162,7 +162,7 @@ async def install_presets(presets: Sequence[Mapping[str, Any]], context: Service
                 ModelVersion(
                     new_id("mv-"), PRESETS, model.id, name, 1, State.AVAILABLE, Kind.FULL, now,
                     parameter_count=model.parameter_count, context_length=model.context_length,
-                    cause="comes with the installation",
+                    cause="It comes with the installation.",
                 )
             )  # fmt: skip
         await uow.commit()

@@ -133,7 +133,7 @@ def _version_of(command: Publication, new: str, model: Model, base: ModelVersion
         chat_fingerprint=command.chat_fingerprint or base.chat_fingerprint,
         metrics=dict(command.metrics),
         labels=dict(command.labels),
-        cause=f"published from checkpoint {command.checkpoint_id} of job {command.job_id}",
+        cause=f"Published from checkpoint {command.checkpoint_id} of job {command.job_id}.",
     )
 
 

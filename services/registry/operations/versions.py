@@ -66,7 +66,7 @@ async def create_version(command: CreateVersion, context: ServiceContext, now: d
         refuse_preset(model, "import a version of")
         version = ModelVersion(
             new, command.project, model.id, model.name, model.last_number + 1, State.PREPARING, Kind.FULL, now,
-            source=command.source, metadata=dict(command.metadata), cause="its import was asked for",
+            source=command.source, metadata=dict(command.metadata), cause="Its import was asked for.",
         )  # fmt: skip
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
@@ -149,7 +149,7 @@ async def prepare_version(version_id: str, context: ServiceContext, now: datetim
             version = await existing(uow, version_id)
             if version.state is not State.AVAILABLE:
                 return version, False
-            after = version.apply(PREPARE, now, "its first use was asked for", failure=None, attempts=0)
+            after = version.apply(PREPARE, now, "Its first use was asked for.", failure=None, attempts=0)
             await uow.versions.save(after)
             uow.emit(version_event(after, version))
             await uow.commit()
@@ -180,7 +180,7 @@ async def complete(
         if before.state is not State.PREPARING:
             return None
         after = before.apply(
-            COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,
+            COMPLETE, now, "Checked and stored.", files=files, architecture=facts.architecture,
             parameter_count=facts.parameter_count, context_length=facts.context_length,
             shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
         )  # fmt: skip
