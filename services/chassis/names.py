@@ -13,7 +13,7 @@ _PAIRS, _KEY_CHARACTERS, _VALUE_CHARACTERS = 16, 64, 512
 
 
 def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterator[Violation]:
-    """What is wrong with a name: it is none of ours, or looks like an id that begins with one of the prefixes."""
+    """Yield what is wrong with a name: it is none of ours, or looks like an id that begins with one of the prefixes."""
     if not _NAME.fullmatch(name):
         words = "is no name: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
         yield Violation(field, f"{name!r} {words}", "INVALID_NAME")
@@ -23,7 +23,7 @@ def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterat
 
 
 def label_faults(title: str, metadata: Mapping[str, str], path: str) -> Iterator[Violation]:
-    """What is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
+    """Yield what is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
     if len(title) > _TITLE_CHARACTERS:
         yield Violation(f"{path}title", f"The title has {len(title)} characters; at most {_TITLE_CHARACTERS}")
     if len(metadata) > _PAIRS:
@@ -46,6 +46,6 @@ def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
 
 
 def _refuse(faults: Iterator[Violation]) -> None:
-    found = list(faults)
-    if found:
-        raise Invalid.of(found)
+    violations = list(faults)
+    if violations:
+        raise Invalid.of(violations)

@@ -25,7 +25,7 @@ _NANOS = 1_000_000_000
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:
-    """A moment as a message."""
+    """Return a moment as a message."""
     if moment is None:
         return None
     message = Timestamp()
@@ -34,7 +34,7 @@ def timestamp_of(moment: datetime | None) -> Timestamp | None:
 
 
 def datetime_of(message: Timestamp, field: str) -> datetime:
-    """The moment of a message. Raises: Invalid: it is outside of the calendar."""
+    """Return the moment of a message. Raises: Invalid: it is outside of the calendar."""
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
@@ -42,7 +42,7 @@ def datetime_of(message: Timestamp, field: str) -> datetime:
 
 
 def money_of(amount: Decimal | None) -> common_pb2.Money | None:
-    """An amount as a message, to nine places."""
+    """Return an amount as a message, to nine places."""
     if amount is None:
         return None
     nanos = int((amount * _NANOS).to_integral_value(ROUND_HALF_UP))
@@ -52,14 +52,14 @@ def money_of(amount: Decimal | None) -> common_pb2.Money | None:
 
 
 def amount_of(message: common_pb2.Money, field: str) -> Decimal:
-    """The amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
+    """Return the amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
     if abs(message.nanos) >= _NANOS or message.units * message.nanos < 0:
         raise Invalid(f"{field} is no amount of money.", field=field)
     return Decimal(message.units) + Decimal(message.nanos) / _NANOS
 
 
 def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
-    """A failure as a message."""
+    """Return a failure as a message."""
     if failure is None:
         return None
     kind = common_pb2.Failure.Kind.Value(failure.kind)
@@ -67,7 +67,7 @@ def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
 
 
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
-    """The fields that an Update changes, and their new values; maps are dicts.
+    """Return the fields that an Update changes, and their new values; maps are dicts.
 
     The resource is the request's first field. Its `update_mask` says which fields are meant, or without one (or with
     `*`) all that are set. The etag and output-only fields are no changes, nor is a write-only field that is empty. A
@@ -116,7 +116,7 @@ def _refuse_other(name: str, fixed: list[FieldDescriptor], wanted: Message, stor
 
 
 def _given(message: Message) -> Message:
-    """A copy without what only the system sets, at any depth."""
+    """Return a copy without what only the system sets, at any depth."""
     copy = type(message)()
     copy.CopyFrom(message)
     _clear_output(copy)
@@ -133,12 +133,12 @@ def _clear_output(message: Message) -> None:
 
 
 def _behaviors(field: FieldDescriptor) -> Collection[int]:
-    found: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    return found
+    behaviors: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return behaviors
 
 
 def service_health(service: str, cannot_answer: Iterable[Lack], degraded: Iterable[Lack]) -> admin_pb2.ServiceHealth:
-    """The health of a process as a message."""
+    """Return the health of a process as a message."""
     return admin_pb2.ServiceHealth(
         service=service, cannot_answer=map(_lack, cannot_answer), degraded=map(_lack, degraded)
     )

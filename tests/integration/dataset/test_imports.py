@@ -122,10 +122,10 @@ WRONG_SOURCES: list[tuple[dict[str, Any], str, type[Exception], str, str]] = [
     ({"credential": "nobody"}, "x", NotFound, "dataset_version.object.credential", "nobody"),
     ({"credential": "wrong"}, "x", Invalid, "dataset_version.object.credential", "secret key"),
     ({"credential": "away"}, "x", Invalid, "dataset_version.object.credential", "does not answer"),
-    ({}, "", Invalid, "dataset_version.object.prefix", "name the object"),
+    ({}, "", Invalid, "dataset_version.object.prefix", "Name the object"),
     ({"max_bad_rows": 3}, "x", Invalid, "dataset_version.max_bad_rows", "SKIP"),
     ({"columns": {"no": "x"}}, "x", Invalid, "dataset_version.columns", "no column of ours"),
-    ({"metadata": {"k": "v" * 513}}, "x", Invalid, "dataset_version.metadata", "512"),
+    ({"metadata": {"k": "v" * 513}}, "x", Invalid, "dataset_version.metadata[k]", "512"),
 ]
 
 
@@ -281,6 +281,7 @@ async def test_a_data_set_is_changed_with_its_etag(world: World) -> None:
     with pytest.raises(Conflict):
         await world.call("UpdateDataset", request)
     request.update_mask.paths.append("latest_version")
+    request.dataset.latest_version = 9
     with pytest.raises(Invalid) as caught:
         await world.call("UpdateDataset", request)
     assert caught.value.field == "dataset.latest_version"

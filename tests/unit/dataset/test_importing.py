@@ -342,7 +342,7 @@ def test_reject_fails_after_naming_every_bad_row(tmp_path: Path) -> None:
     findings = Findings()
     data = "".join(json.dumps(GOOD if i % 2 else {"instruction": "a", "output": i}) + "\n" for i in range(3000))
     with pytest.raises(
-        FileRefused, match="1500 rows were refused and the policy is REJECT. The first refused is 1: "
+        FileRefused, match=r"1500 rows were refused and the policy is REJECT\. The first refused is 1: "
     ) as caught:
         import_sources([ByteSource(io.BytesIO(data.encode()), "x")], tmp_path, Options(), findings, lambda a, b: None)
     assert caught.value.reason == "BAD_ROWS"
