@@ -88,4 +88,4 @@ def _ask(endpoint: str) -> None:
             raise Unavailable(f"The object store at {endpoint} answers with status {error.code}.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise Unavailable(f"The object store at {endpoint} is not reachable: {reason}") from error
+        raise Unavailable(f"The object store at {endpoint} is not reachable: {reason}.") from error

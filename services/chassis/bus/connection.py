@@ -73,7 +73,7 @@ class Session:
         except (APIError, NoStreamResponseError):
             raise
         except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"NATS: {error}.", reason="BUS_UNAVAILABLE") from error
         finally:
             closing.cancel()
             if not task.done():

@@ -68,13 +68,13 @@ class KvWriter:
                 await self._bus.publish(f"$KV.{self.bucket}.{encode_key(key)}", data, headers)
             except APIError as error:
                 if error.err_code != _WRONG_LAST_SEQUENCE:
-                    raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+                    raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
                 continue  # another writer was faster: look again
             except Unavailable:
                 self._ensured = 0  # perhaps the bucket is gone
                 raise
             return True
-        raise Unavailable(f"bucket {self.bucket}: the record {key!r} is written by too many at once")
+        raise Unavailable(f"Bucket {self.bucket}: the record {key!r} is written by too many at once.")
 
     async def read_all(self) -> dict[str, tuple[int, Value]]:
         """Return all records of the bucket by key.
@@ -93,7 +93,7 @@ class KvWriter:
         except NotFoundError:
             return 0, None
         except APIError as error:
-            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
         return int(message.seq or 0), message.data
 
     async def _ensure(self, session: Session) -> None:
@@ -103,7 +103,7 @@ class KvWriter:
         try:
             await session.call(session.js.create_key_value(config))
         except APIError as error:
-            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
         self._ensured = session.number
 
 

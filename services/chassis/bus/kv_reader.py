@@ -96,7 +96,7 @@ async def read_all(session: Session, bucket: str) -> dict[str, tuple[int, Value]
                 if record is not None:
                     records[record[0]] = record[1:]
     except APIError as error:
-        raise Unavailable(f"bucket {bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+        raise Unavailable(f"Bucket {bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
     return records
 
 
@@ -170,7 +170,7 @@ class KvReader:
                 if (message.headers or {}).get("Status"):
                     continue
                 if int(message.metadata.sequence.consumer) != expected:
-                    raise Unavailable("a record was not delivered")
+                    raise Unavailable("A record was not delivered.")
                 expected += 1
                 record = _parse(message, self._bucket)
                 if record is not None:

@@ -221,7 +221,7 @@ class Consumer:
         if status in ("404", "408", "100"):  # nothing there, time is over, a heartbeat
             return None
         words = (message.headers or {}).get("Description", "no answer")
-        raise Unavailable(f"consumer {self._durable}: {status} {words}")
+        raise Unavailable(f"Consumer {self._durable}: {status} {words}.")
 
     async def _one(self, raw: Msg) -> None:
         meta = raw.metadata

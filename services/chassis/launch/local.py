@@ -216,7 +216,7 @@ def _spawn_shim(record: Record, lock_fd: int, env: Mapping[str, str]) -> None:
         child.wait()  # it forks and ends at once
         select.select([ready], [], [], _READY_SECONDS)
     except OSError as error:
-        raise Unavailable(f"Cannot start a process: {error.strerror or error}", reason="SPAWN_FAILED") from error
+        raise Unavailable(f"Cannot start a process: {error.strerror or error}.", reason="SPAWN_FAILED") from error
     finally:
         for descriptor in (log, ready, told):
             if descriptor >= 0:

@@ -63,7 +63,7 @@ def merge(base: Path, adapter: Path, output: Path) -> Merge:
     try:
         tuned = PeftModel.from_pretrained(model, adapter)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise Invalid(f"The adapter cannot be loaded on its base: {error}", reason="INVALID_ADAPTER") from error
+        raise Invalid(f"The adapter cannot be loaded on its base: {error}.", reason="INVALID_ADAPTER") from error
     tuned.eval()
     expected = [log_probabilities(tuned, ids) for ids in samples]
     # Merged in fp32 and rounded once: merging in bf16 would round the small update away.
