@@ -280,11 +280,13 @@ async def test_a_data_set_is_changed_with_its_etag(world: World) -> None:
     assert (changed.title, changed.etag) == ("B", "2")
     with pytest.raises(Conflict):
         await world.call("UpdateDataset", request)
+    request.dataset.etag, request.dataset.latest_version = changed.etag, 9  # output only: ignored
     request.update_mask.paths.append("latest_version")
-    request.dataset.latest_version = 9
+    assert (await world.call("UpdateDataset", request)).latest_version == 0
+    request.update_mask.paths.append("latest")
     with pytest.raises(Invalid) as caught:
         await world.call("UpdateDataset", request)
-    assert caught.value.field == "dataset.latest_version"
+    assert caught.value.field == "update_mask"
     for name in ("Bad Name", "ds-x", ""):
         with pytest.raises(Invalid) as caught:
             await world.call("CreateDataset", pb.CreateDatasetRequest(dataset=pb.Dataset(name=name)))
