@@ -40,7 +40,7 @@ class CanDegrade(Protocol):
 
 
 class LackLog:
-    """Remembers since when each thing is lacking."""
+    """Remember since when each thing is lacking."""
 
     def __init__(self) -> None:
         self._lacks: dict[str, Lack] = {}

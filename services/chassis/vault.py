@@ -23,7 +23,7 @@ class Sealed(Exception):
 
 
 class Vault:
-    """Seals with the first key and opens with any of them."""
+    """Seal with the first key and open with any of them."""
 
     def __init__(self, key: bytes, older: Sequence[bytes] = ()) -> None:
         """Args: keys of 32 bytes each; `older` ones only open what was sealed with them.

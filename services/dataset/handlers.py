@@ -1,4 +1,4 @@
-"""Events of those who use data sets: their first word confirms a hold, their last one lets it go."""
+"""Events of jobs and evaluations, which hold data set versions: they confirm a hold, and release it at their end."""
 
 from __future__ import annotations
 

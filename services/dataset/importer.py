@@ -51,7 +51,7 @@ class _TakenAwayError(Exception):
 
 
 class Importer(BackgroundLoop):
-    """The background side of the service."""
+    """Run the imports of the service in the background."""
 
     def __init__(
         self,

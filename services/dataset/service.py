@@ -22,7 +22,7 @@ from services.dataset.operations.context import ServiceContext, check_page_size
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
-    """What the doors offer."""
+    """The public methods of the service."""
 
     def __init__(self, context: ServiceContext, uploads: Path) -> None:
         """Args: uploads: a folder for files that are just coming in."""
@@ -200,7 +200,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
 
 class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
-    """What other services ask."""
+    """The methods for other services."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Events of those who use models: they confirm holds and let them go, and become part of the lineage."""
+"""Events of those who use models: they confirm and release holds, and become part of the lineage."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from services.registry.operations.context import ServiceContext
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
-    """What the doors offer."""
+    """The public methods of the service."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -149,7 +149,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
 
 class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer):
-    """What other services ask."""
+    """The methods for other services."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Noting what was done, and what was refused."""
+"""Note in the audit log what was done, and what was refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the events of a project from the stream: pages, and what comes from now on.
+"""Read the events of a project from the stream: pages, and what comes from now on.
 
 The cursor is the stream's own sequence. A reader's consumer lives in the server's memory for as long as it is asked.
 """

@@ -57,7 +57,7 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
 
 
 class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
-    """What stages ask; the project is the caller's."""
+    """The methods for stages; the project is the caller's."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context

@@ -16,7 +16,7 @@ from services.chassis.clock import now
 
 
 class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
-    """Not offered at the doors; the project is the caller's."""
+    """The methods for Modelry's own services; the project is the caller's."""
 
     def __init__(self, context: ServiceContext, propagate: Propagate) -> None:
         self._context, self._propagate = context, propagate

@@ -42,7 +42,7 @@ class Case(Generic[J]):
 
 
 class Scheduler(Generic[J]):
-    """Starts the next attempts of waiting jobs while there are slots."""
+    """Start the next attempts of waiting jobs while there are slots."""
 
     def __init__(
         self,

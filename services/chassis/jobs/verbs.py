@@ -23,7 +23,7 @@ P = TypeVar("P", bound=PricedJob)
 
 @dataclass(frozen=True)
 class CreateJob(Generic[P]):
-    """Ask for a job.
+    """A request for a job.
 
     Attributes:
         draft: what the caller gave, defaults filled in, and the project; it has no id yet.

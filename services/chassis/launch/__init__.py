@@ -1,4 +1,4 @@
-"""Starts programs on cores of their own, finds them again after a restart, and ends them with all they started."""
+"""Start programs on cores of their own, find them again after a restart, and end them with all they started."""
 
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher

@@ -31,7 +31,7 @@ _NOT_INHERITED = re.compile(
 
 
 class LocalLauncher:
-    """Starts programs on this machine. Any number of them, in any number of processes, may serve one home."""
+    """Start programs on this machine. Any number of them, in any number of processes, may serve one home."""
 
     def __init__(self, home: Path, capacity: Capacity | None = None, *, kill_seconds: float = 30.0) -> None:
         """Args: capacity: all of the machine by default; kill_seconds: how long `kill` waits to see the end."""

@@ -1,4 +1,4 @@
-"""Reading a large object from front to back in constant memory, across broken connections."""
+"""Read a large object from front to back in constant memory, across broken connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's voice: reports to its service that outlive the worker, the bus and the service.
+"""Reports of a worker to its service, which outlive the worker, the bus and the service.
 
     reporter = Reporter(folder)                  # reads FOLDER/spec.json; a SIGTERM sets stop_requested
     reporter.send("started", {"pid": os.getpid()})

@@ -121,7 +121,7 @@ async def _translated_stream(messages: AsyncIterable[Any]) -> AsyncIterator[Any]
 
 
 class AddressBook(Protocol):
-    """Knows where services listen."""
+    """The addresses at which services listen."""
 
     def address_of(self, service: str) -> str:
         """Return `host:port` of a service, by its name."""

@@ -32,7 +32,7 @@ def encode_sample(sample: Sample) -> tuple[bytes, bytes | None, bytes | None]:
 
 
 class CanonicalWriter:
-    """Write rows and computes the digest of the data, in which line numbers have no part."""
+    """Write rows and compute the digest of the data, in which line numbers have no part."""
 
     def __init__(self, path: Path, *, pairs: bool) -> None:
         self._schema = _PAIRS if pairs else _TRAINING
