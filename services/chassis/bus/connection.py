@@ -25,6 +25,7 @@ from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, StreamSettings, 
 from services.chassis.clock import now
 from services.chassis.errors import Unavailable
 from services.chassis.readiness import Lack
+from services.chassis.tasks import end_tasks
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -134,10 +135,7 @@ class Bus:
     async def close(self) -> None:
         """Give the connection up."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(task)
         if self._session is not None:
             await self._end(self._session)
 
