@@ -1,4 +1,4 @@
-"""The rules of serving: entities, plans, decisions and routes. Pure."""
+"""The rules of serving: entities, plans and decisions. Pure."""
 
 from services.serving.domain.deciding import Action, Limits, Program, Seen, Verb, decide, deployment_state
 from services.serving.domain.entities import (
@@ -24,7 +24,6 @@ from services.serving.domain.planning import (
     memory_mb,
     memory_terms,
 )
-from services.serving.domain.routing import route_of, with_secrets
 
 __all__ = [
     "ATTACHED_SLOWDOWN",
@@ -53,6 +52,4 @@ __all__ = [
     "living",
     "memory_mb",
     "memory_terms",
-    "route_of",
-    "with_secrets",
 ]
