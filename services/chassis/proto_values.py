@@ -17,7 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.admin.v1 import admin_pb2
 from modelry.common.v1 import common_pb2
+from services.chassis.auth import current
 from services.chassis.errors import Invalid
+from services.chassis.names import UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
@@ -93,6 +95,17 @@ async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> di
     if any(field.name != "name" or wanted.id for field in fixed):  # type: ignore[attr-defined]
         _refuse_other(name, fixed, wanted, await read())
     return changes
+
+
+async def labels_update_of(request: Any, read: Callable[[str], Awaitable[Message]]) -> UpdateLabels:
+    """What an Update asks of a resource that has only labels to change; `read` takes its id or name.
+
+    Raises: Invalid, what `read` raises: as `changes_of`.
+    """
+    wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
+    ref = wanted.id or wanted.name
+    changes = await changes_of(request, lambda: read(ref))
+    return UpdateLabels(current().project, ref, changes.get("title"), changes.get("metadata"), wanted.etag)
 
 
 def _masked(name: str, wanted: Message, paths: list[str]) -> Iterator[Any]:

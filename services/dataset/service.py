@@ -15,7 +15,7 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import labels_update_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
 from services.dataset.operations.context import ServiceContext, check_page_size
@@ -48,7 +48,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
         """Files."""
-        page = await files.list_files(self._context, current().project, _page(request))
+        page = await files.list_files(self._context, current().project, PageQuery.of(request))
         return pb.ListFilesResponse(
             files=[to.file_message(file) for file in page.items], next_page_token=page.next_page_token
         )
@@ -85,23 +85,14 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
         """Data sets."""
-        page = await datasets.list_datasets(self._context, current().project, _page(request))
+        page = await datasets.list_datasets(self._context, current().project, PageQuery.of(request))
         return pb.ListDatasetsResponse(
             datasets=[to.dataset_message(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Any) -> pb.Dataset:
         """Changes a data set."""
-        wanted = request.dataset
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = datasets.UpdateDataset(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return to.dataset_message(await datasets.update_dataset(self._context, command, now()))
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Any) -> Empty:
@@ -137,7 +128,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         self, request: pb.ListDatasetVersionsRequest, context: Any
     ) -> pb.ListDatasetVersionsResponse:
         """Versions of a data set."""
-        page = await versions.list_versions(self._context, current().project, request.dataset, _page(request))
+        page = await versions.list_versions(self._context, current().project, request.dataset, PageQuery.of(request))
         return pb.ListDatasetVersionsResponse(
             dataset_versions=[to.version_message(view) for view in page.items], next_page_token=page.next_page_token
         )
@@ -223,7 +214,3 @@ class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
         """Lets go."""
         await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
-
-
-def _page(request: pb.ListFilesRequest | pb.ListDatasetsRequest | pb.ListDatasetVersionsRequest) -> PageQuery:
-    return PageQuery(request.page_size, request.page_token, request.filter, request.order_by)

@@ -13,8 +13,8 @@ from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.jobs import CreateJob, UpdateJob
-from services.chassis.proto_values import changes_of
+from services.chassis.jobs import CreateJob
+from services.chassis.proto_values import labels_update_of
 from services.evaluation import messages as to
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations import evaluations, results, stopwords
@@ -44,24 +44,14 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
         """Evaluations."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await evaluations.list_evaluations(self._context, current().project, query)
+        page = await evaluations.list_evaluations(self._context, current().project, PageQuery.of(request))
         return pb.ListEvaluationsResponse(
             evaluations=[to.evaluation_message(one) for one in page.items], next_page_token=page.next_page_token
         )
 
     async def UpdateEvaluation(self, request: pb.UpdateEvaluationRequest, context: Any) -> pb.Evaluation:
         """Changes title or metadata."""
-        wanted = request.evaluation
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = UpdateJob(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteEvaluation(self, request: pb.DeleteEvaluationRequest, context: Any) -> Empty:
@@ -95,8 +85,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def ListSamples(self, request: pb.ListSamplesRequest, context: Any) -> pb.ListSamplesResponse:
         """Samples."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await results.list_samples(self._context, current().project, request.evaluation, query)
+        page = await results.list_samples(self._context, current().project, request.evaluation, PageQuery.of(request))
         return pb.ListSamplesResponse(
             samples=[to.sample_message(one) for one in page.items], next_page_token=page.next_page_token
         )
@@ -130,8 +119,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.ListStopwordListsRequest, context: Any
     ) -> pb.ListStopwordListsResponse:
         """Stop-word lists, without their words."""
-        query = PageQuery(request.page_size, request.page_token)
-        page = await stopwords.list_stopwords(self._context, current().project, query)
+        page = await stopwords.list_stopwords(self._context, current().project, PageQuery.of(request))
         return pb.ListStopwordListsResponse(
             stopword_lists=[to.stopwords_message(one, words=False) for one in page.items],
             next_page_token=page.next_page_token,

@@ -13,7 +13,7 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import labels_update_of
 from services.registry import messages as to
 from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
@@ -48,23 +48,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """The catalogue."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await models.list_models(self._context, current().project, query)
+        page = await models.list_models(self._context, current().project, PageQuery.of(request))
         found = [to.model_message(model) for model in page.items]
         return pb.ListModelsResponse(models=found, next_page_token=page.next_page_token)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.Model:
         """Changes title or metadata."""
-        wanted = request.model
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = models.UpdateModel(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return to.model_message(await models.update_model(self._context, command, now()))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: Any) -> Empty:
@@ -99,8 +89,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: pb.ListModelVersionsRequest, context: Any
     ) -> pb.ListModelVersionsResponse:
         """Versions of a model."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await versions.list_versions(self._context, current().project, request.model, query)
+        page = await versions.list_versions(self._context, current().project, request.model, PageQuery.of(request))
         found = [to.version_message(version) for version in page.items]
         return pb.ListModelVersionsResponse(model_versions=found, next_page_token=page.next_page_token)
 
@@ -134,8 +123,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
         """Aliases of a model."""
-        query = PageQuery(request.page_size, request.page_token, "", "")
-        page = await aliases.list_aliases(self._context, current().project, request.model, query)
+        page = await aliases.list_aliases(self._context, current().project, request.model, PageQuery.of(request))
         found = [to.alias_message(alias) for alias in page.items]
         return pb.ListAliasesResponse(aliases=found, next_page_token=page.next_page_token)
 

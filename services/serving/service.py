@@ -15,7 +15,7 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import labels_update_of
 from services.serving import messages as to
 from services.serving.domain import Deployment
 from services.serving.operations import create_deployment, deployments, logs
@@ -49,23 +49,13 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Any) -> pb.ListDeploymentsResponse:
         """A page of deployments."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await deployments.list_deployments(self._context, current().project, query)
+        page = await deployments.list_deployments(self._context, current().project, PageQuery.of(request))
         found = [self._shown(one) for one in page.items]
         return pb.ListDeploymentsResponse(deployments=found, next_page_token=page.next_page_token)
 
     async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, context: Any) -> pb.Deployment:
         """Changes title or metadata."""
-        wanted = request.deployment
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = deployments.Update(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return self._shown(await deployments.update_deployment(self._context, command, now()))
 
     async def DeleteDeployment(self, request: pb.DeleteDeploymentRequest, context: Any) -> Empty:
@@ -101,7 +91,7 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Any) -> pb.ListReplicasResponse:
         """Replicas of a deployment."""
-        query = PageQuery(request.page_size, request.page_token)
+        query = PageQuery.of(request)
         page = await deployments.list_replicas(self._context, current().project, request.deployment, query)
         found = [to.replica_message(one) for one in page.items]
         return pb.ListReplicasResponse(replicas=found, next_page_token=page.next_page_token)

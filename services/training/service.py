@@ -13,8 +13,8 @@ from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_gr
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.jobs import CreateJob, UpdateJob
-from services.chassis.proto_values import changes_of
+from services.chassis.jobs import CreateJob
+from services.chassis.proto_values import labels_update_of
 from services.training import messages as to
 from services.training import operations, queries
 from services.training.context import ServiceContext
@@ -41,22 +41,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Jobs, newest first."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await queries.list_jobs(self._context, current().project, query)
+        page = await queries.list_jobs(self._context, current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
         """Changes title or metadata."""
-        wanted = request.job
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = UpdateJob(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
@@ -97,8 +87,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
         """The kept checkpoints of a job, newest first."""
-        query = PageQuery(request.page_size, request.page_token)
-        job, page = await queries.list_checkpoints(self._context, current().project, request.job, query)
+        job, page = await queries.list_checkpoints(self._context, current().project, request.job, PageQuery.of(request))
         found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
         return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
 

@@ -13,6 +13,7 @@ from services.access.service import messages
 from services.access.service.context import ServiceContext
 from services.chassis.auth import current
 from services.chassis.clock import now
+from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid, ModelryError
 from services.chassis.proto_values import amount_of
 
@@ -25,7 +26,7 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
 
     async def ListPrices(self, request: billing_pb2.ListPricesRequest, context: Any) -> billing_pb2.ListPricesResponse:
         """The price list; it is short enough for one page, and pages of any size are cut from it."""
-        limit = messages.page_query(request).limit
+        limit = PageQuery.of(request).limit
         start = _position(request.page_token)
         prices = await billing.list_prices(self._context.read())
         shown = [messages.price_message(price) for price in prices[start : start + limit]]
@@ -51,7 +52,7 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         self, request: billing_pb2.ListUsageRecordsRequest, context: Any
     ) -> billing_pb2.ListUsageRecordsResponse:
         """The project's ledger, newest first."""
-        page = await billing.list_usage(current(), messages.page_query(request), self._context.read())
+        page = await billing.list_usage(current(), PageQuery.of(request), self._context.read())
         shown = [messages.usage_message(record) for record in page.items]
         return billing_pb2.ListUsageRecordsResponse(usage_records=shown, next_page_token=page.next_page_token)
 

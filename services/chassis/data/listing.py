@@ -45,6 +45,12 @@ class PageQuery:
     filter: str = ""
     order_by: str = ""
 
+    @classmethod
+    def of(cls, request: Any) -> "PageQuery":
+        """The query of a List request; not every list has a filter and an order."""
+        filter_text, order_by = getattr(request, "filter", ""), getattr(request, "order_by", "")
+        return cls(request.page_size, request.page_token, filter_text, order_by)
+
     @property
     def limit(self) -> int:
         """How many items a page has: 50 if nothing was asked, at most 1,000.

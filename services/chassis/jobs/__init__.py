@@ -73,7 +73,7 @@ from services.chassis.jobs.reservations import Billing, HoldOwner, Reservations
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Plan, Readiness, Stage
 from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables
-from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs, UpdateJob
+from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs
 
 __all__ = [
     "ACTIVE",
@@ -108,7 +108,6 @@ __all__ = [
     "Reservations",
     "Stage",
     "State",
-    "UpdateJob",
     "add_job_tables",
     "changed",
     "failure_of",

@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.names import check_labels
 from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
@@ -88,18 +87,6 @@ class Model:
     last_number: int = 0
     latest_version: int = 0
     version: int = 1
-
-    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Model:
-        """With another title or other metadata; None leaves them. Raises: Invalid."""
-        changed = replace(
-            self,
-            title=self.title if title is None else title,
-            metadata=self.metadata if metadata is None else dict(metadata),
-            update_time=now,
-            version=self.version + 1,
-        )
-        check_labels(changed.title, changed.metadata, "model.")
-        return changed
 
     def numbered(self, now: datetime) -> Model:
         """With one more version number given out."""
