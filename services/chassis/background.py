@@ -17,6 +17,14 @@ _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0
 
 
+async def end_tasks(*tasks: asyncio.Task[None] | None) -> None:
+    """Cancel tasks and wait until they have ended, however they do."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
 class BackgroundLoop:
     """Calls `tick` every `period_seconds`, and at once after `kick()`.
 
@@ -64,9 +72,7 @@ class BackgroundLoop:
     async def stop(self) -> None:
         """End the loop; a tick under way is cancelled."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     def kick(self) -> None:
         """Run the next tick at once, or right after the one that runs now."""

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from services.chassis.background import BackgroundLoop
+from services.chassis.background import BackgroundLoop, end_tasks
 from services.chassis.clock import now
 from services.chassis.errors import Conflict, Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.holds import drop_fallen_holds
@@ -96,10 +96,7 @@ class Importer(BackgroundLoop):
     async def stop(self) -> None:
         """Ends all programs and lets their imports go, to be done again by the next process."""
         await super().stop()
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._running.values())
 
     async def tick(self) -> None:
         """Begins the imports that wait, and drops the holds that nobody confirmed."""

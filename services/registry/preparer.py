@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from services.chassis.background import BackgroundLoop
+from services.chassis.background import BackgroundLoop, end_tasks
 from services.chassis.clock import now
 from services.chassis.errors import Invalid, NotFound, Unavailable
 from services.chassis.holds import drop_fallen_holds
@@ -51,10 +51,7 @@ class Preparer(BackgroundLoop):
     async def stop(self) -> None:
         """Stop looking; the programs go on, and the next process finds them."""
         await super().stop()
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._running.values())
 
     async def tick(self) -> None:
         """Begin the preparations that wait, those first that a dead process left."""

@@ -29,6 +29,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import SecretStr
 
+from services.chassis.background import end_tasks
 from services.chassis.errors import Unavailable
 
 if TYPE_CHECKING:  # the server's configuration needs no client
@@ -80,10 +81,7 @@ class WorkerGate:
 
     async def stop(self) -> None:
         """Stop answering."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end_tasks(self._task)
 
     async def _keep(self) -> None:
         while True:

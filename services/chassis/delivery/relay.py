@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from nats.js.errors import APIError, NotFoundError
 
+from services.chassis.background import end_tasks
 from services.chassis.bus import EVENTS_STREAM, Bus, KvWriter, Session, parse_record, retry_delay
 from services.chassis.clock import now
 from services.chassis.data import Database, keep_dead_letter
@@ -66,9 +67,7 @@ class OutboxRelay:
 
     async def stop(self) -> None:
         """Stop publishing; what is unsent stays in the outbox."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         self._tasks = []
 
     def degraded(self) -> list[Lack]:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from services.chassis.background import BackgroundLoop
+from services.chassis.background import BackgroundLoop, end_tasks
 from services.chassis.clock import now
 from services.chassis.data import UnitOfWork
 from services.chassis.errors import Conflict, ModelryError, Unavailable
@@ -67,10 +67,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
     async def stop(self) -> None:
         """Stop looking, end what is under way, and write the running time of workers down."""
         await super().stop()
-        tasks = list(self._busy.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._busy.values())
         with suppress(ModelryError):
             await self.flush()
 
