@@ -19,6 +19,7 @@ from modelry.admin.v1 import admin_pb2
 from modelry.common.v1 import common_pb2
 from services.chassis.auth import current
 from services.chassis.errors import Invalid
+from services.chassis.locations import ObjectLocation
 from services.chassis.names import UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
@@ -66,6 +67,16 @@ def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
         return None
     kind = common_pb2.Failure.Kind.Value(failure.kind)
     return common_pb2.Failure(reason=failure.reason, message=failure.message, kind=kind)
+
+
+def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
+    """The location of a message."""
+    return ObjectLocation(message.credential, message.bucket, message.prefix)
+
+
+def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
+    """A location as a message."""
+    return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
 
 
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import labels_update_of
+from services.chassis.locations import ObjectLocation
+from services.chassis.proto_values import labels_update_of, location_of
 from services.registry import messages as to
-from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
 from services.registry.operations.context import ServiceContext
 
@@ -68,7 +68,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         command = versions.CreateVersion(
             current().project,
             request.model,
-            to.location_of(wanted.source),
+            location_of(wanted.source),
             dict(wanted.metadata),
             request.request_id,
             request_digest(request),
@@ -174,7 +174,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
             final=request.final,
             base_id=request.base_model_version_id,
             dataset_version_ids=tuple(request.dataset_version_ids),
-            place=Location(request.credential, request.bucket, request.prefix),
+            place=ObjectLocation(request.credential, request.bucket, request.prefix),
             manifest=request.manifest_json,
             lora_rank=request.lora_rank,
             chat_fingerprint=request.chat_fingerprint,

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
+from services.chassis.locations import ObjectLocation
 from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
@@ -45,15 +46,6 @@ class Origin(Enum):
     PRESET = 1
     PRIVATE = 2
     TUNED = 3
-
-
-@dataclass(frozen=True)
-class Location:
-    """A folder of a bucket, and the credential that opens it."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +123,7 @@ class ModelVersion:
     state: State
     kind: Kind
     create_time: datetime
-    source: Location | None = None
+    source: ObjectLocation | None = None
     base_id: str = ""
     lora_rank: int = 0
     job_id: str = ""
