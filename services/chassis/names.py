@@ -48,6 +48,23 @@ def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
 
 
 @dataclass(frozen=True)
+class CreateNamed:
+    """Asks for a resource that has a name and labels. `digest` is that of the request, which `request_id` repeats."""
+
+    project: str
+    name: str
+    title: str
+    metadata: Mapping[str, str]
+    request_id: str
+    digest: str
+
+    def check(self, path: str, prefixes: tuple[str, ...]) -> None:
+        """Refuse a name or labels with a fault; `path` ends with a dot. Raises: Invalid."""
+        check_name(self.name, f"{path}name", prefixes)
+        check_labels(self.title, self.metadata, path)
+
+
+@dataclass(frozen=True)
 class UpdateLabels:
     """Asks for another title or other metadata of a resource; None leaves them."""
 

@@ -20,7 +20,7 @@ from modelry.common.v1 import common_pb2
 from services.chassis.auth import current
 from services.chassis.errors import Invalid
 from services.chassis.locations import ObjectLocation
-from services.chassis.names import UpdateLabels
+from services.chassis.names import CreateNamed, UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
@@ -106,6 +106,12 @@ async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> di
     if any(field.name != "name" or wanted.id for field in fixed):  # type: ignore[attr-defined]
         _refuse_other(name, fixed, wanted, await read())
     return changes
+
+
+def creation_of(request: Any, digest: str) -> CreateNamed:
+    """What a Create asks of a resource that has only a name and labels: the request's first field."""
+    wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
+    return CreateNamed(current().project, wanted.name, wanted.title, dict(wanted.metadata), request.request_id, digest)
 
 
 async def labels_update_of(request: Any, read: Callable[[str], Awaitable[Message]]) -> UpdateLabels:

@@ -15,7 +15,7 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import labels_update_of
+from services.chassis.proto_values import creation_of, labels_update_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
 from services.dataset.operations.context import ServiceContext, check_page_size
@@ -65,15 +65,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Any) -> pb.Dataset:
         """Makes a data set."""
-        wanted = request.dataset
-        command = datasets.CreateDataset(
-            current().project,
-            wanted.name,
-            wanted.title,
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
-        )
+        command = creation_of(request, request_digest(request))
         return to.dataset_message(await datasets.create_dataset(self._context, command, now()))
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:

@@ -14,7 +14,7 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
 from services.chassis.locations import ObjectLocation
-from services.chassis.proto_values import labels_update_of, location_of
+from services.chassis.proto_values import creation_of, labels_update_of, location_of
 from services.registry import messages as to
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
 from services.registry.operations.context import ServiceContext
@@ -28,15 +28,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> pb.Model:
         """Makes a private model."""
-        wanted = request.model
-        command = models.CreateModel(
-            current().project,
-            wanted.name,
-            wanted.title,
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
-        )
+        command = creation_of(request, request_digest(request))
         return to.model_message(await models.create_model(self._context, command, now()))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.Model:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
-from services.chassis.names import UpdateLabels, check_labels, check_name
+from services.chassis.names import CreateNamed, UpdateLabels
 from services.dataset.domain import ID_PREFIXES, Dataset
 from services.dataset.operations.context import ServiceContext, dataset_event, version_event
-
-
-@dataclass(frozen=True)
-class CreateDataset:
-    """What to make."""
-
-    project: str
-    name: str
-    title: str
-    metadata: Mapping[str, str]
-    request_id: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -34,10 +21,9 @@ class ShownDataset:
     latest_version: int = 0
 
 
-async def create_dataset(context: ServiceContext, cmd: CreateDataset, now: datetime) -> ShownDataset:
+async def create_dataset(context: ServiceContext, cmd: CreateNamed, now: datetime) -> ShownDataset:
     """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "dataset.name", ID_PREFIXES)
-    check_labels(cmd.title, cmd.metadata, "dataset.")
+    cmd.check("dataset.", ID_PREFIXES)
     async with context.writing() as uow:
         new = new_id("ds-")
         dataset_id = await uow.claim_request(cmd.project, "CreateDataset", cmd.request_id, cmd.digest, new)

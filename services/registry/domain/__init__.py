@@ -1,7 +1,6 @@
 """The rules of the registry: entities, states and references. Pure."""
 
 from services.registry.domain.entities import (
-    ADOPT,
     COMPLETE,
     FAIL,
     GIVE_UP,
@@ -22,7 +21,6 @@ from services.registry.domain.entities import (
 from services.registry.domain.references import Reference, parse_reference, version_key
 
 __all__ = [
-    "ADOPT",
     "COMPLETE",
     "FAIL",
     "GIVE_UP",

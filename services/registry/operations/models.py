@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,24 +11,12 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists
 from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
-from services.chassis.names import UpdateLabels, check_labels, check_name
+from services.chassis.names import CreateNamed, UpdateLabels
 from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_preset
 from services.registry.operations.context import ServiceContext, model_event, version_event
 from services.registry.store import MODELS, RegistryUnit
 
 ID_PREFIXES = ("mdl-", "mv-")
-
-
-@dataclass(frozen=True)
-class CreateModel:
-    """What to make."""
-
-    project: str
-    name: str
-    title: str
-    metadata: Mapping[str, str]
-    request_id: str
-    digest: str
 
 
 async def refuse_preset_name(uow: RegistryUnit, name: str, field: str) -> None:
@@ -49,10 +37,9 @@ async def add_model(uow: RegistryUnit, project: str, name: str, origin: Origin, 
     return model
 
 
-async def create_model(context: ServiceContext, cmd: CreateModel, now: datetime) -> Model:
+async def create_model(context: ServiceContext, cmd: CreateNamed, now: datetime) -> Model:
     """Makes a private model without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "model.name", ID_PREFIXES)
-    check_labels(cmd.title, cmd.metadata, "model.")
+    cmd.check("model.", ID_PREFIXES)
     async with context.writing() as uow:
         new = new_id("mdl-")
         model_id = await uow.claim_request(cmd.project, "CreateModel", cmd.request_id, cmd.digest, new)

@@ -12,7 +12,6 @@ from services.serving.domain.entities import (
     Replica,
     ReplicaState,
     State,
-    living,
 )
 from services.serving.domain.planning import (
     ATTACHED_SLOWDOWN,
@@ -49,7 +48,6 @@ __all__ = [
     "covering_rank",
     "decide",
     "deployment_state",
-    "living",
     "memory_mb",
     "memory_terms",
 ]
