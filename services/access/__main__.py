@@ -61,10 +61,5 @@ def stores_of(settings: AccessSettings) -> Stores:
         refuse_start(f"access cannot start: {error}.")
 
 
-def main() -> None:
-    """The process."""
-    run("access", AccessSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("access", AccessSettings, MIGRATIONS, assemble)

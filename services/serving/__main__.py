@@ -40,10 +40,5 @@ async def assemble(host: ServiceHost[ServingSettings]) -> None:
     host.serve(ServingInternalServicer(context))
 
 
-def main() -> None:
-    """The process."""
-    run("serving", ServingSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("serving", ServingSettings, MIGRATIONS, assemble)

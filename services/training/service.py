@@ -41,7 +41,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Jobs, newest first."""
-        page = await queries.list_jobs(self._context, current().project, PageQuery.of(request))
+        page = await self._context.engine.jobs(current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:

@@ -25,13 +25,11 @@ from sqlalchemy import (
 )
 
 from services.chassis.data.columns import EnumName, UtcTime
-from services.chassis.data.filters import Fields, parse_filter, parse_time
+from services.chassis.data.filters import Fields, parse_time
 from services.chassis.errors import Invalid
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
-
-__all__ = ["Fields", "Order", "Page", "PageQuery", "fingerprint", "make_token", "parse_filter", "read_token"]
 
 E = TypeVar("E")
 
