@@ -22,62 +22,51 @@ from services.training.domain import Job
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """What the doors offer."""
+    """The public methods; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
-        """Makes a job."""
         return await self._shown(await self._context.verbs.create(_wish(request)))
 
     async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
-        """What a job would cost."""
         return await self._context.verbs.quote(_wish(request))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
-        """One job."""
         return await self._get(request.job)
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        """Jobs, newest first."""
         page = await self._context.engine.jobs(current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
-        """Changes title or metadata."""
         command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
-        """Deletes an ended job."""
         await self._context.verbs.delete(current().project, request.job)
         self._context.garbage.kick()
         return Empty()
 
     async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
-        """Stops a job with a checkpoint."""
         return await self._shown(await self._context.verbs.stop(current().project, request.job))
 
     async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
-        """Makes a job like an old one."""
         old = await self._context.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
         command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
         return await self._shown(await self._context.verbs.create(command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
-        """The job as it is, then each change and its progress."""
         async for job in queries.watch_job(self._context, current().project, request.job, request.after_version):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
-        """The log of all attempts."""
         async for attempt, line in self._context.engine.logs(current().project, request.job, request.follow):
             yield pb.LogLine(attempt=attempt, text=line)
 
     async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
-        """The metric points by step."""
         after = request.after_step or -1  # a validation before the first step stands at step 0
         points = queries.read_metrics(
             self._context, current().project, request.job, after_step=after, follow=request.follow
@@ -86,18 +75,15 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             yield pb.MetricPoint(step=point.step, values=point.values)
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
-        """The kept checkpoints of a job, newest first."""
         job, page = await queries.list_checkpoints(self._context, current().project, request.job, PageQuery.of(request))
         found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
         return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
-        """One checkpoint."""
         checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
         return to.checkpoint_message(checkpoint, job)
 
     async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
-        """Publishes a checkpoint."""
         command = operations.PublishCheckpoint(
             current().project,
             request.checkpoint,
@@ -127,7 +113,7 @@ def _wish(request: pb.CreateJobRequest) -> CreateJob[Job]:
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
-    """What other services ask."""
+    """What other services ask; the protos say what each method does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -135,6 +121,5 @@ class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer
     async def ResolveCheckpoint(
         self, request: internal_pb2.ResolveCheckpointRequest, context: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
-        """Where the servable adapter of a checkpoint is."""
         checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
         return to.resolved_message(checkpoint, job)

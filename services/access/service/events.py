@@ -21,7 +21,6 @@ class EventService(events_pb2_grpc.EventServiceServicer):
         self._bus = bus
 
     async def ListEvents(self, request: events_pb2.ListEventsRequest, context: Any) -> events_pb2.ListEventsResponse:
-        """A page, oldest first."""
         limit = PageQuery.of(request).limit
         found = await events.list_events(self._bus, _query(request), limit, request.page_token)
         shown = [_message(stored) for stored in found.items]
