@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
-from services.access.domain.projects import DEFAULT_ID, Project
+from services.access.domain.projects import DEFAULT_ID
 from services.access.operations.audit import by, note
 from services.access.store import KEYS, AccessUnit
 from services.chassis.auth import Principal, Role
@@ -223,7 +223,7 @@ async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, 
 async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, cause: str) -> None:
     """Tell the gateways and the world, if this commits."""
     project = await uow.projects.by_id(key.project)
-    for record in records_of(key, _name_of(project)):
+    for record in records_of(key, project.name if project is not None else ""):
         uow.put_record(record)
     event = Event(
         project=key.project,
@@ -238,10 +238,6 @@ async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, c
         terminal=key.state is KeyState.REVOKED,
     )
     uow.emit(event)
-
-
-def _name_of(project: Project | None) -> str:
-    return project.name if project is not None else ""
 
 
 async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
