@@ -10,7 +10,7 @@ from services.access.handlers import consumers
 from services.access.maintenance import Propagation, maintain
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.context import ServiceContext
-from services.access.operations.keys import BUCKET, all_records
+from services.access.operations.keys import all_records
 from services.access.operations.server import ServerFacts
 from services.access.operations.stores import Stores
 from services.access.service.access import AccessService
@@ -26,6 +26,7 @@ from services.chassis.host import ServiceHost, run
 from services.chassis.objects import StoreAccess
 from services.chassis.settings import refuse_start
 from services.chassis.vault import Vault
+from services.clients.records import KEY_BUCKET
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -39,7 +40,7 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
         await bootstrap(settings.home / "admin.key", settings.bootstrap_key.get_secret_value(), context, now())
     except ModelryError as error:
         refuse_start(f"MODELRY_BOOTSTRAP_KEY: {error.message}")
-    keeper = KvKeeper(bus, BUCKET, partial(all_records, context), settings)
+    keeper = KvKeeper(bus, KEY_BUCKET, partial(all_records, context), settings)
     maintenance = BackgroundLoop("maintenance of access", partial(maintain, context), settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
     host.add(keeper, gate, *consumers(bus, context, settings), maintenance)
@@ -59,10 +60,5 @@ def stores_of(settings: AccessSettings) -> Stores:
         refuse_start(f"access cannot start: {error}.")
 
 
-def main() -> None:
-    """Run the service's process."""
-    run("access", AccessSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("access", AccessSettings, MIGRATIONS, assemble)

@@ -15,14 +15,14 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import creation_of, labels_update_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
 from services.dataset.operations.context import ServiceContext, check_page_size
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
-    """The public methods of the service."""
+    """The public methods; the protos say what each does."""
 
     def __init__(self, context: ServiceContext, uploads: Path) -> None:
         """Args: uploads: a folder for files that are just coming in."""
@@ -30,7 +30,6 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         self._uploads = uploads
 
     async def UploadFile(self, request_iterator: AsyncIterator[pb.UploadFileRequest], call: Any) -> pb.File:
-        """Receive a file."""
         requests = aiter(request_iterator)
         first = await anext(requests, pb.UploadFileRequest())
         upload = files.Upload(current().project, first.filename, first.purpose or "fine-tune", first.request_id)
@@ -43,74 +42,47 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         return to.file_message(await files.upload_file(upload, chunks(), self._uploads, self._context, now()))
 
     async def GetFile(self, request: pb.GetFileRequest, call: Any) -> pb.File:
-        """Return one file."""
         return to.file_message(await files.get_file(current().project, request.file, self._context))
 
     async def ListFiles(self, request: pb.ListFilesRequest, call: Any) -> pb.ListFilesResponse:
-        """List files."""
-        page = await files.list_files(current().project, _page(request), self._context)
+        page = await files.list_files(current().project, PageQuery.of(request), self._context)
         return pb.ListFilesResponse(
             files=[to.file_message(file) for file in page.items], next_page_token=page.next_page_token
         )
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, call: Any) -> Empty:
-        """Delete a file."""
         await files.delete_file(current().project, request.file, self._context)
         return Empty()
 
     async def ReadFile(self, request: pb.ReadFileRequest, call: Any) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """Yield the bytes of a file."""
         async for piece in files.read_file(current().project, request.file, self._context):
             yield httpbody_pb2.HttpBody(content_type="application/octet-stream", data=piece)
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, call: Any) -> pb.Dataset:
-        """Create a data set."""
-        wanted = request.dataset
-        command = datasets.CreateDataset(
-            current().project,
-            wanted.name,
-            wanted.title,
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
-        )
+        command = creation_of(request, request_digest(request))
         return to.dataset_message(await datasets.create_dataset(command, self._context, now()))
 
     async def GetDataset(self, request: pb.GetDatasetRequest, call: Any) -> pb.Dataset:
-        """Return one data set."""
         return await self._get(request.dataset)
 
     async def _get(self, ref: str) -> pb.Dataset:
         return to.dataset_message(await datasets.get_dataset(current().project, ref, self._context))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, call: Any) -> pb.ListDatasetsResponse:
-        """List data sets."""
-        page = await datasets.list_datasets(current().project, _page(request), self._context)
+        page = await datasets.list_datasets(current().project, PageQuery.of(request), self._context)
         return pb.ListDatasetsResponse(
             datasets=[to.dataset_message(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     async def UpdateDataset(self, request: pb.UpdateDatasetRequest, call: Any) -> pb.Dataset:
-        """Change a data set."""
-        wanted = request.dataset
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = datasets.UpdateDataset(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return to.dataset_message(await datasets.update_dataset(command, self._context, now()))
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, call: Any) -> Empty:
-        """Delete a data set."""
         await datasets.delete_dataset(current().project, request.dataset, self._context, now())
         return Empty()
 
     async def CreateDatasetVersion(self, request: pb.CreateDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
-        """Begin an import."""
         wanted = request.dataset_version
         command = versions.CreateVersion(
             project=current().project,
@@ -129,26 +101,22 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         return to.version_message(await versions.create_version(command, self._context, now()))
 
     async def GetDatasetVersion(self, request: pb.GetDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
-        """Return one version."""
         view = await versions.get_version(current().project, request.dataset, request.version, self._context)
         return to.version_message(view)
 
     async def ListDatasetVersions(
         self, request: pb.ListDatasetVersionsRequest, call: Any
     ) -> pb.ListDatasetVersionsResponse:
-        """List the versions of a data set."""
-        page = await versions.list_versions(current().project, request.dataset, _page(request), self._context)
+        page = await versions.list_versions(current().project, request.dataset, PageQuery.of(request), self._context)
         return pb.ListDatasetVersionsResponse(
             dataset_versions=[to.version_message(view) for view in page.items], next_page_token=page.next_page_token
         )
 
     async def DeleteDatasetVersion(self, request: pb.DeleteDatasetVersionRequest, call: Any) -> Empty:
-        """Delete a version."""
         await versions.delete_version(current().project, request.dataset, request.version, self._context, now())
         return Empty()
 
     async def PublishDatasetVersion(self, request: pb.PublishDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
-        """Publish a version."""
         repeat = (request.request_id, request_digest(request))
         view = await versions.publish_version(
             current().project, request.dataset, request.version, repeat, self._context, now()
@@ -158,14 +126,12 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def PreviewDatasetVersion(
         self, request: pb.PreviewDatasetVersionRequest, call: Any
     ) -> pb.PreviewDatasetVersionResponse:
-        """Return rows as they were understood."""
         rows, token = await versions.preview_version(
             current().project, request.dataset, request.version, request.page_size, request.page_token, self._context
         )
         return pb.PreviewDatasetVersionResponse(rows=[to.preview_message(row) for row in rows], next_page_token=token)
 
     async def ListRowErrors(self, request: pb.ListRowErrorsRequest, call: Any) -> pb.ListRowErrorsResponse:
-        """List refused rows."""
         page = await versions.list_row_errors(
             current().project, request.dataset, request.version, request.page_size, request.page_token, self._context
         )
@@ -178,7 +144,6 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def WatchDatasetVersion(
         self, request: pb.WatchDatasetVersionRequest, call: Any
     ) -> AsyncIterator[pb.DatasetVersion]:
-        """Yield a version as it changes."""
         changes = versions.watch_version(
             current().project, request.dataset, request.version, request.after_version, self._context
         )
@@ -186,7 +151,6 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             yield to.version_message(view)
 
     async def BrowseObjects(self, request: pb.BrowseObjectsRequest, call: Any) -> pb.BrowseObjectsResponse:
-        """List objects of a bucket."""
         size = check_page_size(request.page_size, 50, 1000)
         page = await self._context.sources.browse(
             current().project, request.credential, request.bucket, request.prefix, size, request.page_token
@@ -200,7 +164,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
 
 class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
-    """The methods for other services."""
+    """What other services ask; the protos say what each method does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -208,22 +172,15 @@ class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
     async def ResolveDatasetVersion(
         self, request: internal_pb2.ResolveDatasetVersionRequest, call: Any
     ) -> internal_pb2.ResolvedDatasetVersion:
-        """Return the published version that a reference means."""
         version = await holds.resolve_version(
             current().project, request.reference, request.holder, self._context, now()
         )
         return to.resolved_message(version)
 
     async def ConfirmDatasetHold(self, request: internal_pb2.ConfirmDatasetHoldRequest, call: Any) -> Empty:
-        """Keep the holds of a holder until they are released."""
         await confirm_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseDatasetHold(self, request: internal_pb2.ReleaseDatasetHoldRequest, call: Any) -> Empty:
-        """Release the holds of a holder."""
         await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
-
-
-def _page(request: pb.ListFilesRequest | pb.ListDatasetsRequest | pb.ListDatasetVersionsRequest) -> PageQuery:
-    return PageQuery(request.page_size, request.page_token, request.filter, request.order_by)

@@ -13,72 +13,48 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import changes_of
+from services.chassis.locations import ObjectLocation
+from services.chassis.proto_values import creation_of, labels_update_of, location_of
 from services.registry import messages as to
-from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
 from services.registry.operations.context import ServiceContext
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
-    """The public methods of the service."""
+    """The public methods; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def CreateModel(self, request: pb.CreateModelRequest, call: Any) -> pb.Model:
-        """Create a private model."""
-        wanted = request.model
-        command = models.CreateModel(
-            current().project,
-            wanted.name,
-            wanted.title,
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
-        )
+        command = creation_of(request, request_digest(request))
         return to.model_message(await models.create_model(command, self._context, now()))
 
     async def GetModel(self, request: pb.GetModelRequest, call: Any) -> pb.Model:
-        """Return one model."""
         return await self._get(request.model)
 
     async def _get(self, ref: str) -> pb.Model:
         return to.model_message(await models.get_model(current().project, ref, self._context))
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
-        """List the catalogue."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await models.list_models(current().project, query, self._context)
+        page = await models.list_models(current().project, PageQuery.of(request), self._context)
         shown = [to.model_message(model) for model in page.items]
         return pb.ListModelsResponse(models=shown, next_page_token=page.next_page_token)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
-        """Change title or metadata."""
-        wanted = request.model
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = models.UpdateModel(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return to.model_message(await models.update_model(command, self._context, now()))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, call: Any) -> Empty:
-        """Delete a project's own model."""
         await models.delete_model(current().project, request.model, self._context, now())
         return Empty()
 
     async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, call: Any) -> pb.ModelVersion:
-        """Begin an import."""
         wanted = request.model_version
         command = versions.CreateVersion(
             current().project,
             request.model,
-            to.location_of(wanted.source),
+            location_of(wanted.source),
             dict(wanted.metadata),
             request.request_id,
             request_digest(request),
@@ -86,31 +62,25 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return to.version_message(await versions.create_version(command, self._context, now()))
 
     async def PrepareModel(self, request: pb.PrepareModelRequest, call: Any) -> pb.ModelVersion:
-        """Prepare a preset."""
         version = await versions.get_version(current().project, request.model, "latest", self._context)
         return to.version_message(await versions.prepare_version(version.id, self._context, now()))
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, call: Any) -> pb.ModelVersion:
-        """Return one version."""
         version = await versions.get_version(current().project, request.model, request.version, self._context)
         return to.version_message(version)
 
     async def ListModelVersions(self, request: pb.ListModelVersionsRequest, call: Any) -> pb.ListModelVersionsResponse:
-        """List the versions of a model."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await versions.list_versions(current().project, request.model, query, self._context)
+        page = await versions.list_versions(current().project, request.model, PageQuery.of(request), self._context)
         shown = [to.version_message(version) for version in page.items]
         return pb.ListModelVersionsResponse(model_versions=shown, next_page_token=page.next_page_token)
 
     async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, call: Any) -> Empty:
-        """Delete a version."""
         await versions.delete_version(current().project, request.model, request.version, self._context, now())
         return Empty()
 
     async def WatchModelVersion(
         self, request: pb.WatchModelVersionRequest, call: Any
     ) -> AsyncIterator[pb.ModelVersion]:
-        """Yield a version as it changes."""
         changes = versions.watch_version(
             current().project, request.model, request.version, request.after_version, self._context
         )
@@ -118,7 +88,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             yield to.version_message(version)
 
     async def SetAlias(self, request: pb.SetAliasRequest, call: Any) -> pb.Alias:
-        """Point an alias at a version."""
         caller = current()
         alias = await aliases.set_alias(
             caller.project, request.model, request.alias, request.version, caller.key_id, self._context, now()
@@ -126,53 +95,44 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return to.alias_message(alias)
 
     async def GetAlias(self, request: pb.GetAliasRequest, call: Any) -> pb.Alias:
-        """Return one alias."""
         alias = await aliases.get_alias(current().project, request.model, request.alias, self._context)
         return to.alias_message(alias)
 
     async def ListAliases(self, request: pb.ListAliasesRequest, call: Any) -> pb.ListAliasesResponse:
-        """List the aliases of a model."""
-        query = PageQuery(request.page_size, request.page_token, "", "")
-        page = await aliases.list_aliases(current().project, request.model, query, self._context)
+        page = await aliases.list_aliases(current().project, request.model, PageQuery.of(request), self._context)
         shown = [to.alias_message(alias) for alias in page.items]
         return pb.ListAliasesResponse(aliases=shown, next_page_token=page.next_page_token)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, call: Any) -> Empty:
-        """Delete an alias."""
         await aliases.delete_alias(current().project, request.model, request.alias, self._context)
         return Empty()
 
     async def GetLineage(self, request: pb.GetLineageRequest, call: Any) -> pb.Lineage:
-        """Return the graph around a version."""
         graph = await lineage.get_lineage(current().project, request.model, request.version, self._context)
         return to.lineage_message(graph)
 
 
 class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer):
-    """The methods for other services."""
+    """What other services ask; the protos say what each method does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
-        """Return the version that a reference means."""
         resolved = await resolve.resolve_model(
             current().project, request.reference, request.holder, self._context, now()
         )
         return to.resolved_message(resolved)
 
     async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, call: Any) -> Empty:
-        """Keep the holds of a holder until they are released."""
         await confirm_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, call: Any) -> Empty:
-        """Release the holds of a holder."""
         await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
     async def RegisterCheckpoint(self, request: internal_pb2.RegisterCheckpointRequest, call: Any) -> pb.ModelVersion:
-        """Make a version from a checkpoint."""
         project = current().project
         command = publish.Publication(
             project=project,
@@ -184,7 +144,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
             final=request.final,
             base_id=request.base_model_version_id,
             dataset_version_ids=tuple(request.dataset_version_ids),
-            place=Location(request.credential, request.bucket, request.prefix),
+            place=ObjectLocation(request.credential, request.bucket, request.prefix),
             manifest=request.manifest_json,
             lora_rank=request.lora_rank,
             chat_fingerprint=request.chat_fingerprint,

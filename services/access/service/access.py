@@ -17,9 +17,9 @@ from services.access.operations.keys import Propagate
 from services.access.service import messages
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.data import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import ModelryError
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import changes_of, labels_update_of
 
 _log = logging.getLogger(__name__)
 
@@ -88,16 +88,14 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         return messages.project_message(await projects.get_project(current(), ref, self._context))
 
     async def ListProjects(self, request: access_pb2.ListProjectsRequest, call: Any) -> access_pb2.ListProjectsResponse:
-        page = await projects.list_projects(current(), messages.page_query(request), self._context)
+        page = await projects.list_projects(current(), PageQuery.of(request), self._context)
         shown = [messages.project_message(project) for project in page.items]
         return access_pb2.ListProjectsResponse(projects=shown, next_page_token=page.next_page_token)
 
     @audited
     async def UpdateProject(self, request: access_pb2.UpdateProjectRequest, call: Any) -> access_pb2.Project:
-        wanted = request.project
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._project(ref))
-        project = await projects.update_project(current(), ref, changes, wanted.etag, self._context, now())
+        command = await labels_update_of(request, self._project)
+        project = await projects.update_project(current(), command, self._context, now())
         return messages.project_message(project)
 
     @audited
@@ -112,7 +110,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         return messages.key_message(key, now(), propagated=key.id not in unsent)
 
     async def ListApiKeys(self, request: access_pb2.ListApiKeysRequest, call: Any) -> access_pb2.ListApiKeysResponse:
-        page = await keys.list_keys(current(), messages.page_query(request), self._context)
+        page = await keys.list_keys(current(), PageQuery.of(request), self._context)
         unsent = await keys.unpropagated(page.items, self._context)
         shown = [messages.key_message(key, now(), propagated=key.id not in unsent) for key in page.items]
         return access_pb2.ListApiKeysResponse(api_keys=shown, next_page_token=page.next_page_token)
@@ -159,7 +157,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     async def ListCredentials(
         self, request: access_pb2.ListCredentialsRequest, call: Any
     ) -> access_pb2.ListCredentialsResponse:
-        page = await credentials.list_credentials(current(), messages.page_query(request), self._context)
+        page = await credentials.list_credentials(current(), PageQuery.of(request), self._context)
         shown = [self._credential(credential) for credential in page.items]
         return access_pb2.ListCredentialsResponse(credentials=shown, next_page_token=page.next_page_token)
 
@@ -191,7 +189,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     async def ListAuditEntries(
         self, request: access_pb2.ListAuditEntriesRequest, call: Any
     ) -> access_pb2.ListAuditEntriesResponse:
-        page = await audit.list_entries(current(), messages.page_query(request), self._context)
+        page = await audit.list_entries(current(), PageQuery.of(request), self._context)
         shown = [messages.audit_message(entry) for entry in page.items]
         return access_pb2.ListAuditEntriesResponse(audit_entries=shown, next_page_token=page.next_page_token)
 

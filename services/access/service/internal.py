@@ -24,7 +24,6 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
     async def ResolveCredential(
         self, request: internal_pb2.ResolveCredentialRequest, call: Any
     ) -> internal_pb2.ResolvedCredential:
-        """Resolve a credential to its secret."""
         credential, access, bucket = await credentials.resolve_credential(
             current(), request.credential, request.bucket, self._context
         )
@@ -38,7 +37,6 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
         )
 
     async def IssueDeploymentKey(self, request: internal_pb2.IssueDeploymentKeyRequest, call: Any) -> access_pb2.ApiKey:
-        """Make the key of a deployment, once."""
         created = await keys.issue_deployment_key(
             current(), request.deployment_id, tuple(request.models), request.name, self._context, now()
         )
@@ -46,10 +44,8 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
         return messages.key_message(created.key, now(), created.secret, propagated)
 
     async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, call: Any) -> Empty:
-        """Revoke the key of a deployment, if there is one."""
         await keys.revoke_deployment_key(current(), request.deployment_id, self._context, now())
         return Empty()
 
     async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, call: Any) -> access_pb2.Project:
-        """Resolve the name or id of any project."""
         return messages.project_message(await projects.resolve_project(request.project, self._context))

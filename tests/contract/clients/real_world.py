@@ -27,6 +27,7 @@ from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork
 from services.chassis.jobs import State
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles
 from services.chassis.rpc import Connections, RpcServer
 from services.chassis.vault import Vault
@@ -50,7 +51,6 @@ from services.registry.store import RegistryUnit
 from services.serving.service import ServingInternalServicer
 from services.serving.store import ServingUnit
 from services.training.domain import Checkpoint, Job
-from services.training.domain import Output as JobOutput
 from services.training.service import TrainingInternalServicer
 from services.training.store import TrainingUnit
 from tests.contract.clients.world import ADAPTER, BUCKET, PROJECT, manifest_of
@@ -206,7 +206,7 @@ class RealWorld:
             update_time=moment,
             state=State.SUCCEEDED,
             model_version_id="mv-base",
-            output=JobOutput(credential="mine", bucket="own", prefix="jobs"),
+            output=ObjectLocation(credential="mine", bucket="own", prefix="jobs"),
         )
         checkpoint = Checkpoint(
             id=checkpoint_id,
