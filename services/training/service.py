@@ -22,31 +22,31 @@ from services.training.domain import Job
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """What the doors offer."""
+    """Serve the public methods of training."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
-        """Makes a job."""
-        return await self._shown(await self._context.verbs.create(_wish(request)))
+    async def CreateJob(self, request: pb.CreateJobRequest, call: Any) -> pb.Job:
+        """Make a job."""
+        return await self._shown(await self._context.verbs.create(_create_command(request)))
 
-    async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
-        """What a job would cost."""
-        return await self._context.verbs.quote(_wish(request))
+    async def QuoteJob(self, request: pb.CreateJobRequest, call: Any) -> common_pb2.Quote:
+        """Return what a job would cost."""
+        return await self._context.verbs.quote(_create_command(request))
 
-    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
-        """One job."""
+    async def GetJob(self, request: pb.GetJobRequest, call: Any) -> pb.Job:
+        """Return one job."""
         return await self._get(request.job)
 
-    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        """Jobs, newest first."""
+    async def ListJobs(self, request: pb.ListJobsRequest, call: Any) -> pb.ListJobsResponse:
+        """Return jobs, newest first."""
         query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await queries.list_jobs(self._context, current().project, query)
+        page = await queries.list_jobs(current().project, query, self._context)
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
-    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
-        """Changes title or metadata."""
+    async def UpdateJob(self, request: pb.UpdateJobRequest, call: Any) -> pb.Job:
+        """Change title or metadata."""
         wanted = request.job
         ref = wanted.id or wanted.name
         changes = await changes_of(request, lambda: self._get(ref))
@@ -59,56 +59,54 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         )
         return await self._shown(await self._context.verbs.update(command))
 
-    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
-        """Deletes an ended job."""
+    async def DeleteJob(self, request: pb.DeleteJobRequest, call: Any) -> Empty:
+        """Delete an ended job."""
         await self._context.verbs.delete(current().project, request.job)
         self._context.garbage.kick()
         return Empty()
 
-    async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
-        """Stops a job with a checkpoint."""
+    async def StopJob(self, request: pb.StopJobRequest, call: Any) -> pb.Job:
+        """Stop a job with a checkpoint."""
         return await self._shown(await self._context.verbs.stop(current().project, request.job))
 
-    async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
-        """Makes a job like an old one."""
+    async def CloneJob(self, request: pb.CloneJobRequest, call: Any) -> pb.Job:
+        """Make a job like an old one."""
         old = await self._context.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
         command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
         return await self._shown(await self._context.verbs.create(command))
 
-    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
-        """The job as it is, then each change and its progress."""
-        async for job in queries.watch_job(self._context, current().project, request.job, request.after_version):
+    async def WatchJob(self, request: pb.WatchJobRequest, call: Any) -> AsyncIterator[pb.Job]:
+        """Yield the job as it is, then each change and its progress."""
+        async for job in queries.watch_job(current().project, request.job, request.after_version, self._context):
             yield await self._shown(job)
 
-    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
-        """The log of all attempts."""
+    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, call: Any) -> AsyncIterator[pb.LogLine]:
+        """Yield the log of all attempts."""
         async for attempt, line in self._context.engine.logs(current().project, request.job, request.follow):
             yield pb.LogLine(attempt=attempt, text=line)
 
-    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
-        """The metric points by step."""
+    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, call: Any) -> AsyncIterator[pb.MetricPoint]:
+        """Yield the metric points by step."""
         after = request.after_step or -1  # a validation before the first step stands at step 0
-        points = queries.read_metrics(
-            self._context, current().project, request.job, after_step=after, follow=request.follow
-        )
+        points = queries.read_metrics(current().project, request.job, after, request.follow, self._context)
         async for point in points:
             yield pb.MetricPoint(step=point.step, values=point.values)
 
-    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
-        """The kept checkpoints of a job, newest first."""
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, call: Any) -> pb.ListCheckpointsResponse:
+        """Return the kept checkpoints of a job, newest first."""
         query = PageQuery(request.page_size, request.page_token)
-        job, page = await queries.list_checkpoints(self._context, current().project, request.job, query)
-        found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
-        return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
+        job, page = await queries.list_checkpoints(current().project, request.job, query, self._context)
+        messages = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
+        return pb.ListCheckpointsResponse(checkpoints=messages, next_page_token=page.next_page_token)
 
-    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
-        """One checkpoint."""
-        checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Any) -> pb.Checkpoint:
+        """Return one checkpoint."""
+        checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.checkpoint_message(checkpoint, job)
 
-    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
-        """Publishes a checkpoint."""
+    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, call: Any) -> registry_pb2.ModelVersion:
+        """Publish a checkpoint."""
         command = operations.PublishCheckpoint(
             current().project,
             request.checkpoint,
@@ -117,7 +115,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             request.request_id,
             request_digest(request),
         )
-        return await operations.publish_checkpoint(self._context, command)
+        return await operations.publish_checkpoint(command, self._context)
 
     async def _get(self, ref: str) -> pb.Job:
         return await self._shown(await self._context.engine.job(current().project, ref))
@@ -126,26 +124,26 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return (await self._all((job,)))[0]
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
-        """Jobs with their progress and cost."""
-        seen = await queries.see(self._context, jobs)
-        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in seen]
+        """Return jobs with their progress and cost."""
+        views = await queries.view_jobs(jobs, self._context)
+        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in views]
 
 
-def _wish(request: pb.CreateJobRequest) -> CreateJob[Job]:
+def _create_command(request: pb.CreateJobRequest) -> CreateJob[Job]:
     draft = to.draft_of(request.job, current().project)
     digest = to.spec_digest(request.job, draft)
     return CreateJob(draft, digest, "CreateJob", request.request_id, request_digest(request))
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
-    """What other services ask."""
+    """Serve the methods that other services call."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def ResolveCheckpoint(
-        self, request: internal_pb2.ResolveCheckpointRequest, context: Any
+        self, request: internal_pb2.ResolveCheckpointRequest, call: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
-        """Where the servable adapter of a checkpoint is."""
-        checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
+        """Return where the servable adapter of a checkpoint is."""
+        checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.resolved_message(checkpoint, job)

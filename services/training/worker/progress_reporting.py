@@ -76,7 +76,7 @@ class Throughput:
 
 
 def now() -> float:
-    """Seconds that never go back."""
+    """Return seconds that never go back."""
     return time.perf_counter()
 
 

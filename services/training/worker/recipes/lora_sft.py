@@ -200,13 +200,13 @@ def evaluate(run: Run) -> None:
 
 
 def out_of_patience(run: Run) -> bool:
-    """Whether the validation loss has not become better for as long as was asked for."""
+    """Return whether the validation loss has not become better for as long as was asked for."""
     patience = run.config.work.recipe.early_stopping_patience
     return bool(patience) and run.position.evaluations_without_better >= patience
 
 
 def due(run: Run) -> bool:
-    """Whether a checkpoint is due: at the interval or the end of an epoch, and at the end."""
+    """Return whether a checkpoint is due: at the interval or the end of an epoch, and at the end."""
     interval = run.config.work.recipe.checkpoint_interval or run.order.steps_per_epoch
     return run.position.step % interval == 0 or run.position.step == run.order.total_steps
 
