@@ -28,7 +28,7 @@ class BleuCounts:
     reference_length: int
 
     def row(self) -> tuple[int, ...]:
-        """The counts as ten numbers, for resampling."""
+        """Return the counts as ten numbers, for resampling."""
         return (*self.matched, *self.total, self.hypothesis_length, self.reference_length)
 
 

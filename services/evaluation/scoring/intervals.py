@@ -135,18 +135,18 @@ def paired_bootstrap(
     width = rows.shape[1] // 2
     total: list[float] = rows.sum(axis=0).tolist()
     sums: list[list[float]] = resampled_sums(rows, seed=seed).tolist()
-    found = {}
+    result = {}
     for name, value in statistics.items():
         observed = value(total[width:]) - value(total[:width])
         drawn = np.asarray([value(row[width:]) - value(row[:width]) for row in sums])
         low, high = _limits(drawn)
         further = int(np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12))
-        found[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1), "paired-bootstrap")
-    return found
+        result[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1), "paired-bootstrap")
+    return result
 
 
 def mean_of(column: int, count: int) -> Statistic:
-    """The statistic "mean of one column" over `count` samples (a resample has as many as the original)."""
+    """Return the statistic "mean of one column" over `count` samples (a resample has as many as the original)."""
     return lambda sums: sums[column] / count
 
 

@@ -29,7 +29,7 @@ ZERO = Overlap(0.0, 0.0, 0.0)
 
 
 def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    """How often each run of `order` tokens occurs."""
+    """Return how often each run of `order` tokens occurs."""
     return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
 
 
@@ -65,7 +65,7 @@ def rouge_l(hypothesis: Sequence[str], reference: Sequence[str]) -> Overlap:
 
 
 def best(overlaps: Sequence[Overlap]) -> Overlap:
-    """The best of several references: highest F, then recall. Its three numbers stay together.
+    """Return the best of several references: highest F, then recall. Its three numbers stay together.
 
     Raises: ValueError: there is none.
     """

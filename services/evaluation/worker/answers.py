@@ -42,7 +42,7 @@ class AnswerCache:
                 continue
 
     def get(self, prompt: str) -> Any | None:
-        """The answer to a prompt digest, or None."""
+        """Return the answer to a prompt digest, or None."""
         return self._known.get(prompt)
 
     def put(self, answers: Iterable[tuple[str, Any]]) -> None:

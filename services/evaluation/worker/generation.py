@@ -31,7 +31,7 @@ def prepare_environment(cache: Path, cpus: str, kv_space_gb: int) -> None:
 
 
 def engine_version() -> str:
-    """The engine's version, which is part of what decides an answer."""
+    """Return the engine's version, which is part of what decides an answer."""
     import vllm
 
     return f"vllm-{vllm.__version__}"
