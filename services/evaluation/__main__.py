@@ -48,7 +48,7 @@ def add_parts(host: ServiceHost[EvaluationSettings], clients: Clients, launcher:
 
 
 def main() -> None:
-    """The process."""
+    """Run the service until it is asked to stop."""
     run("evaluation", EvaluationSettings, MIGRATIONS, assemble)
 
 

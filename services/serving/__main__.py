@@ -40,7 +40,7 @@ async def assemble(host: ServiceHost[ServingSettings]) -> None:
 
 
 def main() -> None:
-    """The process."""
+    """Run the service until it is asked to stop."""
     run("serving", ServingSettings, MIGRATIONS, assemble)
 
 

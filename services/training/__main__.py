@@ -55,7 +55,7 @@ def add_parts(
 
 
 def main() -> None:
-    """The process."""
+    """Run the service until it is asked to stop."""
     run("training", TrainingSettings, MIGRATIONS, assemble)
 
 

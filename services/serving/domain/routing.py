@@ -9,7 +9,7 @@ from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaS
 
 
 def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, Any]:
-    """The route without its version and without secrets; equal routes need no new record."""
+    """Return the route without its version and without secrets; equal routes need no new record."""
     ready = [one for one in replicas if one.state is ReplicaState.READY]
     # A deployment of an attached adapter answers under its name once the adapter is on all replicas.
     own = next((one for one in deployment.adapters if one.own), None)
@@ -32,7 +32,7 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> dict[str, A
 
 
 def _adapters_of(deployment: Deployment) -> list[dict[str, Any]]:
-    """The tuned names that it answers to, ready or not; one without an engine name can never be attached."""
+    """Return the tuned names that it answers to, ready or not; one without an engine name can never be attached."""
     adapters = [
         {
             "fine_tuned_name": one.fine_tuned_name,
@@ -57,6 +57,6 @@ def _adapters_of(deployment: Deployment) -> list[dict[str, Any]]:
 
 
 def with_secrets(route: Mapping[str, Any], version: int, secret_of: Callable[[str], str]) -> dict[str, Any]:
-    """The record as gateways read it."""
+    """Return the record as gateways read it."""
     replicas = [{**one, "secret": secret_of(one["id"])} for one in route.get("replicas", ())]
     return {**route, "version": version, "replicas": replicas}
