@@ -26,7 +26,7 @@ class Authenticator:
         self._projects: dict[str, tuple[str, float]] = {}
 
     def key(self, headers: Mapping[str, str], address: str) -> KeyRecord:
-        """The key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
+        """Return the key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
         value = headers.get("authorization", "")
         scheme, _, secret = value.partition(" ")
         if value and scheme.lower() != "bearer":
@@ -37,7 +37,7 @@ class Authenticator:
         return self._keys.authenticate(secret, address)
 
     async def project(self, key: KeyRecord, headers: Mapping[str, str]) -> str:
-        """The id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
+        """Return the id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
         asked = next((headers[name] for name in PROJECT_HEADERS if headers.get(name)), "")
         if key.project:
             if asked and asked not in (key.project, key.project_name):
@@ -57,13 +57,13 @@ class Authenticator:
         return found
 
     async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Who is calling, and in which project."""
+        """Return who is calling, and in which project."""
         key = self.key(headers, address)
         project = await self.project(key, headers)
         return Principal(project, key.role, key.key_id, "user", key.key_id)
 
     def token(self, principal: Principal) -> str:
-        """A token for services that is good for five minutes at least."""
+        """Return a token for services that is good for five minutes at least."""
         token, until = self._tokens.get(principal, ("", 0.0))
         if time.monotonic() > until:
             _bound(self._tokens)

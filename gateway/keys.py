@@ -35,7 +35,7 @@ class KeyRecord:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> KeyRecord:
-        """A key from its KV record. Raises: KeyError, ValueError: it is none."""
+        """Return a key from its KV record. Raises: KeyError, ValueError: it is none."""
         return cls(
             key_id=record["key_id"],
             project=record.get("project", ""),
@@ -49,7 +49,7 @@ class KeyRecord:
         )
 
     def may_call(self, *names: str) -> bool:
-        """One of these call names of a model is on the key's list."""
+        """Return whether one of these call names of a model is on the key's list."""
         return "*" in self.models or not self.models.isdisjoint(names)
 
 
@@ -74,7 +74,7 @@ class KeyRing:
         return True
 
     def authenticate(self, secret: str, address: str) -> KeyRecord:
-        """The key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
+        """Find the key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
 
         The lookup is by digest: how long it takes says nothing about the secret.
         """

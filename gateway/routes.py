@@ -51,7 +51,7 @@ class Route:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Route:
-        """A route from its KV record. Raises: KeyError, TypeError: it is none."""
+        """Return a route from its KV record. Raises: KeyError, TypeError: it is none."""
         return cls(
             deployment_id=record["deployment_id"],
             project=record["project"],
@@ -79,11 +79,11 @@ class Route:
         )
 
     def visible_to(self, project: str) -> bool:
-        """The project may call it."""
+        """Return whether the project may call it."""
         return not self.deleted and (self.project == project or (self.shared and project in self.shared_with))
 
     def adapters_of(self, project: str) -> Iterator[Adapter]:
-        """The adapters that the project may call: its own, and the deployment's own version."""
+        """Yield the adapters that the project may call: its own, and the deployment's own version."""
         for adapter in self.adapters:
             if adapter.project == project or adapter.model_version_id == self.model_version_id:
                 yield adapter
@@ -125,7 +125,7 @@ class RouteView:
         changed.set()
 
     def resolve(self, project: str, name: str) -> CallTarget | None:
-        """What a call name means to a project: a deployment's name or id, or an `ft:` name. Own ones come first."""
+        """Find what a call name means to a project: a deployment's name or id, or an `ft:` name; own ones first."""
         best: CallTarget | None = None
         for route in self._visible(project):
             target = _match(route, project, name)
@@ -134,7 +134,7 @@ class RouteView:
         return best
 
     async def wait_until_known(self, project: str, name: str, seconds: float) -> CallTarget | None:
-        """The target as soon as there is one; does not wait where nothing could host an adapter of the project."""
+        """Wait for a target and return it; do not wait where nothing could host an adapter of the project."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.resolve(project, name) is None and self._hosts_adapters(project):
@@ -142,7 +142,7 @@ class RouteView:
         return self.resolve(project, name)
 
     async def wait_until_ready(self, project: str, name: str, seconds: float) -> CallTarget | None:
-        """The target as soon as it is ready, or as it is when the time is over."""
+        """Return the target as soon as it is ready, or as it is when the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (target := self.resolve(project, name)) is not None and not target.ready:
@@ -153,7 +153,7 @@ class RouteView:
         return any(route.accepts_adapters and route.replicas for route in self._visible(project))
 
     def callable_names(self, project: str) -> Iterator[tuple[str, Route]]:
-        """Every name that the project can call now, with its route."""
+        """Yield every name that the project can call now, with its route."""
         for route in self._visible(project):
             if route.replicas:
                 yield route.name, route
@@ -162,7 +162,7 @@ class RouteView:
                         yield adapter.name, route
 
     def all(self) -> list[Route]:
-        """Every route that is not deleted."""
+        """Return every route that is not deleted."""
         return [route for route in self._routes.values() if not route.deleted]
 
     def _visible(self, project: str) -> Iterator[Route]:

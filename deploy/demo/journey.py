@@ -81,7 +81,7 @@ class Journey:
             self.client.create_credential(credential=credential)
             rights = self.client.verify_credential(credential="company-store")
             if not rights.verified:
-                raise RuntimeError(f"the credential misses rights: {rights}")
+                raise RuntimeError(f"The credential misses rights: {rights}")
             result["outcome"] = (
                 f"{len(desk.training)} rows, {len(desk.held_out)} questions; list put get delete verified"
             )
@@ -186,7 +186,7 @@ def _ask(client: OpenAI, model: str, question: str) -> str:
 
 
 def score_of(report: Any, target: str, task: str = "desk", metric: str = "rouge_l_recall") -> float:
-    """One average of a report."""
+    """Return one average of a report."""
     found = [
         score.value
         for score in report.scores
@@ -196,7 +196,7 @@ def score_of(report: Any, target: str, task: str = "desk", metric: str = "rouge_
         and score.group == "Average"
     ]
     if not found:
-        raise RuntimeError(f"the report has no {metric} of {target} on {task}")
+        raise RuntimeError(f"The report has no {metric} of {target} on {task}.")
     return float(found[0])
 
 

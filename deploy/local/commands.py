@@ -86,9 +86,9 @@ def down(home: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(home: Path, as_json: bool) -> None:
     """List addresses, versions and processes. Ends with 0 when all is ready, 1 when not, 4 when nothing runs."""
-    from deploy.local.status import look, table
+    from deploy.local.status import get_status, table
 
-    found = asyncio.run(look(Home(home)))
+    found = asyncio.run(get_status(Home(home)))
     click.echo(json.dumps(found, indent=2) if as_json else table(found))
     if not found["ready"]:
         sys.exit(1 if found["running"] else NOT_REACHABLE)

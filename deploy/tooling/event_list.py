@@ -52,7 +52,7 @@ MEANINGS = {
 
 
 def page() -> str:
-    """The events of every stage, by resource."""
+    """Return the events of every stage, by resource."""
     lines = [INTRODUCTION]
     for stage, nouns in find_events().items():
         for noun, happenings in sorted(nouns.items()):
@@ -72,7 +72,7 @@ def find_events() -> dict[str, dict[str, set[str]]]:
 
 
 def states_of(stage: str, noun: str) -> dict[str, str]:
-    """The states of a resource: happening -> full name of the value in the proto."""
+    """Return the states of a resource: happening -> full name of the value in the proto."""
     for area in (stage, "access", "billing"):
         file = importlib.import_module(f"modelry.{area}.v1.{area}_pb2").DESCRIPTOR
         message: Any = file.message_types_by_name.get(noun[0].upper() + noun[1:])
@@ -155,7 +155,7 @@ def _argument(call: ast.Call, name: str, position: int) -> ast.expr | None:
 
 
 def _happenings(node: ast.AST | None, function: Function, depth: int = 1) -> Iterator[str]:
-    """What an expression may be: texts in it, every state where it ends in `.lower()`, what variables were given."""
+    """Yield what an expression may be: its texts, every state where it ends in `.lower()`, its variables' values."""
     for part in ast.walk(node) if node is not None else ():
         if isinstance(part, ast.Constant) and isinstance(part.value, str) and HAPPENING.fullmatch(part.value):
             yield part.value

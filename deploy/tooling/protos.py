@@ -97,7 +97,7 @@ def write_comments(image: Path, target: Path) -> None:
 
 
 def full_name(file: Any, path: Sequence[int]) -> str:
-    """The full name of what a source location's path leads to."""
+    """Return the full name of what a source location's path leads to."""
     names, node = [file.package], file
     for number, index in zip(path[::2], path[1::2], strict=False):
         node = getattr(node, node.DESCRIPTOR.fields_by_number[number].name)[index]
@@ -106,7 +106,7 @@ def full_name(file: Any, path: Sequence[int]) -> str:
 
 
 def list_stubs(folder: Path) -> dict[str, Path]:
-    """The generated files below a folder, by relative name."""
+    """Return the generated files below a folder, by relative name."""
     found = [path for path in folder.glob("modelry/*/v*/*") if path.name.endswith(SUFFIXES)]
     found += [path for path in (folder / COMMENTS,) if path.exists()]
     return {str(path.relative_to(folder)): path for path in found}

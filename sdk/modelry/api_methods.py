@@ -80,7 +80,7 @@ class Method:
 
 @cache
 def methods() -> tuple[Method, ...]:
-    """All public methods, in the order of the protos."""
+    """Return all public methods, in the order of the protos."""
     found: list[Method] = []
     for area in AREAS:
         module = importlib.import_module(f"modelry.{area}.v1.{area}_pb2")
@@ -120,5 +120,5 @@ def _comments() -> dict[str, str]:
 
 
 def comment(full_name: str) -> str:
-    """What the protos say about a service, method, message, field or value; nothing for what is not ours."""
+    """Return what the protos say about a service, method, message, field or value; nothing for what is not ours."""
     return _comments().get(full_name, "")

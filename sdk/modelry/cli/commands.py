@@ -145,7 +145,7 @@ def _ask_line() -> str:
 
 
 def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
-    """The pieces of an answer. Raises: ClickException with the server's words."""
+    """Yield the pieces of an answer. Raises: ClickException with the server's words."""
     headers = {"Authorization": f"Bearer {connection.key}", "Content-Type": "application/json"}
     if connection.project:
         headers["modelry-project"] = connection.project
@@ -165,7 +165,7 @@ def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
         try:
             message = json.load(error)["error"]["message"]
         except (ValueError, KeyError):
-            message = f"the server answered {error.code}"
+            message = f"The server answered {error.code}."
         raise click.ClickException(message) from None
     except OSError as error:
         raise click.ClickException(f"nothing answers at {connection.http_address}: {error}") from None

@@ -19,7 +19,7 @@ _MESSAGE = pb.FieldDescriptor.CPPTYPE_MESSAGE
 
 
 def collect(method: Method, in_path: Mapping[str, str], given: Mapping[Flag, Any], file: str | None) -> dict[str, Any]:
-    """The fields of the request: a file's first, flags over them, the path's variables last."""
+    """Return the fields of the request: a file's first, flags over them, the path's variables last."""
     fields: dict[str, Any] = {}
     if method.body and method.body != "*":
         fields[method.body] = _read_file(method, file) if file else {}
@@ -50,7 +50,7 @@ def _put(fields: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _value(field: Any, value: Any) -> Any:
-    """A flag's text as JSON has it: lists may be repeated or separated by commas, a bare word stands for a message."""
+    """Return a flag's text as JSON has it: lists repeated or separated by commas, a bare word for a message."""
     entry = field.message_type is not None and field.message_type.GetOptions().map_entry
     if entry:
         return _pairs(field, value)
@@ -124,7 +124,7 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
 
 def _read_file(method: Method, file: str) -> dict[str, Any]:
-    """A file's fields below the body, other names replaced by ours."""
+    """Return a file's fields below the body, other names replaced by ours."""
     aliases = alias_paths(method)
     descriptor: Any = method.request.DESCRIPTOR
     own = descriptor.fields_by_name[method.body].message_type.fields_by_name

@@ -59,12 +59,12 @@ def commands() -> dict[str, dict[str, Method]]:
 
 
 def arguments(method: Method) -> list[str]:
-    """The variables of the path, in order: what is typed without a flag."""
+    """Return the variables of the path, in order: what is typed without a flag."""
     return _VARIABLE.findall(method.template)
 
 
 def flags(method: Method) -> list[Flag]:
-    """The flags of a method: the body's fields, those of single messages in it by their own name, and the query's."""
+    """Return the flags of a method: the fields of the body and of single messages in it, and the query's."""
     heads = {name.split(".")[0] for name in arguments(method)}
     found: list[Flag] = []
     for field in method.request.DESCRIPTOR.fields:
@@ -96,12 +96,12 @@ def _flags_of(field: Any, path: tuple[str, ...]) -> list[Flag]:
 
 
 def has_behavior(field: Any, behavior: int) -> bool:
-    """The field is REQUIRED, OUTPUT_ONLY, …"""
+    """Return whether the field is REQUIRED, OUTPUT_ONLY, …"""
     return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def shorthand(descriptor: Any) -> str:
-    """The field of a message that a bare word stands for: its first required one, or the first of its choice."""
+    """Return the field of a message that a bare word stands for: its first required one, or the first of its choice."""
     for field in descriptor.fields:
         if has_behavior(field, field_behavior_pb2.REQUIRED):
             return str(field.name)
@@ -111,7 +111,7 @@ def shorthand(descriptor: Any) -> str:
 
 
 def alias_paths(method: Method) -> dict[str, tuple[str, ...]]:
-    """Names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
+    """Return the names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
     if not method.body or method.body == "*":
         return {}
     body: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
