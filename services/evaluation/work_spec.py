@@ -29,7 +29,7 @@ class Files:
     manifest: Manifest
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {**vars(self), "manifest": self.manifest.to_json()}
 
     @classmethod
@@ -56,7 +56,7 @@ class Target:
         return self.role == BASELINE
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {
             **vars(self),
             "base": self.base.to_json(),
@@ -86,7 +86,7 @@ class PresetTask:
     prefix: str
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields and its kind."""
+        """Return its fields and its kind."""
         return {"kind": "preset", **vars(self), "subjects": list(self.subjects)}
 
     @classmethod
@@ -108,7 +108,7 @@ class CustomTask:
     system_prompt: str
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields beside those of its files, and its kind."""
+        """Return its fields beside those of its files, and its kind."""
         return {
             "kind": "custom",
             **self.data.to_json(),
@@ -145,7 +145,7 @@ class Sampling:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {**asdict(self), "stop": list(self.stop)}
 
     @classmethod

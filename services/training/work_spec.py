@@ -25,7 +25,7 @@ class StoredManifest:
     manifest: Manifest
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {"bucket": self.bucket, "prefix": self.prefix, "manifest": self.manifest.to_json()}
 
     @classmethod
@@ -44,7 +44,7 @@ class BaseModel:
     chat_fingerprint: str
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields beside those of its files."""
+        """Return its fields beside those of its files."""
         return {**self.files.to_json(), **_plain(self)}
 
     @classmethod
@@ -64,7 +64,7 @@ class Source:
     weight: float
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields beside those of its files."""
+        """Return its fields beside those of its files."""
         return {**self.files.to_json(), **_plain(self)}
 
     @classmethod
@@ -102,7 +102,7 @@ class Recipe:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {**asdict(self), "target_modules": list(self.target_modules)}
 
     @classmethod

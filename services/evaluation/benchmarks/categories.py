@@ -37,7 +37,7 @@ class Categories:
         return self.titles.get(subject, subject.replace("_", " "))
 
     def unknown(self, subjects: Sequence[str]) -> list[str]:
-        """Subjects that no table names."""
+        """Return the subjects that no table names."""
         return sorted(subject for subject in subjects if subject not in self.category)
 
 
@@ -98,7 +98,7 @@ class CategoryScore:
 
 
 def groups(subjects: Sequence[str], categories: Categories) -> dict[str, set[str]]:
-    """Category, Average and overlapping group to the subjects that are in it; only groups that have one."""
+    """Return category, Average and overlapping group to the subjects that are in it; only groups that have one."""
     present = set(subjects)
     result = {name: {subject for subject in present if categories.of(subject) == name} for name in CATEGORIES}
     result[AVERAGE] = present
@@ -107,7 +107,7 @@ def groups(subjects: Sequence[str], categories: Categories) -> dict[str, set[str
 
 
 def category_scores(answers: Sequence[Answer], categories: Categories) -> list[CategoryScore]:
-    """Accuracy per category, Average and overlapping group, in this order."""
+    """Return the accuracy per category, Average and overlapping group, in this order."""
     result = []
     for name, members in groups([answer.subject for answer in answers], categories).items():
         result.append(_score(name, [answer for answer in answers if answer.subject in members]))
@@ -133,7 +133,7 @@ def _score(name: str, answers: Sequence[Answer]) -> CategoryScore:
 def compare_categories(
     baseline: Sequence[Answer], candidate: Sequence[Answer], categories: Categories
 ) -> dict[str, intervals.Difference]:
-    """Candidate minus baseline per group, on the same questions in the same order.
+    """Return candidate minus baseline per group, on the same questions in the same order.
 
     Raises: ValueError: the two answered different questions.
     """

@@ -161,7 +161,7 @@ def read_file(
 
 
 def _columns(first: Sequence[str]) -> tuple[str, ...]:
-    """Column names from a header, or those of a file without one."""
+    """Return the column names from a header, or those of a file without one."""
     names = tuple(cell.strip() for cell in first)
     lowered = tuple(name if name in ("A", "B", "C", "D") else name.lower() for name in names)
     return lowered if {"question", "A", "B", "C", "D"} <= set(lowered) else _HEADERLESS

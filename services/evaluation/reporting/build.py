@@ -116,7 +116,7 @@ def _preset_scores(task: TaskInfo, target: str, measured: Measured) -> list[dict
 
 
 def _text_groups(samples: Sequence[Sample]) -> dict[str, list[int]]:
-    """Average over all samples, then each category of the set (when it has any)."""
+    """Return the average over all samples, then each category of the set (when it has any)."""
     groups = {AVERAGE: list(range(len(samples)))}
     for number, sample in enumerate(samples):
         if sample.group:

@@ -119,7 +119,7 @@ def summarize(scores: Sequence[TextScore]) -> TextSummary:
 
 
 def compare(baseline: Sequence[TextScore], candidate: Sequence[TextScore]) -> dict[str, intervals.Difference]:
-    """Candidate minus baseline for every metric, on the samples that have a score (the same ones for both).
+    """Return candidate minus baseline for every metric, on the samples that have a score (the same ones for both).
 
     Raises: ValueError: the two were not scored on the same samples.
     """

@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def prompt_digest(token_ids: Sequence[int]) -> str:
-    """Name of a prompt within a cache."""
+    """Return the name of a prompt within a cache."""
     return hashlib.sha256(",".join(map(str, token_ids)).encode()).hexdigest()[:32]
 
 

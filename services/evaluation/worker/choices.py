@@ -165,7 +165,7 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 @torch.inference_mode()
 def _prefix_cache(model: Any, token_ids: Sequence[int]) -> Layers | None:
-    """Keys and values of the prefix, or None for a model whose cache is of another kind (sliding, recurrent)."""
+    """Return the prefix's keys and values, or None for a model whose cache is of another kind (sliding, recurrent)."""
     output = model(input_ids=_tensor(model, [list(token_ids)]), use_cache=True, logits_to_keep=1)
     layers = output.past_key_values.layers
     if any(type(layer) is not DynamicLayer for layer in layers):

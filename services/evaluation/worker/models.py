@@ -63,7 +63,7 @@ class SharedBase:
 
 
 def context_length(folder: Path) -> int:
-    """Most tokens that a model can hold, as its config says; 2,048 when it does not."""
+    """Return the most tokens that a model can hold, as its config says; 2,048 when it does not."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config = config.get("text_config") or config
     return int(config.get("max_position_embeddings") or 2048)

@@ -102,7 +102,7 @@ class Run:
         return groups
 
     def _score_choices(self) -> None:
-        """Every preset task on every target; a base is loaded once for all of its adapters."""
+        """Score every preset task on every target; a base is loaded once for all of its adapters."""
         tasks = [task for task in self.tasks.values() if isinstance(task, LoadedPreset)]
         if not tasks:
             return
@@ -182,7 +182,7 @@ class Run:
         report_sender.send_samples(self.reporter, samples, self.done)
 
     def _answer_texts(self) -> None:
-        """Every own set on every target; an engine is started only for what the cache does not hold."""
+        """Answer every own set on every target; an engine is started only for what the cache does not hold."""
         tasks = [task for task in self.tasks.values() if isinstance(task, LoadedCustom)]
         if not tasks:
             return

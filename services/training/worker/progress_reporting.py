@@ -32,7 +32,7 @@ class ReportSink(Protocol):
 
 
 class NullSink:
-    """The voice of a rank that does not report."""
+    """The sink of a rank that does not report."""
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
         self.spec: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
