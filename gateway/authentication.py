@@ -48,13 +48,13 @@ class Authenticator:
         return await self._resolve(asked or DEFAULT_PROJECT)
 
     async def _resolve(self, name: str) -> str:
-        found, until = self._projects.get(name, ("", 0.0))
+        project_id, until = self._projects.get(name, ("", 0.0))
         if time.monotonic() < until:
-            return found
-        found = (await self._credentials.project("", name, role=Role.ADMIN)).id
+            return project_id
+        project_id = (await self._credentials.project("", name, role=Role.ADMIN)).id
         _bound(self._projects)
-        self._projects[name] = (found, time.monotonic() + _PROJECT_SECONDS)
-        return found
+        self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
+        return project_id
 
     async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
         """Return who is calling, and in which project."""

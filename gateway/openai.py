@@ -35,13 +35,13 @@ class OpenAiApi:
         """Return all that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
         key = self._authenticator.key(request.headers, address_of(request))
         project = key.project or await self._authenticator.project(key, request.headers)
-        found = {name: _model(name, route) for name, route in self._callable(key, project)}
+        entries = {name: _model(name, route) for name, route in self._callable(key, project)}
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:
-            return web.json_response({"object": "list", "data": [found[name] for name in sorted(found)]})
-        if wanted not in found:
+            return web.json_response({"object": "list", "data": [entries[name] for name in sorted(entries)]})
+        if wanted not in entries:
             raise ModelNotFoundHere.of(wanted)
-        return web.json_response(found[wanted])
+        return web.json_response(entries[wanted])
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Refuse any other path."""

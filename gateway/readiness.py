@@ -56,8 +56,8 @@ class Readiness:
     async def health(self) -> pb.Health:
         """Return the health of every service, asked now, and of this gateway."""
         metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"),)
-        found = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
-        return pb.Health(services=[*found, self._gateway()])
+        answers = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
+        return pb.Health(services=[*answers, self._gateway()])
 
     def _gateway(self) -> pb.ServiceHealth:
         if len(self._keys):

@@ -159,12 +159,12 @@ def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]
         **method.request.DESCRIPTOR.fields_by_name,
     }
     values: dict[str, Any] = {}
-    for key, found in query.items():
+    for key, texts in query.items():
         field = fields.get(key)
         if field is None or field.name == method.body:
             known = ", ".join(f.name for f in method.request.DESCRIPTOR.fields if f.name != method.body)
             raise CodecError([Problem(key, f"unknown query parameter; known here: {known or 'none'}")])
-        values[field.name] = found if field.is_repeated else found[-1]
+        values[field.name] = texts if field.is_repeated else texts[-1]
     decode(values, request)
 
 

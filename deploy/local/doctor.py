@@ -35,16 +35,16 @@ class Finding:
 
 async def examine(home: Home) -> list[Finding]:
     """Return every check, in order."""
-    found = [check() for check in (python, programs, machine, accelerator, allocator, compiler)]
-    found += [disk(home.path), *private_files(home)]
+    result = [check() for check in (python, programs, machine, accelerator, allocator, compiler)]
+    result += [disk(home.path), *private_files(home)]
     running = await get_status(home)
     if running["running"]:
         down = [row["name"] for row in running["processes"] if row["state"] != "ready"]
         words = (
             f"not ready: {', '.join(down)}; see {home.logs}" if down else f"all ready at {running['addresses']['http']}"
         )
-        return [*found, Finding("stack", BAD if down else GOOD, words)]
-    return [*found, Finding("stack", GOOD, "not running"), *ports(home)]
+        return [*result, Finding("stack", BAD if down else GOOD, words)]
+    return [*result, Finding("stack", GOOD, "not running"), *ports(home)]
 
 
 def python() -> Finding:

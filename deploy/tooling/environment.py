@@ -127,8 +127,8 @@ def find_missing(lines: list[str]) -> list[str]:
     answer = subprocess.run(
         [PYTHON, "-c", FIND_MISSING], input=json.dumps(lines), capture_output=True, text=True, check=True
     )
-    found: list[str] = json.loads(answer.stdout)
-    return found
+    result: list[str] = json.loads(answer.stdout)
+    return result
 
 
 def pip(*arguments: str) -> None:

@@ -49,18 +49,18 @@ class Reason:
 
 def page() -> str:
     """Reasons of errors by HTTP status, then reasons of what failed later."""
-    found = find_reasons()
+    result = find_reasons()
     lines = ["# Reasons", "", "A program compares the reason; the sentence is for people and may change.", ""]
     lines += ["## Errors", "", "What a call is refused with: `error.reason`.", ""]
     lines += ["| reason | HTTP | gRPC | sentences |", "|---|---|---|---|"]
-    lines += _rows([reason for reason in found if reason.error])
+    lines += _rows([reason for reason in result if reason.error])
     lines += ["", "## Failures and refused rows", ""]
     lines += [
         "What became of a job, an import, a preparation, a deployment (`failure.reason`), or of one row (`code`).",
         "",
     ]
     lines += ["| reason | sentences |", "|---|---|"]
-    lines += _rows([reason for reason in found if not reason.error])
+    lines += _rows([reason for reason in result if not reason.error])
     return "\n".join(lines)
 
 
@@ -86,8 +86,8 @@ def find_reasons() -> list[Reason]:
     files = [path for path in python_files("services", "gateway") if "migrations" not in path.parts]
     trees = {path: parse(path) for path in files}
     classes = _error_classes(trees)
-    found = {reason for path, tree in trees.items() for reason in _Reader(path, tree, classes).reasons()}
-    return sorted(found)
+    result = {reason for path, tree in trees.items() for reason in _Reader(path, tree, classes).reasons()}
+    return sorted(result)
 
 
 def _error_classes(trees: dict[Path, ast.Module]) -> dict[str, str]:

@@ -110,19 +110,19 @@ class _Stage:
         }
 
     def events(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = defaultdict(set)
+        result: dict[str, set[str]] = defaultdict(set)
         nouns = self._nouns_of_builders()
         for function in self._functions:
             for call in _calls(function):
                 name = ast.unparse(call.func).rpartition(".")[2]
                 if name == "Event" and len(call.args) + len(call.keywords) > _HAPPENING:
                     for noun in self._noun(call):
-                        found[noun] |= set(_happenings(_argument(call, "happening", _HAPPENING), function))
+                        result[noun] |= set(_happenings(_argument(call, "happening", _HAPPENING), function))
                 elif name in self._builders:
                     position = self._builders[name].index("happening")
                     for noun in nouns[name]:
-                        found[noun] |= set(_happenings(_argument(call, "happening", position), function))
-        return {noun: self._with_states(noun, happenings) for noun, happenings in found.items()}
+                        result[noun] |= set(_happenings(_argument(call, "happening", position), function))
+        return {noun: self._with_states(noun, happenings) for noun, happenings in result.items()}
 
     def _with_states(self, noun: str, happenings: set[str]) -> set[str]:
         return (happenings - {STATES}) | (states_of(self.name, noun).keys() if STATES in happenings else set())

@@ -59,15 +59,15 @@ def main() -> int:
 
 def pages() -> dict[str, str]:
     """File name -> text of every page."""
-    found = {f"{area}.md": area_page(area) for area in api_methods.AREAS}
-    found["common.md"] = common_page()
-    found["internal.md"] = internal_page()
-    found["settings.md"] = settings_list.page()
-    found["cli.md"] = command_list.page()
-    found["reasons.md"] = error_reasons.page()
-    found["event-types.md"] = event_list.page()
-    found["README.md"] = index_page(sorted(found))
-    return found
+    result = {f"{area}.md": area_page(area) for area in api_methods.AREAS}
+    result["common.md"] = common_page()
+    result["internal.md"] = internal_page()
+    result["settings.md"] = settings_list.page()
+    result["cli.md"] = command_list.page()
+    result["reasons.md"] = error_reasons.page()
+    result["event-types.md"] = event_list.page()
+    result["README.md"] = index_page(sorted(result))
+    return result
 
 
 # What each page that is of no area is about.
@@ -136,16 +136,16 @@ def method_section(method: api_methods.Method) -> list[str]:
 
 def reachable(methods: list[api_methods.Method], area: str) -> list[Any]:
     """Return the messages of an area that its methods take or return, nested ones too, in the order of meeting them."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     waiting = [message for method in methods for message in (method.request.DESCRIPTOR, method.response.DESCRIPTOR)]
     while waiting:
         message = waiting.pop(0)
-        if message.full_name in found or message.file.package != f"modelry.{area}.v1":
+        if message.full_name in result or message.file.package != f"modelry.{area}.v1":
             continue
         if not message.GetOptions().map_entry:
-            found[message.full_name] = message
+            result[message.full_name] = message
         waiting += [field.message_type for field in message.fields if field.message_type is not None]
-    return list(found.values())
+    return list(result.values())
 
 
 def message_section(message: Any) -> list[str]:

@@ -81,12 +81,12 @@ class Method:
 @cache
 def methods() -> tuple[Method, ...]:
     """Return all public methods, in the order of the protos."""
-    found: list[Method] = []
+    result: list[Method] = []
     for area in AREAS:
         module = importlib.import_module(f"modelry.{area}.v1.{area}_pb2")
         for service in module.DESCRIPTOR.services_by_name.values():
-            found += [_method(area, service, method) for method in service.methods if _is_public(method)]
-    return tuple(found)
+            result += [_method(area, service, method) for method in service.methods if _is_public(method)]
+    return tuple(result)
 
 
 def _is_public(method: pb.MethodDescriptor) -> bool:

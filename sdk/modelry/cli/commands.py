@@ -67,13 +67,15 @@ def import_dataset(
             version["format"] = layout
         if max_bad_rows:
             version |= {"bad_row_policy": "SKIP", "max_bad_rows": max_bad_rows}
-        made = client.create_dataset_version(dataset=name, dataset_version=version, create_dataset=True)
+        created = client.create_dataset_version(dataset=name, dataset_version=version, create_dataset=True)
         if not no_wait:
-            made = outputs.follow(client.watch_dataset_version(dataset=made.dataset_id, version=made.id), as_json)
-        outputs.show(made, as_json)
-        if outputs.state_of(made) == "FAILED" and not as_json:
-            _show_bad_rows(client, made)
-        return outputs.exit_code(made) if not no_wait else outputs.EXIT_OK
+            created = outputs.follow(
+                client.watch_dataset_version(dataset=created.dataset_id, version=created.id), as_json
+            )
+        outputs.show(created, as_json)
+        if outputs.state_of(created) == "FAILED" and not as_json:
+            _show_bad_rows(client, created)
+        return outputs.exit_code(created) if not no_wait else outputs.EXIT_OK
 
 
 def _show_bad_rows(client: Client, version: Any) -> None:

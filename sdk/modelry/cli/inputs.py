@@ -89,16 +89,16 @@ def location(text: str) -> dict[str, str]:
 
 
 def _pairs(field: Any, texts: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for text in texts:
         if text.startswith("{"):
-            found.update(_parse(field, text))
+            result.update(_parse(field, text))
             continue
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"write KEY=VALUE, not {text!r}", param_hint=f"--{kebab(field.name)}")
-        found[key] = value
-    return found
+        result[key] = value
+    return result
 
 
 def _parse(field: Any, text: str) -> Any:
@@ -111,16 +111,16 @@ def _parse(field: Any, text: str) -> Any:
 def _read_yaml(file: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-        found = yaml.safe_load(text)
+        result = yaml.safe_load(text)
     except OSError as error:
         raise click.BadParameter(f"cannot be read: {error.strerror}", param_hint="-f") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise click.BadParameter(f"is no YAML{where}", param_hint="-f") from None
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise click.BadParameter("must hold a mapping of fields", param_hint="-f")
-    return found
+    return result
 
 
 def _read_file(method: Method, file: str) -> dict[str, Any]:

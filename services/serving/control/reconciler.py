@@ -26,8 +26,9 @@ from services.serving.domain import (
     Verb,
     decide,
 )
-from services.serving.operations import adapters, replicas
+from services.serving.operations import adapters
 from services.serving.operations.context import ServiceContext
+from services.serving.operations.replicas import drop_ended, load_all
 from services.serving.settings import ServingSettings
 
 SWEEP_SECONDS = 30.0
@@ -65,7 +66,7 @@ class Reconciler(BackgroundLoop):
         self._swept = 0.0
 
     async def start(self) -> None:
-        """Begin; what a dead process left is found by the first tick."""
+        """Begin; the first tick finds what a dead process left."""
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         await super().start()
 
@@ -82,11 +83,11 @@ class Reconciler(BackgroundLoop):
 
     async def tick(self) -> None:
         """Compare everything once, and act."""
-        everything = await replicas.load_all(self._context)
+        everything = await load_all(self._context)
         self._forget_gone(everything)
-        for deployment, found in everything:
+        for deployment, replicas in everything:
             try:
-                await self._one(deployment, found)
+                await self._one(deployment, replicas)
             except ModelryError as error:
                 _log.warning("deployment %s: %s", deployment.id, error.message)
             except Exception:  # an edge: one deployment does not stop the others
@@ -96,13 +97,13 @@ class Reconciler(BackgroundLoop):
             self._swept = time.monotonic()
             await self._sweep(everything)
 
-    async def _one(self, deployment: Deployment, found: list[Replica]) -> None:
+    async def _one(self, deployment: Deployment, replicas: list[Replica]) -> None:
         self._weights.prepare(deployment)
-        self._monitor(deployment, found)
-        await self._note_adapters(deployment, found)
-        seen = [await self._see(one) for one in found]
+        self._monitor(deployment, replicas)
+        await self._note_adapters(deployment, replicas)
+        seen = [await self._see(one) for one in replicas]
         model = self._weights.ready(deployment.id)
-        by_id = {one.id: one for one in found}
+        by_id = {one.id: one for one in replicas}
         for action in decide(deployment, seen, model is not None, self._limits):
             if action.verb is Verb.REMOVE:
                 await self._metering.flush(deployment.id)
@@ -130,14 +131,14 @@ class Reconciler(BackgroundLoop):
             problem=monitor.problem if monitor else "",
         )
 
-    def _monitor(self, deployment: Deployment, found: list[Replica]) -> None:
+    def _monitor(self, deployment: Deployment, replicas: list[Replica]) -> None:
         """Monitor each replica that should answer, and tell the monitor which adapters it shall have."""
         model = self._weights.ready(deployment.id)
         usable = [one for one in deployment.adapters if one.engine_name]
         paths = {one.engine_name: path for one in usable if (path := self._weights.adapter_path(one))}
         required = {one.engine_name for one in usable if one.own or one.ready}
         known = {one.engine_name for one in usable}
-        for replica in found:
+        for replica in replicas:
             if replica.state not in _WATCHED:
                 continue
             monitor = self._monitors.get(replica.id)
@@ -153,9 +154,9 @@ class Reconciler(BackgroundLoop):
                 self._monitors[replica.id] = monitor
             monitor.want(paths, required, known)
 
-    async def _note_adapters(self, deployment: Deployment, found: list[Replica]) -> None:
+    async def _note_adapters(self, deployment: Deployment, replicas: list[Replica]) -> None:
         """Note adapters: one is ready when every replica that gets traffic has it, all or none."""
-        serving = [self._monitors[one.id] for one in found if one.id in self._monitors and self._serves(one)]
+        serving = [self._monitors[one.id] for one in replicas if one.id in self._monitors and self._serves(one)]
         if not serving or any(monitor.names is None for monitor in serving):
             return
         news: dict[str, tuple[bool, str]] = {}
@@ -179,7 +180,7 @@ class Reconciler(BackgroundLoop):
 
     def _forget_gone(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
         self._weights.keep({deployment.id for deployment, _ in everything})
-        living = {one.id: one for _, found in everything for one in found}
+        living = {one.id: one for _, replicas in everything for one in replicas}
         for replica_id in [one for one in self._monitors if one not in living or living[one].state not in _WATCHED]:
             self._monitors.pop(replica_id).stop()
         for replica_id in [one for one in self._since if one not in living]:
@@ -187,12 +188,12 @@ class Reconciler(BackgroundLoop):
 
     async def _sweep(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
         """End programs that no living replica stands for, and forget replicas that ended long ago."""
-        living = {one.id for _, found in everything for one in found}
+        living = {one.id for _, replicas in everything for one in replicas}
         for probe in await self._launcher.list():
             if probe.id.startswith("rep-") and probe.id not in living and (probe.held or probe.pid):
                 self._actions.end(probe.id)
         for deployment, _ in everything:
-            for replica_id in await replicas.drop_ended(deployment.id, self._context):
+            for replica_id in await drop_ended(deployment.id, self._context):
                 await self._actions.forget(replica_id)
 
 
