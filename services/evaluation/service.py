@@ -13,8 +13,8 @@ from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.jobs import CreateJob, UpdateJob
-from services.chassis.proto_values import changes_of
+from services.chassis.jobs import CreateJob
+from services.chassis.proto_values import labels_update_of
 from services.evaluation import messages as to
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations import evaluations, results, stopwords
@@ -22,60 +22,42 @@ from services.evaluation.operations.context import ServiceContext
 
 
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
-    """Serve the public methods of evaluation."""
+    """Serve the public methods of evaluation; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, call: Any) -> pb.Evaluation:
-        """Make an evaluation."""
         return await self._shown(await self._context.verbs.create(_create_command(request)))
 
     async def QuoteEvaluation(self, request: pb.CreateEvaluationRequest, call: Any) -> common_pb2.Quote:
-        """Say what it would cost."""
         return await self._context.verbs.quote(_create_command(request))
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, call: Any) -> pb.Evaluation:
-        """Return one evaluation."""
         return await self._get(request.evaluation)
 
     async def _get(self, ref: str) -> pb.Evaluation:
         return to.evaluation_message(await evaluations.get_evaluation(current().project, ref, self._context))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, call: Any) -> pb.ListEvaluationsResponse:
-        """Return evaluations, newest first."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await evaluations.list_evaluations(current().project, query, self._context)
+        page = await evaluations.list_evaluations(current().project, PageQuery.of(request), self._context)
         return pb.ListEvaluationsResponse(
             evaluations=[to.evaluation_message(one) for one in page.items], next_page_token=page.next_page_token
         )
 
     async def UpdateEvaluation(self, request: pb.UpdateEvaluationRequest, call: Any) -> pb.Evaluation:
-        """Change title or metadata."""
-        wanted = request.evaluation
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = UpdateJob(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteEvaluation(self, request: pb.DeleteEvaluationRequest, call: Any) -> Empty:
-        """Remove an evaluation."""
         await self._context.verbs.delete(current().project, request.evaluation)
         self._context.garbage.kick()
         return Empty()
 
     async def StopEvaluation(self, request: pb.StopEvaluationRequest, call: Any) -> pb.Evaluation:
-        """Stop an evaluation."""
         return await self._shown(await self._context.verbs.stop(current().project, request.evaluation))
 
     async def WatchEvaluation(self, request: pb.WatchEvaluationRequest, call: Any) -> AsyncIterator[pb.Evaluation]:
-        """Yield an evaluation as it changes."""
         project = current().project
         async for evaluation in self._context.engine.watch(project, request.evaluation, request.after_version):
             yield await self._shown(evaluation)
@@ -83,34 +65,27 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def ReadEvaluationLogs(
         self, request: pb.ReadEvaluationLogsRequest, call: Any
     ) -> AsyncIterator[pb.EvaluationLogLine]:
-        """Yield the log of all attempts."""
         project = current().project
         async for attempt, line in self._context.engine.logs(project, request.evaluation, request.follow):
             yield pb.EvaluationLogLine(attempt=attempt, text=line)
 
     async def GetReport(self, request: pb.GetReportRequest, call: Any) -> pb.Report:
-        """Return the report."""
         report = await results.get_report(current().project, request.evaluation, self._context)
         return to.report_message(report.content)
 
     async def ListSamples(self, request: pb.ListSamplesRequest, call: Any) -> pb.ListSamplesResponse:
-        """Return samples."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await results.list_samples(current().project, request.evaluation, query, self._context)
+        page = await results.list_samples(current().project, request.evaluation, PageQuery.of(request), self._context)
         return pb.ListSamplesResponse(
             samples=[to.sample_message(one) for one in page.items], next_page_token=page.next_page_token
         )
 
     async def ListBenchmarks(self, request: pb.ListBenchmarksRequest, call: Any) -> pb.ListBenchmarksResponse:
-        """Return preset benchmarks, all on one page."""
         return pb.ListBenchmarksResponse(benchmarks=[to.benchmark_message(one) for one in results.list_benchmarks()])
 
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, call: Any) -> pb.Benchmark:
-        """Return one preset benchmark."""
         return to.benchmark_message(results.get_benchmark(request.benchmark))
 
     async def CreateStopwordList(self, request: pb.CreateStopwordListRequest, call: Any) -> pb.StopwordList:
-        """Make a stop-word list."""
         command = stopwords.CreateStopwords(
             current().project,
             request.stopword_list.name,
@@ -121,22 +96,18 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         return to.stopwords_message(await stopwords.create_stopwords(command, self._context, now()))
 
     async def GetStopwordList(self, request: pb.GetStopwordListRequest, call: Any) -> pb.StopwordList:
-        """Return one stop-word list."""
         return to.stopwords_message(
             await stopwords.get_stopwords(current().project, request.stopword_list, self._context)
         )
 
     async def ListStopwordLists(self, request: pb.ListStopwordListsRequest, call: Any) -> pb.ListStopwordListsResponse:
-        """Return stop-word lists, without their words."""
-        query = PageQuery(request.page_size, request.page_token)
-        page = await stopwords.list_stopwords(current().project, query, self._context)
+        page = await stopwords.list_stopwords(current().project, PageQuery.of(request), self._context)
         return pb.ListStopwordListsResponse(
             stopword_lists=[to.stopwords_message(one, words=False) for one in page.items],
             next_page_token=page.next_page_token,
         )
 
     async def DeleteStopwordList(self, request: pb.DeleteStopwordListRequest, call: Any) -> Empty:
-        """Remove a stop-word list."""
         await stopwords.delete_stopwords(current().project, request.stopword_list, self._context)
         return Empty()
 

@@ -43,10 +43,5 @@ async def assemble(host: ServiceHost[RegistrySettings]) -> None:
     host.serve(RegistryInternalServicer(context))
 
 
-def main() -> None:
-    """The process."""
-    run("registry", RegistrySettings, HERE / "migrations", assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("registry", RegistrySettings, HERE / "migrations", assemble)

@@ -15,7 +15,7 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import labels_update_of
 from services.serving import messages as to
 from services.serving.domain import Deployment
 from services.serving.operations import create_deployment, deployments, logs
@@ -23,7 +23,7 @@ from services.serving.operations.context import ServiceContext
 
 
 class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
-    """Serve the public methods of serving."""
+    """Serve the public methods of serving; the protos say what each does."""
 
     def __init__(self, context: ServiceContext, launcher: Launcher) -> None:
         self._context, self._launcher = context, launcher
@@ -32,49 +32,32 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         return to.deployment_message(deployment, self._context.base_url())
 
     async def CreateDeployment(self, request: pb.CreateDeploymentRequest, call: Any) -> pb.Deployment:
-        """Make a deployment."""
         command = to.create_command(request, current())
         return self._shown(await create_deployment.create_deployment(command, self._context, now()))
 
     async def QuoteDeployment(self, request: pb.CreateDeploymentRequest, call: Any) -> common_pb2.Quote:
-        """Say what it would cost."""
         return await create_deployment.quote_deployment(to.create_command(request, current()), self._context)
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, call: Any) -> pb.Deployment:
-        """Return one deployment."""
         return await self._get(request.deployment)
 
     async def _get(self, ref: str) -> pb.Deployment:
         return self._shown(await deployments.get_deployment(current().project, ref, self._context))
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, call: Any) -> pb.ListDeploymentsResponse:
-        """Return a page of deployments."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await deployments.list_deployments(current().project, query, self._context)
+        page = await deployments.list_deployments(current().project, PageQuery.of(request), self._context)
         messages = [self._shown(one) for one in page.items]
         return pb.ListDeploymentsResponse(deployments=messages, next_page_token=page.next_page_token)
 
     async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, call: Any) -> pb.Deployment:
-        """Change title or metadata."""
-        wanted = request.deployment
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = deployments.UpdateDeployment(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return self._shown(await deployments.update_deployment(command, self._context, now()))
 
     async def DeleteDeployment(self, request: pb.DeleteDeploymentRequest, call: Any) -> Empty:
-        """Drain, end and delete a deployment."""
         await deployments.delete_deployment(current().project, request.deployment, self._context, now())
         return Empty()
 
     async def ScaleDeployment(self, request: pb.ScaleDeploymentRequest, call: Any) -> pb.Deployment:
-        """Set the wanted replicas."""
         if not request.HasField("replicas"):
             raise Invalid("The number of replicas is required.", field="replicas", reason="REQUIRED_FIELD")
         caller = current()
@@ -83,7 +66,6 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         return self._shown(await deployments.scale_deployment(command, self._context, now()))
 
     async def ClaimDeploymentKey(self, request: pb.ClaimDeploymentKeyRequest, call: Any) -> pb.ClaimedKey:
-        """Make the key and show it once."""
         command = deployments.ClaimKey(
             current().project, request.deployment, request.request_id, request_digest(request)
         )
@@ -91,7 +73,6 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         return to.claim_message(claim, self._context.base_url())
 
     async def WatchDeployment(self, request: pb.WatchDeploymentRequest, call: Any) -> AsyncIterator[pb.Deployment]:
-        """Yield a deployment as it changes."""
         changes = deployments.watch_deployment(
             current().project, request.deployment, request.after_version, self._context
         )
@@ -99,19 +80,16 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
             yield self._shown(deployment)
 
     async def ListReplicas(self, request: pb.ListReplicasRequest, call: Any) -> pb.ListReplicasResponse:
-        """Return replicas of a deployment."""
-        query = PageQuery(request.page_size, request.page_token)
+        query = PageQuery.of(request)
         page = await deployments.list_replicas(current().project, request.deployment, query, self._context)
         messages = [to.replica_message(one) for one in page.items]
         return pb.ListReplicasResponse(replicas=messages, next_page_token=page.next_page_token)
 
     async def GetReplica(self, request: pb.GetReplicaRequest, call: Any) -> pb.Replica:
-        """Return one replica."""
         replica = await deployments.get_replica(current().project, request.deployment, request.replica, self._context)
         return to.replica_message(replica)
 
     async def ReadReplicaLogs(self, request: pb.ReadReplicaLogsRequest, call: Any) -> AsyncIterator[pb.ReplicaLogLine]:
-        """Yield the log of a replica."""
         lines = logs.read_logs(
             current().project, request.deployment, request.replica, request.follow, self._launcher, self._context
         )
@@ -120,7 +98,7 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
 
 
 class ServingInternalServicer(internal_pb2_grpc.ServingInternalServiceServicer):
-    """Serve the methods that other services call."""
+    """Serve the methods that other services call; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -128,7 +106,6 @@ class ServingInternalServicer(internal_pb2_grpc.ServingInternalServiceServicer):
     async def ResolveDeployment(
         self, request: internal_pb2.ResolveDeploymentRequest, call: Any
     ) -> internal_pb2.ResolveDeploymentResponse:
-        """Return which version a deployment serves."""
         deployment = await deployments.get_deployment(current().project, request.deployment, self._context)
         return internal_pb2.ResolveDeploymentResponse(
             deployment_id=deployment.id, model_version_id=deployment.model_version_id

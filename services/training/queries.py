@@ -34,12 +34,6 @@ async def view_jobs(jobs: Sequence[Job], context: ServiceContext) -> list[JobVie
     ]
 
 
-async def list_jobs(project: str, query: PageQuery, context: ServiceContext) -> Page[Job]:
-    """Return jobs, newest first. Raises Invalid."""
-    async with TrainingUnit(context.database, write=False) as uow:
-        return await uow.jobs.list(project, query)
-
-
 async def list_checkpoints(
     project: str, ref: str, query: PageQuery, context: ServiceContext
 ) -> tuple[Job, Page[Checkpoint]]:

@@ -13,8 +13,8 @@ from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_gr
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.jobs import CreateJob, UpdateJob
-from services.chassis.proto_values import changes_of
+from services.chassis.jobs import CreateJob
+from services.chassis.proto_values import labels_update_of
 from services.training import messages as to
 from services.training import operations, queries
 from services.training.context import ServiceContext
@@ -22,91 +22,66 @@ from services.training.domain import Job
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """Serve the public methods of training."""
+    """Serve the public methods of training; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def CreateJob(self, request: pb.CreateJobRequest, call: Any) -> pb.Job:
-        """Make a job."""
         return await self._shown(await self._context.verbs.create(_create_command(request)))
 
     async def QuoteJob(self, request: pb.CreateJobRequest, call: Any) -> common_pb2.Quote:
-        """Return what a job would cost."""
         return await self._context.verbs.quote(_create_command(request))
 
     async def GetJob(self, request: pb.GetJobRequest, call: Any) -> pb.Job:
-        """Return one job."""
         return await self._get(request.job)
 
     async def ListJobs(self, request: pb.ListJobsRequest, call: Any) -> pb.ListJobsResponse:
-        """Return jobs, newest first."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await queries.list_jobs(current().project, query, self._context)
+        page = await self._context.engine.jobs(current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, call: Any) -> pb.Job:
-        """Change title or metadata."""
-        wanted = request.job
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = UpdateJob(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, call: Any) -> Empty:
-        """Delete an ended job."""
         await self._context.verbs.delete(current().project, request.job)
         self._context.garbage.kick()
         return Empty()
 
     async def StopJob(self, request: pb.StopJobRequest, call: Any) -> pb.Job:
-        """Stop a job with a checkpoint."""
         return await self._shown(await self._context.verbs.stop(current().project, request.job))
 
     async def CloneJob(self, request: pb.CloneJobRequest, call: Any) -> pb.Job:
-        """Make a job like an old one."""
         old = await self._context.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
         command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
         return await self._shown(await self._context.verbs.create(command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, call: Any) -> AsyncIterator[pb.Job]:
-        """Yield the job as it is, then each change and its progress."""
         async for job in queries.watch_job(current().project, request.job, request.after_version, self._context):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, call: Any) -> AsyncIterator[pb.LogLine]:
-        """Yield the log of all attempts."""
         async for attempt, line in self._context.engine.logs(current().project, request.job, request.follow):
             yield pb.LogLine(attempt=attempt, text=line)
 
     async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, call: Any) -> AsyncIterator[pb.MetricPoint]:
-        """Yield the metric points by step."""
         after = request.after_step or -1  # a validation before the first step stands at step 0
         points = queries.read_metrics(current().project, request.job, after, request.follow, self._context)
         async for point in points:
             yield pb.MetricPoint(step=point.step, values=point.values)
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, call: Any) -> pb.ListCheckpointsResponse:
-        """Return the kept checkpoints of a job, newest first."""
-        query = PageQuery(request.page_size, request.page_token)
-        job, page = await queries.list_checkpoints(current().project, request.job, query, self._context)
+        job, page = await queries.list_checkpoints(current().project, request.job, PageQuery.of(request), self._context)
         messages = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
         return pb.ListCheckpointsResponse(checkpoints=messages, next_page_token=page.next_page_token)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Any) -> pb.Checkpoint:
-        """Return one checkpoint."""
         checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.checkpoint_message(checkpoint, job)
 
     async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, call: Any) -> registry_pb2.ModelVersion:
-        """Publish a checkpoint."""
         command = operations.PublishCheckpoint(
             current().project,
             request.checkpoint,
@@ -136,7 +111,7 @@ def _create_command(request: pb.CreateJobRequest) -> CreateJob[Job]:
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
-    """Serve the methods that other services call."""
+    """Serve the methods that other services call; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -144,6 +119,5 @@ class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer
     async def ResolveCheckpoint(
         self, request: internal_pb2.ResolveCheckpointRequest, call: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
-        """Return where the servable adapter of a checkpoint is."""
         checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.resolved_message(checkpoint, job)

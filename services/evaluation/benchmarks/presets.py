@@ -114,7 +114,7 @@ def preset(name: str, *, split: str = "", shots: int | None = None, style: str =
     if split and split not in default.splits:
         why = "its answers were never published" if name == "ceval" and split == "test" else "there is no such split"
         raise PresetError(
-            "split", f"{default.title} cannot be scored on {split!r} ({why}): choose {_any(default.splits)}"
+            "split", f"{default.title} cannot be scored on {split!r} ({why}): choose {' or '.join(default.splits)}"
         )
     if shots is not None and not 0 <= shots <= MAX_SHOTS:
         raise PresetError("shots", f"shots must be from 0 to {MAX_SHOTS}")
@@ -132,7 +132,3 @@ def preset(name: str, *, split: str = "", shots: int | None = None, style: str =
             raise PresetError("few_shot", "examples as turns need style chat")
         chosen = replace(chosen, few_shot="turns")
     return chosen
-
-
-def _any(words: tuple[str, ...]) -> str:
-    return " or ".join(words)

@@ -9,7 +9,6 @@ from services.chassis.data import Page, PageQuery
 from services.chassis.jobs import Progress
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations.context import ServiceContext
-from services.evaluation.store import EvaluationUnit
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,11 @@ async def view(evaluation: Evaluation, context: ServiceContext) -> View:
 
 async def get_evaluation(project: str, ref: str, context: ServiceContext) -> View:
     """Return one evaluation. Raises NotFound."""
-    async with EvaluationUnit(context.database, write=False) as uow:
-        evaluation = await uow.evaluations.get(project, ref)
-    return await view(evaluation, context)
+    return await view(await context.engine.job(project, ref), context)
 
 
 async def list_evaluations(project: str, page: PageQuery, context: ServiceContext) -> Page[View]:
     """Return evaluations, newest first."""
-    async with EvaluationUnit(context.database, write=False) as uow:
-        result = await uow.evaluations.list(project, page)
+    result = await context.engine.jobs(project, page)
     views = [await view(evaluation, context) for evaluation in result.items]
     return Page(tuple(views), result.next_page_token)

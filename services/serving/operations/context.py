@@ -17,7 +17,6 @@ from services.serving.domain import Deployment
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
-ROUTES = "modelry_routes"
 PRICE_ITEM = "replica-hour"
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.chassis.events import Event, Record
-from services.serving.domain import Deployment, Replica, State, deployment_state, route_of, with_secrets
-from services.serving.operations.context import ROUTES, ServiceContext
+from services.chassis.events import Event
+from services.serving.domain import Deployment, Replica, State, deployment_state
+from services.serving.operations.context import ServiceContext
+from services.serving.operations.routes import record_of, route_of, told_route
 from services.serving.store import ServingUnit
 
 
@@ -52,22 +53,17 @@ async def save_deployment(
     first = after.first_ready_time or (now if state is State.READY else None)
     after = replace(after, state=state, failure=failure, ready_replicas=ready, first_ready_time=first)
     route = route_of(after, replicas)
-    if route != dict(before.route):
-        after = replace(after, route=route, route_version=before.route_version + 1)
+    if route != told_route(before):
+        after = replace(after, route=route.to_json(), route_version=before.route_version + 1)
     if after == before:
         return before
     after = replace(after, version=before.version + 1)
     await uow.deployments.save(after)
     if after.route_version != before.route_version:
-        uow.put_record(record_of(after, context))
+        told = replace(route, version=after.route_version)
+        uow.put_record(record_of(told, context.secret_of))
     if state is not before.state:
         uow.emit(event_of(after, before, state.name.lower()))
     if happening and not (state is not before.state and happening == state.name.lower()):
         uow.emit(event_of(after, before, happening))
     return after
-
-
-def record_of(deployment: Deployment, context: ServiceContext) -> Record:
-    """Return the route as gateways read it."""
-    value = with_secrets(deployment.route, deployment.route_version, context.secret_of)
-    return Record(ROUTES, deployment.id, deployment.route_version, value)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound, WrongState
-from services.chassis.names import check_labels
+from services.chassis.names import UpdateLabels
 from services.serving.domain import Deployment, Replica, State
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import PATH
 from services.serving.operations.deployment_state import save_deployment
-
-
-@dataclass(frozen=True)
-class UpdateDeployment:
-    """Change title and metadata; None leaves them."""
-
-    project: str
-    ref: str
-    title: str | None
-    metadata: Mapping[str, str] | None
-    etag: str
 
 
 @dataclass(frozen=True)
@@ -68,16 +57,13 @@ async def list_deployments(project: str, page: PageQuery, context: ServiceContex
 
 
 @retry_conflicts
-async def update_deployment(command: UpdateDeployment, context: ServiceContext, now: datetime) -> Deployment:
+async def update_deployment(command: UpdateLabels, context: ServiceContext, now: datetime) -> Deployment:
     """Change title or metadata. Raises: Invalid, NotFound, Conflict."""
-    check_labels(command.title or "", command.metadata or {}, PATH)
+    changes = command.changes(PATH)
     async with context.writing() as uow:
         deployment = await uow.deployments.get(command.project, command.ref)
         check_etag("deployment", command.ref, command.etag, deployment.version)
-        after = deployment.changed(
-            title=deployment.title if command.title is None else command.title,
-            metadata=deployment.metadata if command.metadata is None else dict(command.metadata),
-        )
+        after = deployment.changed(**changes)
         after = await save_deployment(
             uow, deployment, after, await uow.replicas_of(deployment.id), context, now, happening="updated"
         )

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.events import Record
+from services.clients.records import ROUTE_BUCKET
 from services.serving.domain import Billing, Deployment, State
 from services.serving.operations import money
-from services.serving.operations.context import ROUTES, ServiceContext
+from services.serving.operations.context import ServiceContext
 from services.serving.operations.deployment_state import event_of
 
 
@@ -47,7 +48,7 @@ async def _remove(deployment_id: str, context: ServiceContext, now: datetime) ->
             cause="It was deleted.",
             ready_replicas=0,
         )
-        uow.put_record(Record(ROUTES, deployment.id, deployment.route_version + 1, None))
+        uow.put_record(Record(ROUTE_BUCKET, deployment.id, deployment.route_version + 1, None))
         uow.emit(event_of(gone, deployment, "deleted"))
         await uow.remove(deployment)
         await uow.commit()

@@ -2,13 +2,12 @@
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.chassis.reporting import SPEC_FILE, Reporter
+from services.chassis.reporting import SPEC_FILE
 
 WINDOW_SECONDS = 60.0
 
@@ -73,11 +72,3 @@ class Throughput:
     def eta_seconds(self, steps: int) -> float | None:
         """Return how long so many steps will take; None while nothing is known."""
         return steps * self._busy / len(self._marks) if self._marks else None
-
-
-def now() -> float:
-    """Return seconds that never go back."""
-    return time.perf_counter()
-
-
-__all__ = ["NullSink", "ReportSink", "Reporter", "Throughput", "now"]
