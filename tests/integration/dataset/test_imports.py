@@ -125,7 +125,7 @@ WRONG_SOURCES: list[tuple[dict[str, Any], str, type[Exception], str, str]] = [
     ({}, "", Invalid, "dataset_version.object.prefix", "name the object"),
     ({"max_bad_rows": 3}, "x", Invalid, "dataset_version.max_bad_rows", "SKIP"),
     ({"columns": {"no": "x"}}, "x", Invalid, "dataset_version.columns", "no column of ours"),
-    ({"metadata": {"k": "v" * 513}}, "x", Invalid, "dataset_version.metadata", "512"),
+    ({"metadata": {"k": "v" * 513}}, "x", Invalid, "dataset_version.metadata[k]", "512"),
 ]
 
 
@@ -280,10 +280,13 @@ async def test_a_data_set_is_changed_with_its_etag(world: World) -> None:
     assert (changed.title, changed.etag) == ("B", "2")
     with pytest.raises(Conflict):
         await world.call("UpdateDataset", request)
+    request.dataset.etag, request.dataset.latest_version = changed.etag, 9  # output only: ignored
     request.update_mask.paths.append("latest_version")
+    assert (await world.call("UpdateDataset", request)).latest_version == 0
+    request.update_mask.paths.append("latest")
     with pytest.raises(Invalid) as caught:
         await world.call("UpdateDataset", request)
-    assert caught.value.field == "dataset.latest_version"
+    assert caught.value.field == "update_mask"
     for name in ("Bad Name", "ds-x", ""):
         with pytest.raises(Invalid) as caught:
             await world.call("CreateDataset", pb.CreateDatasetRequest(dataset=pb.Dataset(name=name)))
