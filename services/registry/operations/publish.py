@@ -65,10 +65,11 @@ async def register_checkpoint(context: ServiceContext, cmd: Publication, now: da
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
     check_name(cmd.model_name, "model_name", ID_PREFIXES)
+    manifest = _manifest_of(cmd)
     version = await _begin(context, cmd, now)
     if version.state is State.READY:
         return version
-    files = await _copy(context, cmd, version)
+    files = await _copy(context, cmd, manifest, version)
     return await _finish(context, version, files, now)
 
 
@@ -135,12 +136,15 @@ def _version_of(cmd: Publication, new: str, model: Model, base: ModelVersion, no
     )
 
 
-async def _copy(context: ServiceContext, cmd: Publication, version: ModelVersion) -> Files:
-    """Copy the adapter under the version's own prefix."""
+def _manifest_of(cmd: Publication) -> Manifest:
     try:
-        manifest = Manifest.from_json(json.loads(cmd.manifest))
+        return Manifest.from_json(json.loads(cmd.manifest))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
+
+
+async def _copy(context: ServiceContext, cmd: Publication, manifest: Manifest, version: ModelVersion) -> Files:
+    """Copy the adapter under the version's own prefix."""
     place = cmd.place
     opened = await open_location(context.credentials, cmd.project, place.credential, place.bucket, "")
     prefix = f"{context.prefix(version)}/weights"
