@@ -77,12 +77,10 @@ async def register_checkpoint(context: ServiceContext, cmd: Publication, now: da
 async def _begin(context: ServiceContext, cmd: Publication, now: datetime) -> ModelVersion:
     """The version in PREPARING, its number taken: what a crash leaves is finished by the repeat."""
     async with context.writing() as uow:
-        # Without a request id the same checkpoint under the same model name is the same wish.
-        key = cmd.request_id or f"{cmd.checkpoint_id}/{cmd.model_name}"
         new = new_id("mv-")
-        known = await uow.claim_request(cmd.project, "RegisterCheckpoint", key, cmd.digest, new)
-        if known != new:
-            return await uow.versions.get(cmd.project, known)
+        known = await _known_version(uow, cmd, new)
+        if known is not None:
+            return known
         base = await uow.version_by_id(cmd.project, cmd.base_id)
         if base.kind is Kind.ADAPTER or base.state is not State.READY:
             raise WrongState.of("model version", base.label, "tune", base.state.name, ["READY"])
@@ -93,6 +91,20 @@ async def _begin(context: ServiceContext, cmd: Publication, now: datetime) -> Mo
         uow.emit(version_event(version))
         await uow.commit()
     return version
+
+
+async def _known_version(uow: RegistryUnit, cmd: Publication, new: str) -> ModelVersion | None:
+    """The version of an earlier call with the same wish; None: this is the first, and `new` is noted as its answer."""
+    # Without a request id the same checkpoint under the same model name is one wish, while its version exists.
+    key = cmd.request_id or f"{cmd.checkpoint_id}/{cmd.model_name}"
+    while (known := await uow.claim_request(cmd.project, "RegisterCheckpoint", key, cmd.digest, new)) != new:
+        found = await uow.versions.find(cmd.project, known)
+        if found is not None:
+            return found
+        if cmd.request_id:
+            raise NotFound.of("model version", known)
+        key = f"{cmd.checkpoint_id}/{cmd.model_name}/{known}"
+    return None
 
 
 async def _tuned_model(uow: RegistryUnit, cmd: Publication, now: datetime) -> Model:

@@ -75,6 +75,15 @@ async def test_a_request_id_is_not_used_for_another_publication(context: Service
     assert caught.value.reason == "REQUEST_ID_REUSED"
 
 
+async def test_a_checkpoint_is_published_anew_after_its_version_was_deleted(context: ServiceContext) -> None:
+    wish = a_publication(await ready_model(context))
+    for number in (1, 2, 3):
+        version = await begin_publication(context, wish)
+        assert version.number == number
+        assert await begin_publication(context, wish) == version
+        await versions.delete_version(context, PROJECT, "helper", str(number), NOW)
+
+
 async def test_a_request_id_whose_version_was_deleted_makes_no_second_one(context: ServiceContext) -> None:
     wish = a_publication(await ready_model(context), request_id="r-1")
     await begin_publication(context, wish)
