@@ -43,7 +43,7 @@ async def import_version(
     context: ServiceContext, name: str = "own", project: str = PROJECT, request_id: str = ""
 ) -> ModelVersion:
     """A version of a private model whose import was asked for."""
-    wish = versions.CreateVersion(project, name, Location("", "", "sources/own"), {}, request_id, "")
+    wish = versions.CreateVersion(project, name, Location("", "team", "sources/own"), {}, request_id, "")
     return await versions.create_version(context, wish, NOW)
 
 
