@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.registry.service import RegistryInternalServicer, RegistryServicer
 from services.registry.settings import RegistrySettings
 
 HERE = Path(__file__).parent
+MIGRATIONS = HERE / "migrations"
 
 
 def read_catalogue() -> list[dict[str, Any]]:
@@ -34,18 +36,30 @@ async def assemble(host: ServiceHost[RegistrySettings]) -> None:
     settings = host.settings
     connections = Connections(settings, host.issuer, "registry")
     host.close_at_end(connections)
-    credentials, store = CredentialClient(connections), StoreAccess.of_settings(settings)
+    launcher = LocalLauncher.of_settings(settings.home, settings)
+    await add_parts(host, CredentialClient(connections), launcher, read_catalogue())
+
+
+async def add_parts(
+    host: ServiceHost[RegistrySettings],
+    credentials: CredentialClient,
+    launcher: LocalLauncher,
+    catalogue: Sequence[Mapping[str, Any]],
+) -> ServiceContext:
+    """Build the service on a given client of access, a launcher and a catalogue of presets."""
+    settings, store = host.settings, StoreAccess.of_settings(host.settings)
     context = ServiceContext(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
-    await install_presets(context, catalogue := read_catalogue(), now())
-    preparer = Preparer(context, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
+    await install_presets(context, catalogue, now())
+    preparer = Preparer(context, launcher, settings, catalogue)
     host.add(*UserHandlers(context).consumers(host.bus, settings), preparer, context.garbage)
     host.serve(RegistryServicer(context))
     host.serve(RegistryInternalServicer(context))
+    return context
 
 
 def main() -> None:
     """The process."""
-    run("registry", RegistrySettings, HERE / "migrations", assemble)
+    run("registry", RegistrySettings, MIGRATIONS, assemble)
 
 
 if __name__ == "__main__":
