@@ -145,6 +145,16 @@ async def test_only_the_last_attempt_may_say_how_it_ended(context: ServiceContex
     assert await discarded(context) == [f"datasets/{PROJECT}/{version.id}/1"]
 
 
+async def test_an_outcome_that_is_applied_twice_leaves_the_rows_where_they_are(context: ServiceContext) -> None:
+    view = await begin(context)
+    work = await claim(context, view)
+    assert await end(context, view, work)
+    before = await now_of(context, view.resource)
+    await end(context, view, work)  # as after a commit whose answer was lost
+    assert await now_of(context, view.resource) == before
+    assert await discarded(context) == []
+
+
 async def test_an_import_is_claimed_by_one_and_given_back(context: ServiceContext) -> None:
     view = await begin(context)
     (waiting,) = await imports.list_waiting(context)
