@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from gateway.keys import KeyRecord, KeyRing
+from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
 from services.clients.credentials import CredentialClient
+from services.clients.records import KeyRecord
 
 PROJECT_HEADERS = ("modelry-project", "openai-project")
 DEFAULT_PROJECT = "default"

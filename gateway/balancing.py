@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gateway.routes import Replica
+from services.clients.records import ReplicaRecord
 
 AFFINITY_SLACK = 2
 """How many requests more than the least loaded a replica may have and still be preferred for its warm prefix."""
@@ -14,8 +14,8 @@ PREFIX_CHARACTERS = 512
 
 
 def choose(
-    replicas: Sequence[Replica], in_flight: Mapping[str, int], prefix: str, tried: Collection[str] = ()
-) -> Replica | None:
+    replicas: Sequence[ReplicaRecord], in_flight: Mapping[str, int], prefix: str, tried: Collection[str] = ()
+) -> ReplicaRecord | None:
     """The replica for a request, or None when all were tried.
 
     The prefix picks a favourite by rendezvous hashing, so that equal beginnings meet the same prefix cache and a

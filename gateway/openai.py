@@ -10,10 +10,10 @@ from aiohttp import web
 
 from gateway.authentication import Authenticator
 from gateway.context import address_of
-from gateway.keys import KeyRecord
 from gateway.proxy import ModelNotFoundHere, Proxy
-from gateway.routes import Route, RouteView
+from gateway.routes import RouteView
 from services.chassis.errors import NotFound
+from services.clients.records import KeyRecord, RouteRecord
 
 STARTED = int(time.time())
 INFERENCE = ("/v1/chat/completions", "/v1/completions")
@@ -47,10 +47,10 @@ class OpenAiApi:
         """Anything else."""
         raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
 
-    def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, Route]]:
+    def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, RouteRecord]]:
         names = self._routes.callable_names(project)
         return [(name, route) for name, route in names if key.may_call(name, route.name, route.deployment_id)]
 
 
-def _model(name: str, route: Route) -> dict[str, Any]:
+def _model(name: str, route: RouteRecord) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}

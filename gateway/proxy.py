@@ -19,7 +19,6 @@ from aiohttp import web
 from gateway.balancing import choose, prefix_of
 from gateway.context import REQUEST_ID
 from gateway.errors import ModelNotFound
-from gateway.keys import KeyRecord
 from gateway.openai_messages import (
     BROKEN,
     encode,
@@ -30,9 +29,10 @@ from gateway.openai_messages import (
     refusal,
     split_events,
 )
-from gateway.routes import CallTarget, Replica, RouteView
+from gateway.routes import CallTarget, RouteView
 from gateway.usage import UsageJournal, UsageOf
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
+from services.clients.records import KeyRecord, ReplicaRecord
 
 ATTACH_SECONDS = 10.0
 """How long a call waits for an adapter that is being attached."""
@@ -138,7 +138,7 @@ class Proxy:
             )
         return target
 
-    async def _send(self, request: web.Request, call: Call, replica: Replica) -> web.StreamResponse | None:
+    async def _send(self, request: web.Request, call: Call, replica: ReplicaRecord) -> web.StreamResponse | None:
         """Try one replica. None: it failed before its first byte, and another one may be tried."""
         assert self._session is not None, "start() opens the session"
         headers = {"content-type": "application/json", "x-request-id": request[REQUEST_ID]}

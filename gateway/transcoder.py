@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode
-from services.chassis.errors import Invalid, ModelryError, NotFound, Violation
+from services.chassis.errors import Invalid, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
@@ -203,6 +203,3 @@ def event_id(message: Message) -> int | None:
         if field is not None and isinstance(value := getattr(message, name), int):
             return value
     return None
-
-
-__all__ = ["Binding", "MethodNotAllowed", "ModelryError", "build_request", "event_id", "find", "parse_json"]

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deploy.local.files import LOOPBACK, choose_port
+from deploy.local.files import choose_port
 from deploy.local.nats_server import USERS, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 
@@ -203,15 +203,3 @@ async def embedded_s3(folder: Path) -> AsyncIterator[RealObjects]:
     """An S3 server of one's own."""
     with RealObjects(folder) as server:
         yield server
-
-
-__all__ = [
-    "LOOPBACK",
-    "RealNats",
-    "RealObjects",
-    "RealServer",
-    "answers_http",
-    "embedded_nats",
-    "embedded_s3",
-    "wait_until",
-]

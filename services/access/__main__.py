@@ -10,7 +10,7 @@ from services.access.handlers import consumers
 from services.access.maintenance import Propagation, maintain
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.credentials import Stores
-from services.access.operations.keys import BUCKET, all_records
+from services.access.operations.keys import all_records
 from services.access.operations.server import ServerFacts
 from services.access.service.access import AccessService
 from services.access.service.billing import BillingInternalService, BillingService
@@ -27,6 +27,7 @@ from services.chassis.host import ServiceHost, run
 from services.chassis.objects import StoreAccess
 from services.chassis.settings import refuse_start
 from services.chassis.vault import Vault
+from services.clients.records import KEY_BUCKET
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -42,7 +43,7 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
         refuse_start(f"MODELRY_BOOTSTRAP_KEY: {error.message}")
     propagation = Propagation(read, host.relay, settings.propagation_seconds)
     context = ServiceContext(read, write, stores, propagation.wait, ServerFacts.of_settings(settings), hold)
-    keeper = KvKeeper(bus, BUCKET, lambda: all_records(read()), settings)
+    keeper = KvKeeper(bus, KEY_BUCKET, lambda: all_records(read()), settings)
     work = partial(maintain, read, write, stores, hold)
     maintenance = BackgroundLoop("maintenance of access", work, settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
@@ -60,10 +61,5 @@ def stores_of(settings: AccessSettings) -> Stores:
         refuse_start(f"access cannot start: {error}.")
 
 
-def main() -> None:
-    """The process."""
-    run("access", AccessSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("access", AccessSettings, MIGRATIONS, assemble)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
 from services.chassis.readiness import Lack
+from services.chassis.tasks import end_tasks
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0
@@ -64,9 +65,7 @@ class BackgroundLoop:
     async def stop(self) -> None:
         """End the loop; a tick under way is cancelled."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     def kick(self) -> None:
         """Run the next tick at once, or right after the one that runs now."""
@@ -110,7 +109,8 @@ class BackgroundLoop:
             await asyncio.sleep(shortest)
             seconds -= shortest
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._kicked.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._kicked.wait()
 
     def _failed(self, problem: str, error: Exception | None) -> None:
         self.failures += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from services.chassis.errors import Invalid, Violation
 
@@ -43,6 +45,39 @@ def check_name(name: str, field: str, prefixes: tuple[str, ...] = ()) -> None:
 def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
     """Refuse a title or metadata with a fault. Raises: Invalid."""
     _refuse(label_faults(title, metadata, path))
+
+
+@dataclass(frozen=True)
+class CreateNamed:
+    """Asks for a resource that has a name and labels. `digest` is that of the request, which `request_id` repeats."""
+
+    project: str
+    name: str
+    title: str
+    metadata: Mapping[str, str]
+    request_id: str
+    digest: str
+
+    def check(self, path: str, prefixes: tuple[str, ...]) -> None:
+        """Refuse a name or labels with a fault; `path` ends with a dot. Raises: Invalid."""
+        check_name(self.name, f"{path}name", prefixes)
+        check_labels(self.title, self.metadata, path)
+
+
+@dataclass(frozen=True)
+class UpdateLabels:
+    """Asks for another title or other metadata of a resource; None leaves them."""
+
+    project: str
+    ref: str
+    title: str | None = None
+    metadata: Mapping[str, str] | None = None
+    etag: str = ""
+
+    def changes(self, path: str) -> dict[str, Any]:
+        """The new values, to replace those of the resource; `path` ends with a dot. Raises: Invalid."""
+        check_labels(self.title or "", self.metadata or {}, path)
+        return {name: getattr(self, name) for name in ("title", "metadata") if getattr(self, name) is not None}
 
 
 def _refuse(faults: Iterator[Violation]) -> None:

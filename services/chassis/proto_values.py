@@ -17,7 +17,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.admin.v1 import admin_pb2
 from modelry.common.v1 import common_pb2
+from services.chassis.auth import current
 from services.chassis.errors import Invalid
+from services.chassis.locations import ObjectLocation
+from services.chassis.names import CreateNamed, UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
@@ -66,6 +69,16 @@ def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
     return common_pb2.Failure(reason=failure.reason, message=failure.message, kind=kind)
 
 
+def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
+    """The location of a message."""
+    return ObjectLocation(message.credential, message.bucket, message.prefix)
+
+
+def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
+    """A location as a message."""
+    return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
+
+
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
     """The fields that an Update changes, and their new values; maps are dicts.
 
@@ -93,6 +106,23 @@ async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> di
     if any(field.name != "name" or wanted.id for field in fixed):  # type: ignore[attr-defined]
         _refuse_other(name, fixed, wanted, await read())
     return changes
+
+
+def creation_of(request: Any, digest: str) -> CreateNamed:
+    """What a Create asks of a resource that has only a name and labels: the request's first field."""
+    wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
+    return CreateNamed(current().project, wanted.name, wanted.title, dict(wanted.metadata), request.request_id, digest)
+
+
+async def labels_update_of(request: Any, read: Callable[[str], Awaitable[Message]]) -> UpdateLabels:
+    """What an Update asks of a resource that has only labels to change; `read` takes its id or name.
+
+    Raises: Invalid, what `read` raises: as `changes_of`.
+    """
+    wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
+    ref = wanted.id or wanted.name
+    changes = await changes_of(request, lambda: read(ref))
+    return UpdateLabels(current().project, ref, changes.get("title"), changes.get("metadata"), wanted.etag)
 
 
 def _masked(name: str, wanted: Message, paths: list[str]) -> Iterator[Any]:

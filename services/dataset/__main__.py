@@ -39,10 +39,5 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
     host.serve(DatasetInternalServicer(context))
 
 
-def main() -> None:
-    """The process."""
-    run("dataset", DatasetSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("dataset", DatasetSettings, MIGRATIONS, assemble)

@@ -30,14 +30,8 @@ class HoldHandlers:
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
         """The durable consumers of this service."""
+        database = self._context.database
         return [
-            Consumer(
-                bus,
-                self._context.database,
-                f"dataset-on-{resource}",
-                f"modelry.events.*.{resource}.>",
-                self.handle,
-                settings,
-            )
-            for resource in USERS
+            Consumer(bus, database, f"dataset-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
+            for noun in USERS
         ]

@@ -23,6 +23,7 @@ from services.chassis.errors import Conflict, Invalid, ModelryError, NotFound, U
 from services.chassis.holds import drop_fallen_holds
 from services.chassis.ids import new_id
 from services.chassis.launch import Launcher, ProgramRun
+from services.chassis.tasks import end_tasks
 from services.dataset.domain import DatasetVersion, Format, Work
 from services.dataset.import_work import CRASHED, MODULE, ImportCounts, ImportReport, ImportWork
 from services.dataset.object_sources import ObjectSource
@@ -96,10 +97,7 @@ class Importer(BackgroundLoop):
     async def stop(self) -> None:
         """Ends all programs and lets their imports go, to be done again by the next process."""
         await super().stop()
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._running.values())
 
     async def tick(self) -> None:
         """Begins the imports that wait, and drops the holds that nobody confirmed."""

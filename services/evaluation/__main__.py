@@ -47,10 +47,5 @@ def add_parts(host: ServiceHost[EvaluationSettings], clients: Clients, launcher:
     return context
 
 
-def main() -> None:
-    """The process."""
-    run("evaluation", EvaluationSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("evaluation", EvaluationSettings, MIGRATIONS, assemble)

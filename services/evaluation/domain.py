@@ -10,6 +10,7 @@ from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.jobs import PricedJob
+from services.chassis.locations import ObjectLocation
 
 
 class TargetKind(StrEnum):
@@ -33,15 +34,6 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A place in an object store."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Task:
     """One set of questions: a preset benchmark where `benchmark` is set, else an own set."""
 
@@ -49,7 +41,7 @@ class Task:
     benchmark: str = ""
     shots: int | None = None
     split: str = ""
-    location: Place | None = None
+    location: ObjectLocation | None = None
     """None: the installation's own copy of the benchmark."""
     subjects: tuple[str, ...] = ()
     dataset: str = ""
@@ -89,7 +81,7 @@ class Evaluation(PricedJob):
     candidates: tuple[Target, ...] = ()
     tasks: tuple[Task, ...] = ()
     generation: Generation = field(default_factory=Generation)
-    output: Place = field(default_factory=Place)
+    output: ObjectLocation = field(default_factory=ObjectLocation)
     sample_count: int = 0
 
     @property

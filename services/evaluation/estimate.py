@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.chassis.jobs import Estimate
 from services.evaluation.benchmarks import presets
 from services.evaluation.domain import Evaluation
 
@@ -21,17 +22,6 @@ class MeasuredSpeed:
 
     choices_per_second: float = 20.0
     tokens_per_second: float = 250.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What an evaluation is expected to take."""
-
-    questions: int
-    minutes_low: float
-    minutes_high: float
-    description: str
-    notes: tuple[str, ...]
 
 
 def estimate(evaluation: Evaluation, speed: MeasuredSpeed) -> Estimate:
@@ -58,4 +48,4 @@ def estimate(evaluation: Evaluation, speed: MeasuredSpeed) -> Estimate:
         "Answers that the cache holds cost no time.",
     )
     words = f"Evaluate {models} models on {len(evaluation.tasks)} tasks"
-    return Estimate(evaluation.question_count, round(low, 2), round(high, 2), words, notes)
+    return Estimate(round(low, 2), round(high, 2), words, notes)

@@ -7,13 +7,12 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.jobs import State
-from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
+from services.chassis.proto_values import amount_of, failure_of, location_message, location_of, money_of, timestamp_of
 from services.evaluation.benchmarks.categories import shipped_categories
 from services.evaluation.benchmarks.presets import Preset
-from services.evaluation.domain import Evaluation, Generation, Place, StoredSample, Target, TargetKind, Task
+from services.evaluation.domain import Evaluation, Generation, StoredSample, Target, TargetKind, Task
 from services.evaluation.operations.evaluations import View
 from services.evaluation.operations.stopwords import Shown
 
@@ -45,7 +44,7 @@ def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluati
             stop=tuple(wanted.stop),
             seed=wanted.seed,
         ),
-        output=_place(message.output),
+        output=location_of(message.output),
         quote_id=message.quote_id,
         max_cost=amount_of(cost, "evaluation.max_cost") if message.HasField("max_cost") else None,
     )
@@ -65,10 +64,6 @@ def spec_of(message: pb.Evaluation) -> pb.Evaluation:
         if task.HasField("custom"):
             task.custom.ClearField("dataset_version_id")
     return spec
-
-
-def _place(message: common_pb2.ObjectLocation) -> Place:
-    return Place(credential=message.credential, bucket=message.bucket, prefix=message.prefix)
 
 
 def _target(message: pb.Target) -> Target:
@@ -94,7 +89,7 @@ def _task(message: pb.Task) -> Task:
         benchmark=preset.benchmark,
         shots=preset.shots if preset.HasField("shots") else None,
         split=preset.split,
-        location=_place(preset.location) if preset.HasField("location") else None,
+        location=location_of(preset.location) if preset.HasField("location") else None,
         subjects=tuple(preset.subjects),
         max_samples=preset.max_samples,
     )
@@ -122,7 +117,7 @@ def evaluation_message(view: View) -> pb.Evaluation:
             stop=generation.stop,
             seed=generation.seed,
         ),
-        output=_place_message(found.output),
+        output=location_message(found.output),
         quote_id=found.quote_id,
         cost=money_of(view.cost),
         attempt_count=found.attempt,
@@ -146,10 +141,6 @@ def _fill(message: pb.Evaluation, view: View) -> None:
         message.progress.total = int(progress.total)
         if progress.eta_seconds is not None and not view.evaluation.state.ended:
             message.progress.eta.FromMilliseconds(int(progress.eta_seconds * 1000))
-
-
-def _place_message(place: Place) -> common_pb2.ObjectLocation:
-    return common_pb2.ObjectLocation(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
 
 
 def _target_message(target: Target) -> pb.Target:
@@ -176,7 +167,7 @@ def _task_message(task: Task) -> pb.Task:
         max_samples=task.max_samples,
     )
     if task.location is not None:
-        preset.location.CopyFrom(_place_message(task.location))
+        preset.location.CopyFrom(location_message(task.location))
     return pb.Task(name=task.name, preset=preset)
 
 

@@ -13,10 +13,11 @@ from services.chassis.errors import Invalid, Unavailable
 from services.chassis.garbage import discard
 from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage
 from services.chassis.launch import Capacity
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import Manifest, StoreAccess, StoredFiles
 from services.clients.credentials import CredentialClient
 from services.evaluation.clients import Clients
-from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
+from services.evaluation.domain import Evaluation, Target, TargetKind, Task, sample_id
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
@@ -44,7 +45,7 @@ class _Stores:
     project: str
     found: dict[str, StoreAccess] = field(default_factory=dict)
 
-    async def name(self, place: Place) -> tuple[str, str]:
+    async def name(self, place: ObjectLocation) -> tuple[str, str]:
         """(name of the store in the spec, bucket)."""
         store = await self.credentials.resolve(self.project, place.credential, place.bucket)
         name = f"{place.credential or 'builtin'}/{store.bucket}"
@@ -225,7 +226,7 @@ def _manifest(text: str) -> Manifest:
 async def _work_files(files: StoredFiles, stores: _Stores) -> Files:
     store, bucket = SYSTEM, files.bucket
     if files.credential:
-        store, bucket = await stores.name(Place(credential=files.credential, bucket=files.bucket))
+        store, bucket = await stores.name(ObjectLocation(credential=files.credential, bucket=files.bucket))
     return Files(store, bucket, files.prefix, _manifest(files.manifest_json))
 
 

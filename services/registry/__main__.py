@@ -57,10 +57,5 @@ async def add_parts(
     return context
 
 
-def main() -> None:
-    """The process."""
-    run("registry", RegistrySettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("registry", RegistrySettings, MIGRATIONS, assemble)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from modelry.common.v1 import common_pb2
 from modelry.registry.v1 import internal_pb2
 from modelry.registry.v1 import registry_pb2 as pb
-from services.chassis.proto_values import failure_of, timestamp_of
-from services.registry.domain import Alias, Files, Location, Model, ModelVersion
+from services.chassis.proto_values import failure_of, location_message, timestamp_of
+from services.registry.domain import Alias, Files, Model, ModelVersion
 from services.registry.operations.lineage import Graph
 from services.registry.operations.resolve import Resolved
 
@@ -65,10 +64,7 @@ def version_message(version: ModelVersion) -> pb.ModelVersion:
 
 def _fill_optional(message: pb.ModelVersion, version: ModelVersion) -> None:
     if version.source is not None:
-        place = version.source
-        message.source.CopyFrom(
-            common_pb2.ObjectLocation(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
-        )
+        message.source.CopyFrom(location_message(version.source))
     if version.files is not None:
         message.digest, message.size_bytes = version.files.digest, version.files.size_bytes
 
@@ -121,8 +117,3 @@ def _files_message(version_id: str, files: Files | None) -> internal_pb2.ModelFi
         manifest_json=files.manifest,
         digest=files.digest,
     )
-
-
-def location_of(message: common_pb2.ObjectLocation) -> Location:
-    """A location of the API as a value."""
-    return Location(message.credential, message.bucket, message.prefix)

@@ -19,6 +19,7 @@ from services.chassis.clock import now
 from services.chassis.errors import Invalid, NotFound, Unavailable
 from services.chassis.holds import drop_fallen_holds
 from services.chassis.launch import Launcher, ProgramResult, ProgramRun
+from services.chassis.tasks import end_tasks
 from services.chassis.transitions import Failure, FailureKind
 from services.clients.credentials import open_location
 from services.registry.domain import PRESETS, ModelVersion
@@ -51,10 +52,7 @@ class Preparer(BackgroundLoop):
     async def stop(self) -> None:
         """Stop looking; the programs go on, and the next process finds them."""
         await super().stop()
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._running.values())
 
     async def tick(self) -> None:
         """Begin the preparations that wait, those first that a dead process left."""

@@ -54,10 +54,5 @@ def add_parts(
     return context
 
 
-def main() -> None:
-    """The process."""
-    run("training", TrainingSettings, MIGRATIONS, assemble)
-
-
 if __name__ == "__main__":
-    main()
+    run("training", TrainingSettings, MIGRATIONS, assemble)

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from services.chassis.jobs import PricedJob
+from services.chassis.locations import ObjectLocation
 
 SMALL_MODEL_PARAMETERS = 500_000_000
 SMALL_MODEL_RATE = 1e-3
@@ -103,15 +104,6 @@ class DatasetUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where the checkpoints of a job go."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job(PricedJob):
     """One fine-tuning run."""
 
@@ -122,7 +114,7 @@ class Job(PricedJob):
     validation_dataset: DatasetUse | None = None
     validation_ratio: float = 0.0
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
-    output: Output = field(default_factory=Output)
+    output: ObjectLocation = field(default_factory=ObjectLocation)
     publish_model_name: str = ""
     """Model that gets the best checkpoint when the job succeeds; empty: none."""
     suffix: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from services.chassis.jobs import Estimate
 from services.training.domain import Job
 
 REFERENCE_PARAMETERS = 135_000_000
@@ -23,18 +24,14 @@ class MeasuredSpeed:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a job is expected to be."""
+class JobEstimate(Estimate):
+    """What a training job is expected to be."""
 
     steps: int
     tokens: int
-    minutes_low: float
-    minutes_high: float
-    description: str
-    notes: tuple[str, ...]
 
 
-def estimate(job: Job, speed: MeasuredSpeed) -> Estimate:
+def estimate(job: Job, speed: MeasuredSpeed) -> JobEstimate:
     """The estimate of a job whose data sets and hyperparameters are resolved.
 
     Time is tokens over speed, which falls with the size of the model; the range is a factor of 3 wide, since cores may
@@ -56,7 +53,7 @@ def estimate(job: Job, speed: MeasuredSpeed) -> Estimate:
     low, high = START_MINUTES + minutes / _FASTER, START_MINUTES * 2 + minutes / _SLOWER
     notes = _notes(job, rows, steps, total, pace)
     words = f"Fine-tune {job.model} for {steps} steps"
-    return Estimate(steps, int(total), round(low, 2), round(high, 2), words, notes)
+    return JobEstimate(round(low, 2), round(high, 2), words, notes, steps, int(total))
 
 
 def _notes(job: Job, rows: float, steps: int, tokens: float, pace: float) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from services.clients.registry import ModelInfo
 from services.training import checks
 from services.training.clients import Clients
 from services.training.domain import DatasetUse, Job
-from services.training.estimate import Estimate, MeasuredSpeed, estimate
+from services.training.estimate import JobEstimate, MeasuredSpeed, estimate
 
 OUTPUT_PREFIX = "jobs"
 
@@ -80,7 +80,7 @@ class TrainingIntake(Intake[Job]):
             token_count=info.token_count,
         )
 
-    def estimate(self, job: Job) -> Estimate:
+    def estimate(self, job: Job) -> JobEstimate:
         """How long a resolved job will take on this machine."""
         return estimate(job, self._machine.speed)
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from modelry.common.v1 import common_pb2
 from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.clock import now
@@ -19,7 +18,8 @@ from services.chassis.jobs import (
     Progress,
     State,
 )
-from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
+from services.chassis.locations import ObjectLocation
+from services.chassis.proto_values import amount_of, failure_of, location_message, location_of, money_of, timestamp_of
 from services.training.domain import (
     Checkpoint,
     ComputeType,
@@ -27,7 +27,6 @@ from services.training.domain import (
     FlashAttention,
     Hyperparameters,
     Job,
-    Output,
     Schedule,
 )
 from services.training.specs import adapter_of
@@ -75,7 +74,7 @@ def draft_of(message: pb.Job, project: str) -> Job:
         validation_dataset=_use_of(message.validation_dataset) if has("validation_dataset") else None,
         validation_ratio=message.validation_ratio,
         hyperparameters=hyperparameters_of(message.hyperparameters),
-        output=Output(credential=message.output.credential, bucket=message.output.bucket, prefix=message.output.prefix),
+        output=location_of(message.output),
         publish_model_name=message.publish_on_success.model_name,
         suffix=message.suffix,
         quote_id=message.quote_id,
@@ -159,9 +158,7 @@ def job_message(job: Job, progress: Progress | None, values: Mapping[str, float]
         datasets=[_use_message(use) for use in job.datasets],
         validation_ratio=job.validation_ratio,
         hyperparameters=hyperparameters_message(job.hyperparameters),
-        output=common_pb2.ObjectLocation(
-            credential=job.output.credential, bucket=job.output.bucket, prefix=job.output.prefix
-        ),
+        output=location_message(job.output),
         quote_id=job.quote_id,
         cost=money_of(job.cost(run_seconds)),
         progress=progress_message(progress, values),
@@ -219,9 +216,7 @@ def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
         epoch=checkpoint.epoch,
         metrics=checkpoint.metrics,
         best=checkpoint.id == job.best_checkpoint_id,
-        location=common_pb2.ObjectLocation(
-            credential=job.output.credential, bucket=checkpoint.bucket, prefix=checkpoint.prefix
-        ),
+        location=location_message(ObjectLocation(job.output.credential, checkpoint.bucket, checkpoint.prefix)),
         digest=checkpoint.digest,
         size_bytes=checkpoint.size_bytes,
         chat_fingerprint=checkpoint.chat_fingerprint,

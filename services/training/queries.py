@@ -34,12 +34,6 @@ async def see(context: ServiceContext, jobs: Sequence[Job]) -> list[Seen]:
     ]
 
 
-async def list_jobs(context: ServiceContext, project: str, query: PageQuery) -> Page[Job]:
-    """Jobs, newest first. Raises Invalid."""
-    async with TrainingUnit(context.database, write=False) as uow:
-        return await uow.jobs.list(project, query)
-
-
 async def list_checkpoints(
     context: ServiceContext, project: str, ref: str, query: PageQuery
 ) -> tuple[Job, Page[Checkpoint]]:

@@ -13,8 +13,8 @@ from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_gr
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.jobs import CreateJob, UpdateJob
-from services.chassis.proto_values import changes_of
+from services.chassis.jobs import CreateJob
+from services.chassis.proto_values import labels_update_of
 from services.training import messages as to
 from services.training import operations, queries
 from services.training.context import ServiceContext
@@ -22,72 +22,51 @@ from services.training.domain import Job
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """What the doors offer."""
+    """The public methods; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
-        """Makes a job."""
         return await self._shown(await self._context.verbs.create(_wish(request)))
 
     async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
-        """What a job would cost."""
         return await self._context.verbs.quote(_wish(request))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
-        """One job."""
         return await self._get(request.job)
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        """Jobs, newest first."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await queries.list_jobs(self._context, current().project, query)
+        page = await self._context.engine.jobs(current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
-        """Changes title or metadata."""
-        wanted = request.job
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = UpdateJob(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
+        command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
-        """Deletes an ended job."""
         await self._context.verbs.delete(current().project, request.job)
         self._context.garbage.kick()
         return Empty()
 
     async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
-        """Stops a job with a checkpoint."""
         return await self._shown(await self._context.verbs.stop(current().project, request.job))
 
     async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
-        """Makes a job like an old one."""
         old = await self._context.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
         command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
         return await self._shown(await self._context.verbs.create(command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
-        """The job as it is, then each change and its progress."""
         async for job in queries.watch_job(self._context, current().project, request.job, request.after_version):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
-        """The log of all attempts."""
         async for attempt, line in self._context.engine.logs(current().project, request.job, request.follow):
             yield pb.LogLine(attempt=attempt, text=line)
 
     async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
-        """The metric points by step."""
         after = request.after_step or -1  # a validation before the first step stands at step 0
         points = queries.read_metrics(
             self._context, current().project, request.job, after_step=after, follow=request.follow
@@ -96,19 +75,15 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             yield pb.MetricPoint(step=point.step, values=point.values)
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
-        """The kept checkpoints of a job, newest first."""
-        query = PageQuery(request.page_size, request.page_token)
-        job, page = await queries.list_checkpoints(self._context, current().project, request.job, query)
+        job, page = await queries.list_checkpoints(self._context, current().project, request.job, PageQuery.of(request))
         found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
         return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
-        """One checkpoint."""
         checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
         return to.checkpoint_message(checkpoint, job)
 
     async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
-        """Publishes a checkpoint."""
         command = operations.PublishCheckpoint(
             current().project,
             request.checkpoint,
@@ -138,7 +113,7 @@ def _wish(request: pb.CreateJobRequest) -> CreateJob[Job]:
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
-    """What other services ask."""
+    """What other services ask; the protos say what each method does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -146,6 +121,5 @@ class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer
     async def ResolveCheckpoint(
         self, request: internal_pb2.ResolveCheckpointRequest, context: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
-        """Where the servable adapter of a checkpoint is."""
         checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
         return to.resolved_message(checkpoint, job)

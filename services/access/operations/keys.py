@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
 
 from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
-from services.access.domain.projects import DEFAULT_ID, Project
+from services.access.domain.projects import DEFAULT_ID
 from services.access.operations.audit import by, note
 from services.access.store import KEYS, AccessUnit
 from services.chassis.auth import Principal, Role
@@ -16,8 +18,8 @@ from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound
 from services.chassis.events import Event, Record
 from services.chassis.ids import new_id
+from services.clients.records import KEY_BUCKET, KeyRecord
 
-BUCKET = "modelry_keys"
 _RANDOM_BYTES = 32
 
 
@@ -177,34 +179,35 @@ async def add_first_admin(secret: str, uow: AccessUnit, now: datetime) -> ApiKey
     return key
 
 
-async def all_records(uow: AccessUnit) -> Mapping[str, tuple[int, Mapping[str, object]]]:
+async def all_records(uow: AccessUnit) -> dict[str, tuple[int, dict[str, Any] | None]]:
     """What the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
     async with uow:
         names = {project.id: project.name for project in await uow.projects.select()}
         keys = await uow.keys.select()
     records = (record for key in keys for record in records_of(key, names.get(key.project, "")))
-    return {record.key: (record.version, record.value or {}) for record in records}
+    return {record.key: (record.version, dict(record.value or {})) for record in records}
 
 
 def records_of(key: ApiKey, project_name: str) -> list[Record]:
     """A key as gateways read it: one record for each secret, by its hash."""
-    return [Record(BUCKET, secret.hash, key.version, _value(key, secret, project_name)) for secret in key.secrets]
-
-
-def _value(key: ApiKey, secret: Secret, project_name: str) -> dict[str, object]:
-    ends = [moment for moment in (key.expire_time, secret.until) if moment is not None]
     admin = key.role is KeyRole.ADMIN
-    return {
-        "key_id": key.id,
-        "project": "" if admin else key.project,
-        "project_name": "" if admin else project_name,
-        "role": key.role.name,
-        "state": key.state.name,
-        "models": list(key.models),
-        "addresses": list(key.addresses),
-        "expire_time": min(ends).timestamp() if ends else None,
-        "version": key.version,
-    }
+    found = KeyRecord(
+        key_id=key.id,
+        role=Role[key.role.name],
+        state=key.state.name,
+        version=key.version,
+        project="" if admin else key.project,
+        project_name="" if admin else project_name,
+        models=key.models,
+        addresses=tuple(map(ip_network, key.addresses)),
+    )
+    values = ((secret.hash, replace(found, expire_time=_end_of(key, secret)).to_json()) for secret in key.secrets)
+    return [Record(KEY_BUCKET, digest, key.version, value) for digest, value in values]
+
+
+def _end_of(key: ApiKey, secret: Secret) -> float | None:
+    ends = [moment for moment in (key.expire_time, secret.until) if moment is not None]
+    return min(ends).timestamp() if ends else None
 
 
 async def _add(uow: AccessUnit, key: ApiKey, cause: str) -> None:
@@ -220,7 +223,7 @@ async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, 
 async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, cause: str) -> None:
     """Tell the gateways and the world, if this commits."""
     project = await uow.projects.by_id(key.project)
-    for record in records_of(key, _name_of(project)):
+    for record in records_of(key, project.name if project is not None else ""):
         uow.put_record(record)
     event = Event(
         project=key.project,
@@ -235,10 +238,6 @@ async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, c
         terminal=key.state is KeyState.REVOKED,
     )
     uow.emit(event)
-
-
-def _name_of(project: Project | None) -> str:
-    return project.name if project is not None else ""
 
 
 async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:

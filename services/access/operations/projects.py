@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.access.domain.credentials import BUILTIN, Credential
@@ -15,6 +15,7 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import NotFound
 from services.chassis.events import Event
 from services.chassis.ids import new_id
+from services.chassis.names import UpdateLabels
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,12 @@ async def list_projects(caller: Principal, page: PageQuery, uow: AccessUnit) -> 
 
 
 @retry_conflicts
-async def update_project(
-    caller: Principal, ref: str, changes: Mapping[str, object], etag: str, uow: AccessUnit, now: datetime
-) -> Project:
+async def update_project(caller: Principal, cmd: UpdateLabels, uow: AccessUnit, now: datetime) -> Project:
     """Change title or metadata. Raises: NotFound, Invalid, Conflict (a stale etag)."""
     async with uow:
-        project = await _visible(uow, caller, ref)
-        check_etag("project", ref, etag, project.version)
-        project = project.update(changes, now)
+        project = await _visible(uow, caller, cmd.ref)
+        check_etag("project", cmd.ref, cmd.etag, project.version)
+        project = replace(project, **cmd.changes("project."), version=project.version + 1, update_time=now)
         await uow.projects.save(project)
         await note(uow, caller, "UpdateProject", project.id, now)
         cause = by(caller)

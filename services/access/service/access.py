@@ -16,9 +16,9 @@ from services.access.service import messages
 from services.access.service.context import ServiceContext
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.data import request_digest
+from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import ModelryError
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import changes_of, labels_update_of
 
 _log = logging.getLogger(__name__)
 
@@ -89,16 +89,14 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     async def ListProjects(
         self, request: access_pb2.ListProjectsRequest, context: Any
     ) -> access_pb2.ListProjectsResponse:
-        page = await projects.list_projects(current(), messages.page_query(request), self._context.read())
+        page = await projects.list_projects(current(), PageQuery.of(request), self._context.read())
         shown = [messages.project_message(project) for project in page.items]
         return access_pb2.ListProjectsResponse(projects=shown, next_page_token=page.next_page_token)
 
     @audited
     async def UpdateProject(self, request: access_pb2.UpdateProjectRequest, context: Any) -> access_pb2.Project:
-        wish = request.project
-        ref = wish.id or wish.name
-        changes = await changes_of(request, lambda: self._project(ref))
-        project = await projects.update_project(current(), ref, changes, wish.etag, self._context.write(), now())
+        command = await labels_update_of(request, self._project)
+        project = await projects.update_project(current(), command, self._context.write(), now())
         return messages.project_message(project)
 
     @audited
@@ -113,7 +111,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         return messages.key_message(key, now(), propagated=key.id not in unsent)
 
     async def ListApiKeys(self, request: access_pb2.ListApiKeysRequest, context: Any) -> access_pb2.ListApiKeysResponse:
-        page = await keys.list_keys(current(), messages.page_query(request), self._context.read())
+        page = await keys.list_keys(current(), PageQuery.of(request), self._context.read())
         unsent = await keys.unpropagated(page.items, self._context.read())
         shown = [messages.key_message(key, now(), propagated=key.id not in unsent) for key in page.items]
         return access_pb2.ListApiKeysResponse(api_keys=shown, next_page_token=page.next_page_token)
@@ -165,7 +163,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     async def ListCredentials(
         self, request: access_pb2.ListCredentialsRequest, context: Any
     ) -> access_pb2.ListCredentialsResponse:
-        page = await credentials.list_credentials(current(), messages.page_query(request), self._context.read())
+        page = await credentials.list_credentials(current(), PageQuery.of(request), self._context.read())
         shown = [self._credential(credential) for credential in page.items]
         return access_pb2.ListCredentialsResponse(credentials=shown, next_page_token=page.next_page_token)
 
@@ -202,7 +200,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     async def ListAuditEntries(
         self, request: access_pb2.ListAuditEntriesRequest, context: Any
     ) -> access_pb2.ListAuditEntriesResponse:
-        page = await audit.list_entries(current(), messages.page_query(request), self._context.read())
+        page = await audit.list_entries(current(), PageQuery.of(request), self._context.read())
         shown = [messages.audit_message(entry) for entry in page.items]
         return access_pb2.ListAuditEntriesResponse(audit_entries=shown, next_page_token=page.next_page_token)
 

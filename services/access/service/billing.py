@@ -13,6 +13,7 @@ from services.access.service import messages
 from services.access.service.context import ServiceContext
 from services.chassis.auth import current
 from services.chassis.clock import now
+from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid, ModelryError
 from services.chassis.proto_values import amount_of
 
@@ -25,7 +26,7 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
 
     async def ListPrices(self, request: billing_pb2.ListPricesRequest, context: Any) -> billing_pb2.ListPricesResponse:
         """The price list; it is short enough for one page, and pages of any size are cut from it."""
-        limit = messages.page_query(request).limit
+        limit = PageQuery.of(request).limit
         start = _position(request.page_token)
         prices = await billing.list_prices(self._context.read())
         shown = [messages.price_message(price) for price in prices[start : start + limit]]
@@ -33,7 +34,6 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         return billing_pb2.ListPricesResponse(prices=shown, next_page_token=str(start + limit) if more else "")
 
     async def SetPrice(self, request: billing_pb2.SetPriceRequest, context: Any) -> billing_pb2.Price:
-        """Set a price from now on."""
         caller = current()
         try:
             amount = amount_of(request.amount, "amount")
@@ -44,14 +44,12 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         return messages.price_message(price)
 
     async def GetQuote(self, request: billing_pb2.GetQuoteRequest, context: Any) -> common_pb2.Quote:
-        """A quote that has not expired."""
         return messages.quote_message(await billing.get_quote(current(), request.quote, self._context.read(), now()))
 
     async def ListUsageRecords(
         self, request: billing_pb2.ListUsageRecordsRequest, context: Any
     ) -> billing_pb2.ListUsageRecordsResponse:
-        """The project's ledger, newest first."""
-        page = await billing.list_usage(current(), messages.page_query(request), self._context.read())
+        page = await billing.list_usage(current(), PageQuery.of(request), self._context.read())
         shown = [messages.usage_message(record) for record in page.items]
         return billing_pb2.ListUsageRecordsResponse(usage_records=shown, next_page_token=page.next_page_token)
 
@@ -63,7 +61,6 @@ class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
         self._context = context
 
     async def CreateQuote(self, request: internal_pb2.CreateQuoteRequest, context: Any) -> common_pb2.Quote:
-        """Price an estimate and keep it for ten minutes."""
         items = [messages.quote_item(item) for item in request.items]
         quote = await billing.create_quote(
             current(), items, request.spec_digest, list(request.notes), self._context.write(), now()
@@ -71,7 +68,6 @@ class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
         return messages.quote_message(quote)
 
     async def Reserve(self, request: internal_pb2.ReserveRequest, context: Any) -> internal_pb2.Reservation:
-        """Set an amount aside."""
         cmd = billing.Reserve(
             request.reservation_id, request.item, request.quantity, request.quote_id, request.spec_digest
         )
@@ -79,24 +75,20 @@ class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
         return messages.reservation_message(await billing.reserve(current(), cmd, context.hold, context.write(), now()))
 
     async def Confirm(self, request: internal_pb2.ConfirmRequest, context: Any) -> internal_pb2.Reservation:
-        """Keep a reservation until it is settled or released."""
         reservation = await billing.confirm(current(), request.reservation_id, self._context.write(), now())
         return messages.reservation_message(reservation)
 
     async def Settle(self, request: internal_pb2.SettleRequest, context: Any) -> internal_pb2.Reservation:
-        """Book what was really used."""
         reservation = await billing.settle(
             current(), request.reservation_id, request.quantity, self._context.write(), now()
         )
         return messages.reservation_message(reservation)
 
     async def Release(self, request: internal_pb2.ReleaseRequest, context: Any) -> Empty:
-        """Free a reservation without booking."""
         await billing.release(current(), request.reservation_id, self._context.write(), now())
         return Empty()
 
     async def RecordUsage(self, request: internal_pb2.RecordUsageRequest, context: Any) -> Empty:
-        """Book usage that has no reservation."""
         usage = billing.Usage(request.record_id, request.item, request.quantity, request.resource_id, request.key_id)
         await billing.record_usage(current(), usage, self._context.write(), now())
         return Empty()

@@ -8,9 +8,9 @@ from typing import Any
 
 from modelry.events.v1 import events_pb2, events_pb2_grpc
 from services.access.operations import events
-from services.access.service import messages
 from services.chassis.auth import current
 from services.chassis.bus import Bus
+from services.chassis.data import PageQuery
 from services.chassis.proto_values import timestamp_of
 
 
@@ -21,8 +21,7 @@ class EventService(events_pb2_grpc.EventServiceServicer):
         self._bus = bus
 
     async def ListEvents(self, request: events_pb2.ListEventsRequest, context: Any) -> events_pb2.ListEventsResponse:
-        """A page, oldest first."""
-        limit = messages.page_query(request).limit
+        limit = PageQuery.of(request).limit
         found = await events.list_events(self._bus, _query(request), limit, request.page_token)
         shown = [_message(stored) for stored in found.items]
         return events_pb2.ListEventsResponse(events=shown, next_page_token=found.next_page_token)

@@ -23,7 +23,6 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
     async def ResolveCredential(
         self, request: internal_pb2.ResolveCredentialRequest, context: Any
     ) -> internal_pb2.ResolvedCredential:
-        """Resolve a credential to its secret."""
         context = self._context
         credential, access, bucket = await credentials.resolve_credential(
             current(), request.credential, request.bucket, context.stores, context.read()
@@ -40,7 +39,6 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
     async def IssueDeploymentKey(
         self, request: internal_pb2.IssueDeploymentKeyRequest, context: Any
     ) -> access_pb2.ApiKey:
-        """Make the key of a deployment, once."""
         made = await keys.issue_deployment_key(
             current(), request.deployment_id, tuple(request.models), request.name, self._context.write(), now()
         )
@@ -48,10 +46,8 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
         return messages.key_message(made.key, now(), made.secret, propagated)
 
     async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, context: Any) -> Empty:
-        """Revoke the key of a deployment, if there is one."""
         await keys.revoke_deployment_key(current(), request.deployment_id, self._context.write(), now())
         return Empty()
 
     async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, context: Any) -> access_pb2.Project:
-        """Resolve the name or id of any project."""
         return messages.project_message(await projects.resolve_project(request.project, self._context.read()))

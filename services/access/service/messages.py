@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from modelry.access.v1 import access_pb2
 from modelry.billing.v1 import billing_pb2
@@ -14,15 +13,8 @@ from services.access.domain.credentials import Credential
 from services.access.domain.keys import ApiKey, KeyRole, KeyWish
 from services.access.domain.money import Price, Quote, QuoteItem, Reservation, UsageRecord
 from services.access.domain.projects import Project
-from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid
 from services.chassis.proto_values import datetime_of, money_of, timestamp_of
-
-
-def page_query(request: Any) -> PageQuery:
-    """What a list request asks."""
-    order_by = getattr(request, "order_by", "")
-    return PageQuery(request.page_size, request.page_token, getattr(request, "filter", ""), order_by)
 
 
 def project_message(project: Project) -> access_pb2.Project:

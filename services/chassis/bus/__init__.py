@@ -8,7 +8,7 @@ What stands between the bus and a database (the relay, durable consumers) is `se
 loads a database, so that workers and the gateway can use it.
 """
 
-from services.chassis.bus.connection import Bus, Session, retry_delay
+from services.chassis.bus.connection import Bus, Session, open_session, retry_delay
 from services.chassis.bus.kv import KvKeeper, KvWriter, encode_key, parse_record
 from services.chassis.bus.kv_reader import KvReader, decode_key
 from services.chassis.bus.streams import EVENTS_STREAM, STREAM_SUBJECTS
@@ -26,6 +26,7 @@ __all__ = [
     "callout_config",
     "decode_key",
     "encode_key",
+    "open_session",
     "parse_record",
     "retry_delay",
     "worker_login",

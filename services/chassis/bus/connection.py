@@ -25,6 +25,7 @@ from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, StreamSettings, 
 from services.chassis.clock import now
 from services.chassis.errors import Unavailable
 from services.chassis.readiness import Lack
+from services.chassis.tasks import end_tasks
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -78,6 +79,30 @@ class Session:
             closing.cancel()
             if not task.done():
                 task.cancel()
+
+
+async def open_session(servers: str, name: str, number: int = 0, **login: Any) -> Session:
+    """Connect once; the library never mends the connection. Raises: what the library raises, TimeoutError."""
+    closed = asyncio.Event()
+
+    async def on_closed() -> None:
+        closed.set()
+
+    async def on_error(error: Exception) -> None:
+        _log.debug("nats: %s", error)
+
+    connecting = nats.connect(
+        servers=servers.split(","),
+        name=name,
+        allow_reconnect=False,
+        connect_timeout=3,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        closed_cb=on_closed,
+        error_cb=on_error,
+        **login,
+    )
+    return Session(await asyncio.wait_for(connecting, timeout=5), number, closed)
 
 
 class Replayer(Protocol):
@@ -134,10 +159,7 @@ class Bus:
     async def close(self) -> None:
         """Give the connection up."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(task)
         if self._session is not None:
             await self._end(self._session)
 
@@ -222,30 +244,13 @@ class Bus:
         self._problem = problem
 
     async def _connect(self) -> Session:
-        closed = asyncio.Event()
-
-        async def on_closed() -> None:
-            closed.set()
-
-        async def on_error(error: Exception) -> None:
-            _log.debug("nats: %s", error)
-
-        client = await asyncio.wait_for(
-            nats.connect(
-                servers=self._settings.nats_url.split(","),
-                user=self._settings.nats_user,
-                password=self._settings.nats_password.get_secret_value(),
-                name=f"modelry-{self._settings.service}",
-                allow_reconnect=False,
-                connect_timeout=3,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                closed_cb=on_closed,
-                error_cb=on_error,
-            ),
-            timeout=5,
+        session = await open_session(
+            self._settings.nats_url,
+            f"modelry-{self._settings.service}",
+            self._number + 1,
+            user=self._settings.nats_user,
+            password=self._settings.nats_password.get_secret_value(),
         )
-        session = Session(client, self._number + 1, closed)
         try:
             await self._prepare(session)
         except BaseException:

@@ -15,10 +15,8 @@ from nats.js.errors import APIError, NotFoundError
 
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus.connection import Bus, Session
-from services.chassis.bus.kv_reader import KvReader, read_all
+from services.chassis.bus.kv_reader import read_all
 from services.chassis.errors import Unavailable
-
-__all__ = ["KvKeeper", "KvReader", "KvWriter", "parse_record"]
 
 CAS_TRIES = 10
 

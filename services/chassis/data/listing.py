@@ -25,13 +25,11 @@ from sqlalchemy import (
 )
 
 from services.chassis.data.columns import EnumName, UtcTime
-from services.chassis.data.filters import Fields, parse_filter, parse_time
+from services.chassis.data.filters import Fields, parse_time
 from services.chassis.errors import Invalid
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
-
-__all__ = ["Fields", "Order", "Page", "PageQuery", "fingerprint", "make_token", "parse_filter", "read_token"]
 
 E = TypeVar("E")
 
@@ -44,6 +42,12 @@ class PageQuery:
     page_token: str = ""
     filter: str = ""
     order_by: str = ""
+
+    @classmethod
+    def of(cls, request: Any) -> "PageQuery":
+        """The query of a List request; not every list has a filter and an order."""
+        filter_text, order_by = getattr(request, "filter", ""), getattr(request, "order_by", "")
+        return cls(request.page_size, request.page_token, filter_text, order_by)
 
     @property
     def limit(self) -> int:

@@ -42,15 +42,12 @@ from sqlalchemy import Column, ColumnElement, Select, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
 from modelry.common.v1 import options_pb2
-from services.chassis.data.columns import table_of
-from services.chassis.data.listing import Order, Page, PageQuery, fingerprint, make_token, parse_filter, read_token
+from services.chassis.data.filters import parse_filter
+from services.chassis.data.listing import Order, Page, PageQuery, fingerprint, make_token, read_token
 from services.chassis.data.statements import statements_of
-from services.chassis.data.tables import chassis_metadata
 from services.chassis.data.unit_of_work import UnitOfWork
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
 from services.chassis.field_options import marked
-
-__all__ = ["Entity", "Page", "PageQuery", "Repository", "chassis_metadata", "check_etag", "table_of"]
 
 
 class Entity(Protocol):

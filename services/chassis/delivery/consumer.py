@@ -24,6 +24,7 @@ from services.chassis.bus import STREAM_SUBJECTS, Bus, Session, retry_delay
 from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
 from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed
+from services.chassis.tasks import end_tasks
 
 FETCH_SECONDS = 15.0
 STOP_SECONDS = 5.0
@@ -106,8 +107,7 @@ class Consumer:
             return
         self._stopping.set()
         await asyncio.wait((task,), timeout=STOP_SECONDS)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     async def caught_up(self) -> bool:
         """Whether every message that was stored before this call has been handled. False also without NATS."""

@@ -23,6 +23,7 @@ from services.chassis.delivery.outbox import ROUND_ROWS, Outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
 from services.chassis.readiness import Lack, LackLog
+from services.chassis.tasks import end_tasks
 
 KEYS_AT_ONCE = 64
 ROUND_SECONDS = 0.02
@@ -66,9 +67,7 @@ class OutboxRelay:
 
     async def stop(self) -> None:
         """Stop publishing; what is unsent stays in the outbox."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         self._tasks = []
 
     def degraded(self) -> list[Lack]:
@@ -134,7 +133,8 @@ class OutboxRelay:
         if self._lacks.has(kind):
             await asyncio.sleep(min(seconds, self._settings.retry_min_seconds))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._kicks[kind].wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._kicks[kind].wait()
 
     def _problem(self, kind: str, error: Exception) -> None:
         full = isinstance(error, APIError) and error.err_code in _FULL

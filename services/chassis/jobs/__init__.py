@@ -69,11 +69,11 @@ from services.chassis.jobs.domain import (
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, outcome_of, retry
-from services.chassis.jobs.reservations import Billing, HoldOwner, Reservations
+from services.chassis.jobs.reservations import Estimate, Reservations
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Plan, Readiness, Stage
 from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables
-from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs, UpdateJob
+from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs
 
 __all__ = [
     "ACTIVE",
@@ -86,10 +86,9 @@ __all__ = [
     "WORKING",
     "Attempt",
     "AttemptState",
-    "Billing",
     "CreateJob",
+    "Estimate",
     "Fact",
-    "HoldOwner",
     "Intake",
     "JobCore",
     "JobEngine",
@@ -108,7 +107,6 @@ __all__ = [
     "Reservations",
     "Stage",
     "State",
-    "UpdateJob",
     "add_job_tables",
     "changed",
     "failure_of",

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
-from services.chassis.data import Database, UnitOfWork, Watchers
+from services.chassis.data import Database, Page, PageQuery, UnitOfWork, Watchers
 from services.chassis.jobs.attempt_launcher import AttemptLauncher, stage_of
 from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import Attempt, AttemptState, JobCore
@@ -96,6 +96,11 @@ class JobEngine(Generic[J]):
         """One job. Raises NotFound."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.stage.jobs(uow).get(project, ref)
+
+    async def jobs(self, project: str, query: PageQuery) -> Page[J]:
+        """A page of the jobs of a project, newest first. Raises Invalid."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            return await self._context.stage.jobs(uow).list(project, query)
 
     async def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
         """The newest progress of jobs, by id."""

@@ -31,6 +31,7 @@ from services.chassis.jobs.report_listener import ReportListener
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
 from services.chassis.launch import ProbeState
+from services.chassis.tasks import end_tasks
 from services.chassis.telemetry import job_context
 from services.chassis.transitions import Failure, FailureKind
 
@@ -67,10 +68,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
     async def stop(self) -> None:
         """Stop looking, end what is under way, and write the running time of workers down."""
         await super().stop()
-        tasks = list(self._busy.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._busy.values())
         with suppress(ModelryError):
             await self.flush()
 

@@ -61,28 +61,19 @@ class HoldOwner(Protocol):
         ...
 
 
-class Estimate(Protocol):
-    """What a job is expected to take, in minutes."""
+@dataclass(frozen=True)
+class Estimate:
+    """What a job is expected to take, in minutes; the high end is reserved.
 
-    @property
-    def minutes_low(self) -> float:
-        """Least expected."""
-        ...
+    Attributes:
+        description: what is paid for, in plain words.
+        notes: what the caller should know before saying yes.
+    """
 
-    @property
-    def minutes_high(self) -> float:
-        """Most expected; this much is reserved."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """What is paid for, in plain words."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What the caller should know before saying yes."""
-        ...
+    minutes_low: float
+    minutes_high: float
+    description: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class JobStore:
 
     async def add_attempt(self, attempt: Attempt) -> None:
         """Stores a new attempt."""
-        await self._connection.execute(insert(self._tables.attempts).values(**_row(attempt)))
+        await self._connection.execute(insert(self._tables.attempts).values(**asdict(attempt)))
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """One attempt of a job."""
@@ -207,7 +207,3 @@ class JobStore:
         """Removes everything that the engine has of a deleted job."""
         for table in (self._tables.attempts, self._tables.progress, self._tables.metrics):
             await self._connection.execute(delete(table).where(table.c.job_id == job_id))
-
-
-def _row(attempt: Attempt) -> dict[str, Any]:
-    return asdict(attempt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -16,7 +15,7 @@ from services.chassis.jobs.domain import PricedJob, State, refuse_delete
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.reservations import Estimate, Reservations
 from services.chassis.jobs.stage import Stage
-from services.chassis.names import check_labels
+from services.chassis.names import UpdateLabels
 
 P = TypeVar("P", bound=PricedJob)
 
@@ -36,17 +35,6 @@ class CreateJob(Generic[P]):
     method: str
     request_id: str = ""
     request_digest: str = ""
-
-
-@dataclass(frozen=True)
-class UpdateJob:
-    """New texts of a job; None leaves a field as it is."""
-
-    project: str
-    ref: str
-    title: str | None = None
-    metadata: Mapping[str, str] | None = None
-    etag: str = ""
 
 
 class Intake(Protocol[P]):
@@ -171,21 +159,15 @@ class JobVerbs(Generic[P]):
         return after
 
     @retry_conflicts
-    async def update(self, cmd: UpdateJob) -> P:
+    async def update(self, cmd: UpdateLabels) -> P:
         """Change title or metadata, and emit `updated`. Raises: NotFound, Invalid, Conflict: a stale etag."""
         noun = self._stage.resource
-        check_labels(cmd.title or "", cmd.metadata or {}, f"{noun}.")
+        changes = cmd.changes(f"{noun}.")
         async with UnitOfWork(self._database) as uow:
             jobs = self._stage.jobs(uow)
             job = await jobs.get(cmd.project, cmd.ref)
             check_etag(noun, cmd.ref, cmd.etag, job.version)
-            after = replace(
-                job,
-                title=job.title if cmd.title is None else cmd.title,
-                metadata=job.metadata if cmd.metadata is None else dict(cmd.metadata),
-                version=job.version + 1,
-                update_time=now(),
-            )
+            after = replace(job, **changes, version=job.version + 1, update_time=now())
             await jobs.save(after)
             uow.emit(job_event(self._stage, after, "updated"))
             await uow.commit()

@@ -11,7 +11,7 @@ from services.chassis.launch.program_result import (
     write_progress,
     write_result,
 )
-from services.chassis.launch.program_run import OnProgress, ProgramRun
+from services.chassis.launch.program_run import ProgramRun
 from services.chassis.launch.records import Record, Records, is_locked, lock_folder, look
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
@@ -31,7 +31,6 @@ __all__ = [
     "LaunchSpec",
     "Launcher",
     "LocalLauncher",
-    "OnProgress",
     "Probe",
     "ProbeState",
     "ProgramResult",

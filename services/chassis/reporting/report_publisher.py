@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import nats
 from nats.js.errors import APIError, NoStreamResponseError
 
-from services.chassis.bus import Session, retry_delay
+from services.chassis.bus import Session, open_session, retry_delay
 from services.chassis.errors import Unavailable
 from services.chassis.reporting.spool import Spool
+from services.chassis.tasks import end_tasks
 
 _log = logging.getLogger(__name__)
 ACK_SECONDS = 5
@@ -99,8 +99,8 @@ class ReportLink:
 
     async def _serve(self, session: Session) -> None:
         """Uses a connection until it is lost."""
-        work = [asyncio.create_task(one) for one in (self._publish_all(session), self._beat(session))]
-        work.append(asyncio.create_task(self._closed(session)))
+        parts = (self._publish_all(session), self._beat(session), self._closed(session))
+        work = [asyncio.create_task(one) for one in parts]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -108,9 +108,7 @@ class ReportLink:
                     _log.error("reporting broke off and begins again", exc_info=error)
                     await asyncio.sleep(LONGEST_DELAY_SECONDS)
         finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            await end_tasks(*work)
             with contextlib.suppress(Exception):  # it is being thrown away
                 await asyncio.wait_for(session.client.close(), timeout=1)
 
@@ -118,33 +116,10 @@ class ReportLink:
         await session.closed.wait()
 
     async def _connect(self) -> Session:
-        closed = asyncio.Event()
-
-        async def on_closed() -> None:
-            closed.set()
-
-        async def on_error(error: Exception) -> None:
-            _log.debug("nats: %s", error)
-
         login = self._spec["nats"]
+        given = {key: login.get(key) for key in ("user", "password")}
         more = {"inbox_prefix": login["inbox_prefix"]} if login.get("inbox_prefix") else {}
-        client = await asyncio.wait_for(
-            nats.connect(
-                servers=login["url"].split(","),
-                user=login.get("user"),
-                password=login.get("password"),
-                name=f"modelry-worker-{self._name}",
-                allow_reconnect=False,
-                connect_timeout=3,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                closed_cb=on_closed,
-                error_cb=on_error,
-                **more,
-            ),
-            timeout=5,
-        )
-        return Session(client, 0, closed)
+        return await open_session(login["url"], f"modelry-worker-{self._name}", **given, **more)
 
     async def _publish_all(self, session: Session) -> None:
         failures = 0

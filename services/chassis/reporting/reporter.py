@@ -27,9 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from services.chassis.reporting.report_publisher import ReportLink
-from services.chassis.reporting.spool import Spool, read_spool
-
-__all__ = ["Reporter", "read_spool"]
+from services.chassis.reporting.spool import Spool
 
 _log = logging.getLogger(__name__)
 FORMAT = 1

@@ -8,7 +8,6 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.errors import Invalid, Violation, WrongState
-from services.chassis.names import check_labels
 from services.chassis.transitions import Failure, Transition
 
 MAX_BAD_ROWS = 1_000_000
@@ -88,21 +87,6 @@ class Dataset:
     create_time: datetime
     update_time: datetime
     version: int = 1
-
-    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Dataset:
-        """With another title or other metadata; None leaves them.
-
-        Raises: Invalid.
-        """
-        changed = replace(
-            self,
-            title=self.title if title is None else title,
-            metadata=self.metadata if metadata is None else dict(metadata),
-            update_time=now,
-            version=self.version + 1,
-        )
-        check_labels(changed.title, changed.metadata, "dataset.")
-        return changed
 
 
 @dataclass(frozen=True)

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import CreateNamed, UpdateLabels
 from services.dataset.domain import ID_PREFIXES, Dataset
 from services.dataset.operations.context import ServiceContext, dataset_event, version_event
-
-
-@dataclass(frozen=True)
-class CreateDataset:
-    """What to make."""
-
-    project: str
-    name: str
-    title: str
-    metadata: Mapping[str, str]
-    request_id: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class UpdateDataset:
-    """What to change; None leaves it."""
-
-    project: str
-    ref: str
-    title: str | None
-    metadata: Mapping[str, str] | None
-    etag: str
 
 
 @dataclass(frozen=True)
@@ -45,10 +21,9 @@ class ShownDataset:
     latest_version: int = 0
 
 
-async def create_dataset(context: ServiceContext, cmd: CreateDataset, now: datetime) -> ShownDataset:
+async def create_dataset(context: ServiceContext, cmd: CreateNamed, now: datetime) -> ShownDataset:
     """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "dataset.name", ID_PREFIXES)
-    check_labels(cmd.title, cmd.metadata, "dataset.")
+    cmd.check("dataset.", ID_PREFIXES)
     async with context.writing() as uow:
         new = new_id("ds-")
         dataset_id = await uow.claim_request(cmd.project, "CreateDataset", cmd.request_id, cmd.digest, new)
@@ -79,12 +54,12 @@ async def list_datasets(context: ServiceContext, project: str, page: PageQuery) 
 
 
 @retry_conflicts
-async def update_dataset(context: ServiceContext, cmd: UpdateDataset, now: datetime) -> ShownDataset:
+async def update_dataset(context: ServiceContext, cmd: UpdateLabels, now: datetime) -> ShownDataset:
     """Changes title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
     async with context.writing() as uow:
         dataset = await uow.datasets.get(cmd.project, cmd.ref)
         check_etag("dataset", cmd.ref, cmd.etag, dataset.version)
-        dataset = dataset.change(cmd.title, cmd.metadata, now)
+        dataset = replace(dataset, **cmd.changes("dataset."), update_time=now, version=dataset.version + 1)
         await uow.datasets.save(dataset)
         uow.emit(dataset_event(dataset, "updated"))
         newest = await uow.newest_published([dataset.id])

@@ -113,7 +113,9 @@ def preset(name: str, *, split: str = "", shots: int | None = None, style: str =
         raise PresetError("preset", f"there is no preset benchmark {name!r}: choose one of {', '.join(PRESETS)}")
     if split and split not in found.splits:
         why = "its answers were never published" if name == "ceval" and split == "test" else "there is no such split"
-        raise PresetError("split", f"{found.title} cannot be scored on {split!r} ({why}): choose {_any(found.splits)}")
+        raise PresetError(
+            "split", f"{found.title} cannot be scored on {split!r} ({why}): choose {' or '.join(found.splits)}"
+        )
     if shots is not None and not 0 <= shots <= MAX_SHOTS:
         raise PresetError("shots", f"shots must be from 0 to {MAX_SHOTS}")
     if split == "dev" and (found.shots if shots is None else shots):
@@ -130,7 +132,3 @@ def preset(name: str, *, split: str = "", shots: int | None = None, style: str =
             raise PresetError("few_shot", "examples as turns need style chat")
         chosen = replace(chosen, few_shot="turns")
     return chosen
-
-
-def _any(words: tuple[str, ...]) -> str:
-    return " or ".join(words)

@@ -9,7 +9,6 @@ from services.chassis.data import Page, PageQuery
 from services.chassis.jobs import Progress
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations.context import ServiceContext
-from services.evaluation.store import EvaluationUnit
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,11 @@ async def view(context: ServiceContext, evaluation: Evaluation) -> View:
 
 async def get_evaluation(context: ServiceContext, project: str, ref: str) -> View:
     """One evaluation. Raises NotFound."""
-    async with EvaluationUnit(context.database, write=False) as uow:
-        evaluation = await uow.evaluations.get(project, ref)
-    return await view(context, evaluation)
+    return await view(context, await context.engine.job(project, ref))
 
 
 async def list_evaluations(context: ServiceContext, project: str, page: PageQuery) -> Page[View]:
     """Evaluations, newest first."""
-    async with EvaluationUnit(context.database, write=False) as uow:
-        found = await uow.evaluations.list(project, page)
+    found = await context.engine.jobs(project, page)
     views = [await view(context, evaluation) for evaluation in found.items]
     return Page(tuple(views), found.next_page_token)

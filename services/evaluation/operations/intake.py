@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 
 from services.chassis.data import Database
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable, WrongState, with_field
-from services.chassis.jobs import Intake
+from services.chassis.jobs import Estimate, Intake
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import AsyncObjectStore, StoreAccess, folder_prefix
 from services.clients.credentials import BUILTIN, open_location
 from services.evaluation.benchmarks import presets
 from services.evaluation.checks import check, labelled, target_path
 from services.evaluation.clients import Clients
-from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task
-from services.evaluation.estimate import Estimate, MeasuredSpeed, estimate
+from services.evaluation.domain import Evaluation, Target, TargetKind, Task
+from services.evaluation.estimate import MeasuredSpeed, estimate
 from services.evaluation.scoring import stopwords
 from services.evaluation.store import EvaluationUnit
 
@@ -60,7 +61,7 @@ class EvaluationIntake(Intake[Evaluation]):
             baseline=targets[0],
             candidates=tuple(targets[1:]),
             tasks=tuple(tasks),
-            output=Place(
+            output=ObjectLocation(
                 credential=output.credential or BUILTIN,
                 bucket=store.bucket,
                 prefix=(output.prefix or OUTPUT_PREFIX).rstrip("/"),
@@ -127,7 +128,7 @@ class EvaluationIntake(Intake[Evaluation]):
         own = task.location is None
         shipped, field = self._benchmarks, f"{path}.location"
         access, bucket = shipped.access, shipped.bucket
-        place = task.location or Place(bucket=bucket, prefix=f"{shipped.prefix}/{task.benchmark}")
+        place = task.location or ObjectLocation(bucket=bucket, prefix=f"{shipped.prefix}/{task.benchmark}")
         if not own:
             store = await open_location(self._clients.credentials, project, place.credential, place.bucket, field)
             access, bucket = store.access, store.bucket

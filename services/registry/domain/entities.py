@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.names import check_labels
+from services.chassis.locations import ObjectLocation
 from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
@@ -49,15 +49,6 @@ class Origin(Enum):
 
 
 @dataclass(frozen=True)
-class Location:
-    """A folder of a bucket, and the credential that opens it."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
 class Files:
     """The files of a READY version on the installation's store."""
 
@@ -88,18 +79,6 @@ class Model:
     last_number: int = 0
     latest_version: int = 0
     version: int = 1
-
-    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Model:
-        """With another title or other metadata; None leaves them. Raises: Invalid."""
-        changed = replace(
-            self,
-            title=self.title if title is None else title,
-            metadata=self.metadata if metadata is None else dict(metadata),
-            update_time=now,
-            version=self.version + 1,
-        )
-        check_labels(changed.title, changed.metadata, "model.")
-        return changed
 
     def numbered(self, now: datetime) -> Model:
         """With one more version number given out."""
@@ -144,7 +123,7 @@ class ModelVersion:
     state: State
     kind: Kind
     create_time: datetime
-    source: Location | None = None
+    source: ObjectLocation | None = None
     base_id: str = ""
     lora_rank: int = 0
     job_id: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,35 +11,12 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists
 from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import CreateNamed, UpdateLabels
 from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_preset
 from services.registry.operations.context import ServiceContext, model_event, version_event
 from services.registry.store import MODELS, RegistryUnit
 
 ID_PREFIXES = ("mdl-", "mv-")
-
-
-@dataclass(frozen=True)
-class CreateModel:
-    """What to make."""
-
-    project: str
-    name: str
-    title: str
-    metadata: Mapping[str, str]
-    request_id: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class UpdateModel:
-    """What to change; None leaves it."""
-
-    project: str
-    ref: str
-    title: str | None
-    metadata: Mapping[str, str] | None
-    etag: str
 
 
 async def refuse_preset_name(uow: RegistryUnit, name: str, field: str) -> None:
@@ -60,10 +37,9 @@ async def add_model(uow: RegistryUnit, project: str, name: str, origin: Origin, 
     return model
 
 
-async def create_model(context: ServiceContext, cmd: CreateModel, now: datetime) -> Model:
+async def create_model(context: ServiceContext, cmd: CreateNamed, now: datetime) -> Model:
     """Makes a private model without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "model.name", ID_PREFIXES)
-    check_labels(cmd.title, cmd.metadata, "model.")
+    cmd.check("model.", ID_PREFIXES)
     async with context.writing() as uow:
         new = new_id("mdl-")
         model_id = await uow.claim_request(cmd.project, "CreateModel", cmd.request_id, cmd.digest, new)
@@ -90,13 +66,13 @@ async def list_models(context: ServiceContext, project: str, page: PageQuery) ->
 
 
 @retry_conflicts
-async def update_model(context: ServiceContext, cmd: UpdateModel, now: datetime) -> Model:
+async def update_model(context: ServiceContext, cmd: UpdateLabels, now: datetime) -> Model:
     """Changes title or metadata. Raises: NotFound, Invalid, WrongState, Conflict."""
     async with context.writing() as uow:
         model = await uow.model(cmd.project, cmd.ref)
         refuse_preset(model, "change")
         check_etag("model", cmd.ref, cmd.etag, model.version)
-        model = model.change(cmd.title, cmd.metadata, now)
+        model = replace(model, **cmd.changes("model."), update_time=now, version=model.version + 1)
         await uow.models.save(model)
         uow.emit(model_event(model, "updated"))
         await uow.commit()

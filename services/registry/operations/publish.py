@@ -11,6 +11,7 @@ from datetime import datetime
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
+from services.chassis.locations import ObjectLocation
 from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
 from services.clients.credentials import open_location
@@ -18,7 +19,6 @@ from services.registry.domain import (
     COMPLETE,
     Files,
     Kind,
-    Location,
     Model,
     ModelVersion,
     Origin,
@@ -43,7 +43,7 @@ class Publication:
     final: bool
     base_id: str
     dataset_version_ids: tuple[str, ...]
-    place: Location
+    place: ObjectLocation
     manifest: str
     lora_rank: int
     chat_fingerprint: str

@@ -10,6 +10,7 @@ from datetime import datetime
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
+from services.chassis.locations import ObjectLocation
 from services.chassis.names import check_labels
 from services.chassis.transitions import Failure
 from services.clients.credentials import open_location
@@ -21,7 +22,6 @@ from services.registry.domain import (
     PRESETS,
     Files,
     Kind,
-    Location,
     Model,
     ModelVersion,
     State,
@@ -42,7 +42,7 @@ class CreateVersion:
 
     project: str
     model: str
-    source: Location
+    source: ObjectLocation
     metadata: Mapping[str, str]
     request_id: str
     digest: str

@@ -11,6 +11,7 @@ import time
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.launch import NEVER_FITS, LocalLauncher
+from services.chassis.tasks import end_tasks
 from services.chassis.telemetry import mask
 from services.chassis.transitions import Failure, FailureKind
 from services.serving.control.engine import choose_port, launch_spec
@@ -41,10 +42,7 @@ class ActionRunner:
 
     async def stop(self) -> None:
         """Stop ending programs; the next process goes on."""
-        tasks = list(self._ending.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._ending.values())
 
     async def act(
         self, action: Action, deployment: Deployment, replica: Replica | None, model: Prepared | None

@@ -15,6 +15,7 @@ from services.chassis.clock import now
 from services.chassis.engines import merged_name
 from services.chassis.errors import ModelryError
 from services.chassis.objects import Manifest, NodeCache
+from services.chassis.tasks import end_tasks
 from services.chassis.transitions import Failure
 from services.serving.control.programs import Programs
 from services.serving.domain import Adapter, Deployment, Files, Mode, State
@@ -80,10 +81,7 @@ class Weights:
 
     async def stop(self) -> None:
         """Stop; programs go on, and the next process finds them."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._tasks.values())
 
     def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         if key in self._tasks and not self._tasks[key].done():

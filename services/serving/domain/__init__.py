@@ -1,4 +1,4 @@
-"""The rules of serving: entities, plans, decisions and routes. Pure."""
+"""The rules of serving: entities, plans and decisions. Pure."""
 
 from services.serving.domain.deciding import Action, Limits, Program, Seen, Verb, decide, deployment_state
 from services.serving.domain.entities import (
@@ -12,7 +12,6 @@ from services.serving.domain.entities import (
     Replica,
     ReplicaState,
     State,
-    living,
 )
 from services.serving.domain.planning import (
     ATTACHED_SLOWDOWN,
@@ -24,7 +23,6 @@ from services.serving.domain.planning import (
     memory_mb,
     memory_terms,
 )
-from services.serving.domain.routing import route_of, with_secrets
 
 __all__ = [
     "ATTACHED_SLOWDOWN",
@@ -50,9 +48,6 @@ __all__ = [
     "covering_rank",
     "decide",
     "deployment_state",
-    "living",
     "memory_mb",
     "memory_terms",
-    "route_of",
-    "with_secrets",
 ]

@@ -12,15 +12,15 @@ from datetime import datetime
 from functools import cached_property
 
 from services.chassis.data import Database, Watchers
-from services.chassis.events import Event, Record
+from services.chassis.events import Event
 from services.chassis.objects import ObjectStore, StoreAccess
 from services.chassis.transitions import Failure
 from services.serving.clients import Clients
-from services.serving.domain import Deployment, Replica, State, deployment_state, route_of, with_secrets
+from services.serving.domain import Deployment, Replica, State, deployment_state
+from services.serving.operations.routes import record_of, route_of, told_route
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
-ROUTES = "modelry_routes"
 PRICE_ITEM = "replica-hour"
 
 
@@ -111,22 +111,17 @@ async def save_deployment(
     first = after.first_ready_time or (now if state is State.READY else None)
     after = replace(after, state=state, failure=failure, ready_replicas=ready, first_ready_time=first)
     route = route_of(after, replicas)
-    if route != dict(before.route):
-        after = replace(after, route=route, route_version=before.route_version + 1)
+    if route != told_route(before):
+        after = replace(after, route=route.to_json(), route_version=before.route_version + 1)
     if after == before:
         return before
     after = replace(after, version=before.version + 1)
     await uow.deployments.save(after)
     if after.route_version != before.route_version:
-        uow.put_record(record_of(context, after))
+        told = replace(route, version=after.route_version)
+        uow.put_record(record_of(told, context.secret_of))
     if state is not before.state:
         uow.emit(event_of(after, before, state.name.lower()))
     if happening and not (state is not before.state and happening == state.name.lower()):
         uow.emit(event_of(after, before, happening))
     return after
-
-
-def record_of(context: ServiceContext, deployment: Deployment) -> Record:
-    """The route as gateways read it."""
-    value = with_secrets(deployment.route, deployment.route_version, context.secret_of)
-    return Record(ROUTES, deployment.id, deployment.route_version, value)

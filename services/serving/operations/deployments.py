@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound, WrongState
-from services.chassis.names import check_labels
+from services.chassis.names import UpdateLabels
 from services.serving.domain import Deployment, Replica, State
 from services.serving.operations.context import ServiceContext, save_deployment
 from services.serving.operations.create_deployment import PATH
-
-
-@dataclass(frozen=True)
-class Update:
-    """Changes of title and metadata; None leaves them."""
-
-    project: str
-    ref: str
-    title: str | None
-    metadata: Mapping[str, str] | None
-    etag: str
 
 
 @dataclass(frozen=True)
@@ -47,16 +36,13 @@ async def list_deployments(context: ServiceContext, project: str, page: PageQuer
 
 
 @retry_conflicts
-async def update_deployment(context: ServiceContext, cmd: Update, now: datetime) -> Deployment:
+async def update_deployment(context: ServiceContext, cmd: UpdateLabels, now: datetime) -> Deployment:
     """Changes title or metadata. Raises: Invalid, NotFound, Conflict."""
-    check_labels(cmd.title or "", cmd.metadata or {}, PATH)
+    changes = cmd.changes(PATH)
     async with context.writing() as uow:
         found = await uow.deployments.get(cmd.project, cmd.ref)
         check_etag("deployment", cmd.ref, cmd.etag, found.version)
-        after = found.changed(
-            title=found.title if cmd.title is None else cmd.title,
-            metadata=found.metadata if cmd.metadata is None else dict(cmd.metadata),
-        )
+        after = found.changed(**changes)
         after = await save_deployment(context, uow, found, after, await uow.replicas_of(found.id), now, "updated")
         await uow.commit()
     context.watchers.notify(after.id, after)

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.events import Record
+from services.clients.records import ROUTE_BUCKET
 from services.serving.domain import Billing, Deployment, State
 from services.serving.operations import money
-from services.serving.operations.context import ROUTES, ServiceContext, event_of
+from services.serving.operations.context import ServiceContext, event_of
 
 
 async def remove_deployment(context: ServiceContext, deployment: Deployment, now: datetime) -> list[str]:
@@ -46,7 +47,7 @@ async def _remove(context: ServiceContext, deployment_id: str, now: datetime) ->
             cause="it was deleted",
             ready_replicas=0,
         )
-        uow.put_record(Record(ROUTES, found.id, found.route_version + 1, None))
+        uow.put_record(Record(ROUTE_BUCKET, found.id, found.route_version + 1, None))
         uow.emit(event_of(gone, found, "deleted"))
         await uow.remove(found)
         await uow.commit()

@@ -2,13 +2,12 @@
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.chassis.reporting import SPEC_FILE, Reporter
+from services.chassis.reporting import SPEC_FILE
 
 WINDOW_SECONDS = 60.0
 
@@ -32,7 +31,7 @@ class ReportSink(Protocol):
 
 
 class NullSink:
-    """The voice of a rank that does not report."""
+    """The sink of a rank that does not report."""
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
         self.spec: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
@@ -73,11 +72,3 @@ class Throughput:
     def eta_seconds(self, steps: int) -> float | None:
         """Return how long so many steps will take; None while nothing is known."""
         return steps * self._busy / len(self._marks) if self._marks else None
-
-
-def now() -> float:
-    """Seconds that never go back."""
-    return time.perf_counter()
-
-
-__all__ = ["NullSink", "ReportSink", "Reporter", "Throughput", "now"]

@@ -21,13 +21,14 @@ from services.access.operations import billing, credentials
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.server import ServerFacts
 from services.access.service.billing import BillingInternalService
-from services.access.service.context import Parts
+from services.access.service.context import ServiceContext
 from services.access.service.internal import AccessInternalService
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork
 from services.chassis.jobs import State
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles
 from services.chassis.rpc import Connections, RpcServer
 from services.chassis.vault import Vault
@@ -39,19 +40,18 @@ from services.clients.serving import ServingClient
 from services.clients.training import TrainingClient
 from services.dataset.domain import BadRowPolicy, Dataset, DatasetVersion, Format, Output, Source
 from services.dataset.domain import State as DatasetState
-from services.dataset.operations.context import Desk as DatasetDesk
+from services.dataset.operations.context import ServiceContext as DatasetContext
 from services.dataset.service import DatasetInternalServicer
 from services.dataset.sources import Sources
 from services.dataset.store import DatasetUnit
 from services.registry.domain import Files, Kind, Model, ModelVersion, Origin
 from services.registry.domain import State as ModelState
-from services.registry.operations.context import Desk as RegistryDesk
+from services.registry.operations.context import ServiceContext as RegistryContext
 from services.registry.service import RegistryInternalServicer, RegistryServicer
 from services.registry.store import RegistryUnit
 from services.serving.service import ServingInternalServicer
 from services.serving.store import ServingUnit
 from services.training.domain import Checkpoint, Job
-from services.training.domain import Output as JobOutput
 from services.training.service import TrainingInternalServicer
 from services.training.store import TrainingUnit
 from tests.contract.clients.world import ADAPTER, BUCKET, PROJECT, manifest_of
@@ -120,9 +120,9 @@ class RealWorld:
             return True
 
         facts = ServerFacts("0", "USD", {}, self._folder / "state.json")
-        parts = Parts(read, write, self._stores, propagated, facts, timedelta(minutes=10))
-        registry = RegistryDesk(self._databases["registry"], asking, self._access, BUCKET, 600)
-        dataset = DatasetDesk(self._databases["dataset"], Sources(asking, self._access, BUCKET), 600)
+        parts = ServiceContext(read, write, self._stores, propagated, facts, timedelta(minutes=10))
+        registry = RegistryContext(self._databases["registry"], asking, self._access, BUCKET, 600)
+        dataset = DatasetContext(self._databases["dataset"], Sources(asking, self._access, BUCKET), 600)
         training: Any = OnlyDatabase(self._databases["training"])
         serving: Any = OnlyDatabase(self._databases["serving"])
         return [
@@ -211,7 +211,7 @@ class RealWorld:
             update_time=moment,
             state=State.SUCCEEDED,
             model_version_id="mv-base",
-            output=JobOutput(credential="mine", bucket="own", prefix="jobs"),
+            output=ObjectLocation(credential="mine", bucket="own", prefix="jobs"),
         )
         checkpoint = Checkpoint(
             id=checkpoint_id,

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from services.training.worker.batching import by_tokens, collate, label_count
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
-from services.training.worker.progress_reporting import ReportSink, Throughput, now
+from services.training.worker.progress_reporting import ReportSink, Throughput
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
@@ -119,7 +120,7 @@ def train(run: Run) -> bool:
         if position.step // order.steps_per_epoch != epoch:
             epoch = position.step // order.steps_per_epoch
             batches = order.batches(epoch)
-        begin = now()
+        begin = time.perf_counter()
         rows = batches[position.step % order.steps_per_epoch]
         examples = [run.inputs.training.examples[row] for row in rows]
         rate = how.learning_rate * factor(position.step, order.total_steps, how.warmup_ratio, how.lr_scheduler)
@@ -127,7 +128,7 @@ def train(run: Run) -> bool:
         position.step += 1
         tokens = sum(len(example.ids) for example in examples)
         position.trained_tokens += tokens
-        run.speed.add(now() - begin, tokens)
+        run.speed.add(time.perf_counter() - begin, tokens)
         tell(run, sums, rate, norm)
         if due(run) or sums.stop:
             if not sums.stop and run.inputs.validation.examples:
