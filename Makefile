@@ -5,9 +5,11 @@ BIN := .venv/bin
 CODE := services gateway deploy sdk tests
 HOME_DIR ?= $(HOME)/.modelry
 PYTEST := $(BIN)/python -m pytest
+CHAOS_SECONDS ?= 300
+CHAOS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos check lint types protos-check unit format test demo bench docs up down constraints release-protos
+.PHONY: help setup protos check lint types protos-check docs-check dead-code unit format test test-full chaos demo bench docs up down constraints release-protos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -18,36 +20,48 @@ setup: ## make .venv (again): CPU packages without a GPU, GPU packages with one;
 protos: setup ## generate the typed stubs of protos/ into sdk/modelry
 	$(BIN)/python deploy/tooling/protos.py
 
-check: lint types protos-check unit ## lint, types, protos, unit tests; edits nothing
+check: lint types protos-check docs-check dead-code unit ## lint, types, protos, reference pages, dead code, unit tests; edits nothing
 
-lint: setup
+lint: setup ## ruff: rules and format
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 
-types: setup
+types: setup ## mypy, strict
 	$(BIN)/mypy
 
-protos-check: setup
+protos-check: setup ## rules of protos, stubs that are stale, changes that would break users
 	$(BIN)/python deploy/tooling/protos.py --lint
 	$(BIN)/python deploy/tooling/protos.py --check
 
-unit: setup
+docs-check: setup ## name pages of docs/reference that are stale
+	$(BIN)/python deploy/tooling/reference.py --check
+
+dead-code: setup ## name code that nothing uses
+	$(BIN)/python deploy/tooling/dead_code.py
+
+unit: setup ## unit tests: no network, no process, no sleep
 	$(PYTEST) -q -m unit tests/unit
 
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-test: check ## check, then every test but the browser's
-	$(PYTEST) -m "contract or integration or e2e or chaos" tests
+test: check ## check, then one path of everything on real parts; under 50 minutes
+	$(PYTEST) -m "(contract or integration or e2e or chaos) and not full" tests
+
+test-full: setup ## what `make test` leaves out: the journey on PostgreSQL, a control plane without torch
+	$(PYTEST) -m full tests
+
+chaos: setup ## kill at random while everything works: CHAOS_SECONDS (300), CHAOS_SEED (0: from the clock)
+	$(BIN)/python -m tests.chaos.random --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo
 
-bench: setup ## training, start-up, memory, gateway and attach figures
-	$(BIN)/python -m tests.bench
+bench: setup ## records beside MLflow, gateway, start-up, memory, serving, training; fails under a floor; PARTS="records gateway" for some
+	$(BIN)/python -m tests.bench $(PARTS)
 
-docs: setup ## write docs/reference from the protos and the CLI
+docs: setup ## write docs/reference from protos, code, settings and CLI
 	$(BIN)/python deploy/tooling/reference.py
 
 up: setup ## start the embedded stack in HOME_DIR (default ~/.modelry) in the background

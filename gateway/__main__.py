@@ -8,6 +8,7 @@ import signal
 import uvloop
 from aiohttp import web
 
+from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Callers
 from gateway.grpc_proxy import Door, open_door
@@ -20,13 +21,15 @@ from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
-from modelry.api_methods import AREAS, SERVED_BY
+from modelry.api_methods import SERVICES
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus
 from services.chassis.errors import ModelryError
-from services.chassis.rpc import Peers
+from services.chassis.rpc import Connections
 from services.chassis.settings import load, refuse_start
+from services.clients.billing import BillingClient
+from services.clients.credentials import CredentialClient
 
 GRACE_SECONDS = 5.0
 
@@ -35,15 +38,16 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
-    processes = sorted({SERVED_BY.get(area, area) for area in AREAS})
-    addresses = {name: getattr(settings, f"{name}_address") for name in processes}
+    addresses = {name: settings.address_of(name) for name in SERVICES}
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers, bus = Peers(settings, issuer, "gateway"), Bus(settings, streams=False)
-    keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, peers)
+    connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
+    keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     following = Following(bus, keys, routes, folder, settings.gateway_id)
-    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, peers)
-    native, door = NativeApi(callers, addresses), Door(callers, addresses)
-    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, Readiness(addresses, keys, bus))
+    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, CredentialClient(connections))
+    readiness = Readiness(addresses, keys, (bus, usage), issuer)
+    administration = Administration(addresses, readiness)
+    native, door = NativeApi(callers, addresses, administration), Door(callers, addresses, administration)
+    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
     for part in (bus, following, usage, proxy):
@@ -56,7 +60,7 @@ async def run(settings: GatewaySettings) -> None:
     await server.stop(GRACE_SECONDS)
     await usage.stop()
     await following.stop()
-    for last in (proxy, native, door, peers, bus):
+    for last in (proxy, native, door, administration, connections, bus):
         await last.close()
 
 

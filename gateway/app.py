@@ -16,6 +16,7 @@ from gateway.native import NativeApi
 from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import ClientLeft, Proxy
 from gateway.readiness import Readiness
+from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
 from services.chassis.errors import ModelryError, OverLimit
 
@@ -32,9 +33,18 @@ class Metrics:
         self.answers = Counter(
             "modelry_http_answers", "Answers by door and status.", ("door", "status"), registry=self.registry
         )
+        self.letters = Gauge(
+            "modelry_dead_letters", "Messages that wait for a replay.", ("service",), registry=self.registry
+        )
         self._children: dict[tuple[str, int], Counter] = {}
         in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
         in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
+
+    def show_letters(self, health: Health) -> None:
+        """Take over how many dead letters each service has; one that cannot say keeps its last number."""
+        for one in health.services:
+            if one.HasField("dead_letter_count"):
+                self.letters.labels(one.service).set(one.dead_letter_count)
 
     def count(self, path: str, status: int) -> None:
         """Note one answer."""
@@ -62,7 +72,7 @@ def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Rea
             web.route("*", "/v1/{rest:.*}", guarded(openai.unknown)),
             web.get("/healthz", guarded(_healthz)),
             web.get("/readyz", guarded(readiness.handle)),
-            web.get("/metrics", guarded(_metrics_handler(metrics))),
+            web.get("/metrics", guarded(_metrics_handler(metrics, readiness))),
             web.get("/openapi.json", guarded(_openapi)),
             web.get("/docs", guarded(_docs)),
             web.route("*", "/{rest:.*}", guarded(native.handle)),
@@ -113,8 +123,9 @@ async def _healthz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
 
 
-def _metrics_handler(metrics: Metrics) -> Handler:
+def _metrics_handler(metrics: Metrics, readiness: Readiness) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
+        metrics.show_letters(await readiness.health())
         return web.Response(body=generate_latest(metrics.registry), content_type="text/plain")
 
     return handler

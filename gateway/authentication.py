@@ -6,10 +6,9 @@ import time
 from collections.abc import Mapping
 
 from gateway.keys import KeyRecord, KeyRing
-from modelry.access.v1 import internal_pb2
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
-from services.chassis.rpc import Peers
+from services.clients.credentials import CredentialClient
 
 PROJECT_HEADERS = ("modelry-project", "openai-project")
 DEFAULT_PROJECT = "default"
@@ -21,8 +20,8 @@ _MOST_CACHED = 10_000
 class Callers:
     """Authenticates callers; keeps tokens and the ids of projects for a while."""
 
-    def __init__(self, keys: KeyRing, issuer: TokenIssuer, peers: Peers) -> None:
-        self._keys, self._issuer, self._peers = keys, issuer, peers
+    def __init__(self, keys: KeyRing, issuer: TokenIssuer, credentials: CredentialClient) -> None:
+        self._keys, self._issuer, self._credentials = keys, issuer, credentials
         self._tokens: dict[Principal, tuple[str, float]] = {}
         self._projects: dict[str, tuple[str, float]] = {}
 
@@ -52,9 +51,7 @@ class Callers:
         found, until = self._projects.get(name, ("", 0.0))
         if time.monotonic() < until:
             return found
-        metadata = self._peers.metadata("", role=Role.ADMIN)
-        request = internal_pb2.ResolveProjectRequest(project=name)
-        found = (await self._peers.access_internal.ResolveProject(request, metadata=metadata)).id
+        found = (await self._credentials.project("", name, role=Role.ADMIN)).id
         _bound(self._projects)
         self._projects[name] = (found, time.monotonic() + _PROJECT_SECONDS)
         return found

@@ -13,25 +13,23 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
+from gateway.administration import Administration
 from gateway.authentication import Callers
 from gateway.context import new_request_id
-from modelry.api_methods import Method, methods
+from modelry.api_methods import EVERY_SERVICE, Method, methods
+from services.chassis.auth import Principal
 from services.chassis.errors import ModelryError, to_status
 from services.chassis.rpc import MESSAGE_BYTES, channel
 
 PASSED_METADATA = ("traceparent", "tracestate")
 UNARY_SECONDS = 30.0
-REFLECTION = (
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-)
 
 
 class Door(grpc.GenericRpcHandler):
     """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str]) -> None:
-        self._callers = callers
+    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
+        self._callers, self._administration = callers, administration
         self._methods: dict[str, Method] = {method.path: method for method in methods()}
         self._channels = {process: channel(address) for process, address in addresses.items()}
 
@@ -55,8 +53,11 @@ class Door(grpc.GenericRpcHandler):
             principal = await self._callers.principal(given, _address(context.peer()))
         except ModelryError as error:
             await context.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
-        metadata = [("authorization", f"Bearer {self._callers.token(principal)}"), ("x-request-id", request_id)]
-        metadata += [(key, given[key]) for key in PASSED_METADATA if key in given]
+        own = (("authorization", f"Bearer {self._callers.token(principal)}"), ("x-request-id", request_id))
+        metadata = (*own, *((key, given[key]) for key in PASSED_METADATA if key in given))
+        if method.process == EVERY_SERVICE:
+            await self._administer(method, requests, context, principal, metadata)
+            return
         timeout: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
         if timeout is None and not (method.client_streaming or method.server_streaming):
             timeout = UNARY_SECONDS
@@ -70,6 +71,22 @@ class Door(grpc.GenericRpcHandler):
             await context.abort(error.code(), error.details() or "", trailing)
         finally:
             call.cancel()
+
+    async def _administer(
+        self,
+        method: Method,
+        requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[Any, Any],
+        principal: Principal,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> None:
+        try:
+            async for request in requests:
+                message = method.request.FromString(request)
+                answer = await self._administration.call(method.name, message, principal, metadata)
+                await context.write(answer.SerializeToString())
+        except ModelryError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error, dict(metadata)["x-request-id"])))
 
     async def close(self) -> None:
         """Close the channels."""

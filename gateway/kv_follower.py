@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.keys import KeyRing
 from gateway.routes import RouteView
+from services.chassis.background import BackgroundLoop
 from services.chassis.bus import Bus, KvReader
 from services.chassis.errors import ModelryError
 
@@ -25,19 +26,18 @@ class Following:
         self._bus, self._keys, self._routes, self._id = bus, keys, routes, gateway_id
         self._key_reader = KvReader(bus, "modelry_keys", self._key_changed, folder / "keys.json")
         self._route_reader = KvReader(bus, "modelry_routes", self._route_changed, folder / "routes.json")
-        self._alive: asyncio.Task[None] | None = None
+        self._alive = BackgroundLoop("sign of life", self._say_alive, ALIVE_SECONDS)
         self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load what is known from before, then follow."""
         await self._key_reader.start()
         await self._route_reader.start()
-        self._alive = asyncio.create_task(self._say_alive(), name="alive")
+        await self._alive.start()
 
     async def stop(self) -> None:
         """Stop following and keep what is known."""
-        if self._alive is not None:
-            self._alive.cancel()
+        await self._alive.stop()
         await self._key_reader.stop()
         await self._route_reader.stop()
 
@@ -57,9 +57,7 @@ class Following:
             self._send("routes", {"deployment_id": route.deployment_id, "version": route.version})
 
     async def _say_alive(self) -> None:
-        while True:
-            self._send("alive", {"gateway": self._id})
-            await asyncio.sleep(ALIVE_SECONDS)
+        self._send("alive", {"gateway": self._id})
 
     def _send(self, word: str, data: dict[str, Any]) -> None:
         """Publish without waiting; what is lost is said again by the next change or the next reader."""

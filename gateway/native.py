@@ -13,12 +13,14 @@ from aiohttp import BodyPartReader, web
 from google.protobuf.message import Message
 
 from gateway import errors, transcoder
+from gateway.administration import Administration
 from gateway.authentication import Callers
 from gateway.context import REQUEST_ID, address_of
-from modelry.api_methods import Method
+from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
+from services.chassis import telemetry
 from services.chassis.errors import Invalid, from_rpc_error
-from services.chassis.rpc import channel
+from services.chassis.rpc import plain_channel
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
@@ -29,9 +31,10 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str]) -> None:
-        self._callers = callers
-        self._channels = {process: channel(address) for process, address in addresses.items()}
+    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
+        self._callers, self._administration = callers, administration
+        self._channels = {process: plain_channel(address) for process, address in addresses.items()}
+        self._stubs: dict[tuple[str, str], Any] = {}
 
     async def close(self) -> None:
         """Close the channels."""
@@ -42,9 +45,12 @@ class NativeApi:
         """Answer one request. Raises: ModelryError."""
         method, variables = transcoder.find(request.method, request.rel_url.raw_path)
         principal = await self._callers.principal(request.headers, address_of(request))
+        trace: dict[str, str] = {}
+        telemetry.inject(trace)
         metadata = (
             ("authorization", f"Bearer {self._callers.token(principal)}"),
             ("x-request-id", request[REQUEST_ID]),
+            *trace.items(),
         )
         try:
             if method.client_streaming:
@@ -56,6 +62,9 @@ class NativeApi:
                 return await self._download(request, method, message, metadata)
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
+            if method.process == EVERY_SERVICE:
+                answer = await self._administration.call(method.name, message, principal, metadata)
+                return web.Response(body=_dump(encode(answer)), content_type="application/json")
             call = self._stub(method, "unary_unary")
             answer = await call(message, metadata=metadata, timeout=UNARY_SECONDS)
         except grpc.aio.AioRpcError as error:
@@ -63,11 +72,13 @@ class NativeApi:
         return web.Response(body=_dump(encode(answer)), content_type="application/json")
 
     def _stub(self, method: Method, kind: str) -> Any:
-        return getattr(self._channels[method.process], kind)(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
+        if (kind, method.path) not in self._stubs:
+            self._stubs[kind, method.path] = getattr(self._channels[method.process], kind)(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+        return self._stubs[kind, method.path]
 
     async def _events(
         self, request: web.Request, method: Method, message: Message, metadata: tuple[tuple[str, str], ...]

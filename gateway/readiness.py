@@ -1,47 +1,78 @@
-"""`/readyz`: whether this gateway can do its work, and what is missing when it cannot."""
+"""Whether the installation can do its work, and what it lacks: `/readyz`, and the health that admins see.
+
+Two lists: without what is in `cannot_answer` some call cannot be answered (503); what is in `degraded` stands still
+while calls are answered (200), so that no probe turns an outage of the store into one of the house.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from aiohttp import web
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.keys import KeyRing
-from services.chassis.bus import Bus
+from modelry.admin.v1 import admin_pb2 as pb
+from modelry.admin.v1 import admin_pb2_grpc
+from services.chassis.admin import service_health
+from services.chassis.auth import Principal, Role, TokenIssuer
+from services.chassis.readiness import CanDegrade, LackLog
 from services.chassis.rpc import channel
 
-HEALTH_SECONDS = 1.0
+HEALTH_SECONDS = 2.0
+_CALLER = Principal("", Role.ADMIN, "", "service", "gateway")
 
 
 class Readiness:
     """Asks every service for its health; inference only needs the keys and the routes."""
 
-    def __init__(self, addresses: dict[str, str], keys: KeyRing, bus: Bus) -> None:
-        self._keys, self._bus = keys, bus
-        self._health = {name: health_pb2_grpc.HealthStub(channel(address)) for name, address in addresses.items()}
+    def __init__(
+        self, addresses: dict[str, str], keys: KeyRing, parts: Sequence[CanDegrade], issuer: TokenIssuer
+    ) -> None:
+        """`parts` of the gateway may stand still while it answers."""
+        self._keys, self._parts, self._issuer = keys, parts, issuer
+        self._stubs: dict[str, Any] = {
+            name: admin_pb2_grpc.AdminServiceStub(channel(address)) for name, address in addresses.items()
+        }
+        self._own, self._silent = LackLog(), LackLog()
 
     async def handle(self, request: web.Request) -> web.Response:
-        """200 when nothing is missing, else 503 with the names of what is."""
-        missing = await self.missing()
-        body = {"status": "ready" if not missing else "not ready", "missing": missing}
-        return web.json_response(body, status=200 if not missing else 503)
+        """200 unless something cannot be answered, else 503; with names and since when, and without details."""
+        health = await self.health()
+        lacks = {
+            word: [
+                {"service": one.service, "name": lack.name, "since_time": lack.since_time.ToJsonString()}
+                for one in health.services
+                for lack in getattr(one, word)
+            ]
+            for word in ("cannot_answer", "degraded")
+        }
+        ready = not lacks["cannot_answer"]
+        body = {"status": "ready" if ready else "not ready", **lacks}
+        return web.json_response(body, status=200 if ready else 503)
 
-    async def missing(self) -> list[str]:
-        """What does not answer: services by name, `nats`, or `keys` when no key is known."""
-        names = list(self._health)
-        answers = await asyncio.gather(*(self._serving(name) for name in names))
-        missing = [name for name, serving in zip(names, answers, strict=True) if not serving]
-        if not self._bus.connected:
-            missing.append("nats")
-        if not len(self._keys):
-            missing.append("keys")
-        return missing
+    async def health(self) -> pb.Health:
+        """The health of every service, asked now, and of this gateway."""
+        metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"),)
+        found = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
+        return pb.Health(services=[*found, self._gateway()])
 
-    async def _serving(self, name: str) -> bool:
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            answer = await self._health[name].Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS)
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-        return False
+    def _gateway(self) -> pb.ServiceHealth:
+        if len(self._keys):
+            self._own.clear("keys")
+        else:
+            self._own.note("keys", "No API key is known yet: the keys were never read from NATS.")
+        degraded = [lack for part in self._parts for lack in part.degraded()]
+        return service_health("gateway", self._own.all(), degraded)
+
+    async def _ask(self, name: str, metadata: tuple[tuple[str, str], ...]) -> pb.ServiceHealth:
+        try:
+            answer = await self._stubs[name].GetHealth(pb.GetHealthRequest(), metadata=metadata, timeout=HEALTH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            self._silent.note(name, f"The service {name} does not answer ({error.code().name}).")
+            return service_health(name, [lack for lack in self._silent.all() if lack.name == name], [])
+        self._silent.clear(name)
+        health: pb.ServiceHealth = answer.services[0]
+        return health

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.chassis.settings import Settings
+from services.clients.settings import ServiceAddresses
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(ServiceAddresses):
     """Where the doors are; the state folder is HOME/gateway."""
 
-    http_listen: str = "127.0.0.1:8080"
-    grpc_listen: str = "127.0.0.1:0"
-    nats_user: str = "gateway"
-    drain_seconds: float = Field(20, ge=0)
-    gateway_id: str = "gateway"
+    http_listen: str = Field("127.0.0.1:8080", description="address of the HTTP server")
+    grpc_listen: str = Field("127.0.0.1:0", description="address of the gRPC server; port 0 takes a free one")
+    nats_user: str = Field("gateway", description="user at NATS")
+    drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
+    gateway_id: str = Field("gateway", description="name of this gateway among several, unique to it")

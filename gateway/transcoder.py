@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,7 +23,6 @@ from services.chassis.errors import Invalid, ModelryError, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
-_MASK_IGNORES = frozenset({"id", "etag"})
 
 
 class MethodNotAllowed(NotFound):
@@ -51,13 +51,27 @@ def _bind_one(method: Method) -> Binding:
     return Binding(method, re.compile(pattern + "$"), variables)
 
 
-BINDINGS = bind(methods())
+def _by_collection(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
+    """Bindings by their paths' first noun, so that a call is compared with few of them."""
+    groups: dict[str, list[Binding]] = defaultdict(list)
+    for binding in bindings:
+        groups[_collection(binding.method.template)].append(binding)
+    return dict(groups)
+
+
+def _collection(path: str) -> str:
+    """The first noun of a path: `jobs` of `/api/v1/jobs/{job}:stop`."""
+    pieces = path.split("/", 4)
+    return pieces[3].partition(":")[0] if len(pieces) > 3 else ""
+
+
+_BINDINGS = _by_collection(bind(methods()))
 
 
 def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
     """The method of a path (still percent-encoded), with its variables. Raises: NotFound, MethodNotAllowed."""
     allowed = set()
-    for binding in BINDINGS:
+    for binding in _BINDINGS.get(_collection(raw_path), ()):
         match = binding.pattern.match(raw_path)
         if match is None:
             continue
@@ -136,10 +150,7 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
     target = getattr(request, method.body)
     target.SetInParent()
     decode(body, target)
-    if "update_mask" in fields and not request.update_mask.paths:  # type: ignore[attr-defined]
-        names = {field.camelcase_name: field.name for field in own.values()}
-        paths = (names.get(key, key) for key in body)
-        request.update_mask.paths.extend(sorted(set(paths) - _MASK_IGNORES))  # type: ignore[attr-defined]
+    method.mask_by_body(request, body)
 
 
 def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:
@@ -194,4 +205,4 @@ def event_id(message: Message) -> int | None:
     return None
 
 
-__all__ = ["BINDINGS", "Binding", "MethodNotAllowed", "ModelryError", "build_request", "event_id", "find", "parse_json"]
+__all__ = ["Binding", "MethodNotAllowed", "ModelryError", "build_request", "event_id", "find", "parse_json"]

@@ -6,7 +6,6 @@ line is sent until billing has taken it, and billing books an id once.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -16,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelry.billing.v1 import internal_pb2
-from services.chassis.errors import ModelryError
+from services.chassis.background import BackgroundLoop
 from services.chassis.ids import new_id
-from services.chassis.rpc import Peers
+from services.clients.billing import BillingClient, UsageRecord
 
 FLUSH_SECONDS = 1.0
 MOST_LINES = 100_000
@@ -39,21 +37,18 @@ class UsageOf:
 class UsageJournal:
     """Counts tokens; `start` begins to write and send them."""
 
-    def __init__(self, folder: Path, peers: Peers) -> None:
+    def __init__(self, folder: Path, billing: BillingClient) -> None:
         self._path = folder / "usage.jsonl"
-        self._peers = peers
+        self._billing = billing
         self._counts: dict[tuple[UsageOf, str], int] = {}
         self._lines: list[dict[str, Any]] = []
-        self._task: asyncio.Task[None] | None = None
-        self.uncounted = 0
+        self._loop = BackgroundLoop("usage journal", self._collect_and_send, FLUSH_SECONDS, at_once=False)
+        self.degraded = self._loop.degraded
 
     def count(self, whose: UsageOf, usage: Mapping[str, Any] | None) -> None:
-        """Add the tokens of one call; a call that broke before its usage came is counted as such."""
-        if usage is None:
-            self.uncounted += 1
-            return
+        """Add the tokens of one call; one that broke before its usage came adds none."""
         for item, name in _ITEMS:
-            tokens = usage.get(name)
+            tokens = (usage or {}).get(name)
             if isinstance(tokens, int) and tokens > 0:
                 self._counts[whose, item] = self._counts.get((whose, item), 0) + tokens
 
@@ -63,26 +58,16 @@ class UsageJournal:
             for line in self._path.read_text("utf-8").splitlines():
                 with contextlib.suppress(ValueError):
                     self._lines.append(json.loads(line))
-        self._task = asyncio.create_task(self._run(), name="usage")
+        await self._loop.start()
 
     async def stop(self) -> None:
         """Write what is counted and stop; the next start sends it."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._loop.stop()
         self._collect()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            try:
-                self._collect()
-                await self._send()
-            except ModelryError as error:
-                _log.info("usage waits: %s", error)
-            except Exception:
-                _log.exception("usage could not be sent")
+    async def _collect_and_send(self) -> None:
+        self._collect()
+        await self._send()
 
     def _collect(self) -> None:
         """Move counts into lines and make them durable."""
@@ -117,14 +102,8 @@ class UsageJournal:
             return
         lines = list(self._lines)
         for line in lines:
-            request = internal_pb2.RecordUsageRequest(
-                record_id=line["id"],
-                item=line["item"],
-                quantity=line["quantity"],
-                resource_id=line["resource_id"],
-                key_id=line["key_id"],
-            )
-            await self._peers.billing_internal.RecordUsage(request, metadata=self._peers.metadata(line["project"]))
+            record = UsageRecord(**{name: value for name, value in line.items() if name != "project"})
+            await self._billing.record_usage(line["project"], record)
         del self._lines[: len(lines)]
         if not self._lines:
             self._path.unlink(missing_ok=True)

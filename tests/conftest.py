@@ -3,10 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from deploy.local.testing import RealNats, RealObjects
 from deploy.local.testing_postgres import RealPostgres
 from tests.stack import journey, stack  # noqa: F401 - fixtures of the whole installation
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from services.chassis.bus import Bus, OutboxRelay, WorkerGate
+from services.chassis.bus import WorkerGate
 from services.chassis.clock import now
 from services.chassis.data import (
     Database,
@@ -22,6 +22,7 @@ from services.chassis.data import (
     table_of,
 )
 from services.chassis.errors import Invalid
+from services.chassis.host import ServiceHost
 from services.chassis.ids import new_id
 from services.chassis.jobs import (
     Attempt,
@@ -123,7 +124,7 @@ def toy_settings(home: Path, **changes: Any) -> JobSettings:
         "signal_seconds": 0.5,
         "exit_seconds": 2,
         "flush_seconds": 0.5,
-        "token_secret": "not a secret",
+        "token_secret": "not a secret, and long enough for tokens",
         "nats_url": "nats://127.0.0.1:1",
     }
     return JobSettings(**{**short, **changes})
@@ -144,23 +145,17 @@ class ToyService:
         migrations = self.settings.home / "migrations"
         (migrations / "versions").mkdir(parents=True, exist_ok=True)
         (migrations / "versions" / "0001_initial.py").write_text(MIGRATION)
-        self.database = await Database.open(self.settings.database_url, "toy", migrations)
-        self.bus = Bus(self.settings)
-        self.relay = OutboxRelay(self.database, self.bus, self.settings)
-        self.gate = WorkerGate(self.bus, self.settings.token_secret)
-        self.engine = JobEngine(self.stage, TABLES, self.database, self.bus, self.launcher, self.settings)
-        await self.bus.start()
-        await self.gate.start()
-        await self.relay.start()
-        await self.engine.start()
+        self.host = ServiceHost(self.settings, migrations, self._assemble)
+        await self.host.start()
+
+    async def _assemble(self, host: ServiceHost[JobSettings]) -> None:
+        self.database, self.bus = host.database, host.bus
+        self.engine = JobEngine(self.stage, TABLES, host.database, host.bus, self.launcher, self.settings)
+        host.add(WorkerGate(host.bus, self.settings.token_secret), self.engine)
 
     async def stop(self) -> None:
         """Ends everything; workers go on."""
-        await self.engine.stop()
-        await self.relay.stop()
-        await self.gate.stop()
-        await self.bus.close()
-        await self.database.close()
+        await self.host.stop()
 
     async def create(self, state: State = State.QUEUED, **work: Any) -> Toy:
         """Makes a job."""

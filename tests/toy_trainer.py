@@ -1,6 +1,6 @@
 """A fine-tuning worker without torch: the same reports, checkpoints of a few bytes, a loss that falls.
 
-A file `slow` in the home's folder makes each step take 50 ms.
+A file `slow` in the home's folder makes each step take 50 ms, a file `lingers` keeps the worker after its last report.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def main() -> int:
             save(reporter, work, step)
     reporter.send("finished", {"result": {}})
     reporter.close(2)
+    if (reporter.folder.parents[1] / "lingers").exists():
+        time.sleep(60)
     return 0
 
 

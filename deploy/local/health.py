@@ -1,16 +1,21 @@
-"""Is it ready? One question per kind of process; none of them raises."""
+"""Is it ready, and what does it lack? One question per kind of process; none of them raises."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from deploy.local.files import LOOPBACK
+from deploy.local.home import Home
 
 SECONDS = 2.0
 Check = Callable[[], Awaitable[bool]]
+AskLacks = Callable[[], Awaitable[dict[str, Any] | None]]
+NO_LACKS: dict[str, Any] = {"cannot_answer": [], "degraded": [], "dead_letter_count": None}
 
 
 def http_check(url: str, *, below: int = 400) -> Check:
@@ -44,3 +49,51 @@ def grpc_check(port: int) -> Check:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     return check
+
+
+def grpc_lacks(home: Home, port: int) -> AskLacks:
+    """What a service says that it lacks, as its `ServiceHealth` in JSON; None when it does not answer."""
+
+    async def ask() -> dict[str, Any] | None:
+        import grpc
+
+        from modelry.admin.v1 import admin_pb2, admin_pb2_grpc
+        from services.chassis.auth import Principal, Role, TokenIssuer
+
+        caller = Principal("", Role.ADMIN, "", "service", "status")
+        token = TokenIssuer(home.secret("token_secret")).issue(caller)
+        async with grpc.aio.insecure_channel(f"{LOOPBACK}:{port}") as channel:
+            stub: Any = admin_pb2_grpc.AdminServiceStub(channel)
+            metadata = (("authorization", f"Bearer {token}"),)
+            try:
+                answer = await stub.GetHealth(admin_pb2.GetHealthRequest(), metadata=metadata, timeout=SECONDS)
+            except grpc.aio.AioRpcError:
+                return None
+        said = answer.services[0]
+        count = said.dead_letter_count if said.HasField("dead_letter_count") else None
+        lists = {"cannot_answer": list(map(_lack, said.cannot_answer)), "degraded": list(map(_lack, said.degraded))}
+        return {**lists, "dead_letter_count": count}
+
+    return ask
+
+
+def _lack(lack: Any) -> dict[str, str]:
+    return {"name": lack.name, "message": lack.message, "since_time": lack.since_time.ToJsonString()}
+
+
+def http_lacks(ports: Mapping[str, int]) -> AskLacks:
+    """What the gateway itself lacks, from its `/readyz`."""
+    return lambda: asyncio.to_thread(_gateway_lacks, f"http://{LOOPBACK}:{ports['http']}/readyz")
+
+
+def _gateway_lacks(url: str) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(url, timeout=2 * SECONDS) as answer:  # noqa: S310 - our own loopback address
+            said = json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = json.loads(error.read() or b"{}")
+    except (OSError, ValueError):
+        return None
+    lists = ("cannot_answer", "degraded")
+    own = {word: [lack for lack in said.get(word, []) if lack["service"] == "gateway"] for word in lists}
+    return {**NO_LACKS, **own}

@@ -1,4 +1,4 @@
-"""What runs of a home now, asked of the processes themselves."""
+"""What runs of a home now, and what it lacks, asked of the processes themselves."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import time
 from typing import Any
 
-from deploy.local.health import Check
-from deploy.local.home import Home
+from deploy.local.health import NO_LACKS, AskLacks, Check, grpc_lacks, http_lacks
+from deploy.local.home import STAGES, Home
 from deploy.local.stack import Stack, program_version, version
 from services.chassis.launch import shim
 
 
 async def look(home: Home) -> dict[str, Any]:
-    """`{home, running, ready, version, addresses, processes: [{name, state, pid, address, version, …}]}`."""
+    """`{home, running, ready, version, addresses, processes: [{name, state, pid, cannot_answer, degraded, …}]}`."""
     state = home.state()
     running = home.is_locked() and shim.is_alive(state.get("supervisor"))
     found: dict[str, Any] = {
@@ -30,18 +30,21 @@ async def look(home: Home) -> dict[str, Any]:
         return found
     checks = Stack(home, state["ports"]).checks()
     noted: dict[str, dict[str, Any]] = state.get("processes", {})
-    rows = [_describe(name, entry, checks[name]) for name, entry in noted.items()]
+    lacks = {**{name: grpc_lacks(home, state["ports"][name]) for name in STAGES}, "gateway": http_lacks(state["ports"])}
+    rows = [_describe(name, entry, checks[name], lacks.get(name)) for name, entry in noted.items()]
     found["processes"] = list(await asyncio.gather(*rows))
     found["ready"] = running and bool(noted) and all(row["state"] == "ready" for row in found["processes"])
     return found
 
 
-async def _describe(name: str, entry: dict[str, Any], check: Check) -> dict[str, Any]:
+async def _describe(name: str, entry: dict[str, Any], check: Check, lacks: AskLacks | None) -> dict[str, Any]:
     alive = shim.is_alive(entry["identity"])
     answers = alive and await check()
+    said = await lacks() if alive and lacks is not None else None
     return {
         "name": name,
-        "state": "ready" if answers else "starting" if alive else "down",
+        "state": "ready" if answers else "down" if not alive else "not ready" if said else "starting",
+        **(said or NO_LACKS),
         "pid": entry["identity"]["pid"] if alive else None,
         "address": entry["address"],
         "version": program_version(name),
@@ -73,4 +76,17 @@ def table(found: dict[str, Any]) -> str:
         columns = (row["pid"] or "-", row["restarts"], row["memory_mb"] or "-")
         numbers = "{:>8} {:>8} {:>7}".format(*columns)
         lines.append(f"  {row['name']:12} {row['state']:9} {numbers}  {row['version']:8} {row['address']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_lack_lines(found["processes"])])
+
+
+def _lack_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """What is lacking, one line each; nothing when all is well."""
+    lines = []
+    for row in rows:
+        for word, shown in (("cannot_answer", "cannot answer"), ("degraded", "degraded")):
+            for lack in row[word]:
+                why = f": {lack['message']}" if lack.get("message") else ""
+                lines.append(f"  {row['name']} {shown}: {lack['name']} since {lack['since_time']}{why}")
+        if row["dead_letter_count"]:
+            lines.append(f"  {row['name']} has {row['dead_letter_count']} dead letters: modelry dead-letters list")
+    return lines

@@ -120,7 +120,7 @@ class RealNats(RealServer):
         ports = [choose_port()]
         ports.append(choose_port(ports))
         self.passwords = {name: secrets.token_urlsafe(12) for name in USERS}
-        self.token_secret = secrets.token_urlsafe(12)
+        self.token_secret = secrets.token_urlsafe(32)
         self.server = NatsServer(folder / "store", ports[0], ports[1], self.passwords, self.token_secret)
 
     @property

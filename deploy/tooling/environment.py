@@ -14,7 +14,6 @@ import ctypes.util
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -103,7 +102,7 @@ def requirements(flavour: str) -> tuple[list[str], list[str], list[str]]:
     project = server["project"]
     wanted = [line for line in project["dependencies"] if not line.startswith("modelry==")]
     wanted += sdk["project"]["dependencies"]
-    wanted += project["optional-dependencies"][flavour] + project["optional-dependencies"]["dev"]
+    wanted += [line for extra in (flavour, "demo", "dev") for line in project["optional-dependencies"][extra]]
     extras = server["tool"]["modelry"]["environment"]
     return wanted, extras["without-dependencies"], extras["unwanted-on-cpu"] if flavour == "cpu" else []
 
@@ -121,12 +120,6 @@ def install(flavour: str) -> None:
     if present:
         pip("uninstall", "--yes", *present)
     pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT / "sdk"), "--editable", str(ROOT))
-
-
-def name_of(line: str) -> str:
-    """The package that a requirement line names."""
-    found = re.match(r"[A-Za-z0-9._-]+", line)
-    return found.group() if found else line
 
 
 def find_missing(lines: list[str]) -> list[str]:

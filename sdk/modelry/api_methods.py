@@ -19,8 +19,11 @@ from google.protobuf.message import Message
 
 from modelry.common.v1 import options_pb2
 
-AREAS = ("dataset", "training", "registry", "evaluation", "serving", "access", "billing", "events")
-SERVED_BY = {"billing": "access", "events": "access"}
+SERVICES = ("dataset", "training", "registry", "evaluation", "serving", "access")
+AREAS = (*SERVICES, "billing", "events", "admin")
+EVERY_SERVICE = "every service"
+"""The process of an area that each service answers for itself; the gateway asks all of them."""
+SERVED_BY = {"billing": "access", "events": "access", "admin": EVERY_SERVICE}
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,13 @@ class Method:
     def creates(self) -> bool:
         """It makes something: it takes a request id. (A quote takes the create request and makes nothing.)"""
         return "request_id" in self.request.DESCRIPTOR.fields_by_name and not self.name.startswith("Quote")
+
+    def mask_by_body(self, request: Any, body: Any) -> None:
+        """Of an update without a mask, make the fields that the body gives the mask: an empty value is one too."""
+        if "update_mask" in request.DESCRIPTOR.fields_by_name and not request.update_mask.paths:
+            own = request.DESCRIPTOR.fields_by_name[self.body].message_type.fields
+            names = {field.camelcase_name: field.name for field in own}
+            request.update_mask.paths.extend(sorted({names.get(key, key) for key in body}))
 
 
 @cache

@@ -188,7 +188,9 @@ def build_request(method: Method, fields: Mapping[str, Any]) -> Message:
         else:
             plain[name] = value
     try:
-        return decode(plain, request)
+        decode(plain, request)
+        method.mask_by_body(request, plain.get(method.body) or ())
+        return request
     except CodecError as error:
         problems = {problem.field: problem.message for problem in error.problems}
         raise ModelryError("INVALID_ARGUMENT", "INVALID_FIELD", str(error), problems, {}) from error

@@ -18,41 +18,15 @@ _log = logging.getLogger(__name__)
 _STEP_SECONDS = 0.1
 
 
-class Keeping:
-    """A loop that looks every few seconds; each look may fail and is repeated by the next."""
-
-    def __init__(
-        self, read: Callable[[], AccessUnit], write: Callable[[], AccessUnit], stores: Stores, hold: timedelta
-    ) -> None:
-        self._read, self._write, self._stores, self._hold = read, write, stores, hold
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self, seconds: float) -> None:
-        """Begin, with a first look now."""
-        self._task = asyncio.create_task(self._run(seconds), name="keeping")
-
-    async def stop(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def look(self) -> None:
-        """One look."""
-        await keys.expire_keys(self._write(), now())
-        for reservation in await billing.sweep(self._hold, self._write(), now()):
-            _log.warning("the reservation of %s was freed: its work ended and nobody settled it", reservation.id)
-        for project in await projects.all_projects(self._read()):
-            await self._stores.try_ensure_bucket(project.bucket)
-
-    async def _run(self, seconds: float) -> None:
-        while True:
-            try:
-                await self.look()
-            except Exception:  # an edge: the next look mends it
-                _log.exception("a look of access failed")
-            await asyncio.sleep(seconds)
+async def maintain(
+    read: Callable[[], AccessUnit], write: Callable[[], AccessUnit], stores: Stores, hold: timedelta
+) -> None:
+    """One round of the periodic maintenance of access: expire keys, free forgotten reservations, make buckets."""
+    await keys.expire_keys(write(), now())
+    for reservation in await billing.sweep(hold, write(), now()):
+        _log.warning("the reservation of %s was freed: its work ended and nobody settled it", reservation.id)
+    for project in await projects.all_projects(read()):
+        await stores.try_ensure_bucket(project.bucket)
 
 
 class Propagation:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from services.chassis.settings import Settings
+from services.clients.settings import ServiceAddresses
 
 
-class AccessSettings(Settings):
+class AccessSettings(ServiceAddresses):
     """Settings of access."""
 
-    bootstrap_key: SecretStr = SecretStr("")
-    """The first admin key, where there is none yet; otherwise a random one is made."""
-    currency: str = Field("USD", pattern="^[A-Z]{3}$")
-    http_address: str = ""
-    """Addresses that `serverInfo` shows; those of the embedded stack unless they are set."""
-    grpc_address: str = ""
-    nats_address: str = ""
-    propagation_seconds: float = Field(3, ge=0)
-    """How long a change of a key waits for the gateways' store before it answers `propagated: false`."""
-    sweep_seconds: float = Field(10, gt=0)
-    """How often ended keys, fallen reservations and missing buckets are looked for."""
+    bootstrap_key: SecretStr = Field(
+        SecretStr(""), description="the first admin key, where there is none yet; empty makes a random one"
+    )
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="currency of all prices, as ISO 4217 names it")
+    http_address: str = Field("", description="HTTP address that `serverInfo` shows; empty is the embedded stack's")
+    grpc_address: str = Field("", description="gRPC address that `serverInfo` shows; empty is the embedded stack's")
+    nats_address: str = Field("", description="NATS address that `serverInfo` shows; empty is the embedded stack's")
+    propagation_seconds: float = Field(
+        3, ge=0, description="longest wait for the gateways' store before a changed key answers `propagated: false`"
+    )
+    sweep_seconds: float = Field(
+        10, gt=0, description="how often ended keys, forgotten reservations and missing buckets are looked for"
+    )

@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 from sqlalchemy import select
 
+from modelry.access.v1 import access_pb2
+from modelry.billing.v1 import billing_pb2
 from services.access.domain.audit import AuditEntry
 from services.access.domain.credentials import Credential
 from services.access.domain.keys import ApiKey
@@ -23,29 +25,21 @@ QUOTES = table_of(Quote, metadata, "quotes", indexes=(("expire_time",),))
 RESERVATIONS = table_of(Reservation, metadata, "reservations", indexes=(("state", "hold_until"),))
 USAGE = table_of(UsageRecord, metadata, "usage_records")
 
-_NAMED = ("name",)
-_NAMED_SORT = ("name", "create_time")
-
 
 class AccessUnit(UnitOfWork):
     """A unit of work with the repositories of access."""
 
     def __init__(self, database: Database, *, write: bool = True) -> None:
         super().__init__(database, write=write)
-        self.projects = Repository(self, PROJECTS, Project, "project", filterable=_NAMED, sortable=_NAMED_SORT)
-        self.keys = Repository(
-            self, KEYS, ApiKey, "API key", filterable=("name", "role", "state"), sortable=_NAMED_SORT
-        )
-        self.credentials = Repository(
-            self, CREDENTIALS, Credential, "credential", filterable=_NAMED, sortable=_NAMED_SORT
-        )
+        self.projects = Repository(self, PROJECTS, Project, "project", message=access_pb2.Project)
+        self.keys = Repository(self, KEYS, ApiKey, "API key", message=access_pb2.ApiKey)
+        self.credentials = Repository(self, CREDENTIALS, Credential, "credential", message=access_pb2.Credential)
         self.audit = Repository(
             self,
             AUDIT,
             AuditEntry,
             "audit entry",
-            filterable=("key_id", "method", "resource_id", "outcome"),
-            sortable=("create_time",),
+            message=access_pb2.AuditEntry,
         )
         self.prices = Repository(self, PRICES, Price, "price")
         self.quotes = Repository(self, QUOTES, Quote, "quote")
@@ -55,8 +49,7 @@ class AccessUnit(UnitOfWork):
             USAGE,
             UsageRecord,
             "usage record",
-            filterable=("item", "resource_id", "key_id"),
-            sortable=("create_time",),
+            message=billing_pb2.UsageRecord,
         )
 
     async def unsent(self, lanes: Collection[str]) -> dict[str, str]:

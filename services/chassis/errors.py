@@ -6,9 +6,10 @@ Anything that is not one of them is an internal error: it is logged whole and an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -16,12 +17,14 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 if TYPE_CHECKING:
     import grpc
 
+T = TypeVar("T")
 DOMAIN = "modelry"
 """The `domain` of every ErrorInfo."""
 
 INTERNAL_MESSAGE = "Something went wrong inside Modelry. Give the request id to your administrator."
 """The only text that a caller sees of an error that nobody foresaw."""
 
+_MOST_VIOLATIONS = 20
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -64,6 +67,13 @@ class Invalid(ModelryError):
         if field and not violations:
             violations = (Violation(field, message, self.reason),)
         self.violations: tuple[Violation, ...] = tuple(violations)
+
+    @classmethod
+    def of(cls, violations: Iterable[Violation]) -> Invalid:
+        """One error that names up to 20 fields; their messages have no full stop."""
+        named = list(islice(violations, _MOST_VIOLATIONS))
+        text = "; ".join(violation.message for violation in named)
+        return cls(f"{text}.", reason=named[0].reason, violations=named)
 
     @property
     def field(self) -> str:
@@ -155,6 +165,33 @@ class Unavailable(_Retryable):
     default_reason = "UNAVAILABLE"
 
 
+def at_field(error: ModelryError, path: str) -> ModelryError:
+    """A refusal as one of the field of the request that asked for it; any other error as it is.
+
+    NotFound, WrongState and Denied keep their kind and get the metadata `field`, Invalid gets a violation. The message
+    begins with the path, once: a path of the service that refused, which the caller did not write, is taken off.
+    """
+    if not isinstance(error, Invalid | NotFound | WrongState | Denied):
+        return error
+    inner = error.field if isinstance(error, Invalid) else error.metadata.get("field", "")
+    bare = error.message.removeprefix(f"{path}: ").removeprefix(f"{inner}: ")
+    if isinstance(error, Invalid):
+        violations = (Violation(path, bare, error.reason),)
+        return Invalid(f"{path}: {bare}", reason=error.reason, violations=violations, metadata=error.metadata)
+    return type(error)(f"{path}: {bare}", reason=error.reason, metadata={**error.metadata, "field": path})
+
+
+async def with_field(path: str, answer: Awaitable[T]) -> T:
+    """The answer of another part; what it refuses is said of the field at `path` (see `at_field`)."""
+    try:
+        return await answer
+    except ModelryError as error:
+        named = at_field(error, path)
+        if named is error:
+            raise
+        raise named from error
+
+
 TABLE: dict[type[ModelryError], tuple[int, int]] = {
     Invalid: (code_pb2.INVALID_ARGUMENT, 400),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, 401),
@@ -169,17 +206,6 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
     ModelryError: (code_pb2.INTERNAL, 500),
 }
 """Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
-
-HTTP_STATUS: dict[int, int] = {
-    **dict(TABLE.values()),
-    code_pb2.OK: 200,
-    code_pb2.CANCELLED: 499,
-    code_pb2.UNKNOWN: 500,
-    code_pb2.DEADLINE_EXCEEDED: 504,
-    code_pb2.UNIMPLEMENTED: 501,
-    code_pb2.DATA_LOSS: 500,
-}
-"""Any gRPC code -> HTTP status, also for codes that only the library itself answers."""
 
 
 def code_of(error: ModelryError) -> tuple[int, int]:

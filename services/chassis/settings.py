@@ -3,7 +3,7 @@
 A service adds its own fields and loads them once, in its `__main__`:
 
     class TrainingSettings(Settings):
-        parallel_jobs: int = 1
+        parallel_jobs: int = Field(1, ge=1, description="jobs that run at once")
 
     settings = load(TrainingSettings, service="training")
 
@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "MODELRY_"
 DEFAULT_HOME = Path("~/.modelry")
@@ -46,56 +45,61 @@ def refuse_start(message: str) -> NoReturn:
     raise StartError(message)
 
 
-class Settings(BaseSettings):
-    """What every process has. All windows are seconds, and settings so that tests can make them short."""
+class Settings(BaseModel):
+    """What every process has. All windows are seconds, and settings so that tests can make them short.
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    Built directly (in tests) it takes only what it is given; `load` looks into the environment and the files.
+    """
 
-    service: str = ""
-    home: Path = DEFAULT_HOME
-    listen: str = "127.0.0.1:0"
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    otlp_endpoint: str = ""
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset_address: str = ""
-    training_address: str = ""
-    registry_address: str = ""
-    evaluation_address: str = ""
-    serving_address: str = ""
-    access_address: str = ""
+    service: str = Field("", description="name of the process: `training`, `gateway`, …")
+    home: Path = Field(DEFAULT_HOME, description="folder of everything that an installation writes on this machine")
+    listen: str = Field("127.0.0.1:0", description="address of the gRPC server; port 0 takes a free one")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
+    otlp_endpoint: str = Field("", description="OTLP/HTTP collector of traces and metrics; empty sends none")
 
-    database_url: str = ""
-    nats_url: str = "nats://127.0.0.1:4222"
-    nats_user: str = "services"
-    nats_password: SecretStr = SecretStr("")
-    objects_endpoint: str = ""
-    objects_access_key: str = ""
-    objects_secret_key: SecretStr = SecretStr("")
-    objects_bucket: str = "modelry"
-    objects_region: str = "us-east-1"
-    token_secret: SecretStr = SecretStr("")
-    vault_key: SecretStr = SecretStr("")
+    database_url: str = Field("", description="`sqlite:///…` or `postgresql://…`; empty is a file below `HOME/data`")
+    nats_url: str = Field("nats://127.0.0.1:4222", description="address of NATS, several separated by commas")
+    nats_user: str = Field("services", description="user at NATS")
+    nats_password: SecretStr = Field(SecretStr(""), description="password at NATS")
+    objects_endpoint: str = Field("", description="URL of the installation's own object store")
+    objects_access_key: str = Field("", description="access key of the object store")
+    objects_secret_key: SecretStr = Field(SecretStr(""), description="secret key of the object store")
+    objects_bucket: str = Field("modelry", description="bucket of the installation's own files")
+    objects_region: str = Field("us-east-1", description="region of the object store")
+    token_secret: SecretStr = Field(SecretStr(""), description="signs the tokens that services show one another")
+    vault_key: SecretStr = Field(
+        SecretStr(""), description="encrypts stored secrets: 32 bytes in base64; older keys after commas"
+    )
 
-    duplicate_window_seconds: float = Field(3600, gt=0)
-    lease_seconds: float = Field(30, gt=0)
-    heartbeat_seconds: float = Field(5, gt=0)
-    hold_seconds: float = Field(600, gt=0)
-    request_days: float = Field(7, gt=0)
-    reconcile_seconds: float = Field(1, gt=0)
+    duplicate_window_seconds: float = Field(
+        3600, gt=0, description="how long NATS remembers the id of a published event, so that a repeat is dropped"
+    )
+    lease_seconds: float = Field(30, gt=0, description="an attempt without a heartbeat for so long is lost")
+    heartbeat_seconds: float = Field(5, gt=0, description="how often a worker says that it is alive")
+    hold_seconds: float = Field(600, gt=0, description="a hold on a version that nobody confirms ends after so long")
+    request_days: float = Field(7, gt=0, description="how long a create with the same request id is answered again")
+    reconcile_seconds: float = Field(1, gt=0, description="longest pause between two rounds of a control loop")
+    probe_seconds: float = Field(5, gt=0, description="how often readiness looks at the database and the store")
 
-    ack_wait_seconds: float = Field(10, gt=0)
-    handler_seconds: float = Field(120, gt=0)
-    retry_min_seconds: float = Field(1, gt=0)
-    retry_max_seconds: float = Field(60, gt=0)
-    surprise_tries: int = Field(10, ge=1)
-    reconnect_max_seconds: float = Field(1, gt=0)
-    publish_seconds: float = Field(5, gt=0)
-    resend_seconds: float = Field(600, gt=0)
-    compare_seconds: float = Field(60, gt=0)
-    events_days: float = Field(30, gt=0)
-    events_bytes: int = Field(10 << 30, gt=0)
-    work_days: float = Field(7, gt=0)
-    work_bytes: int = Field(2 << 30, gt=0)
+    ack_wait_seconds: float = Field(10, gt=0, description="NATS sends an event again that is not acknowledged so long")
+    handler_seconds: float = Field(120, gt=0, description="longest run of an event's handler")
+    retry_min_seconds: float = Field(1, gt=0, description="first delay before something that failed is tried again")
+    retry_max_seconds: float = Field(60, gt=0, description="longest delay before something is tried again")
+    surprise_tries: int = Field(10, ge=1, description="an event whose handler breaks so often becomes a dead letter")
+    reconnect_max_seconds: float = Field(1, gt=0, description="longest pause between two attempts to reach NATS")
+    publish_seconds: float = Field(5, gt=0, description="how long the relay waits for NATS to confirm an event")
+    resend_seconds: float = Field(
+        600, gt=0, description="published events younger than this are sent again to a new NATS"
+    )
+    compare_seconds: float = Field(
+        60, gt=0, description="how often keys and routes in NATS are compared with the database"
+    )
+    events_days: float = Field(30, gt=0, description="how long events are kept")
+    events_bytes: int = Field(10 << 30, gt=0, description="most bytes that the stream of events takes")
+    work_days: float = Field(7, gt=0, description="how long reports of workers are kept")
+    work_bytes: int = Field(2 << 30, gt=0, description="most bytes that the stream of reports takes")
 
     @model_validator(mode="after")
     def _fill(self) -> Self:
@@ -105,18 +109,6 @@ class Settings(BaseSettings):
         if not self.database_url:
             self.__dict__["database_url"] = f"sqlite:///{home}/data/{self.service or 'modelry'}.db"
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what it is given: `load` has the order of places, and tests build settings without an environment."""
-        return (init_settings,)
 
 
 S = TypeVar("S", bound=Settings)

@@ -134,8 +134,14 @@ def extract(headers: Mapping[str, str]) -> Context:
 
 
 def enter(headers: Mapping[str, str], name: str, kind: SpanKind = SpanKind.SERVER) -> trace.Span:
-    """Go on with the trace in headers for the rest of this task, in a new span that the caller ends."""
+    """Go on with the trace in headers for the rest of this task, in a new span that the caller ends.
+
+    Where nothing records spans, the trace is handed on without one.
+    """
     parent = extract(headers)
+    if not _records_spans():
+        otel_context.attach(parent)
+        return trace.get_current_span(parent)
     span = trace.get_tracer(_NAME).start_span(name, context=parent, kind=kind)
     otel_context.attach(trace.set_span_in_context(span, parent))
     return span
@@ -150,7 +156,7 @@ def span(
     Where nothing records spans, the trace is handed on without one.
     """
     parent = extract(headers) if headers is not None else otel_context.get_current()
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if not _records_spans():
         token = otel_context.attach(parent)
         try:
             yield trace.get_current_span(parent)
@@ -159,6 +165,10 @@ def span(
         return
     with trace.get_tracer(_NAME).start_as_current_span(name, context=parent, kind=kind) as opened:
         yield opened
+
+
+def _records_spans() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def trace_id() -> str:

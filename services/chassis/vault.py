@@ -71,10 +71,6 @@ class Vault:
         except (InvalidTag, ValueError) as error:
             raise Sealed("the secret is damaged or belongs to something else") from error
 
-    def outdated(self, ciphertext: str) -> bool:
-        """Whether it was sealed with an older key, and should be sealed again."""
-        return not ciphertext.startswith(f"{_FORMAT}.{self._current}.")
-
 
 def key_id(key: bytes) -> str:
     """A short name of a key that tells nothing about it."""

@@ -1,19 +1,14 @@
-"""`python -m services.dataset`: wiring only."""
+"""`python -m services.dataset`: settings, adapters and the list of parts."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from pathlib import Path
 
-from modelry.dataset.v1 import dataset_pb2_grpc, internal_pb2_grpc
-from services.chassis import telemetry
-from services.chassis.auth import TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.data import Database
+from services.chassis.host import ServiceHost, run
+from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers, RpcServer
-from services.chassis.settings import load
+from services.chassis.rpc import Connections
+from services.clients.credentials import CredentialClient
 from services.dataset.handlers import HoldHandlers
 from services.dataset.importer import Importer
 from services.dataset.operations.context import Desk
@@ -24,70 +19,29 @@ from services.dataset.sources import Sources
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-async def serve(settings: DatasetSettings) -> None:
-    """Runs the service until SIGTERM or SIGINT."""
-    stopping = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
-    issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "dataset")
-    access = StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
-    database = await Database.open(settings.database_url, "dataset", MIGRATIONS)
-    desk = Desk(database, Sources(peers, access, settings.objects_bucket), settings.hold_seconds)
-    bus = Bus(settings)
-    relay = OutboxRelay(database, bus, settings)
-    consumers = HoldHandlers(desk).consumers(bus, settings)
+async def assemble(host: ServiceHost[DatasetSettings]) -> None:
+    """Build the service on the real ones beside it."""
+    settings = host.settings
+    connections = Connections(settings, host.issuer, "dataset")
+    host.close_at_end(connections)
+    sources = Sources(CredentialClient(connections), StoreAccess.of_settings(settings), settings.objects_bucket)
+    desk = Desk(host.database, sources, settings.hold_seconds)
     importer = Importer(
         desk,
+        LocalLauncher.of_settings(settings.home, settings),
         settings.home,
         parallel=settings.parallel_imports,
         look_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    server = _server(settings, issuer, desk)
-    await bus.start()
-    await relay.start()
-    for consumer in consumers:
-        await consumer.start()
-    await importer.start()
-    await server.start()
-    await stopping.wait()
-    await server.stop()
-    await importer.stop()
-    for consumer in consumers:
-        await consumer.stop()
-    await relay.stop()
-    await bus.close()
-    await peers.close()
-    await database.close()
-
-
-def _server(settings: DatasetSettings, issuer: TokenIssuer, desk: Desk) -> RpcServer:
-    server = RpcServer(settings, issuer)
-    server.add(
-        DatasetServicer(desk, settings.home / "work" / "uploads"),
-        dataset_pb2_grpc.add_DatasetServiceServicer_to_server,
-        "modelry.dataset.v1.DatasetService",
-    )
-    server.add(
-        DatasetInternalServicer(desk),
-        internal_pb2_grpc.add_DatasetInternalServiceServicer_to_server,
-        "modelry.dataset.v1.DatasetInternalService",
-    )
-    return server
+    host.add(*HoldHandlers(desk).consumers(host.bus, settings), importer, desk.garbage)
+    host.serve(DatasetServicer(desk, settings.home / "work" / "uploads"))
+    host.serve(DatasetInternalServicer(desk))
 
 
 def main() -> None:
     """The process."""
-    settings = load(DatasetSettings, service="dataset")
-    telemetry.setup("dataset", settings)
-    asyncio.run(serve(settings))
-    telemetry.shutdown()
+    run("dataset", DatasetSettings, MIGRATIONS, assemble)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.holds import confirm_holds, release_holds
 from services.dataset.operations.context import Desk
-from services.dataset.operations.holds import confirm_hold, release_hold
 
 USERS = ("job", "evaluation")
 """Resources that hold versions."""
@@ -23,9 +23,9 @@ class HoldHandlers:
         """
         event = message.event()
         if event.terminal or event.happening == "deleted":
-            await release_hold(self._desk, event.project, event.resource_id, event.id)
+            await release_holds(self._desk.writing(), event.project, event.resource_id, event.id)
         else:
-            await confirm_hold(self._desk, event.project, event.resource_id, event.id)
+            await confirm_holds(self._desk.writing(), event.project, event.resource_id, event.id)
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
         """The durable consumers of this service."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from modelry.common.v1 import common_pb2
 from modelry.dataset.v1 import dataset_pb2 as pb
 from modelry.dataset.v1 import internal_pb2
 from services.chassis.errors import Invalid
+from services.chassis.proto_values import failure_of, timestamp_of
 from services.dataset.domain import (
     BadRowPolicy,
     Dataset,
@@ -33,13 +30,6 @@ _STATES = {
 }
 
 
-def timestamp(moment: datetime) -> Timestamp:
-    """A time as its message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
-
-
 def file_message(file: StoredFile) -> pb.File:
     """A file as it is shown."""
     return pb.File(
@@ -48,7 +38,7 @@ def file_message(file: StoredFile) -> pb.File:
         purpose=file.purpose,
         size_bytes=file.size_bytes,
         sha256=file.sha256,
-        create_time=timestamp(file.create_time),
+        create_time=timestamp_of(file.create_time),
     )
 
 
@@ -62,8 +52,8 @@ def dataset_message(shown: ShownDataset) -> pb.Dataset:
         metadata=dict(dataset.metadata),
         etag=str(dataset.version),
         latest_version=shown.latest_version,
-        create_time=timestamp(dataset.create_time),
-        update_time=timestamp(dataset.update_time),
+        create_time=timestamp_of(dataset.create_time),
+        update_time=timestamp_of(dataset.update_time),
     )
 
 
@@ -84,12 +74,12 @@ def version_message(view: VersionView) -> pb.DatasetVersion:
         bad_row_count=version.bad_row_count,
         version=version.version,
         cause=version.cause,
-        create_time=timestamp(version.create_time),
+        create_time=timestamp_of(version.create_time),
+        finish_time=timestamp_of(version.finish_time),
+        failure=failure_of(version.failure),
         metadata=dict(version.metadata),
     )
     _fill_source(message, version.source)
-    if version.finish_time is not None:
-        message.finish_time.CopyFrom(timestamp(version.finish_time))
     _fill_progress(message, view)
     _fill_outcome(message, version)
     return message
@@ -117,9 +107,6 @@ def _fill_progress(message: pb.DatasetVersion, view: VersionView) -> None:
 def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
     if version.failure is not None:
         message.row_count = 0
-        message.failure.reason = version.failure.reason
-        message.failure.message = version.failure.message
-        message.failure.kind = common_pb2.Failure.Kind.Value(version.failure.kind.name)
     if version.output is None:
         return
     output = version.output

@@ -14,12 +14,11 @@ from modelry.dataset.v1 import dataset_pb2_grpc, internal_pb2, internal_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.errors import Invalid
+from services.chassis.holds import confirm_holds, release_holds
+from services.chassis.proto_values import changes_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
 from services.dataset.operations.context import Desk, check_page_size
-
-_CHANGEABLE = ("title", "metadata")
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
@@ -79,7 +78,10 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
         """One data set."""
-        return to.dataset_message(await datasets.get_dataset(self._desk, current().project, request.dataset))
+        return await self._get(request.dataset)
+
+    async def _get(self, ref: str) -> pb.Dataset:
+        return to.dataset_message(await datasets.get_dataset(self._desk, current().project, ref))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
         """Data sets."""
@@ -91,12 +93,13 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Any) -> pb.Dataset:
         """Changes a data set."""
         wanted = request.dataset
-        paths = _mask(list(request.update_mask.paths)) or [name for name in _CHANGEABLE if getattr(wanted, name)]
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
         command = datasets.UpdateDataset(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
         return to.dataset_message(await datasets.update_dataset(self._desk, command, now()))
@@ -211,23 +214,14 @@ class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
 
     async def ConfirmDatasetHold(self, request: internal_pb2.ConfirmDatasetHoldRequest, context: Any) -> Empty:
         """Makes holds lasting."""
-        await holds.confirm_hold(self._desk, current().project, request.holder)
+        await confirm_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseDatasetHold(self, request: internal_pb2.ReleaseDatasetHoldRequest, context: Any) -> Empty:
         """Lets go."""
-        await holds.release_hold(self._desk, current().project, request.holder)
+        await release_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
 
 def _page(request: pb.ListFilesRequest | pb.ListDatasetsRequest | pb.ListDatasetVersionsRequest) -> PageQuery:
     return PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-
-
-def _mask(paths: list[str]) -> list[str]:
-    """The fields to change. Raises: Invalid: one of them cannot be changed."""
-    ignored = ("id", "name", "etag")
-    for path in paths:
-        if path not in (*_CHANGEABLE, *ignored):
-            raise Invalid(f"{path!r} cannot be changed: only {', '.join(_CHANGEABLE)}", field=f"dataset.{path}")
-    return paths

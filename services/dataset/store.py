@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, insert, select, update
 
-from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
-from services.dataset.domain import Dataset, DatasetVersion, Garbage, Hold, RefusedRow, State, StoredFile, Work
+from modelry.dataset.v1 import dataset_pb2 as pb
+from services.chassis.data import Database, Repository, chassis_metadata, table_of
+from services.chassis.garbage import discard, garbage_table
+from services.chassis.holds import HoldingUnit, holds_table
+from services.dataset.domain import Dataset, DatasetVersion, RefusedRow, State, StoredFile, Work
 
 metadata = chassis_metadata()
 
@@ -26,28 +27,23 @@ VERSIONS = table_of(
 )
 WORK = table_of(Work, metadata, "work", key=("version_id",))
 ROW_ERRORS = table_of(RefusedRow, metadata, "row_errors", key=("version_id", "position"))
-HOLDS = table_of(Hold, metadata, "holds", key=("version_id", "holder"), indexes=(("holder",),))
-GARBAGE = table_of(Garbage, metadata, "garbage", key=("prefix",))
+HOLDS = holds_table(metadata)
+GARBAGE = garbage_table(metadata)
 
 
-class DatasetUnit(UnitOfWork):
+class DatasetUnit(HoldingUnit):
     """One transaction of the dataset service."""
 
     def __init__(self, database: Database, *, write: bool = True) -> None:
-        super().__init__(database, write=write)
-        self.files = Repository(
-            self, FILES, StoredFile, "file", filterable=("filename", "purpose"), sortable=("size_bytes", "create_time")
-        )
-        self.datasets = Repository(
-            self, DATASETS, Dataset, "dataset", filterable=("name",), sortable=("name", "create_time")
-        )
+        super().__init__(database, HOLDS, write=write)
+        self.files = Repository(self, FILES, StoredFile, "file", message=pb.File)
+        self.datasets = Repository(self, DATASETS, Dataset, "dataset", message=pb.Dataset)
         self.versions = Repository(
             self,
             VERSIONS,
             DatasetVersion,
             "dataset version",
-            filterable=("state",),
-            sortable=("number", "create_time"),
+            message=pb.DatasetVersion,
         )
 
     # --- data sets and versions ---
@@ -131,51 +127,15 @@ class DatasetUnit(UnitOfWork):
         rows = await self.connection.execute(query.order_by(columns.position).limit(limit))
         return [RefusedRow(**row) for row in rows.mappings()]
 
-    # --- holds ---
-
-    async def hold(self, hold: Hold) -> None:
-        """Takes a hold, unless the holder has it already."""
-        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
-        await self.connection.execute(dialect.insert(HOLDS).values(asdict(hold)).on_conflict_do_nothing())
-
-    async def confirm_holds(self, project: str, holder: str) -> None:
-        """Makes the holds of a holder lasting."""
-        same = (HOLDS.c.project == project, HOLDS.c.holder == holder)
-        await self.connection.execute(update(HOLDS).where(*same).values(confirmed=True))
-
-    async def release_holds(self, project: str, holder: str) -> None:
-        """Removes the holds of a holder."""
-        await self.connection.execute(delete(HOLDS).where(HOLDS.c.project == project, HOLDS.c.holder == holder))
-
-    async def holders(self, version_ids: Sequence[str], oldest: datetime) -> list[str]:
-        """Who holds any of the versions; unconfirmed holds count when they are younger than `oldest`."""
-        lasting = or_(HOLDS.c.confirmed, HOLDS.c.hold_time > oldest)
-        query = select(HOLDS.c.holder).where(HOLDS.c.version_id.in_(version_ids), lasting).distinct()
-        return list((await self.connection.execute(query)).scalars())
-
-    async def drop_fallen_holds(self, oldest: datetime) -> None:
-        """Removes unconfirmed holds that are older."""
-        fallen = and_(~HOLDS.c.confirmed, HOLDS.c.hold_time <= oldest)
-        await self.connection.execute(delete(HOLDS).where(fallen))
-
     # --- deletion ---
 
     async def delete_version(self, version: DatasetVersion) -> None:
         """Removes a version with everything that belongs to it; its objects become garbage."""
-        for table in (WORK, ROW_ERRORS, HOLDS):
+        for table in (WORK, ROW_ERRORS):
             await self.connection.execute(delete(table).where(table.c.version_id == version.id))
+        await self.holds.forget(version.id)
         await self.versions.delete(version)
 
-    async def discard(self, garbage: Garbage) -> None:
-        """Notes a prefix of the installation's store that is to be removed."""
-        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
-        await self.connection.execute(dialect.insert(GARBAGE).values(asdict(garbage)).on_conflict_do_nothing())
-
-    async def garbage(self) -> list[Garbage]:
-        """What is to be removed from the store."""
-        rows = (await self.connection.execute(select(GARBAGE))).mappings()
-        return [Garbage(**row) for row in rows]
-
-    async def forget_garbage(self, prefix: str) -> None:
-        """The prefix is gone."""
-        await self.connection.execute(delete(GARBAGE).where(GARBAGE.c.prefix == prefix))
+    async def discard(self, bucket: str, prefix: str) -> None:
+        """Notes a folder of the installation's store that is to be removed."""
+        await discard(self, GARBAGE, bucket, prefix)

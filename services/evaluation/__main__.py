@@ -1,86 +1,55 @@
-"""`python -m services.evaluation`: wiring only."""
+"""`python -m services.evaluation`: settings, adapters and the list of parts."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from pathlib import Path
 
-from modelry.evaluation.v1 import evaluation_pb2_grpc
-from services.chassis import telemetry
-from services.chassis.auth import TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay
-from services.chassis.data import Database
-from services.chassis.jobs import JobEngine
+from services.chassis.bus import WorkerGate
+from services.chassis.garbage import GarbageCollector
+from services.chassis.host import ServiceHost, run
+from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers, RpcServer
-from services.chassis.settings import load
+from services.chassis.rpc import Connections
+from services.evaluation.clients import Clients
 from services.evaluation.estimate import Speed
-from services.evaluation.neighbours import PeerNeighbours
-from services.evaluation.operations.context import Benchmarks, Desk
+from services.evaluation.operations.context import Desk
+from services.evaluation.operations.intake import Benchmarks, EvaluationIntake
 from services.evaluation.service import EvaluationServicer
 from services.evaluation.settings import EvaluationSettings
 from services.evaluation.stage import EvaluationStage
-from services.evaluation.store import JOB_TABLES
+from services.evaluation.store import GARBAGE, JOB_TABLES
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-async def serve(settings: EvaluationSettings) -> None:
-    """Runs the service until SIGTERM or SIGINT."""
-    stopping = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
-    issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "evaluation")
-    database = await Database.open(settings.database_url, "evaluation", MIGRATIONS)
-    bus = Bus(settings)
-    relay = OutboxRelay(database, bus, settings)
-    launcher = LocalLauncher.of_settings(settings.home, settings)
-    neighbours = PeerNeighbours(peers)
-    stage = EvaluationStage(database, neighbours, settings, capacity=launcher.capacity)
-    engine = JobEngine(stage, JOB_TABLES, database, bus, launcher, settings)
-    desk = Desk(database, neighbours, stage, engine, _benchmarks(settings), _speed(settings))
-    server = RpcServer(settings, issuer)
-    server.add(
-        EvaluationServicer(desk),
-        evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
-        "modelry.evaluation.v1.EvaluationService",
-    )
-    await bus.start()
-    await relay.start()
-    await engine.start()
-    await server.start()
-    await stopping.wait()
-    await server.stop()
-    await engine.stop()
-    await relay.stop()
-    await bus.close()
-    await peers.close()
-    await database.close()
+async def assemble(host: ServiceHost[EvaluationSettings]) -> None:
+    """Build the service on the real ones beside it."""
+    settings = host.settings
+    connections = Connections(settings, host.issuer, "evaluation")
+    host.close_at_end(connections)
+    add_parts(host, Clients.of(connections), LocalLauncher.of_settings(settings.home, settings))
 
 
-def _benchmarks(settings: EvaluationSettings) -> Benchmarks:
-    access = StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
-    return Benchmarks(access, settings.objects_bucket, settings.benchmarks_prefix)
-
-
-def _speed(settings: EvaluationSettings) -> Speed:
-    return Speed(settings.choices_per_second, settings.tokens_per_second)
+def add_parts(host: ServiceHost[EvaluationSettings], clients: Clients, launcher: LocalLauncher) -> Desk:
+    """Build the service on given clients of the other services and a launcher."""
+    settings = host.settings
+    stage = EvaluationStage(host.database, clients, settings, capacity=launcher.capacity)
+    engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
+    benchmarks = Benchmarks(StoreAccess.of_settings(settings), settings.objects_bucket, settings.benchmarks_prefix)
+    speed = Speed(settings.choices_per_second, settings.tokens_per_second)
+    intake = EvaluationIntake(clients, host.database, benchmarks, speed)
+    verbs = JobVerbs(stage, intake, clients.reservations, host.database, engine)
+    garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of)
+    desk = Desk(host.database, engine, verbs, garbage)
+    host.add(WorkerGate(host.bus, settings.token_secret), engine, garbage)
+    host.serve(EvaluationServicer(desk))
+    return desk
 
 
 def main() -> None:
     """The process."""
-    settings = load(EvaluationSettings, service="evaluation")
-    telemetry.setup("evaluation", settings)
-    asyncio.run(serve(settings))
-    telemetry.shutdown()
+    run("evaluation", EvaluationSettings, MIGRATIONS, assemble)
 
 
 if __name__ == "__main__":

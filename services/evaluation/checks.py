@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.chassis.errors import Invalid, Violation
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import label_faults, name_faults
 from services.evaluation.benchmarks import presets
 from services.evaluation.domain import Evaluation, Task
 
@@ -24,13 +24,11 @@ def check(evaluation: Evaluation) -> None:
 
     Raises: Invalid, naming every field.
     """
-    if evaluation.name:
-        check_name(evaluation.name, "evaluation.name", ID_PREFIXES)
-    check_labels(evaluation.title, evaluation.metadata, "evaluation.")
-    found = [*_targets(evaluation), *_tasks(evaluation), *_rest(evaluation)]
+    named = name_faults(evaluation.name, "evaluation.name", ID_PREFIXES) if evaluation.name else ()
+    labels = label_faults(evaluation.title, evaluation.metadata, "evaluation.")
+    found = [*named, *labels, *_targets(evaluation), *_tasks(evaluation), *_rest(evaluation)]
     if found:
-        text = "; ".join(violation.message for violation in found[:20])
-        raise Invalid(f"{text}.", reason=found[0].reason, violations=found[:20])
+        raise Invalid.of(found)
 
 
 def target_path(index: int) -> str:

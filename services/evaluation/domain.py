@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.jobs import JobCore
+from services.chassis.jobs import PricedJob
 
 
 class TargetKind(StrEnum):
@@ -83,21 +82,14 @@ class Generation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(JobCore):
+class Evaluation(PricedJob):
     """One comparison of candidates with a baseline."""
 
-    name: str = ""
-    title: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
     baseline: Target = field(default_factory=Target)
     candidates: tuple[Target, ...] = ()
     tasks: tuple[Task, ...] = ()
     generation: Generation = field(default_factory=Generation)
     output: Place = field(default_factory=Place)
-    quote_id: str = ""
-    max_cost: Decimal | None = None
-    unit_price: Decimal = Decimal(0)
-    """Price of a minute, held since the evaluation was made."""
     sample_count: int = 0
 
     @property
@@ -118,10 +110,6 @@ class Evaluation(JobCore):
     def attempt_prefix(self, attempt: int) -> str:
         """Where one attempt writes, and nothing else does."""
         return f"{self.report_prefix}/{attempt}"
-
-    def cost(self, run_seconds: float) -> Decimal:
-        """What that much running time costs."""
-        return (self.unit_price * Decimal(run_seconds) / 60).quantize(Decimal("0.000000001"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,21 +156,6 @@ class OwnStopwords:
     digest: str
     create_time: datetime
     version: int = 1
-
-
-def refuse_delete(evaluation: Evaluation, *, busy: bool = False) -> None:
-    """Raises WrongState for an evaluation that is not over, or whose end is not settled.
-
-    Args:
-        busy: one of its workers has not exited yet.
-    """
-    if not evaluation.state.ended:
-        allowed = ("SUCCEEDED", "FAILED", "STOPPED")
-        ref = evaluation.name or evaluation.id
-        raise WrongState.of("evaluation", ref, "delete", str(evaluation.state), allowed, "EVALUATION_ACTIVE")
-    if busy or not evaluation.settled:
-        message = "The evaluation has just ended and is being settled; try again in a moment."
-        raise WrongState(message, reason="EVALUATION_ACTIVE")
 
 
 def refuse_report(evaluation: Evaluation) -> None:

@@ -30,6 +30,7 @@ class Estimate:
     questions: int
     minutes_low: float
     minutes_high: float
+    description: str
     notes: tuple[str, ...]
 
 
@@ -56,4 +57,5 @@ def estimate(evaluation: Evaluation, speed: Speed) -> Estimate:
         f"{evaluation.question_count:,} questions: {len(evaluation.tasks)} tasks on {models} models.",
         "Answers that the cache holds cost no time.",
     )
-    return Estimate(evaluation.question_count, round(low, 2), round(high, 2), notes)
+    words = f"Evaluate {models} models on {len(evaluation.tasks)} tasks"
+    return Estimate(evaluation.question_count, round(low, 2), round(high, 2), words, notes)

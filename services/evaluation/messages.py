@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.jobs import State
+from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
 from services.evaluation.benchmarks.categories import shipped_categories
 from services.evaluation.benchmarks.presets import Preset
 from services.evaluation.domain import Evaluation, Generation, Place, StoredSample, Target, TargetKind, Task
@@ -21,21 +20,6 @@ from services.evaluation.operations.stopwords import Shown
 _STATES = {State.PAUSING: State.RUNNING, State.PAUSED: State.QUEUED, State.RESUMING: State.QUEUED}
 """Evaluations cannot be paused; one that resumes after its worker died waits for a slot like a queued one."""
 _LICENSES = {"mmlu": "MIT", "cmmlu": "CC BY-NC-SA 4.0", "ceval": "CC BY-NC-SA 4.0"}
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """A time as its message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
-
-
-def money_of(amount: Decimal) -> common_pb2.Money:
-    """A decimal amount as Money, to nine places."""
-    billionths = int(amount.scaleb(9).to_integral_value())
-    sign = -1 if billionths < 0 else 1
-    units, nanos = divmod(abs(billionths), 10**9)
-    return common_pb2.Money(units=sign * units, nanos=sign * nanos)
 
 
 def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluation:
@@ -63,7 +47,7 @@ def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluati
         ),
         output=_place(message.output),
         quote_id=message.quote_id,
-        max_cost=Decimal(cost.units) + Decimal(cost.nanos).scaleb(-9) if message.HasField("max_cost") else None,
+        max_cost=amount_of(cost, "evaluation.max_cost") if message.HasField("max_cost") else None,
     )
 
 
@@ -144,29 +128,23 @@ def evaluation_message(view: View) -> pb.Evaluation:
         attempt_count=found.attempt,
         version=found.version,
         cause=found.cause,
-        create_time=timestamp(found.create_time),
+        create_time=timestamp_of(found.create_time),
+        start_time=timestamp_of(found.start_time),
+        finish_time=timestamp_of(found.end_time),
+        max_cost=money_of(found.max_cost),
+        failure=failure_of(found.failure),
     )
     _fill(message, view)
     return message
 
 
 def _fill(message: pb.Evaluation, view: View) -> None:
-    found, progress = view.evaluation, view.progress
-    if found.max_cost is not None:
-        message.max_cost.CopyFrom(money_of(found.max_cost))
-    if found.start_time is not None:
-        message.start_time.CopyFrom(timestamp(found.start_time))
-    if found.end_time is not None:
-        message.finish_time.CopyFrom(timestamp(found.end_time))
-    if found.failure is not None:
-        message.failure.reason = found.failure.reason
-        message.failure.message = found.failure.message
-        message.failure.kind = common_pb2.Failure.Kind.Value(found.failure.kind.name)
+    progress = view.progress
     if progress is not None:
         message.progress.phase = progress.phase
         message.progress.done = int(progress.done)
         message.progress.total = int(progress.total)
-        if progress.eta_seconds is not None and not found.state.ended:
+        if progress.eta_seconds is not None and not view.evaluation.state.ended:
             message.progress.eta.FromMilliseconds(int(progress.eta_seconds * 1000))
 
 
@@ -241,9 +219,11 @@ def benchmark_message(preset: Preset) -> pb.Benchmark:
 
 def stopwords_message(shown: Shown, *, words: bool = True) -> pb.StopwordList:
     """A stop-word list as it is shown; in lists without its words."""
-    message = pb.StopwordList(id=shown.id, name=shown.name, digest=shown.digest, preset=shown.preset)
-    if words:
-        message.words.extend(shown.words)
-    if shown.create_time is not None:
-        message.create_time.CopyFrom(timestamp(shown.create_time))
-    return message
+    return pb.StopwordList(
+        id=shown.id,
+        name=shown.name,
+        words=shown.words if words else (),
+        digest=shown.digest,
+        preset=shown.preset,
+        create_time=timestamp_of(shown.create_time),
+    )

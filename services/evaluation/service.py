@@ -13,12 +13,12 @@ from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.errors import Invalid
+from services.chassis.jobs import CreateJob, UpdateJob
+from services.chassis.proto_values import changes_of
 from services.evaluation import messages as to
+from services.evaluation.domain import Evaluation
 from services.evaluation.operations import evaluations, results, stopwords
 from services.evaluation.operations.context import Desk
-
-_CHANGEABLE = ("title", "metadata")
 
 
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
@@ -29,16 +29,18 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, context: Any) -> pb.Evaluation:
         """Makes an evaluation."""
-        return to.evaluation_message(await evaluations.create_evaluation(self._desk, _wish(request)))
+        return await self._shown(await self._desk.verbs.create(_wish(request)))
 
     async def QuoteEvaluation(self, request: pb.CreateEvaluationRequest, context: Any) -> common_pb2.Quote:
         """Says what it would cost."""
-        return await evaluations.quote_evaluation(self._desk, _wish(request))
+        return await self._desk.verbs.quote(_wish(request))
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Any) -> pb.Evaluation:
         """One evaluation."""
-        found = await evaluations.get_evaluation(self._desk, current().project, request.evaluation)
-        return to.evaluation_message(found)
+        return await self._get(request.evaluation)
+
+    async def _get(self, ref: str) -> pb.Evaluation:
+        return to.evaluation_message(await evaluations.get_evaluation(self._desk, current().project, ref))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Any) -> pb.ListEvaluationsResponse:
         """Evaluations."""
@@ -51,31 +53,32 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def UpdateEvaluation(self, request: pb.UpdateEvaluationRequest, context: Any) -> pb.Evaluation:
         """Changes title or metadata."""
         wanted = request.evaluation
-        paths = _mask(list(request.update_mask.paths)) or [name for name in _CHANGEABLE if getattr(wanted, name)]
-        command = evaluations.UpdateEvaluation(
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
+        command = UpdateJob(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
-        return to.evaluation_message(await evaluations.update_evaluation(self._desk, command, now()))
+        return await self._shown(await self._desk.verbs.update(command))
 
     async def DeleteEvaluation(self, request: pb.DeleteEvaluationRequest, context: Any) -> Empty:
         """Removes an evaluation."""
-        await evaluations.delete_evaluation(self._desk, current().project, request.evaluation)
+        await self._desk.verbs.delete(current().project, request.evaluation)
+        self._desk.garbage.kick()
         return Empty()
 
     async def StopEvaluation(self, request: pb.StopEvaluationRequest, context: Any) -> pb.Evaluation:
         """Stops an evaluation."""
-        stopped = await evaluations.stop_evaluation(self._desk, current().project, request.evaluation, now())
-        return to.evaluation_message(stopped)
+        return await self._shown(await self._desk.verbs.stop(current().project, request.evaluation))
 
     async def WatchEvaluation(self, request: pb.WatchEvaluationRequest, context: Any) -> AsyncIterator[pb.Evaluation]:
         """An evaluation as it changes."""
         project = current().project
         async for seen in self._desk.engine.watch(project, request.evaluation, request.after_version):
-            yield to.evaluation_message(await evaluations.view(self._desk, seen))
+            yield await self._shown(seen)
 
     async def ReadEvaluationLogs(
         self, request: pb.ReadEvaluationLogsRequest, context: Any
@@ -137,20 +140,16 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         await stopwords.delete_stopwords(self._desk, current().project, request.stopword_list)
         return Empty()
 
+    async def _shown(self, evaluation: Evaluation) -> pb.Evaluation:
+        """An evaluation with its progress and cost."""
+        return to.evaluation_message(await evaluations.view(self._desk, evaluation))
 
-def _wish(request: pb.CreateEvaluationRequest) -> evaluations.CreateEvaluation:
-    return evaluations.CreateEvaluation(
+
+def _wish(request: pb.CreateEvaluationRequest) -> CreateJob[Evaluation]:
+    return CreateJob(
         draft=to.draft_of(request.evaluation, current().project, now()),
         spec_digest=request_digest(to.spec_of(request.evaluation)),
+        method="CreateEvaluation",
         request_id=request.request_id,
         request_digest=request_digest(request),
     )
-
-
-def _mask(paths: list[str]) -> list[str]:
-    """The fields to change. Raises: Invalid: one of them cannot be changed."""
-    ignored = ("id", "name", "etag")
-    for path in paths:
-        if path not in (*_CHANGEABLE, *ignored):
-            raise Invalid(f"{path!r} cannot be changed: only {', '.join(_CHANGEABLE)}", field=f"evaluation.{path}")
-    return paths

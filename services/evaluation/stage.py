@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from services.chassis.data import Database, Repository, UnitOfWork
-from services.chassis.errors import Invalid, NotFound
+from services.chassis.errors import Invalid, Unavailable
+from services.chassis.garbage import discard
 from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage
 from services.chassis.launch import Capacity
-from services.chassis.objects import StoreAccess
+from services.chassis.objects import Manifest, StoreAccess, StoredFiles
+from services.clients.credentials import CredentialClient
+from services.evaluation.clients import Clients
 from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
-from services.evaluation.neighbours import FilesInfo, Neighbours
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
-from services.evaluation.store import EVALUATIONS, EvaluationUnit, add_part, add_samples, drop_results, evaluations_of
+from services.evaluation.store import (
+    EVALUATIONS,
+    GARBAGE,
+    EvaluationUnit,
+    add_part,
+    add_samples,
+    drop_results,
+    evaluations_of,
+)
+from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, PresetTask, Sampling
+from services.evaluation.work_spec import Target as TargetWork
 
 CANDIDATE = "candidate"
 _PARTS = ("scores", "comparisons", "settings")
@@ -27,13 +40,13 @@ _PARTS = ("scores", "comparisons", "settings")
 class _Stores:
     """The stores of a plan: one name for each credential and bucket."""
 
-    neighbours: Neighbours
+    credentials: CredentialClient
     project: str
     found: dict[str, StoreAccess] = field(default_factory=dict)
 
     async def name(self, place: Place) -> tuple[str, str]:
         """(name of the store in the spec, bucket)."""
-        store = await self.neighbours.store(self.project, place.credential, place.bucket)
+        store = await self.credentials.resolve(self.project, place.credential, place.bucket)
         name = f"{place.credential or 'builtin'}/{store.bucket}"
         self.found[name] = store.access
         return name, store.bucket
@@ -46,12 +59,10 @@ class EvaluationStage(Stage[Evaluation]):
     resource = "evaluation"
     table = EVALUATIONS
 
-    def __init__(
-        self, database: Database, neighbours: Neighbours, settings: EvaluationSettings, capacity: Capacity
-    ) -> None:
+    def __init__(self, database: Database, clients: Clients, settings: EvaluationSettings, capacity: Capacity) -> None:
         """Args: capacity: what the launcher gives out."""
         self._database = database
-        self._neighbours = neighbours
+        self._clients = clients
         self._settings = settings
         self._cpus = min(settings.worker_cpus or len(capacity.cores), capacity.slots)
         self._memory_mb = min(settings.worker_memory_mb, capacity.memory_mb)
@@ -74,33 +85,33 @@ class EvaluationStage(Stage[Evaluation]):
         Holds and money are confirmed here and not by the create: whatever happens to that call after its commit, an
         evaluation that exists comes by here before they fall.
         """
-        await self._neighbours.confirm(job.project, job.id)
+        await self._clients.reservations.confirm(job)
         for target in job.targets:
-            info = await self._neighbours.model(job.project, target.model_version_id, job.id)
-            if info.state == "FAILED":
-                message = f"The model {target.label} could not be prepared: {info.failure or 'see its version'}"
+            info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
+            if info.usable_state == "FAILED":
+                message = f"The model {target.label} could not be prepared: {info.usable_failure or 'see its version'}"
                 raise Invalid(message, reason="MODEL_NOT_READY")
-            if info.state != "READY":
+            if info.usable_state != "READY":
                 return Readiness(ready=False, cause=f"The model {target.label} is being prepared.")
         return Readiness(ready=True)
 
     async def plan(self, job: Evaluation, attempt: Attempt) -> Plan:
         """What the worker is told; resolved anew for each attempt, so that changed secrets count."""
-        stores = _Stores(self._neighbours, job.project)
+        stores = _Stores(self._clients.credentials, job.project)
         targets = [await self._target(job, index, target, stores) for index, target in enumerate(job.targets)]
         tasks = [await self._task(job, task, stores) for task in job.tasks]
-        output = await self._neighbours.store(job.project, job.output.credential, job.output.bucket)
-        work = {
-            "format": 1,
-            "targets": targets,
-            "tasks": tasks,
-            "generation": asdict(job.generation),
-            "output": {"bucket": output.bucket, "prefix": job.attempt_prefix(attempt.number)},
-            "kv_space_gb": self._settings.kv_space_gb,
-        }
+        output = await self._clients.credentials.resolve(job.project, job.output.credential, job.output.bucket)
+        work = EvaluationWork(
+            targets=tuple(targets),
+            tasks=tuple(tasks),
+            sampling=Sampling(**asdict(job.generation)),
+            bucket=output.bucket,
+            prefix=job.attempt_prefix(attempt.number),
+            kv_space_gb=self._settings.kv_space_gb,
+        )
         return Plan(
             argv=(sys.executable, "-m", "services.evaluation.worker"),
-            work=work,
+            work=work.to_json(),
             output=output.access,
             cpus=max(1, self._cpus),
             memory_mb=self._memory_mb,
@@ -108,61 +119,58 @@ class EvaluationStage(Stage[Evaluation]):
             stores=stores.found,
         )
 
-    async def _target(self, job: Evaluation, index: int, target: Target, stores: _Stores) -> dict[str, Any]:
-        info = await self._neighbours.model(job.project, target.model_version_id, job.id)
-        adapter = info.adapter
+    async def _target(self, job: Evaluation, index: int, target: Target, stores: _Stores) -> TargetWork:
+        info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
+        base, adapter = info.full.files, info.files if info.adapter else None
+        if base is None:
+            raise Unavailable(f"The model {target.label} is not prepared.", reason="MODEL_NOT_READY")
         if target.kind is TargetKind.CHECKPOINT:
-            adapter = (await self._neighbours.checkpoint(job.project, target.ref)).adapter
-        return {
-            "label": target.label,
-            "role": BASELINE if index == 0 else CANDIDATE,
-            "version_id": info.version_id,
-            "base": await _work_files(info.base, stores),
-            "adapter": await _work_files(adapter, stores) if adapter else None,
-        }
+            adapter = (await self._clients.training.checkpoint(job.project, target.ref)).adapter
+        return TargetWork(
+            label=target.label,
+            role=BASELINE if index == 0 else CANDIDATE,
+            version_id=info.version_id,
+            base=await _work_files(base, stores),
+            adapter=await _work_files(adapter, stores) if adapter else None,
+        )
 
-    async def _task(self, job: Evaluation, task: Task, stores: _Stores) -> dict[str, Any]:
+    async def _task(self, job: Evaluation, task: Task, stores: _Stores) -> PresetTask | CustomTask:
         if not task.preset:
             return await self._custom(job, task)
-        store, bucket, prefix = "system", "", f"{self._settings.benchmarks_prefix}/{task.benchmark}"
+        store, bucket, prefix = SYSTEM, "", f"{self._settings.benchmarks_prefix}/{task.benchmark}"
         if task.location is not None:
             store, bucket = await stores.name(task.location)
             prefix = task.location.prefix
-        return {
-            "name": task.name,
-            "kind": "preset",
-            "preset": task.benchmark,
-            "shots": task.shots,
-            "split": task.split,
-            "subjects": list(task.subjects),
-            "max_samples": task.max_samples,
-            "store": store,
-            "bucket": bucket or self._settings.objects_bucket,
-            "prefix": prefix,
-        }
+        return PresetTask(
+            name=task.name,
+            preset=task.benchmark,
+            shots=task.shots,
+            split=task.split,
+            subjects=tuple(task.subjects),
+            max_samples=task.max_samples,
+            store=store,
+            bucket=bucket or self._settings.objects_bucket,
+            prefix=prefix,
+        )
 
-    async def _custom(self, job: Evaluation, task: Task) -> dict[str, Any]:
-        info = await self._neighbours.dataset(job.project, task.dataset_version_id, job.id)
-        lists: list[dict[str, Any]] = []
+    async def _custom(self, job: Evaluation, task: Task) -> CustomTask:
+        info = await self._clients.datasets.resolve(job.project, task.dataset_version_id, job.id)
+        lists: list[tuple[str, tuple[str, ...] | None]] = []
         async with EvaluationUnit(self._database, write=False) as uow:
             for ref in task.stopword_list_ids:
                 if ref in stopwords.PRESETS:
-                    lists.append({"name": ref, "words": None})
+                    lists.append((ref, None))
                     continue
                 own = await uow.stopwords.get(job.project, ref)
-                lists.append({"name": own.name, "words": list(own.words)})
-        return {
-            "name": task.name,
-            "kind": "custom",
-            "store": "system",
-            "bucket": info.files.bucket,
-            "prefix": info.files.prefix,
-            "manifest": info.files.manifest,
-            "file": info.file,
-            "stopwords": lists,
-            "max_samples": task.max_samples,
-            "system_prompt": task.system_prompt,
-        }
+                lists.append((own.name, tuple(own.words)))
+        return CustomTask(
+            name=task.name,
+            data=Files(SYSTEM, info.files.bucket, info.files.prefix, _manifest(info.files.manifest_json)),
+            file=info.file,
+            stopwords=tuple(lists),
+            max_samples=task.max_samples,
+            system_prompt=task.system_prompt,
+        )
 
     async def granted(self, uow: UnitOfWork, job: Evaluation, attempt: Attempt) -> None:
         """A new attempt sends all samples again; what it answered before is in its cache."""
@@ -202,17 +210,23 @@ class EvaluationStage(Stage[Evaluation]):
         """Settles the money and lets go of models and data."""
         async with EvaluationUnit(self._database, write=False) as uow:
             seconds = await uow.attempts.run_seconds(job.id)
-        try:
-            await self._neighbours.settle(job.project, job.id, seconds / 60)
-        except NotFound:  # a reservation that fell before it was confirmed: nothing is left to book
-            await self._neighbours.release(job.project, job.id)
+        await self._clients.reservations.settle(job, seconds)
+
+    async def removed(self, uow: UnitOfWork, job: Evaluation) -> None:
+        """Removes the report and the samples: their rows, and their files once this commits."""
+        await drop_results(uow, job.id)
+        await discard(uow, GARBAGE, job.output.bucket, job.report_prefix, job.project, job.output.credential)
 
 
-async def _work_files(files: FilesInfo, stores: _Stores) -> dict[str, Any]:
-    store, bucket = "system", files.bucket
+def _manifest(text: str) -> Manifest:
+    return Manifest.from_json(json.loads(text))
+
+
+async def _work_files(files: StoredFiles, stores: _Stores) -> Files:
+    store, bucket = SYSTEM, files.bucket
     if files.credential:
         store, bucket = await stores.name(Place(credential=files.credential, bucket=files.bucket))
-    return {"store": store, "bucket": bucket, "prefix": files.prefix, "manifest": files.manifest}
+    return Files(store, bucket, files.prefix, _manifest(files.manifest_json))
 
 
 def _sample_row(job: Evaluation, row: Mapping[str, Any]) -> dict[str, Any]:

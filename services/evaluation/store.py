@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import delete, insert
 
+from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from services.chassis.garbage import garbage_table
 from services.chassis.jobs import JobStore, add_job_tables
 from services.evaluation.domain import Evaluation, OwnStopwords, ReportPart, StoredSample
 
@@ -16,16 +18,14 @@ EVALUATIONS = table_of(Evaluation, metadata, "evaluations")
 SAMPLES = table_of(StoredSample, metadata, "samples", indexes=(("evaluation_id", "id"), ("evaluation_id", "score")))
 PARTS = table_of(ReportPart, metadata, "report_parts", indexes=(("evaluation_id", "id"),))
 STOPWORDS = table_of(OwnStopwords, metadata, "stopword_lists")
+GARBAGE = garbage_table(metadata)
 JOB_TABLES = add_job_tables(metadata)
-POSITION = "position"
-"""The default order of samples: by task, question and target."""
 
 
 def evaluations_of(uow: UnitOfWork) -> Repository[Evaluation]:
     """The evaluations, on any unit of work."""
-    sortable = {"name": "name", "create_time": "create_time", "finish_time": "end_time"}
-    filterable = ("name", "state", "create_time")
-    return Repository(uow, EVALUATIONS, Evaluation, "evaluation", filterable=filterable, sortable=sortable)
+    columns = {"finish_time": "end_time"}
+    return Repository(uow, EVALUATIONS, Evaluation, "evaluation", message=pb.Evaluation, columns=columns)
 
 
 class EvaluationUnit(UnitOfWork):
@@ -34,11 +34,17 @@ class EvaluationUnit(UnitOfWork):
     def __init__(self, database: Database, *, write: bool = True) -> None:
         super().__init__(database, write=write)
         self.evaluations = evaluations_of(self)
-        filterable = {"task": "task", "target": "target", "index": "number", "group": "subject", "score": "score"}
-        sortable = {"index": "number", "score": "score", POSITION: "id"}
-        self.samples = Repository(self, SAMPLES, StoredSample, "sample", filterable=filterable, sortable=sortable)
+        self.samples = Repository(
+            self,
+            SAMPLES,
+            StoredSample,
+            "sample",
+            message=pb.Sample,
+            columns={"index": "number", "group": "subject"},
+            default_order="id",  # by task, question and target
+        )
         self.parts = Repository(self, PARTS, ReportPart, "report part")
-        self.stopwords = Repository(self, STOPWORDS, OwnStopwords, "stop-word list", sortable=("name",))
+        self.stopwords = Repository(self, STOPWORDS, OwnStopwords, "stop-word list")
 
     @property
     def attempts(self) -> JobStore:

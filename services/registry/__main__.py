@@ -1,24 +1,18 @@
-"""`python -m services.registry`: wiring only."""
+"""`python -m services.registry`: settings, adapters and the list of parts."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from modelry.registry.v1 import internal_pb2_grpc, registry_pb2_grpc
-from services.chassis import telemetry
-from services.chassis.auth import TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay
 from services.chassis.clock import now
-from services.chassis.data import Database
+from services.chassis.host import ServiceHost, run
 from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
-from services.chassis.rpc import Peers, RpcServer
-from services.chassis.settings import load
+from services.chassis.rpc import Connections
+from services.clients.credentials import CredentialClient
 from services.registry.handlers import UserHandlers
 from services.registry.operations.context import Desk
 from services.registry.operations.models import install_presets
@@ -35,54 +29,23 @@ def read_catalogue() -> list[dict[str, Any]]:
     return presets
 
 
-async def serve(settings: RegistrySettings) -> None:
-    """Runs the service until SIGTERM or SIGINT."""
-    stopping = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
-    issuer = TokenIssuer(settings.token_secret.get_secret_value())
-    peers = Peers(settings, issuer, "registry")
-    system = StoreAccess(
-        settings.objects_endpoint,
-        settings.objects_access_key,
-        settings.objects_secret_key.get_secret_value(),
-        settings.objects_region,
-    )
-    database = await Database.open(settings.database_url, "registry", HERE / "migrations")
-    desk = Desk(database, peers, system, settings.objects_bucket, settings.hold_seconds)
+async def assemble(host: ServiceHost[RegistrySettings]) -> None:
+    """Build the service on the real ones beside it."""
+    settings = host.settings
+    connections = Connections(settings, host.issuer, "registry")
+    host.close_at_end(connections)
+    credentials, store = CredentialClient(connections), StoreAccess.of_settings(settings)
+    desk = Desk(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
     await install_presets(desk, catalogue := read_catalogue(), now())
-    bus = Bus(settings)
-    relay = OutboxRelay(database, bus, settings)
-    consumers = UserHandlers(desk).consumers(bus, settings)
     preparer = Preparer(desk, LocalLauncher.of_settings(settings.home, settings), settings, catalogue)
-    server = RpcServer(settings, issuer)
-    server.add(
-        RegistryServicer(desk),
-        registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-        "modelry.registry.v1.RegistryService",
-    )
-    server.add(
-        RegistryInternalServicer(desk),
-        internal_pb2_grpc.add_RegistryInternalServiceServicer_to_server,
-        "modelry.registry.v1.RegistryInternalService",
-    )
-    running: list[Any] = [relay, *consumers, preparer, server]
-    await bus.start()
-    for part in running:
-        await part.start()
-    await stopping.wait()
-    for part in reversed(running):
-        await part.stop()
-    for closed in (bus, peers, database):
-        await closed.close()
+    host.add(*UserHandlers(desk).consumers(host.bus, settings), preparer, desk.garbage)
+    host.serve(RegistryServicer(desk))
+    host.serve(RegistryInternalServicer(desk))
 
 
 def main() -> None:
     """The process."""
-    settings = load(RegistrySettings, service="registry")
-    telemetry.setup("registry", settings)
-    asyncio.run(serve(settings))
-    telemetry.shutdown()
+    run("registry", RegistrySettings, HERE / "migrations", assemble)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ class UserHandlers:
             if not await uow.first_time(event.id, "users"):
                 return
             if event.terminal or event.happening == "deleted":
-                await uow.release_holds(event.project, event.resource_id)
+                await uow.holds.release(event.project, event.resource_id)
             else:
-                await uow.confirm_holds(event.project, event.resource_id)
+                await uow.holds.confirm(event.project, event.resource_id)
             for link in _links(event):
                 await uow.add_link(link)
             await uow.commit()

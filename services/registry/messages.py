@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from modelry.common.v1 import common_pb2
 from modelry.registry.v1 import internal_pb2
 from modelry.registry.v1 import registry_pb2 as pb
+from services.chassis.proto_values import failure_of, timestamp_of
 from services.registry.domain import Alias, Files, Location, Model, ModelVersion
 from services.registry.operations.lineage import Graph
 from services.registry.operations.resolve import Resolved
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """A time as its message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def model_message(model: Model) -> pb.Model:
@@ -36,8 +26,8 @@ def model_message(model: Model) -> pb.Model:
         parameter_count=model.parameter_count,
         context_length=model.context_length,
         latest_version=model.latest_version,
-        create_time=timestamp(model.create_time),
-        update_time=timestamp(model.update_time),
+        create_time=timestamp_of(model.create_time),
+        update_time=timestamp_of(model.update_time),
     )
 
 
@@ -63,7 +53,9 @@ def version_message(version: ModelVersion) -> pb.ModelVersion:
         chat_fingerprint=version.chat_fingerprint,
         version=version.version,
         cause=version.cause,
-        create_time=timestamp(version.create_time),
+        create_time=timestamp_of(version.create_time),
+        finish_time=timestamp_of(version.finish_time),
+        failure=failure_of(version.failure),
         metrics=dict(version.metrics),
         metadata=dict(version.metadata),
     )
@@ -79,12 +71,6 @@ def _fill_optional(message: pb.ModelVersion, version: ModelVersion) -> None:
         )
     if version.files is not None:
         message.digest, message.size_bytes = version.files.digest, version.files.size_bytes
-    if version.failure is not None:
-        kind = common_pb2.Failure.USER if version.failure.user else common_pb2.Failure.SYSTEM
-        failure = common_pb2.Failure(reason=version.failure.reason, message=version.failure.message, kind=kind)
-        message.failure.CopyFrom(failure)
-    if version.finish_time is not None:
-        message.finish_time.CopyFrom(timestamp(version.finish_time))
 
 
 def alias_message(alias: Alias) -> pb.Alias:
@@ -94,7 +80,7 @@ def alias_message(alias: Alias) -> pb.Alias:
         message.history.add(
             model_version_id=target.model_version_id,
             number=target.number,
-            set_time=timestamp(target.set_time),
+            set_time=timestamp_of(target.set_time),
             set_by=target.set_by,
         )
     return message

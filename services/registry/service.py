@@ -12,13 +12,12 @@ from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.errors import Invalid
+from services.chassis.holds import confirm_holds, release_holds
+from services.chassis.proto_values import changes_of
 from services.registry import messages as to
 from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
 from services.registry.operations.context import Desk
-
-CHANGEABLE = ("title", "metadata")
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
@@ -42,7 +41,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.Model:
         """One model."""
-        return to.model_message(await models.get_model(self._desk, current().project, request.model))
+        return await self._get(request.model)
+
+    async def _get(self, ref: str) -> pb.Model:
+        return to.model_message(await models.get_model(self._desk, current().project, ref))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """The catalogue."""
@@ -54,16 +56,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.Model:
         """Changes title or metadata."""
         wanted = request.model
-        paths = list(request.update_mask.paths) or [name for name in CHANGEABLE if getattr(wanted, name)]
-        for path in paths:
-            if path not in CHANGEABLE:
-                words = f"{path!r} cannot be changed: only {', '.join(CHANGEABLE)}."
-                raise Invalid(words, field=f"model.{path}")
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
         command = models.UpdateModel(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
         return to.model_message(await models.update_model(self._desk, command, now()))
@@ -164,12 +163,12 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
 
     async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, context: Any) -> Empty:
         """Makes holds lasting."""
-        await resolve.confirm_hold(self._desk, current().project, request.holder)
+        await confirm_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
     async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, context: Any) -> Empty:
         """Lets go."""
-        await resolve.release_hold(self._desk, current().project, request.holder)
+        await release_holds(self._desk.writing(), current().project, request.holder)
         return Empty()
 
     async def RegisterCheckpoint(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import datetime
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from modelry.registry.v1 import registry_pb2 as pb
+from services.chassis.data import Database, Repository, chassis_metadata, table_of
 from services.chassis.errors import NotFound
-from services.registry.domain import PRESETS, Alias, Hold, Link, Model, ModelVersion, Reference, State
+from services.chassis.garbage import discard, garbage_table
+from services.chassis.holds import HoldingUnit, holds_table
+from services.registry.domain import PRESETS, Alias, Link, Model, ModelVersion, Reference, State
 
 metadata = chassis_metadata()
 
@@ -24,30 +26,29 @@ VERSIONS = table_of(
     indexes=(("state",), ("fine_tuned_name",), ("base_id",), ("model_id", "create_time", "id")),
 )
 ALIASES = table_of(Alias, metadata, "aliases", unique=(("model_id", "alias"),))
-HOLDS = table_of(Hold, metadata, "holds", key=("version_id", "holder"), indexes=(("holder",),))
+HOLDS = holds_table(metadata)
+GARBAGE = garbage_table(metadata)
 LINKS = table_of(Link, metadata, "links", key=("model_version_id", "resource_id"))
 
 
-class RegistryUnit(UnitOfWork):
+class RegistryUnit(HoldingUnit):
     """One transaction of the registry."""
 
     def __init__(self, database: Database, *, write: bool = True) -> None:
-        super().__init__(database, write=write)
+        super().__init__(database, HOLDS, write=write)
         self.models = Repository(
             self,
             MODELS,
             Model,
             "model",
-            filterable=("name", "origin", "license", "parameter_count", "context_length"),
-            sortable=("name", "parameter_count", "context_length", "create_time"),
+            message=pb.Model,
         )
         self.versions = Repository(
             self,
             VERSIONS,
             ModelVersion,
             "model version",
-            filterable=("state", "kind", "job_id", "fine_tuned_name"),
-            sortable=("number", "create_time"),
+            message=pb.ModelVersion,
         )
         self.aliases = Repository(self, ALIASES, Alias, "alias")
 
@@ -145,29 +146,6 @@ class RegistryUnit(UnitOfWork):
         rows = await self.connection.execute(select(LINKS).where(same).order_by(LINKS.c.resource_id))
         return [Link(**row) for row in rows.mappings()]
 
-    async def hold(self, hold: Hold) -> None:
-        """Takes a hold; one that is there keeps what it is."""
-        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
-        values = dataclasses.asdict(hold)
-        await self.connection.execute(dialect.insert(HOLDS).values(**values).on_conflict_do_nothing())
-
-    async def confirm_holds(self, project: str, holder: str) -> None:
-        """Makes the holds of a holder lasting."""
-        same = and_(HOLDS.c.project == project, HOLDS.c.holder == holder)
-        await self.connection.execute(update(HOLDS).where(same).values(confirmed=True))
-
-    async def release_holds(self, project: str, holder: str) -> None:
-        """Lets go of everything that a holder holds."""
-        same = and_(HOLDS.c.project == project, HOLDS.c.holder == holder)
-        await self.connection.execute(delete(HOLDS).where(same))
-
-    async def holders(self, version_ids: Sequence[str], oldest: datetime) -> list[str]:
-        """Who holds one of these versions; unconfirmed holds from before `oldest` have fallen."""
-        lasting = or_(HOLDS.c.confirmed.is_(True), HOLDS.c.hold_time >= oldest)
-        query = select(HOLDS.c.holder).where(HOLDS.c.version_id.in_(version_ids), lasting)
-        return [str(row[0]) for row in await self.connection.execute(query)]
-
-    async def drop_fallen_holds(self, oldest: datetime) -> None:
-        """Removes unconfirmed holds from before `oldest`."""
-        fallen = and_(HOLDS.c.confirmed.is_(False), HOLDS.c.hold_time < oldest)
-        await self.connection.execute(delete(HOLDS).where(fallen))
+    async def discard(self, bucket: str, prefix: str) -> None:
+        """Notes a folder of the installation's store that is to be removed."""
+        await discard(self, GARBAGE, bucket, prefix)

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
-from decimal import Decimal
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from modelry.common.v1 import common_pb2
 from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.data import request_digest
+from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
 from services.serving.domain import Billing, Deployment, Engine, Mode, Replica, State
 from services.serving.operations.create_deployment import Wish
 from services.serving.operations.deployments import Claim
-
-_NANOS = 1_000_000_000
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """A time as its message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
-
-
-def money(amount: Decimal) -> common_pb2.Money:
-    """An amount as its message."""
-    nanos = int((amount * _NANOS).to_integral_value())
-    sign = -1 if nanos < 0 else 1
-    return common_pb2.Money(units=sign * (abs(nanos) // _NANOS), nanos=sign * (abs(nanos) % _NANOS))
-
-
-def amount_of(message: common_pb2.Money) -> Decimal:
-    """An amount of a message."""
-    return Decimal(message.units) + Decimal(message.nanos) / _NANOS
 
 
 def wish_of(request: pb.CreateDeploymentRequest) -> Wish:
@@ -56,7 +31,7 @@ def wish_of(request: pb.CreateDeploymentRequest) -> Wish:
         billing=Billing(wanted.billing or Billing.DEDICATED.value),
         shared_with=tuple(wanted.shared_with),
         quote_id=wanted.quote_id,
-        max_cost=amount_of(wanted.max_cost) if wanted.HasField("max_cost") else None,
+        max_cost=amount_of(wanted.max_cost, "deployment.max_cost") if wanted.HasField("max_cost") else None,
         request_id=request.request_id,
         digest=request_digest(request),
         spec_digest=_spec_digest(request),
@@ -96,10 +71,13 @@ def deployment_message(deployment: Deployment, base_url: str) -> pb.Deployment:
         base_url=base_url,
         curl=curl_of(deployment, base_url),
         quote_id=deployment.quote_id,
-        cost=money(deployment.cost),
+        cost=money_of(deployment.cost),
         version=deployment.version,
         cause=deployment.cause,
-        create_time=timestamp(deployment.create_time),
+        create_time=timestamp_of(deployment.create_time),
+        first_ready_time=timestamp_of(deployment.first_ready_time),
+        max_cost=money_of(deployment.max_cost),
+        failure=failure_of(deployment.failure),
     )
     _fill_optional(message, deployment)
     return message
@@ -120,14 +98,6 @@ def _fill_optional(message: pb.Deployment, deployment: Deployment) -> None:
         message.adapters.add(
             model_version_id=one.model_version_id, fine_tuned_name=one.fine_tuned_name, ready=one.ready, cause=one.cause
         )
-    if deployment.max_cost is not None:
-        message.max_cost.CopyFrom(money(deployment.max_cost))
-    if deployment.failure is not None:
-        kind = common_pb2.Failure.USER if deployment.failure.user else common_pb2.Failure.SYSTEM
-        failure = common_pb2.Failure(reason=deployment.failure.reason, message=deployment.failure.message, kind=kind)
-        message.failure.CopyFrom(failure)
-    if deployment.first_ready_time is not None:
-        message.first_ready_time.CopyFrom(timestamp(deployment.first_ready_time))
 
 
 def _claimable(deployment: Deployment) -> bool:
@@ -158,8 +128,8 @@ def replica_message(replica: Replica) -> pb.Replica:
         restart_count=replica.restart_count,
         ready_seconds=replica.ready_seconds,
         cause=replica.cause,
-        create_time=timestamp(replica.create_time),
-        update_time=timestamp(replica.update_time),
+        create_time=timestamp_of(replica.create_time),
+        update_time=timestamp_of(replica.update_time),
     )
 
 

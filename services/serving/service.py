@@ -15,12 +15,11 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
+from services.chassis.proto_values import changes_of
 from services.serving import messages as to
 from services.serving.domain import Deployment
 from services.serving.operations import create_deployment, deployments, logs
 from services.serving.operations.context import Desk
-
-CHANGEABLE = ("title", "metadata")
 
 
 class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
@@ -43,7 +42,10 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, context: Any) -> pb.Deployment:
         """One deployment."""
-        return self._shown(await deployments.get_deployment(self._desk, current().project, request.deployment))
+        return await self._get(request.deployment)
+
+    async def _get(self, ref: str) -> pb.Deployment:
+        return self._shown(await deployments.get_deployment(self._desk, current().project, ref))
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Any) -> pb.ListDeploymentsResponse:
         """A page of deployments."""
@@ -55,16 +57,13 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
     async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, context: Any) -> pb.Deployment:
         """Changes title or metadata."""
         wanted = request.deployment
-        paths = list(request.update_mask.paths) or [name for name in CHANGEABLE if getattr(wanted, name)]
-        for path in paths:
-            if path not in CHANGEABLE:
-                words = f"{path!r} cannot be changed: only {', '.join(CHANGEABLE)}."
-                raise Invalid(words, field=f"deployment.{path}")
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
         command = deployments.Update(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
         return self._shown(await deployments.update_deployment(self._desk, command, now()))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.chassis.launch import LaunchSettings
+from services.clients.settings import ServiceAddresses
 
 
-class ServingSettings(LaunchSettings):
+class ServingSettings(LaunchSettings, ServiceAddresses):
     """How replicas start, when they count as dead, and how they end."""
 
     http_address: str = Field("", description="address of the gateway that `base_url` shows; else the embedded one's")
@@ -19,8 +20,8 @@ class ServingSettings(LaunchSettings):
     unhealthy_seconds: float = Field(60, gt=0, description="a ready replica that does not answer so long is replaced")
     probe_seconds: float = Field(5, gt=0, description="how often a ready replica is asked for its health")
     stable_seconds: float = Field(60, gt=0, description="ready for so long, an end counts as the first one again")
-    backoff_min_seconds: float = Field(1, gt=0)
-    backoff_max_seconds: float = Field(60, gt=0)
+    backoff_min_seconds: float = Field(1, gt=0, description="first delay before a replica that ended is started again")
+    backoff_max_seconds: float = Field(60, gt=0, description="longest delay before a replica is started again")
     failing_restarts: int = Field(3, ge=1, description="failed starts in a row that make a deployment FAILING")
     acknowledge_seconds: float = Field(10, gt=0, description="longest wait for the gateways before a replica drains")
     gateway_seconds: float = Field(15, gt=0, description="a gateway that was silent for so long is gone")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete, update
 
+from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.serving.domain import Deployment, Replica, ReplicaState
 
@@ -25,8 +26,7 @@ class ServingUnit(UnitOfWork):
             DEPLOYMENTS,
             Deployment,
             "deployment",
-            filterable=("name", "state", "model_version_id"),
-            sortable=("name", "create_time"),
+            message=pb.Deployment,
         )
         self.replicas = Repository(self, REPLICAS, Replica, "replica")
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 
-from services.chassis.errors import WrongState
-from services.chassis.jobs import JobCore
+from services.chassis.jobs import PricedJob
 
 SMALL_MODEL_PARAMETERS = 500_000_000
 SMALL_MODEL_RATE = 1e-3
@@ -114,12 +112,9 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job(JobCore):
+class Job(PricedJob):
     """One fine-tuning run."""
 
-    name: str = ""
-    title: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
     model: str = ""
     model_version_id: str = ""
     parameter_count: int = 0
@@ -131,10 +126,6 @@ class Job(JobCore):
     publish_model_name: str = ""
     """Model that gets the best checkpoint when the job succeeds; empty: none."""
     suffix: str = ""
-    quote_id: str = ""
-    max_cost: Decimal | None = None
-    unit_price: Decimal = Decimal(0)
-    """Price of a minute, held since the job was made."""
     best_checkpoint_id: str = ""
     published_model_version_id: str = ""
 
@@ -143,10 +134,6 @@ class Job(JobCore):
         """Every data set version that it reads, the validation set's last."""
         uses = (*self.datasets, *((self.validation_dataset,) if self.validation_dataset else ()))
         return tuple(dict.fromkeys(use.version_id for use in uses))
-
-    def cost(self, run_seconds: float) -> Decimal:
-        """What that much running time costs."""
-        return (self.unit_price * Decimal(run_seconds) / 60).quantize(Decimal("0.000000001"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,19 +160,6 @@ class Checkpoint:
     """Versions that were published from it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trash:
-    """Files that nothing refers to any more and that are still to be deleted."""
-
-    id: str
-    project: str
-    create_time: datetime
-    credential: str
-    bucket: str
-    prefix: str
-    version: int = 1
-
-
 VALIDATION_LOSS = "validation_loss"
 
 
@@ -203,12 +177,3 @@ def to_drop(checkpoints: Sequence[Checkpoint], kept: int, protected: set[str]) -
     """The checkpoints beyond the newest `kept`, without the protected ones (the best, and that to resume from)."""
     newest_first = sorted(checkpoints, key=lambda one: (one.step, one.attempt), reverse=True)
     return [one for one in newest_first[kept:] if one.id not in protected]
-
-
-def refuse_delete(job: Job) -> None:
-    """Raises WrongState for a job that is not over, or whose end is not settled."""
-    if not job.state.ended:
-        allowed = ("SUCCEEDED", "FAILED", "STOPPED")
-        raise WrongState.of("job", job.name or job.id, "delete", str(job.state), allowed, "JOB_ACTIVE")
-    if not job.settled:
-        raise WrongState("The job has just ended and is being settled; try again in a moment.", reason="JOB_ACTIVE")

@@ -30,6 +30,7 @@ class Estimate:
     tokens: int
     minutes_low: float
     minutes_high: float
+    description: str
     notes: tuple[str, ...]
 
 
@@ -53,7 +54,9 @@ def estimate(job: Job, speed: Speed) -> Estimate:
     pace = speed.tokens_per_second * REFERENCE_PARAMETERS / max(job.parameter_count, 1_000_000)
     minutes = total / pace / 60
     low, high = START_MINUTES + minutes / _FASTER, START_MINUTES * 2 + minutes / _SLOWER
-    return Estimate(steps, int(total), round(low, 2), round(high, 2), _notes(job, rows, steps, total, pace))
+    notes = _notes(job, rows, steps, total, pace)
+    words = f"Fine-tune {job.model} for {steps} steps"
+    return Estimate(steps, int(total), round(low, 2), round(high, 2), words, notes)
 
 
 def _notes(job: Job, rows: float, steps: int, tokens: float, pace: float) -> tuple[str, ...]:

@@ -6,18 +6,20 @@ import enum
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.common.v1 import common_pb2
 from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.clock import now
-from services.chassis.jobs import Failure, Progress, State
+from services.chassis.jobs import (
+    Progress,
+    State,
+)
+from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
 from services.training.domain import (
     Checkpoint,
     ComputeType,
@@ -28,7 +30,6 @@ from services.training.domain import (
     Output,
     Schedule,
 )
-from services.training.neighbours import amount_of, money_of
 from services.training.specs import adapter_of
 
 E = TypeVar("E", bound=enum.StrEnum)
@@ -78,7 +79,7 @@ def draft_of(message: pb.Job, project: str) -> Job:
         publish_model_name=message.publish_on_success.model_name,
         suffix=message.suffix,
         quote_id=message.quote_id,
-        max_cost=amount_of(message.max_cost) if has("max_cost") else None,
+        max_cost=amount_of(message.max_cost, "job.max_cost") if has("max_cost") else None,
     )
 
 
@@ -169,32 +170,22 @@ def job_message(job: Job, progress: Progress | None, values: Mapping[str, float]
         published_model_version_id=job.published_model_version_id,
         version=job.version,
         cause=job.cause,
-        create_time=moment_of(job.create_time),
+        create_time=timestamp_of(job.create_time),
+        start_time=timestamp_of(job.start_time),
+        finish_time=timestamp_of(job.end_time),
+        max_cost=money_of(job.max_cost),
+        failure=failure_of(job.failure),
         suffix=job.suffix,
     )
     if job.validation_dataset is not None:
         message.validation_dataset.CopyFrom(_use_message(job.validation_dataset))
     if job.publish_model_name:
         message.publish_on_success.model_name = job.publish_model_name
-    if job.max_cost is not None:
-        message.max_cost.CopyFrom(money_of(job.max_cost))
-    if job.failure is not None:
-        message.failure.CopyFrom(failure_message(job.failure))
-    if job.start_time is not None:
-        message.start_time.CopyFrom(moment_of(job.start_time))
-    if job.end_time is not None:
-        message.finish_time.CopyFrom(moment_of(job.end_time))
     return message
 
 
 def _use_message(use: DatasetUse) -> pb.JobDataset:
     return pb.JobDataset(ref=use.ref, max_samples=use.max_samples, weight=use.weight, version_id=use.version_id)
-
-
-def failure_message(failure: Failure) -> common_pb2.Failure:
-    """A failure as the API shows it."""
-    kind = common_pb2.Failure.Kind.Value(failure.kind)
-    return common_pb2.Failure(reason=failure.reason, message=failure.message, kind=kind)
 
 
 def progress_message(progress: Progress | None, values: Mapping[str, float]) -> pb.JobProgress:
@@ -234,7 +225,7 @@ def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
         digest=checkpoint.digest,
         size_bytes=checkpoint.size_bytes,
         chat_fingerprint=checkpoint.chat_fingerprint,
-        create_time=moment_of(checkpoint.create_time),
+        create_time=timestamp_of(checkpoint.create_time),
         model_version_ids=list(checkpoint.model_version_ids),
     )
 
@@ -252,13 +243,6 @@ def resolved_message(checkpoint: Checkpoint, job: Job) -> internal_pb2.ResolveCh
         manifest_json=json.dumps(manifest.to_json()),
         step=checkpoint.step,
     )
-
-
-def moment_of(moment: datetime) -> Timestamp:
-    """A time as a message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def seconds_of(seconds: float) -> Duration:

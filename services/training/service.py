@@ -13,13 +13,12 @@ from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_gr
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.errors import Invalid
-from services.training import create_job, operations, queries
+from services.chassis.jobs import CreateJob, UpdateJob
+from services.chassis.proto_values import changes_of
 from services.training import messages as to
+from services.training import operations, queries
 from services.training.context import Desk
 from services.training.domain import Job
-
-CHANGEABLE = ("title", "metadata")
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
@@ -30,15 +29,15 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
         """Makes a job."""
-        return await self._shown(await create_job.create_job(self._desk, _wish(request)))
+        return await self._shown(await self._desk.verbs.create(_wish(request)))
 
     async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
         """What a job would cost."""
-        return await create_job.quote_job(self._desk, _wish(request))
+        return await self._desk.verbs.quote(_wish(request))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
         """One job."""
-        return await self._shown(await self._desk.engine.job(current().project, request.job))
+        return await self._get(request.job)
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Jobs, newest first."""
@@ -49,35 +48,33 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
         """Changes title or metadata."""
         wanted = request.job
-        paths = list(request.update_mask.paths) or [name for name in CHANGEABLE if getattr(wanted, name)]
-        for path in paths:
-            if path not in CHANGEABLE:
-                words = f"job.{path} cannot be changed: only {', '.join(CHANGEABLE)}."
-                raise Invalid(words, field=f"job.{path}")
-        command = operations.UpdateJob(
+        ref = wanted.id or wanted.name
+        changes = await changes_of(request, lambda: self._get(ref))
+        command = UpdateJob(
             current().project,
-            wanted.id or wanted.name,
-            wanted.title if "title" in paths else None,
-            dict(wanted.metadata) if "metadata" in paths else None,
+            ref,
+            changes.get("title"),
+            changes.get("metadata"),
             wanted.etag,
         )
-        return await self._shown(await operations.update_job(self._desk, command))
+        return await self._shown(await self._desk.verbs.update(command))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
         """Deletes an ended job."""
-        await operations.delete_job(self._desk, current().project, request.job)
+        await self._desk.verbs.delete(current().project, request.job)
+        self._desk.garbage.kick()
         return Empty()
 
     async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
         """Stops a job with a checkpoint."""
-        return await self._shown(await operations.stop_job(self._desk, current().project, request.job))
+        return await self._shown(await self._desk.verbs.stop(current().project, request.job))
 
     async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
         """Makes a job like an old one."""
         old = await self._desk.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
-        command = create_job.CreateJob(draft, "", request.request_id, request_digest(request), "CloneJob")
-        return await self._shown(await create_job.create_job(self._desk, command))
+        command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
+        return await self._shown(await self._desk.verbs.create(command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
         """The job as it is, then each change and its progress."""
@@ -122,6 +119,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         )
         return await operations.publish_checkpoint(self._desk, command)
 
+    async def _get(self, ref: str) -> pb.Job:
+        return await self._shown(await self._desk.engine.job(current().project, ref))
+
     async def _shown(self, job: Job) -> pb.Job:
         return (await self._all((job,)))[0]
 
@@ -131,10 +131,10 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in seen]
 
 
-def _wish(request: pb.CreateJobRequest) -> create_job.CreateJob:
+def _wish(request: pb.CreateJobRequest) -> CreateJob[Job]:
     draft = to.draft_of(request.job, current().project)
     digest = to.spec_digest(request.job, draft)
-    return create_job.CreateJob(draft, digest, request.request_id, request_digest(request))
+    return CreateJob(draft, digest, "CreateJob", request.request_id, request_digest(request))
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):

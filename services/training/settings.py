@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.chassis.jobs import JobSettings
+from services.clients.settings import ServiceAddresses
 
 
-class TrainingSettings(JobSettings):
+class TrainingSettings(JobSettings, ServiceAddresses):
     """How jobs are run and estimated on this machine."""
 
     job_cpus: int = Field(0, ge=0, description="most cores that a job takes; 0 is all that are free when it starts")

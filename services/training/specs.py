@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
 
 from services.chassis.clock import now
 from services.chassis.errors import Invalid
 from services.chassis.ids import new_id
 from services.chassis.jobs import Attempt, Report
-from services.training.domain import Checkpoint, DatasetUse, Job
-from services.training.neighbours import ModelInfo, Publication
-
-if TYPE_CHECKING:
-    from services.chassis.objects import Manifest
+from services.chassis.objects import Manifest, StoredFiles
+from services.clients.registry import ModelInfo, Publication
+from services.training.domain import Checkpoint, DatasetUse, Hyperparameters, Job
+from services.training.work_spec import BaseModel, Recipe, Source, StoredManifest, TrainingWork
 
 CHECKPOINT_PREFIX = "ftckpt_"
 ADAPTER_FILE = "adapter_config.json"
@@ -25,36 +23,30 @@ ADAPTER_FILE = "adapter_config.json"
 _RUNTIME_MB = 1500
 
 
-def work_of(job: Job, attempt: Attempt, model: ModelInfo, resume: Checkpoint | None) -> dict[str, Any]:
-    """The `work` part of an attempt's spec."""
-    values = job.hyperparameters
-    return {
-        "model": {
-            "version_id": model.version_id,
-            "manifest": json.loads(model.manifest),
-            "digest": model.digest,
-            "bucket": model.bucket,
-            "prefix": model.prefix,
-            "kind": "full",
-            "chat_fingerprint": model.chat_fingerprint,
-        },
-        "datasets": [dataset_work(use) for use in job.datasets],
-        "validation": dataset_work(job.validation_dataset) if job.validation_dataset else None,
-        "validation_ratio": job.validation_ratio,
-        "hyperparameters": {**asdict(values), "target_modules": list(values.target_modules)},
-        "world_size": values.world_size,
-        "output": {"bucket": job.output.bucket, "prefix": attempt_prefix(job, attempt.number)},
-        "resume": resume
-        and {
-            "bucket": resume.bucket,
-            "prefix": resume.prefix,
-            "manifest": json.loads(resume.manifest),
-            "step": resume.step,
-            "checkpoint_id": resume.id,
-        },
-        "seed": values.seed,
-        "checkpoints_kept": values.checkpoints_kept,
-    }
+def work_of(
+    job: Job, attempt: Attempt, model: ModelInfo, files: StoredFiles, resume: Checkpoint | None
+) -> TrainingWork:
+    """What an attempt's worker is told."""
+    weights = _stored(files.bucket, files.prefix, files.manifest_json)
+    return TrainingWork(
+        model=BaseModel(weights, model.version_id, model.digest, model.chat_fingerprint),
+        datasets=tuple(source_of(use) for use in job.datasets),
+        validation=source_of(job.validation_dataset) if job.validation_dataset else None,
+        validation_ratio=job.validation_ratio,
+        recipe=recipe_of(job.hyperparameters),
+        output_bucket=job.output.bucket,
+        output_prefix=attempt_prefix(job, attempt.number),
+        resume=_stored(resume.bucket, resume.prefix, resume.manifest) if resume else None,
+    )
+
+
+def recipe_of(values: Hyperparameters) -> Recipe:
+    """The hyperparameters as the worker is told; how many checkpoints are kept is the service's."""
+    return Recipe(**{one.name: getattr(values, one.name) for one in fields(Recipe)})
+
+
+def _stored(bucket: str, prefix: str, manifest: str) -> StoredManifest:
+    return StoredManifest(bucket, prefix, Manifest.from_json(json.loads(manifest)))
 
 
 def worker_argv(ranks: int) -> Sequence[str]:
@@ -88,24 +80,14 @@ def attempt_prefix(job: Job, number: int) -> str:
     return f"{job_prefix(job)}/attempt-{number}"
 
 
-def dataset_work(use: DatasetUse) -> dict[str, Any]:
+def source_of(use: DatasetUse) -> Source:
     """A data set as the worker is told."""
-    return {
-        "bucket": use.bucket,
-        "prefix": use.prefix,
-        "manifest": json.loads(use.manifest) if use.manifest else {},
-        "file": use.file,
-        "row_count": use.row_count,
-        "max_samples": use.max_samples,
-        "weight": use.weight or 1.0,
-        "version_id": use.version_id,
-    }
+    files = _stored(use.bucket, use.prefix, use.manifest)
+    return Source(files, use.file or "data.parquet", use.version_id, use.max_samples, use.weight or 1.0)
 
 
 def read_checkpoint(job: Job, report: Report) -> Checkpoint:
     """The checkpoint that a report tells of. Raises Invalid for one outside of the attempt's prefix."""
-    from services.chassis.objects import Manifest  # it loads the S3 library: not before the service is ready
-
     body = report.body
     prefix = str(body.get("prefix", "")).rstrip("/")
     if body.get("bucket") != job.output.bucket or not prefix.startswith(f"{attempt_prefix(job, report.attempt)}/"):
@@ -134,8 +116,6 @@ def read_checkpoint(job: Job, report: Report) -> Checkpoint:
 
 def adapter_of(checkpoint: Checkpoint) -> tuple[str, Manifest]:
     """Prefix and manifest of the servable adapter inside a checkpoint. Raises Invalid when there is none."""
-    from services.chassis.objects import Manifest
-
     manifest = Manifest.from_json(json.loads(checkpoint.manifest))
     for file in manifest.files:
         path = PurePosixPath(file.path)
@@ -159,10 +139,7 @@ def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, 
         final=final,
         base_model_version_id=job.model_version_id,
         dataset_version_ids=job.dataset_version_ids,
-        credential=job.output.credential,
-        bucket=checkpoint.bucket,
-        prefix=prefix,
-        manifest=json.dumps(manifest.to_json()),
+        files=StoredFiles(checkpoint.bucket, prefix, json.dumps(manifest.to_json()), job.output.credential),
         lora_rank=job.hyperparameters.lora_rank,
         chat_fingerprint=checkpoint.chat_fingerprint,
         metrics=checkpoint.metrics,

@@ -9,14 +9,13 @@ from dataclasses import replace
 from services.chassis.clock import now
 from services.chassis.data import Database, Repository, UnitOfWork, retry_conflicts
 from services.chassis.errors import Conflict, Invalid, ModelryError, Unavailable
-from services.chassis.events import Event
-from services.chassis.ids import new_id
-from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage, State
+from services.chassis.garbage import discard
+from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage, State, job_event
 from services.chassis.launch import Launcher
-from services.training.domain import Checkpoint, Job, Trash, is_better, to_drop
-from services.training.neighbours import Neighbours
-from services.training.specs import memory_mb, publication, read_checkpoint, work_of, worker_argv
-from services.training.store import CHECKPOINTS, JOBS, TrainingUnit, checkpoints_of, jobs_of, trash_of
+from services.training.clients import Clients
+from services.training.domain import Checkpoint, Job, is_better, to_drop
+from services.training.specs import job_prefix, memory_mb, publication, read_checkpoint, work_of, worker_argv
+from services.training.store import CHECKPOINTS, GARBAGE, JOBS, TrainingUnit, checkpoints_of, jobs_of
 
 STOP_MARGIN_SECONDS = 30.0
 """How long a stop with a checkpoint is expected to take: the highest cost is kept with it."""
@@ -32,14 +31,14 @@ class TrainingStage(Stage[Job]):
     def __init__(
         self,
         database: Database,
-        neighbours: Neighbours,
+        clients: Clients,
         launcher: Launcher,
         cpus: int = 0,
         program: Callable[[int], Sequence[str]] = worker_argv,
     ) -> None:
         """`cpus` is the most cores that a job takes; 0: all that are free. `program` is the worker's, by its ranks."""
         self._database = database
-        self._neighbours = neighbours
+        self._clients = clients
         self._launcher = launcher
         self._cpus = cpus
         self._program = program
@@ -61,8 +60,8 @@ class TrainingStage(Stage[Job]):
 
     async def prepare(self, job: Job) -> Readiness:
         """Confirms what was set aside, and waits until the model is prepared."""
-        await self._neighbours.confirm(job.project, job.id)
-        model = await self._neighbours.model(job.project, job.model_version_id, job.id)
+        await self._clients.reservations.confirm(job)
+        model = await self._clients.registry.resolve(job.project, job.model_version_id, job.id)
         if model.state == "FAILED":
             raise Invalid(f"The model {job.model} could not be prepared: {model.failure}", reason="MODEL_NOT_READY")
         if model.state != "READY":
@@ -71,10 +70,10 @@ class TrainingStage(Stage[Job]):
 
     async def plan(self, job: Job, attempt: Attempt) -> Plan:
         """See `Stage.plan`."""
-        model = await self._neighbours.model(job.project, job.model_version_id, job.id)
-        if not model.manifest:
+        model = await self._clients.registry.resolve(job.project, job.model_version_id, job.id)
+        if model.files is None:
             raise Unavailable(f"The model {job.model} is not prepared.", reason="MODEL_NOT_READY")
-        store = await self._neighbours.store(job.project, job.output.credential, job.output.bucket)
+        store = await self._clients.credentials.resolve(job.project, job.output.credential, job.output.bucket)
         ranks = job.hyperparameters.world_size
         usage = await self._launcher.usage()
         free = usage.cpus - usage.cpus_held
@@ -85,7 +84,7 @@ class TrainingStage(Stage[Job]):
             argv=self._program(ranks),
             # torch's launcher kills its ranks 30 s after a stop; a last checkpoint may take longer.
             env={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"} if ranks > 1 else {},
-            work=work_of(job, attempt, model, await self._resume(attempt)),
+            work=work_of(job, attempt, model, model.files, await self._resume(attempt)).to_json(),
             output=store.access,
             cpus=max(ranks, wanted),
             memory_mb=memory_mb(job.parameter_count, ranks),
@@ -116,7 +115,7 @@ class TrainingStage(Stage[Job]):
         for old in to_drop(
             [*kept, checkpoint], job.hyperparameters.checkpoints_kept, {after.best_checkpoint_id, checkpoint.id}
         ):
-            await discard(uow, job, old.bucket, old.prefix)
+            await discard_files(uow, job, old.bucket, old.prefix)
             await checkpoints_of(uow).delete(old)
         uow.emit(job_event(self, after, "checkpointed", {"checkpoint": checkpoint.id}))
         return after
@@ -135,11 +134,13 @@ class TrainingStage(Stage[Job]):
             await self._publish(job)
         async with TrainingUnit(self._database, write=False) as uow:
             seconds = await uow.attempts.run_seconds(job.id)
-        if seconds > 0:
-            await self._neighbours.settle(job.project, job.id, seconds / 60)
-            await self._neighbours.let_go(job.project, job.id)
-        else:
-            await self._neighbours.release(job.project, job.id)
+        await self._clients.reservations.settle(job, seconds)
+
+    async def removed(self, uow: UnitOfWork, job: Job) -> None:
+        """Removes the checkpoints; all files of the job are deleted once this commits. Published versions stay."""
+        for checkpoint in await checkpoints_of(uow).select(CHECKPOINTS.c.job_id == job.id):
+            await checkpoints_of(uow).delete(checkpoint)
+        await discard_files(uow, job, job.output.bucket, job_prefix(job))
 
     async def _publish(self, job: Job) -> None:
         async with TrainingUnit(self._database, write=False) as uow:
@@ -148,7 +149,7 @@ class TrainingStage(Stage[Job]):
             if checkpoint is None:
                 raise Invalid("it has no checkpoint.")
             wish = publication(job, checkpoint, job.publish_model_name, job.suffix, f"{job.id}-on-success")
-            version = await self._neighbours.publish(job.project, wish)
+            version = await self._clients.registry.publish(job.project, wish)
         except (Unavailable, Conflict):
             raise
         except ModelryError as error:
@@ -184,29 +185,6 @@ async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -
     return after
 
 
-def job_event(stage: TrainingStage, job: Job, happening: str, links: dict[str, str]) -> Event:
-    """A fact about a job that is no change of its state."""
-    return Event(
-        project=job.project,
-        resource=stage.resource,
-        resource_id=job.id,
-        happening=happening,
-        state=str(job.state),
-        previous_state=str(job.state),
-        version=job.version,
-        cause=job.cause,
-        links={**stage.links(job), **links},
-    )
-
-
-async def discard(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:
-    """Notes that files are to be deleted, once this commits."""
-    trash = Trash(
-        id=new_id("trash-"),
-        project=job.project,
-        create_time=now(),
-        credential=job.output.credential,
-        bucket=bucket,
-        prefix=prefix,
-    )
-    await trash_of(uow).add(trash)
+async def discard_files(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:
+    """Notes that files of a job are to be deleted, once this commits."""
+    await discard(uow, GARBAGE, bucket, prefix, job.project, job.output.credential)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+from modelry.training.v1 import training_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
+from services.chassis.garbage import garbage_table
 from services.chassis.jobs import JobStore, add_job_tables
-from services.training.domain import Checkpoint, Job, Trash
+from services.training.domain import Checkpoint, Job
 
 metadata = chassis_metadata()
 JOBS = table_of(Job, metadata, "jobs")
 CHECKPOINTS = table_of(Checkpoint, metadata, "checkpoints", unique=(), indexes=(("job_id", "step"),))
-TRASH = table_of(Trash, metadata, "trash", unique=())
+GARBAGE = garbage_table(metadata)
 JOB_TABLES = add_job_tables(metadata)
 
 
 def jobs_of(uow: UnitOfWork) -> Repository[Job]:
     """The jobs, on any unit of work."""
-    filterable = ("name", "state", "model", "model_version_id", "create_time")
-    sortable = {"name": "name", "create_time": "create_time", "finish_time": "end_time"}
-    return Repository(uow, JOBS, Job, "job", filterable=filterable, sortable=sortable)
+    return Repository(uow, JOBS, Job, "job", message=pb.Job, columns={"finish_time": "end_time"})
 
 
 def checkpoints_of(uow: UnitOfWork) -> Repository[Checkpoint]:
     """The checkpoints, on any unit of work."""
-    return Repository(uow, CHECKPOINTS, Checkpoint, "checkpoint", sortable=("step", "create_time"))
-
-
-def trash_of(uow: UnitOfWork) -> Repository[Trash]:
-    """What is to be deleted, on any unit of work."""
-    return Repository(uow, TRASH, Trash, "trash")
+    return Repository(uow, CHECKPOINTS, Checkpoint, "checkpoint", message=pb.Checkpoint)
 
 
 class TrainingUnit(UnitOfWork):
@@ -37,14 +32,8 @@ class TrainingUnit(UnitOfWork):
         super().__init__(database, write=write)
         self.jobs = jobs_of(self)
         self.checkpoints = checkpoints_of(self)
-        self.trash = trash_of(self)
 
     @property
     def attempts(self) -> JobStore:
         """The job engine's own tables."""
         return JobStore(self.connection, JOB_TABLES)
-
-    async def checkpoints_of_job(self, job_id: str) -> list[Checkpoint]:
-        """The kept checkpoints of a job, newest first."""
-        order = (CHECKPOINTS.c.step.desc(), CHECKPOINTS.c.id.desc())
-        return await self.checkpoints.select(CHECKPOINTS.c.job_id == job_id, order_by=order)

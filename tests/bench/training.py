@@ -1,9 +1,9 @@
 """Real tokens a second of LoRA training: our loop beside the plain transformers Trainer, in turns on the same rows.
 
-`python -m tests.bench.training [FILE]` prints both and the ratio. Both train SmolLM2-135M-Instruct with r=8 on all
-linear layers, cut-off 512, batches of 4 in the same random order, bf16. A padded token counts for neither. Each is
-measured in a process of its own, started as its users start it: ours with the libraries that the launcher preloads, the
-Trainer plainly, and once more with those libraries.
+Both train SmolLM2-135M-Instruct with r=8 on all linear layers, cut-off 512, batches of 4 in the same random order,
+bf16, on the Alpaca file that MODELRY_BENCH_ALPACA names, or on generated rows. A padded token counts for neither. Each
+is measured in a process of its own (`python -m tests.bench.training FILE ROLE MODEL`), started as its users start it:
+ours with the libraries that the launcher preloads, the Trainer plainly, and once more with those libraries.
 """
 
 from __future__ import annotations
@@ -21,33 +21,43 @@ from types import SimpleNamespace
 from typing import Any
 
 from services.chassis.launch import find_libraries, preloaded
+from tests.bench.training_rows import write_rows
 
 RANK, CUTOFF, BATCH = 8, 512, 4
 WARM_STEPS, STEPS, TURNS = 1, 8, 2
 FILE_VARIABLE = "MODELRY_BENCH_ALPACA"
-BESIDE = Path(__file__).parents[3] / "shared/data/sft/llamafactory/alpaca_en_demo.json"
-
-
 ROLES = {"modelry": True, "trainer": False, "trainer_preloaded": True}
 """What is measured, and whether with the launcher's libraries."""
 
 
-def run(file: Path | None = None) -> dict[str, float]:
-    """The best turn of each role in real tokens a second, and `ratio` of the first two. Empty without the data."""
-    chosen = file or Path(os.environ.get(FILE_VARIABLE) or BESIDE)
-    if not chosen.is_file():
-        return {}
+def run() -> dict[str, float]:
+    """The best turn of each role in real tokens a second, and the ratio of the first two."""
     best = dict.fromkeys(ROLES, 0.0)  # whatever else ran on the machine only takes away
     with tempfile.TemporaryDirectory(prefix="modelry-bench-") as scratch:
-        folder = Path(scratch) / "model"
+        file, folder = _rows(Path(scratch)), Path(scratch) / "model"
         folder.mkdir()
         _prepare_model(folder)
         for turn in range(TURNS):
             for role, preload in ROLES.items():
-                found = _measure_apart(role, preload, folder, chosen)
+                found = _measure_apart(role, preload, folder, file)
                 best[role] = max(best[role], found)
                 print(f"turn {turn + 1}: {role} {found:.1f} real tokens/s", file=sys.stderr)
-    return {**best, "ratio": best["modelry"] / best["trainer"]}
+    return {
+        "real tokens/s": best["modelry"],
+        "real tokens/s, plain Trainer": best["trainer"],
+        "real tokens/s, Trainer with the same libraries": best["trainer_preloaded"],
+        "real tokens/s, ratio to the Trainer": best["modelry"] / best["trainer"],
+    }
+
+
+def _rows(scratch: Path) -> Path:
+    """The file that the variable names, or generated rows. Raises: FileNotFoundError: it names none."""
+    if named := os.environ.get(FILE_VARIABLE):
+        if not Path(named).is_file():
+            raise FileNotFoundError(f"{FILE_VARIABLE} names {named}, which is not there.")
+        return Path(named)
+    write_rows(scratch / "rows.json")
+    return scratch / "rows.json"
 
 
 def _measure_apart(role: str, preload: bool, folder: Path, file: Path) -> float:
@@ -99,22 +109,26 @@ class _Ours:
     """The recipe's own step, on rows that are already encoded."""
 
     def __init__(self, folder: Path, examples: list[Any]) -> None:
+        from services.training.domain import Hyperparameters
+        from services.training.specs import recipe_of
         from services.training.worker import engines, hardware, model, state
         from services.training.worker.inputs import Inputs
         from services.training.worker.order import Order
         from services.training.worker.ranks import Ranks
         from services.training.worker.recipes import lora_sft
         from services.training.worker.rows import Examples
-        from services.training.worker.spec import Hyperparameters
 
-        column = hardware.hardware()
-        how = Hyperparameters(batch_size=BATCH, lora_rank=RANK, cutoff_length=CUTOFF, learning_rate=1e-4)
+        column = hardware.find_accelerator()
+        values = Hyperparameters(
+            batch_size=BATCH, lora_rank=RANK, lora_alpha=2 * RANK, cutoff_length=CUTOFF, learning_rate=1e-4
+        )
+        how = recipe_of(values)
         import torch
 
         device = torch.device(column.device)
         tuned = model.load(folder, how, column.attention["AUTO"], device)
         ranks = Ranks(column.backend, device)
-        work: Any = SimpleNamespace(hyperparameters=how, world_size=1)
+        work: Any = SimpleNamespace(recipe=how)
         voice: Any = SimpleNamespace(stop_requested=threading.Event())
         self._examples, self._step = examples, lora_sft.one_step
         self._run = lora_sft.Run(
@@ -221,20 +235,5 @@ def _collate(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure on the file that is named, and print; or measure one role, which is how `run` calls it."""
-    if len(arguments) == 3:
-        file, role, folder = arguments
-        print(_measure(role, Path(folder), Path(file)))
-        return 0
-    found = run(Path(arguments[0]) if arguments else None)
-    if not found:
-        print(f"no data: name an Alpaca file, or set {FILE_VARIABLE}")
-        return 2
-    for name, value in found.items():
-        print(f"{name:20}{value:8.2f}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print(_measure(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[1])))

@@ -25,7 +25,7 @@ def connection_options(command: click.Command) -> click.Command:
     """`--home`, `--project` and `--json`, on every command."""
     command.params += [
         click.Option(["--home"], help="Folder of the installation.  [~/.modelry]"),
-        click.Option(["--project"], help="Project, for an admin key.  [default]"),
+        click.Option(["--project", "in_project"], help="Project, for an admin key.  [default]"),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
     ]
     return command
@@ -89,7 +89,7 @@ def _watcher(method: Method) -> str | None:
 
 def _run(method: Method, given: list[Flag], **values: Any) -> int:
     as_json, wait = values.pop("as_json"), values.pop("wait", False)
-    home, project, file = values.pop("home") or "", values.pop("project") or "", values.pop("file", None)
+    home, project, file = values.pop("home") or "", values.pop("in_project") or "", values.pop("file", None)
     yes, path = values.pop("yes", None), values.pop("path", "")
     in_path = {name: values[_argument(name)] for name in arguments(method)}
     typed = {flag: values["__".join(flag.path)] for flag in given}

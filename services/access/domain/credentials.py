@@ -6,16 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
-from services.access.domain.naming import check_metadata, check_name, check_title
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.names import check_labels, check_name
 
 BUILTIN = "builtin"
 DEFAULT_REGION = "us-east-1"
-CHANGEABLE = frozenset({"title", "metadata", "endpoint", "region", "bucket", "access_key", "secret_key"})
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST = 512
+_OPENS = ("endpoint", "region", "bucket", "access_key", "sealed_secret")
+"""What opens the store: when one of these changes, it must be verified again."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,15 @@ class Credential:
         """Whether it is the installation's own store."""
         return self.name == BUILTIN
 
-    def update(self, changes: Mapping[str, object], sealed_secret: str, now: datetime) -> Credential:
+    def update(self, changes: Mapping[str, Any], sealed_secret: str, now: datetime) -> Credential:
         """With other values; what opens the store must be verified again. Raises: WrongState, Invalid."""
         self.require_own("update")
-        for name in changes:
-            if name not in CHANGEABLE:
-                raise Invalid(
-                    f"credential.{name} cannot be changed; {', '.join(sorted(CHANGEABLE))} can.",
-                    field=f"credential.{name}",
-                )
         wished = {name: value for name, value in changes.items() if name != "secret_key"}
         if sealed_secret:
             wished["sealed_secret"] = sealed_secret
-        changed = replace(self, **wished, version=self.version + 1, update_time=now)  # type: ignore[arg-type]
-        if set(changes) - {"title", "metadata"}:
-            changed = replace(changed, verify_time=None)
-        return checked(changed)
+        changed = checked(replace(self, **wished, version=self.version + 1, update_time=now))
+        same = all(getattr(changed, name) == getattr(self, name) for name in _OPENS)
+        return changed if same else replace(changed, verify_time=None)
 
     def note_verified(self, now: datetime) -> Credential:
         """As verified now."""
@@ -92,8 +87,7 @@ class Credential:
 def checked(credential: Credential) -> Credential:
     """The credential with its defaults, if all of it is right. Raises: Invalid, naming the field."""
     check_name(credential.name, "credential.name")
-    check_title(credential.title, "credential.title")
-    check_metadata(credential.metadata, "credential.metadata")
+    check_labels(credential.title, credential.metadata, "credential.")
     if credential.endpoint:
         _check_endpoint(credential.endpoint)
     if credential.bucket and not _BUCKET.fullmatch(credential.bucket):

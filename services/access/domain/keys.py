@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from services.access.domain.naming import check_name, check_title
-from services.chassis.errors import Denied, Invalid, WrongState
+from services.chassis.errors import Denied, Invalid
+from services.chassis.names import check_labels, check_name
+from services.chassis.transitions import Transition
 
 PREFIX = "mk-"
 LONGEST_OVERLAP = timedelta(days=7)
@@ -36,15 +37,6 @@ class KeyState(enum.Enum):
     ACTIVE = 1
     EXPIRED = 2
     REVOKED = 3
-
-
-@dataclass(frozen=True)
-class Transition:
-    """A change of a key's state: from where it may start, and where it leads."""
-
-    name: str
-    sources: frozenset[KeyState]
-    target: KeyState
 
 
 ROTATE = Transition("rotate", frozenset({KeyState.ACTIVE}), KeyState.ACTIVE)
@@ -80,11 +72,9 @@ class ApiKey:
     deployment_id: str = ""
     version: int = 1
 
-    def apply(self, transition: Transition, now: datetime) -> ApiKey:
+    def apply(self, transition: Transition[KeyState], now: datetime) -> ApiKey:
         """In the transition's target state. Raises: WrongState."""
-        if self.state not in transition.sources:
-            allowed = [state.name for state in transition.sources]
-            raise WrongState.of("API key", self.id, transition.name, self.state.name, allowed, "KEY_NOT_ACTIVE")
+        transition.check(self.state, "API key", self.id, "KEY_NOT_ACTIVE")
         return replace(self, state=transition.target, version=self.version + 1, update_time=now)
 
     def rotate(self, secret: str, overlap: timedelta, now: datetime) -> ApiKey:
@@ -130,11 +120,13 @@ class KeyWish:
         """The new key. Raises: Invalid, naming the field."""
         if self.expire_time is not None and self.expire_time <= now:
             raise Invalid("api_key.expire_time has passed already.", field="api_key.expire_time")
+        check_name(self.name, "api_key.name")
+        check_labels(self.title, {}, "api_key.")
         return ApiKey(
             id=key_id,
             project=project,
-            name=check_name(self.name, "api_key.name"),
-            title=check_title(self.title, "api_key.title"),
+            name=self.name,
+            title=self.title,
             role=self.role,
             secrets=(Secret(hash_of(secret)),),
             display=display_of(secret),

@@ -10,16 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.money import ZERO, cost_of
+from services.chassis.transitions import Transition
 
 ITEMS = ("training-minute", "evaluation-minute", "replica-hour", "input-token", "output-token")
 """What has a price, in the order of the price list."""
 
 QUOTE_LIFE = timedelta(minutes=10)
-ZERO = Decimal(0)
-_PLACES = Decimal("0.000000001")
 _MOST = Decimal(10) ** 15
 _MOST_QUANTITY = 1e15
 _MOST_ITEMS = 100
@@ -37,12 +37,6 @@ def check_quantity(quantity: float, field: str) -> float:
     if not math.isfinite(quantity) or not 0 <= quantity <= _MOST_QUANTITY:
         raise Invalid(f"{field} must be a number from 0 to {_MOST_QUANTITY:g}.", field=field)
     return quantity
-
-
-def cost_of(quantity: float, unit_price: Decimal) -> Decimal:
-    """Quantity times price, to nine places, half up."""
-    # By its shortest digits: 0.1 of something at 3 costs 0.3, not 0.3000000000000000166.
-    return (Decimal(repr(quantity)) * unit_price).quantize(_PLACES, ROUND_HALF_UP)
 
 
 @dataclass(frozen=True)
@@ -159,15 +153,6 @@ class ReservationState(enum.Enum):
     RELEASED = 4
 
 
-@dataclass(frozen=True)
-class Transition:
-    """A change of a reservation's state."""
-
-    name: str
-    sources: frozenset[ReservationState]
-    target: ReservationState
-
-
 _HELD, _CONFIRMED = ReservationState.HELD, ReservationState.CONFIRMED
 _SETTLED, _RELEASED = ReservationState.SETTLED, ReservationState.RELEASED
 CONFIRM = Transition("confirm", frozenset({_HELD}), _CONFIRMED)
@@ -206,13 +191,9 @@ class Reservation:
         """Whether money is set aside now."""
         return self.state in (_HELD, _CONFIRMED)
 
-    def apply(self, transition: Transition, now: datetime) -> Reservation:
+    def apply(self, transition: Transition[ReservationState], now: datetime) -> Reservation:
         """In the transition's target state. Raises: WrongState."""
-        if self.state not in transition.sources:
-            allowed = [state.name for state in transition.sources]
-            raise WrongState.of(
-                "reservation", self.id, transition.name, self.state.name, allowed, "RESERVATION_NOT_OPEN"
-            )
+        transition.check(self.state, "reservation", self.id, "RESERVATION_NOT_OPEN")
         fallen = transition is FALL
         return replace(self, state=transition.target, fallen=fallen, version=self.version + 1, update_time=now)
 

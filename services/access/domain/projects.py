@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
-from services.access.domain.naming import check_metadata, check_name, check_title
-from services.chassis.errors import Invalid
+from services.chassis.names import check_labels, check_name
 
 DEFAULT_NAME = "default"
 DEFAULT_ID = "proj-" + "0" * 26
@@ -35,22 +35,12 @@ class Project:
     @classmethod
     def made(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
         """A new project. Raises: Invalid, naming the field."""
-        return cls(
-            id=project_id,
-            name=check_name(name, "project.name"),
-            title=check_title(title, "project.title"),
-            metadata=check_metadata(metadata, "project.metadata"),
-            create_time=now,
-            update_time=now,
-        )
+        check_name(name, "project.name")
+        check_labels(title, metadata, "project.")
+        return cls(project_id, name, now, now, title=title, metadata=dict(metadata))
 
-    def update(self, changes: Mapping[str, object], now: datetime) -> Project:
-        """With other values of title or metadata. Raises: Invalid: another field, or a wrong value."""
-        wished = dict(changes)
-        title = check_title(str(wished.pop("title", self.title)), "project.title")
-        metadata = wished.pop("metadata", self.metadata)
-        assert isinstance(metadata, Mapping)
-        for name in wished:
-            raise Invalid(f"project.{name} cannot be changed; title and metadata can.", field=f"project.{name}")
-        checked = check_metadata(metadata, "project.metadata")
-        return replace(self, title=title, metadata=checked, version=self.version + 1, update_time=now)
+    def update(self, changes: Mapping[str, Any], now: datetime) -> Project:
+        """With other values of title or metadata. Raises: Invalid."""
+        changed = replace(self, **changes, version=self.version + 1, update_time=now)
+        check_labels(changed.title, changed.metadata, "project.")
+        return changed

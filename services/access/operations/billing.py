@@ -11,7 +11,6 @@ from typing import TypeVar
 from services.access.domain.money import (
     FALL,
     ITEMS,
-    ZERO,
     Price,
     Quote,
     QuoteItem,
@@ -21,7 +20,6 @@ from services.access.domain.money import (
     check_amount,
     check_item,
     check_quantity,
-    cost_of,
     make_quote,
     stale,
 )
@@ -31,6 +29,7 @@ from services.chassis.auth import Principal
 from services.chassis.data import Entity, Page, PageQuery, Repository, retry_conflicts
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
 from services.chassis.ids import new_id
+from services.chassis.money import ZERO, cost_of
 
 E = TypeVar("E", bound=Entity)
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from services.access.domain.credentials import BUILTIN, Credential, checked
 from services.access.operations.audit import by, note
@@ -17,10 +16,8 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import Invalid, ModelryError, WrongState
 from services.chassis.events import Event
 from services.chassis.ids import new_id
+from services.chassis.objects import ObjectStore, StoreAccess, check_rights
 from services.chassis.vault import Sealed, Vault
-
-if TYPE_CHECKING:
-    from services.chassis.objects import StoreAccess
 
 _log = logging.getLogger(__name__)
 _LONGEST_SECRET = 1024
@@ -42,23 +39,10 @@ class CreateCredential:
     digest: str = ""
 
 
-@dataclass(frozen=True)
-class OwnStore:
-    """The installation's own store, as settings have it.
-
-    The same as a StoreAccess, whose module loads the S3 library: a start does not wait for that.
-    """
-
-    endpoint: str
-    access_key: str
-    secret_key: str = field(repr=False)
-    region: str
-
-
 class Stores:
     """The installation's own store, and the seal on the secrets of the others."""
 
-    def __init__(self, builtin: OwnStore, vault: Vault) -> None:
+    def __init__(self, builtin: StoreAccess, vault: Vault) -> None:
         self.builtin = builtin
         self._vault = vault
         self._ensured: set[str] = set()
@@ -72,10 +56,8 @@ class Stores:
 
     def access(self, credential: Credential) -> StoreAccess:
         """How to reach the store of a credential, with its secret. Raises: WrongState: its seal does not open."""
-        from services.chassis.objects import StoreAccess
-
         if credential.builtin:
-            return self._own()
+            return self.builtin
         try:
             secret = self._vault.open(credential.sealed_secret, f"credential/{credential.id}")
         except Sealed as error:
@@ -95,15 +77,7 @@ class Stores:
         self._ensured.add(bucket)
 
     def _make_bucket(self, bucket: str) -> None:
-        from services.chassis.objects import ObjectStore
-
-        ObjectStore(self._own()).ensure_bucket(bucket)
-
-    def _own(self) -> StoreAccess:
-        from services.chassis.objects import StoreAccess
-
-        own = self.builtin
-        return StoreAccess(own.endpoint, own.access_key, own.secret_key, own.region)
+        ObjectStore(self.builtin).ensure_bucket(bucket)
 
     async def try_ensure_bucket(self, bucket: str) -> None:
         """The same, where a store that is away may wait: it is tried again later."""
@@ -214,8 +188,6 @@ async def verify_credential(
     bucket = credential.require_bucket(bucket)
     if credential.builtin:
         await stores.ensure_bucket(bucket)
-    from services.chassis.objects import check_rights
-
     rights = await asyncio.to_thread(check_rights, stores.access(credential), bucket, prefix)
     if not any(rights.values()):
         await _note_verified(caller, credential.id, uow, now)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+
+class DoorSettings(Protocol):
+    """What the facts are read from."""
+
+    home: Path
+    currency: str
+    http_address: str
+    grpc_address: str
+    nats_address: str
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,16 @@ class ServerFacts:
     currency: str
     configured: Mapping[str, str]
     state_file: Path
+
+    @classmethod
+    def of_settings(cls, settings: DoorSettings) -> ServerFacts:
+        """The facts of an installation."""
+        configured = {"http": settings.http_address, "grpc": settings.grpc_address, "nats": settings.nats_address}
+        try:
+            version = importlib.metadata.version("modelry")
+        except importlib.metadata.PackageNotFoundError:
+            version = "0"
+        return cls(version, settings.currency, configured, settings.home / "state.json")
 
     def addresses(self) -> dict[str, str]:
         """Door (`http`, `grpc`, `nats`) -> address."""

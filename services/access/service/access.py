@@ -18,6 +18,7 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import request_digest
 from services.chassis.errors import ModelryError
+from services.chassis.proto_values import changes_of
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,10 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         return messages.project_message(project)
 
     async def GetProject(self, request: access_pb2.GetProjectRequest, context: Any) -> access_pb2.Project:
-        return messages.project_message(await projects.get_project(current(), request.project, self._parts.read()))
+        return await self._project(request.project)
+
+    async def _project(self, ref: str) -> access_pb2.Project:
+        return messages.project_message(await projects.get_project(current(), ref, self._parts.read()))
 
     async def ListProjects(
         self, request: access_pb2.ListProjectsRequest, context: Any
@@ -92,8 +96,8 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     @audited
     async def UpdateProject(self, request: access_pb2.UpdateProjectRequest, context: Any) -> access_pb2.Project:
         wish = request.project
-        changes = messages.changes_of(wish, request.update_mask, "project")
-        ref = wish.id or str(changes.pop("name", ""))
+        ref = wish.id or wish.name
+        changes = await changes_of(request, lambda: self._project(ref))
         project = await projects.update_project(current(), ref, changes, wish.etag, self._parts.write(), now())
         return messages.project_message(project)
 
@@ -151,8 +155,10 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         return self._credential(await credentials.create_credential(current(), cmd, parts.stores, parts.write(), now()))
 
     async def GetCredential(self, request: access_pb2.GetCredentialRequest, context: Any) -> access_pb2.Credential:
-        credential = await credentials.get_credential(current(), request.credential, self._parts.read())
-        return self._credential(credential)
+        return await self._stored(request.credential)
+
+    async def _stored(self, ref: str) -> access_pb2.Credential:
+        return self._credential(await credentials.get_credential(current(), ref, self._parts.read()))
 
     async def ListCredentials(
         self, request: access_pb2.ListCredentialsRequest, context: Any
@@ -166,8 +172,8 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         self, request: access_pb2.UpdateCredentialRequest, context: Any
     ) -> access_pb2.Credential:
         wish, parts = request.credential, self._parts
-        changes = messages.changes_of(wish, request.update_mask, "credential")
-        ref = wish.id or str(changes.pop("name", ""))
+        ref = wish.id or wish.name
+        changes = await changes_of(request, lambda: self._stored(ref))
         credential = await credentials.update_credential(
             current(), ref, changes, wish.etag, parts.stores, parts.write(), now()
         )

@@ -14,6 +14,7 @@ from services.access.service.context import Parts
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.errors import Invalid, ModelryError
+from services.chassis.proto_values import amount_of
 
 
 class BillingService(billing_pb2_grpc.BillingServiceServicer):
@@ -35,7 +36,7 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         """Set a price from now on."""
         caller = current()
         try:
-            amount = messages.amount_of(request.amount, "amount")
+            amount = amount_of(request.amount, "amount")
             price = await billing.set_price(caller, request.item, amount, self._parts.write(), now())
         except ModelryError as error:
             await audit.note_refusal(caller, "SetPrice", request.item[:128], error.reason, self._parts.write(), now())

@@ -11,6 +11,7 @@ from services.access.operations import events
 from services.access.service import messages
 from services.chassis.auth import current
 from services.chassis.bus import Bus
+from services.chassis.proto_values import timestamp_of
 
 
 class EventService(events_pb2_grpc.EventServiceServicer):
@@ -57,7 +58,7 @@ def _message(stored: events.Stored) -> events_pb2.Event:
         resource=event.resource,
         resource_id=event.resource_id,
         happening=event.happening,
-        create_time=messages.stamp(event.time),
+        create_time=timestamp_of(event.time),
         data=data,
         sequence=stored.sequence,
     )

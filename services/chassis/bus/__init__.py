@@ -13,7 +13,7 @@ In a service's `__main__`:
     await bus.start()          # returns at once, with NATS or without
     await relay.start()
     await consumer.start()
-    missing = [*bus.missing(), *relay.missing()]           # for readiness: what is not there, in words
+    lacks = [*bus.degraded(), *relay.degraded()]           # for readiness: what is not there, and since when
     await consumer.stop(); await relay.stop(); await bus.close()
 
 A handler opens its own unit of work, notes the event in the inbox and records what it means:

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import nats
 from nats.aio.client import Client
@@ -22,7 +22,13 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from pydantic import SecretStr
 
 from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, StreamSettings, differ, stream_configs
+from services.chassis.clock import now
 from services.chassis.errors import Unavailable
+from services.chassis.readiness import Lack
+from services.chassis.tasks import end_tasks
+
+if TYPE_CHECKING:  # a process without a database needs none of it
+    from services.chassis.data import DeadLetter
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -78,8 +84,19 @@ class Session:
                 task.cancel()
 
 
+class Replayer(Protocol):
+    """What can handle a dead letter again."""
+
+    async def replay(self, letter: "DeadLetter") -> "DeadLetter":
+        """Handle it. Returns: the letter, marked as replayed."""
+        ...
+
+
 class Bus:
-    """A process's connection to NATS. `connected` says whether there is one now; `session()` waits for it."""
+    """A process's connection to NATS. `connected` says whether there is one now; `session()` waits for it.
+
+    `consumers` are those that hang on it, by the name of their durable: a dead letter goes back to its own.
+    """
 
     def __init__(self, settings: BusSettings, *, streams: bool = True) -> None:
         """`streams` False: this process only reads KV (the gateway) and may not make streams."""
@@ -89,7 +106,9 @@ class Bus:
         self._ready = asyncio.Event()
         self._number = 0
         self._problem = "not connected yet"
+        self._away_since = now()
         self._task: asyncio.Task[None] | None = None
+        self.consumers: dict[str, Replayer] = {}
         self._hooks: list[Callable[[], None]] = []
         self._listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
 
@@ -103,9 +122,9 @@ class Bus:
         """How many connections there have been; it grows with each reconnect."""
         return self._number
 
-    def missing(self) -> list[str]:
-        """What readiness must name: nothing, or that NATS is not there and why."""
-        return [] if self.connected else [f"nats: {self._problem}"]
+    def degraded(self) -> list[Lack]:
+        """That NATS is not there, if so, and why."""
+        return [] if self.connected else [Lack("nats", f"NATS is not reachable: {self._problem}.", self._away_since)]
 
     def on_connect(self, hook: Callable[[], None]) -> None:
         """Call a function after each connect. It must return at once."""
@@ -119,10 +138,7 @@ class Bus:
     async def close(self) -> None:
         """Give the connection up."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(task)
         if self._session is not None:
             await self._end(self._session)
 
@@ -197,7 +213,7 @@ class Bus:
                 hook()
             await session.closed.wait()
             self._ready.clear()
-            self._problem = "the connection was lost"
+            self._problem, self._away_since = "the connection was lost", now()
             _logger.warning("the connection to NATS was lost")
 
     def _note(self, error: Exception) -> None:

@@ -18,15 +18,14 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 from opentelemetry.trace import SpanKind
-from sqlalchemy import select, update
 
 from services.chassis import telemetry
 from services.chassis.bus.connection import Bus, Session, retry_delay
 from services.chassis.bus.streams import STREAM_SUBJECTS
-from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, dead_letters, keep_dead_letter
-from services.chassis.errors import Conflict, NotFound, OverLimit, Unavailable
+from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
+from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed
+from services.chassis.tasks import end_tasks
 
 FETCH_SECONDS = 15.0
 STOP_SECONDS = 5.0
@@ -94,6 +93,7 @@ class Consumer:
         self._stream = next(name for name, all_ in STREAM_SUBJECTS.items() if filter_subject.startswith(all_[:-1]))
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        bus.consumers[durable] = self
         self._surprises = (0, 0)  # sequence of the message that surprised, and how often
 
     async def start(self) -> None:
@@ -108,8 +108,7 @@ class Consumer:
             return
         self._stopping.set()
         await asyncio.wait((task,), timeout=STOP_SECONDS)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     async def caught_up(self) -> bool:
         """Whether every message that was stored before this call has been handled. False also without NATS."""
@@ -120,20 +119,24 @@ class Consumer:
             return False
         return not info.num_pending and not info.num_ack_pending
 
-    async def replay(self, letter_id: str) -> None:
+    async def replay(self, letter: DeadLetter) -> DeadLetter:
         """Hand a dead letter of this consumer to the handler again; if it succeeds, the letter is marked replayed.
 
-        Raises: NotFound: this consumer has no such letter. Whatever the handler raises.
+        Raises: WrongState: it failed again. Unavailable, Conflict, OverLimit: it may succeed later.
         """
-        key = (dead_letters.c.id == letter_id, dead_letters.c.consumer == self._durable)
-        async with UnitOfWork(self._database, write=False) as uow:
-            row = (await uow.connection.execute(select(dead_letters).where(*key))).one_or_none()
-        if row is None:
-            raise NotFound.of("dead letter", letter_id)
-        await self._handler(Message(row.subject, row.body, row.headers, row.event_id, 0, row.deliveries + 1))
-        async with UnitOfWork(self._database) as uow:
-            await uow.connection.execute(update(dead_letters).where(*key).values(replay_time=now()))
-            await uow.commit()
+        letters = DeadLetters(self._database)
+        message = Message(letter.subject, letter.body, letter.headers, letter.event_id, 0, letter.deliveries + 1)
+        try:
+            async with asyncio.timeout(self._settings.handler_seconds):
+                await self._handler(message)
+        except (Unavailable, Conflict, OverLimit):
+            raise
+        except Exception as error:  # an edge
+            _logger.warning("dead letter %s failed again", letter.id, exc_info=error)
+            await letters.note_failure(letter, reason := _reason(error))
+            text = f"{self._durable} failed again on dead letter {letter.id}: {reason}"
+            raise WrongState(text, reason="REPLAY_FAILED") from error
+        return await letters.note_replay(letter.id)
 
     async def _run(self) -> None:
         tries = 0
@@ -275,7 +278,6 @@ class Consumer:
         await raw.nak(delay=delay)
 
     async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
-        reason = "".join(traceback.format_exception_only(error)).strip()
         try:
             letter = await keep_dead_letter(
                 self._database,
@@ -285,10 +287,14 @@ class Consumer:
                 message.headers,
                 message.data,
                 message.deliveries,
-                reason,
+                reason := _reason(error),
             )
         except Unavailable as problem:
             await self._again(raw, message, problem)
             return
         _logger.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
         await raw.term()
+
+
+def _reason(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()

@@ -5,7 +5,6 @@ Versions only grow. Readers ignore a lower version and never drop a key because 
 bucket takes nothing away and a revoked key stays revoked.
 """
 
-import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +13,8 @@ from typing import Any, Protocol
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import APIError, NotFoundError
 
-from services.chassis.bus.connection import Bus, Session, retry_delay
+from services.chassis.background import BackgroundLoop
+from services.chassis.bus.connection import Bus, Session
 from services.chassis.bus.kv_reader import KvReader, read_all
 from services.chassis.errors import Unavailable
 
@@ -118,11 +118,10 @@ class KeeperSettings(Protocol):
     """What a keeper reads of a process's settings."""
 
     compare_seconds: float
-    retry_min_seconds: float
     retry_max_seconds: float
 
 
-class KvKeeper:
+class KvKeeper(BackgroundLoop):
     """Compares a bucket with the database of its owner: at start, at each connect and every minute."""
 
     def __init__(
@@ -130,19 +129,14 @@ class KvKeeper:
     ) -> None:
         """`records` reads from the database what the bucket should hold: key -> (version, value)."""
         self.writer = KvWriter(bus, bucket)
-        self._bus, self._records, self._settings = bus, records, settings
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to compare, as soon as there is a connection."""
-        self._task = asyncio.create_task(self._run(), name=f"keeper-{self.writer.bucket}")
-
-    async def stop(self) -> None:
-        """Stop comparing."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        super().__init__(
+            f"comparison of bucket {bucket}",
+            self._compare_if_connected,
+            settings.compare_seconds,
+            retry_max_seconds=settings.retry_max_seconds,
+        )
+        self._bus, self._records = bus, records
+        bus.on_connect(self.kick)
 
     async def compare(self) -> int:
         """Put what the bucket lacks or has older; what the database does not know is put as gone. Returns how many.
@@ -161,28 +155,8 @@ class KvKeeper:
                 put += await self.writer.put(key, version + 1, None)
         return put
 
-    async def _run(self) -> None:
-        tries = 0
-        while True:
-            session = await self._bus.session()
-            try:
-                put = await self.compare()
-                if put:
-                    _logger.info("bucket %s: %d records put", self.writer.bucket, put)
-                tries, delay = 0, self._settings.compare_seconds
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # an edge: the next comparison mends it
-                tries += 1
-                known = isinstance(error, (Unavailable, APIError))
-                _logger.warning("bucket %s not compared: %s", self.writer.bucket, error, exc_info=not known)
-                delay = retry_delay(tries, self._settings.retry_min_seconds, self._settings.retry_max_seconds)
-            await _until_closed(session, delay)
-
-
-async def _until_closed(session: Session, seconds: float) -> None:
-    closing = asyncio.ensure_future(session.closed.wait())
-    try:
-        await asyncio.wait((closing,), timeout=seconds)
-    finally:
-        closing.cancel()
+    async def _compare_if_connected(self) -> None:
+        if not self._bus.connected:  # the bus says so itself, and each connect brings the next comparison
+            return
+        if put := await self.compare():
+            _logger.info("bucket %s: %d records put", self.writer.bucket, put)

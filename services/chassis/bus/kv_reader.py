@@ -16,6 +16,7 @@ from nats.js.errors import APIError
 
 from services.chassis.bus.connection import Bus, Session, retry_delay
 from services.chassis.errors import Unavailable
+from services.chassis.tasks import end_tasks
 
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 3.5
@@ -135,10 +136,7 @@ class KvReader:
 
     async def stop(self) -> None:
         """Stop following, and write the snapshot."""
-        tasks = [task for task in (self._task, self._saving) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._task, self._saving)
         if self._saving is not None:
             self._saving = None
             await asyncio.to_thread(self._save)

@@ -30,6 +30,7 @@ from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from services.chassis.errors import Unavailable
+from services.chassis.tasks import end_tasks
 
 if TYPE_CHECKING:  # the server's configuration needs no client
     from services.chassis.bus.connection import Bus
@@ -80,10 +81,7 @@ class WorkerGate:
 
     async def stop(self) -> None:
         """Stop answering."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end_tasks(self._task)
 
     async def _keep(self) -> None:
         while True:

@@ -1,7 +1,7 @@
-"""A service's database, and the unit of work in which it is read and written. (The worked example is in repository.py.)
+"""A service's database: opened, migrated, and who is told of its commits. (The worked example is in repository.py.)
 
-SQLite by default, PostgreSQL by URL; one code for both. On SQLite a unit of work that writes is `BEGIN IMMEDIATE`
-under one lock per process, one that reads is a plain `BEGIN`; left as it comes, the driver opens no transaction at
+SQLite by default, PostgreSQL by URL; one code for both. On SQLite units of work that write have turns at one
+connection (`BEGIN IMMEDIATE`), one that reads is a plain `BEGIN`; left as it comes, the driver opens no transaction at
 SELECT and loses updates. One process owns a file. On PostgreSQL each service has a schema of its own name, so that
 all may be given the same URL, and what a writing unit loads is locked until it ends.
 """
@@ -13,39 +13,36 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.chassis.data import postgres, sqlite
+from services.chassis.data.engines import Engine
 from services.chassis.data.migration import current_revision, pending, upgrade
-from services.chassis.data.tables import chassis_metadata
-from services.chassis.data.unit_of_work import REQUEST_DAYS, WRITES, UnitOfWork, request_digest, retry_conflicts
 from services.chassis.events import Event
 from services.chassis.settings import refuse_start
 
-__all__ = ["Database", "UnitOfWork", "chassis_metadata", "request_digest", "retry_conflicts"]
+REQUEST_DAYS = 7.0
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Database:
     """An open database. Make it with `open`; hand it to units of work, the relay and consumers."""
 
-    def __init__(self, engine: AsyncEngine, service: str, lock: int | None) -> None:
+    def __init__(self, engine: Engine, service: str, lock: int | None) -> None:
         self.engine = engine
         self.service = service
         self.request_days = REQUEST_DAYS
-        self.writer = asyncio.Lock()
-        self.writing_task: asyncio.Task[Any] | None = None
         self._lock = lock
         self._commit_hooks: list[Callable[[Sequence[Event]], None]] = []
 
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
-        return self.engine.dialect.name
+        return self.engine.dialect
 
     @classmethod
     async def open(cls, url: str, service: str, migrations: Path, request_days: float = REQUEST_DAYS) -> Self:
@@ -59,9 +56,11 @@ class Database:
         Raises: StartError: another process owns the file, the schema is newer than the code, the URL is wrong or the
             server does not answer.
         """
-        parsed = _driver_url(url)
-        lock = _own(Path(parsed.database or "")) if parsed.drivername.startswith("sqlite") else None
-        database = cls(_engine(parsed, service), service, lock)
+        parsed = _parse(url)
+        on_file = parsed.drivername == sqlite.DIALECT
+        lock = _own(Path(parsed.database or "")) if on_file else None
+        engine: Engine = sqlite.SqliteEngine(parsed) if on_file else postgres.PostgresEngine(parsed, service)
+        database = cls(engine, service, lock)
         database.request_days = request_days
         try:
             await database._migrate(migrations, parsed)
@@ -81,11 +80,12 @@ class Database:
             return
         if revision and self.dialect == "sqlite":
             await asyncio.to_thread(_copy, Path(url.database or ""), revision)
-        async with self.engine.connect() as connection:
-            await connection.execution_options(**WRITES)
-            await connection.run_sync(_upgrade_alone, self.service, migrations)
-            await connection.commit()
-        _logger.info("schema of %s is now %s", self.service, todo[-1])
+        transaction = await self.engine.begin(write=True)
+        try:
+            await transaction.connection.run_sync(_upgrade_alone, self.service, migrations)
+            await transaction.commit(lambda: _log.info("schema of %s is now %s", self.service, todo[-1]))
+        finally:
+            await transaction.close()
 
     def on_commit(self, hook: Callable[[Sequence[Event]], None]) -> None:
         """Call a function with the events of each commit that wrote outbox rows. It must return at once."""
@@ -104,16 +104,16 @@ class Database:
             self._lock = None
 
 
-def _driver_url(url: str) -> URL:
+def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except Exception as error:
         refuse_start(f"database_url is not a URL: {error}")
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
-    family = parsed.drivername.split("+")[0]
-    if family not in drivers or (family == "sqlite" and parsed.database in (None, "", ":memory:")):
+    families = {"sqlite": sqlite.DIALECT, "postgresql": postgres.DIALECT, "postgres": postgres.DIALECT}
+    family = families.get(parsed.drivername.split("+")[0])
+    if family is None or (family == sqlite.DIALECT and parsed.database in (None, "", ":memory:")):
         refuse_start(f"database_url {parsed.render_as_string()} is neither sqlite:///FILE nor postgresql://…")
-    return parsed.set(drivername=drivers[family])
+    return parsed.set(drivername=family)
 
 
 def _own(path: Path) -> int:
@@ -150,37 +150,3 @@ def _upgrade_alone(connection: Connection, service: str, migrations: Path) -> No
         if not pending(connection, service, migrations):
             return
     upgrade(connection, migrations)
-
-
-def _engine(url: URL, service: str) -> AsyncEngine:
-    if url.drivername.startswith("sqlite"):
-        engine = create_async_engine(url, pool_size=4, max_overflow=12)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
-    arguments = {"connect_timeout": 10, "options": f"-c search_path={service}"}
-    engine = create_async_engine(url, pool_size=4, max_overflow=12, pool_pre_ping=True, connect_args=arguments)
-    event.listen(engine.sync_engine, "first_connect", _make_schema(service), insert=True)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions are opened by _begin_sqlite alone
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("modelry_begin", "BEGIN"))
-
-
-def _make_schema(service: str) -> Callable[[Any, Any], None]:
-    def make(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f'CREATE SCHEMA IF NOT EXISTS "{service}"')
-        cursor.close()
-        connection.commit()
-
-    return make

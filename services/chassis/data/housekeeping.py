@@ -1,47 +1,17 @@
-"""Rows of the chassis' tables that are kept for a while: dead letters, and what is swept when its time is over."""
+"""Rows of the chassis' tables that are kept for a while, and swept when their time is over."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from services.chassis.clock import now
 from services.chassis.data.database import Database
-from services.chassis.data.tables import dead_letters, inbox, outbox, requests
+from services.chassis.data.tables import inbox, outbox, requests
 from services.chassis.data.unit_of_work import UnitOfWork
-from services.chassis.ids import new_id
 
 SENT_DAYS = 1.0
 INBOX_DAYS = 35.0  # longer than the stream keeps what could come again
 SWEEP_ROWS = 1000
-
-
-async def keep_dead_letter(
-    database: Database,
-    consumer: str,
-    subject: str,
-    event_id: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    deliveries: int,
-    error: str,
-) -> str:
-    """Store a message that cannot be handled, with the reason. Returns its id."""
-    letter = {
-        "id": new_id("dead-"),
-        "consumer": consumer,
-        "subject": subject,
-        "event_id": event_id,
-        "headers": dict(headers),
-        "body": body,
-        "deliveries": deliveries,
-        "error": error[:4000],
-        "create_time": now(),
-    }
-    async with UnitOfWork(database) as uow:
-        await uow.connection.execute(insert(dead_letters).values(**letter))
-        await uow.commit()
-    return str(letter["id"])
 
 
 async def sweep(database: Database) -> int:

@@ -18,11 +18,13 @@ test of the service asserts that `differences` finds none. Older migrations are 
 """
 
 import importlib
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, MetaData, Table, inspect, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text, update
 
 from services.chassis.data.tables import chassis
 from services.chassis.settings import refuse_start
@@ -78,6 +80,19 @@ def create_chassis_tables() -> None:
     from alembic import op
 
     chassis.create_all(op.get_bind(), checkfirst=False)
+
+
+def rewrite_json(table: str, column: str, change: Callable[[Any], Any], key: str = "id") -> None:
+    """Put what `change` makes of the JSON of a text column in its place, in every row that has one."""
+    from alembic import op
+
+    connection = op.get_bind()
+    ids: Column[Any] = Column(key, Text)
+    values: Column[Any] = Column(column, Text)
+    rows = Table(table, MetaData(), ids, values)
+    for ident, old in connection.execute(select(rows).where(values.is_not(None))).all():
+        new = json.dumps(change(json.loads(old)), separators=(",", ":"))
+        connection.execute(update(rows).where(ids == ident).values({column: new}))
 
 
 def differences(connection: Connection, metadata: MetaData) -> list[str]:

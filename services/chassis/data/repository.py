@@ -19,7 +19,7 @@ NOTES = table_of(Note, metadata, "notes")
 class NotesUnit(UnitOfWork):
     def __init__(self, database: Database, *, write: bool = True) -> None:
         super().__init__(database, write=write)
-        self.notes = Repository(self, NOTES, Note, "note", filterable=("state", "name"), sortable=("name",))
+        self.notes = Repository(self, NOTES, Note, "note", message=pb.Note)
 
 # services/notes/migrations/versions/0001_initial.py is what `python -m services.chassis.data.migration
 # services.notes.store` prints. Then, in __main__ and in an operation:
@@ -33,17 +33,22 @@ async with NotesUnit(database) as uow:
     await uow.commit()
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Select, Table, case, delete, func, insert, or_, select, update
+from google.protobuf.message import Message
+from sqlalchemy import Column, ColumnElement, Select, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
+from modelry.common.v1 import options_pb2
 from services.chassis.data.columns import table_of
 from services.chassis.data.listing import Order, Page, PageQuery, fingerprint, make_token, parse_filter, read_token
+from services.chassis.data.statements import statements_of
 from services.chassis.data.tables import chassis_metadata
 from services.chassis.data.unit_of_work import UnitOfWork
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
+from services.chassis.field_options import marked
 
 __all__ = ["Entity", "Page", "PageQuery", "Repository", "chassis_metadata", "check_etag", "table_of"]
 
@@ -65,6 +70,9 @@ class Entity(Protocol):
 
 
 E = TypeVar("E", bound=Entity)
+
+ROWS_ON_LOOP = 100
+"""More rows than these become entities in a thread."""
 
 
 def check_etag(kind: str, ref: str, etag: str, version: int) -> None:
@@ -90,18 +98,22 @@ class Repository(Generic[E]):
         entity_type: type[E],
         kind: str,
         *,
-        filterable: Sequence[str] | Mapping[str, str] = (),
-        sortable: Sequence[str] | Mapping[str, str] = (),
+        message: type[Message] | None = None,
+        columns: Mapping[str, str] | None = None,
+        default_order: str = "",
     ) -> None:
-        """`filterable` and `sortable` are columns, or names that callers write -> columns."""
+        """Args:
+        message: the resource in the protos, whose options `filterable` and `sortable` say what a list may ask for.
+        columns: columns of its fields, where they have another name.
+        default_order: column that a list is ordered by if nothing else is asked; empty: the newest first.
+        """
         self._uow, self._table, self._type, self._kind = uow, table, entity_type, kind
-        self._names = table.c.keys()
-        self._filterable = self._columns(filterable)
-        self._sortable = self._columns(sortable)
+        self._statements = statements_of(table, uow.locks_rows)
+        self._message, self._renamed, self._default_order = message, columns or {}, default_order
 
-    def _columns(self, names: Sequence[str] | Mapping[str, str]) -> dict[str, Column[Any]]:
-        pairs = names.items() if isinstance(names, Mapping) else zip(names, names, strict=True)
-        return {public: self._table.c[column] for public, column in pairs}
+    def _marked(self, option: Any) -> dict[str, Column[Any]]:
+        names = marked(self._message.DESCRIPTOR, option) if self._message is not None else ()
+        return {name: self._table.c[self._renamed.get(name, name)] for name in names}
 
     async def get(self, project: str, ref: str) -> E:
         """The entity with this id or name in the project; in a writing unit it cannot change until the unit ends.
@@ -115,20 +127,16 @@ class Repository(Generic[E]):
 
     async def find(self, project: str, ref: str) -> E | None:
         """Like `get`, but None if there is none. An id wins over a name that looks like one."""
-        columns = self._table.c
-        if "\0" in ref:  # PostgreSQL would refuse the question itself
+        if not ref or "\0" in ref:  # a name may be empty; PostgreSQL would refuse a NUL itself
             return None
-        same: ColumnElement[bool] = columns.id == ref
-        if "name" in columns and ref:
-            same = or_(same, columns.name == ref)
-        query = select(self._table).where(columns.project == project, same)
-        found = await self._all(query.order_by(case((columns.id == ref, 0), else_=1)).limit(1))
-        return found[0] if found else None
+        found = await self._one(self._statements.find, {"project": project, "id": ref})
+        if found is None and self._statements.find_named is not None:
+            found = await self._one(self._statements.find_named, {"project": project, "name": ref})
+        return found
 
     async def by_id(self, entity_id: str) -> E | None:
         """The entity of any project, for the system's own use; never with an id that a caller gave."""
-        found = await self._all(select(self._table).where(self._table.c.id == entity_id))
-        return found[0] if found else None
+        return await self._one(self._statements.by_id, {"id": entity_id})
 
     async def select(
         self, *conditions: ColumnElement[bool], order_by: Sequence[Any] = (), limit: int | None = None
@@ -141,27 +149,35 @@ class Repository(Generic[E]):
         query = select(func.count()).select_from(self._table).where(*conditions)
         return int((await self._uow.connection.execute(query)).scalar_one())
 
+    async def _one(self, query: Select[Any], parameters: Mapping[str, Any]) -> E | None:
+        row = (await self._uow.connection.execute(query, parameters)).first()
+        return None if row is None else self._entity(row)
+
     async def _all(self, query: Select[Any]) -> list[E]:
         if self._uow.locks_rows:
             query = query.with_for_update()
-        return [self._entity(row) for row in (await self._uow.connection.execute(query)).mappings()]
+        rows = (await self._uow.connection.execute(query)).fetchall()
+        if len(rows) > ROWS_ON_LOOP:
+            return await asyncio.to_thread(self._entities, rows)
+        return self._entities(rows)
 
-    def _entity(self, row: Mapping[Any, Any]) -> E:
-        return self._type(**{str(name): value for name, value in row.items()})
+    def _entities(self, rows: Sequence[Sequence[Any]]) -> list[E]:
+        return [self._entity(row) for row in rows]
+
+    def _entity(self, row: Sequence[Any]) -> E:
+        return self._type(**dict(zip(self._statements.names, row, strict=True)))
 
     def _row(self, entity: E) -> dict[str, Any]:
-        return {name: getattr(entity, name) for name in self._names}
+        return {name: getattr(entity, name) for name in self._statements.names}
 
     async def add(self, entity: E) -> None:
         """Insert a new entity.
 
         Raises: AlreadyExists: its name (or what else must be unique) is taken.
         """
-        connection = self._uow.connection
         try:
-            # The inner transaction keeps PostgreSQL's outer one usable after a refusal.
-            async with connection.begin_nested():
-                await connection.execute(insert(self._table).values(self._row(entity)))
+            async with self._uow.guarded():
+                await self._uow.connection.execute(self._statements.add, self._row(entity))
         except IntegrityError as error:
             name = getattr(entity, "name", "") or entity.id
             raise AlreadyExists(
@@ -174,11 +190,10 @@ class Repository(Generic[E]):
 
         Raises: Conflict: the row has changed meanwhile, or is gone. AlreadyExists: its new name is taken.
         """
-        same = (self._table.c.id == entity.id, self._table.c.version == entity.version - 1)
-        connection = self._uow.connection
+        row = {**self._row(entity), **self._key(entity, entity.version - 1)}
         try:
-            async with connection.begin_nested():
-                result = await connection.execute(update(self._table).where(*same).values(self._row(entity)))
+            async with self._uow.guarded():
+                result = await self._uow.connection.execute(self._statements.save, row)
         except IntegrityError as error:
             name = getattr(entity, "name", "")
             raise AlreadyExists(f"There is already a {self._kind} {name!r} in this project.") from error
@@ -189,9 +204,12 @@ class Repository(Generic[E]):
 
         Raises: Conflict: it has changed meanwhile, or is gone.
         """
-        same = (self._table.c.id == entity.id, self._table.c.version == entity.version)
-        result = await self._uow.connection.execute(delete(self._table).where(*same))
+        key = self._key(entity, entity.version)
+        result = await self._uow.connection.execute(self._statements.delete, key)
         self._expect_one(result.rowcount, entity)
+
+    def _key(self, entity: E, version: int) -> dict[str, Any]:
+        return {"row_id": entity.id, "row_version": version}
 
     def _expect_one(self, rows: int, entity: E) -> None:
         if rows != 1:
@@ -210,12 +228,16 @@ class Repository(Generic[E]):
         Raises: Invalid: page_size, page_token, filter or order_by cannot be accepted; it names the field.
         """
         columns = self._table.c
-        order = Order(page.order_by, self._sortable, columns.id, columns.get("create_time"))
+        if page.order_by:
+            sortable = self._marked(options_pb2.sortable)
+        else:
+            sortable = {name: columns[name] for name in (self._default_order,) if name}
+        order = Order(page.order_by or self._default_order, sortable, columns.id, columns.get("create_time"))
         bound_to = fingerprint(project, page.filter, page.order_by, sorted(equals.items(), key=lambda pair: pair[0]))
         owners = [project] if shared is None else [project, shared]
         query = select(self._table).where(columns.project.in_(owners))
         query = query.where(*(columns[name] == value for name, value in equals.items()))
-        query = query.where(*parse_filter(page.filter, self._filterable))
+        query = query.where(*parse_filter(page.filter, self._marked(options_pb2.filterable)))
         if page.page_token:
             query = query.where(order.after(read_token(page.page_token, bound_to, order)))
         found = await self._all(query.order_by(*order.clauses()).limit(page.limit + 1))

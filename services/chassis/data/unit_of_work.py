@@ -4,31 +4,36 @@ import asyncio
 import functools
 import hashlib
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.clock import now
+from services.chassis.data.database import Database
+from services.chassis.data.engines import Connection, Transaction
+from services.chassis.data.statements import insert_new
 from services.chassis.data.tables import inbox, outbox, requests
-from services.chassis.errors import AlreadyExists, Conflict, Invalid, ModelryError, Unavailable
+from services.chassis.errors import AlreadyExists, Conflict, Invalid, Unavailable
 from services.chassis.events import Event, Record
 
-if TYPE_CHECKING:
-    from services.chassis.data.database import Database
-
-WRITES = {"modelry_begin": "BEGIN IMMEDIATE"}
-"""Execution options of a connection that is going to write."""
-
 MAX_EVENT_BYTES = 256 * 1024
-REQUEST_DAYS = 7.0
 CONFLICT_TRIES = 3
+
+_ADD_TO_OUTBOX = insert(outbox)
+_request = (
+    requests.c.project == bindparam("of_project"),
+    requests.c.method == bindparam("of_method"),
+    requests.c.request_id == bindparam("of_request_id"),
+)
+_FIND_REQUEST = select(requests.c.digest, requests.c.resource_id).where(*_request)
+_FORGET_REQUEST = delete(requests).where(*_request, requests.c.create_time < bindparam("oldest"))
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,20 +51,27 @@ class UnitOfWork:
     transfer or sleep belongs inside: on SQLite it holds the only write lock of the process.
     """
 
-    def __init__(self, database: "Database", *, write: bool = True) -> None:
+    def __init__(self, database: Database, *, write: bool = True) -> None:
         self.database = database
         self.write = write
-        self._connection: AsyncConnection | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._transaction: Transaction | None = None
         self._events: list[Event] = []
         self._rows: list[dict[str, Any]] = []
 
     @property
-    def connection(self) -> AsyncConnection:
+    def connection(self) -> Connection:
         """The connection in its transaction, for queries that a repository does not have."""
-        if self._connection is None:
+        return self._open.connection
+
+    @property
+    def _open(self) -> Transaction:
+        if self._transaction is None:
             raise RuntimeError("a unit of work is used inside `async with` only")
-        return self._connection
+        return self._transaction
+
+    def guarded(self) -> AbstractAsyncContextManager[Any]:
+        """Around a statement that may be refused, so that the unit goes on after an IntegrityError."""
+        return self._open.guarded()
 
     @property
     def locks_rows(self) -> bool:
@@ -67,79 +79,27 @@ class UnitOfWork:
         return self.write and self.database.dialect == "postgresql"
 
     async def __aenter__(self) -> Self:
-        if self._connection is not None:
+        if self._transaction is not None:
             raise RuntimeError("this unit of work is open already")
         self._events, self._rows = [], []
-        exclusive = self.write and self.database.dialect == "sqlite"
-        if exclusive:
-            await self._take_lock()
         try:
-            self._connection = await self._begin()
-        except BaseException as error:
-            if exclusive:
-                self._give_lock()
-            raise translated(error) from error
+            self._transaction = await self.database.engine.begin(write=self.write)
+        except Exception as error:
+            _raise_translated(error)
+            raise
         return self
-
-    async def _take_lock(self) -> None:
-        task = asyncio.current_task()
-        if self.database.writing_task is task:
-            raise RuntimeError("this task already has a writing unit of work open: it would wait for itself")
-        await self.database.writer.acquire()
-        self.database.writing_task = task
-
-    def _give_lock(self) -> None:
-        self.database.writing_task = None
-        self.database.writer.release()
-
-    async def _begin(self) -> AsyncConnection:
-        """Open the transaction; one that is cancelled meanwhile is opened to the end, then closed: none leaks."""
-        opening = asyncio.ensure_future(self._open())
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            await asyncio.wait([opening])
-            if opening.exception() is None:
-                await opening.result().close()
-            raise
-
-    async def _open(self) -> AsyncConnection:
-        connection = self.database.engine.connect()
-        try:
-            await connection.start()
-            if self.database.dialect == "sqlite":
-                await connection.execution_options(**(WRITES if self.write else {}))
-            else:
-                level = "READ COMMITTED" if self.write else "REPEATABLE READ"
-                await connection.execution_options(isolation_level=level)
-            await connection.begin()
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection, self._connection = self.connection, None
-        # The connection goes back and the lock is given up also when the caller is cancelled meanwhile.
-        closing = asyncio.ensure_future(self._close(connection))
+        transaction, self._transaction = self._open, None
         try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            await asyncio.wait([closing])
+            await transaction.close()
+        except Exception as failure:
+            _raise_translated(failure)
             raise
         if error is not None:
-            known = translated(error)
-            if known is not error:
-                raise known from error
-
-    async def _close(self, connection: AsyncConnection) -> None:
-        try:
-            await connection.close()
-        finally:
-            if self.write and self.database.dialect == "sqlite":
-                self._give_lock()
+            _raise_translated(error)
 
     def emit(self, event: Event) -> None:
         """Send an event if, and only if, this unit commits; the relay publishes it.
@@ -179,13 +139,14 @@ class UnitOfWork:
         )
 
     async def commit(self) -> None:
-        """Make everything of this unit true, durably, and wake the relay and the watchers."""
+        """Make everything of this unit true, durably, and wake the relay and the watchers. Nothing can follow it."""
         if self._rows:
-            await self.connection.execute(insert(outbox), self._rows)
-        await self.connection.commit()
-        events, rows = self._events, self._rows
+            await self.connection.execute(_ADD_TO_OUTBOX, self._rows)
+        await self._open.commit(functools.partial(self._committed, self._events, bool(self._rows)))
         self._events, self._rows = [], []
-        if rows:
+
+    def _committed(self, events: list[Event], has_rows: bool) -> None:
+        if has_rows:
             self.database.committed(events)
 
     async def first_time(self, event_id: str, consumer: str = "") -> bool:
@@ -205,14 +166,14 @@ class UnitOfWork:
         """
         if not request_id:
             return resource_id
-        key = (requests.c.project == project, requests.c.method == method, requests.c.request_id == request_id)
+        names = {"of_project": project, "of_method": method, "of_request_id": request_id}
         oldest = now() - timedelta(days=self.database.request_days)
-        await self.connection.execute(delete(requests).where(*key, requests.c.create_time < oldest))
-        names = {"project": project, "method": method, "request_id": request_id}
-        fresh = {**names, "digest": digest, "resource_id": resource_id, "create_time": now()}
+        await self.connection.execute(_FORGET_REQUEST, {**names, "oldest": oldest})
+        key = {"project": project, "method": method, "request_id": request_id}
+        fresh = {**key, "digest": digest, "resource_id": resource_id, "create_time": now()}
         if await self._insert_new(requests, fresh):
             return resource_id
-        row = (await self.connection.execute(select(requests.c.digest, requests.c.resource_id).where(*key))).one()
+        row = (await self.connection.execute(_FIND_REQUEST, names)).one()
         if row.digest != digest:
             raise AlreadyExists(
                 f"The request id {request_id!r} was used before with another body. Use a new one, or repeat the "
@@ -223,10 +184,8 @@ class UnitOfWork:
         return str(row.resource_id)
 
     async def _insert_new(self, table: Any, values: dict[str, Any]) -> bool:
-        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
-        statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-        # Asked for by RETURNING: psycopg's row count of such an insert is not to be relied on.
-        return (await self.connection.execute(statement.returning(table.c.create_time))).first() is not None
+        statement = insert_new(table, self.database.dialect)
+        return (await self.connection.execute(statement, values)).first() is not None
 
 
 def request_digest(message: Message) -> str:
@@ -238,16 +197,21 @@ def request_digest(message: Message) -> str:
     return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
 
 
-def translated(error: BaseException) -> BaseException:
-    """A database library's error as one of ours, where a caller can act on it; anything else as it is."""
-    if not isinstance(error, DBAPIError) or isinstance(error, ModelryError):
-        return error
+def _raise_translated(error: BaseException) -> None:
+    """Raise a database library's error as one of ours, where a caller can act on it."""
+    if isinstance(error, sqlite3.OperationalError):  # what no statement of a caller met: the turn, the commit
+        raise _unavailable() from error
+    if not isinstance(error, DBAPIError):
+        return
     state = getattr(error.orig, "sqlstate", None) or ""
     if state in ("40001", "40P01"):
-        return Conflict("Two changes met in the database; try again.")
+        raise Conflict("Two changes met in the database; try again.") from error
     if isinstance(error, OperationalError) or error.connection_invalidated:
-        return Unavailable("The database does not answer now; try again.", reason="DATABASE_UNAVAILABLE")
-    return error
+        raise _unavailable() from error
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The database does not answer now; try again.", reason="DATABASE_UNAVAILABLE")
 
 
 def retry_conflicts(operation: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

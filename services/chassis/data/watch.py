@@ -88,13 +88,15 @@ class Watchers(Generic[R]):
     async def wait(self, queue: asyncio.Queue[R | None], seconds: float) -> None:
         """Returns at the next notice on a subscribed queue, or after `seconds`, with the queue empty."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(queue.get(), seconds)
+            async with asyncio.timeout(seconds):
+                await queue.get()
         while not queue.empty():
             queue.get_nowait()
 
     async def _next(self, queue: asyncio.Queue[R | None]) -> tuple[R | None, bool]:
         try:
-            value = await asyncio.wait_for(queue.get(), self._poll_seconds)
+            async with asyncio.timeout(self._poll_seconds):
+                value = await queue.get()
         except TimeoutError:
             return None, False
         if value is None:  # several pulses are one

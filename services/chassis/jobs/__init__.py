@@ -30,9 +30,11 @@ How a service adopts it:
 
    `engine.kick()` after a create makes it look at once instead of within a second.
 
-5. Verbs. In operations: ``job = job.stop(now, "Stopped by its owner.")``, save, emit ``changed(stage, before, job)``,
-   commit, `engine.kick()`. `stop` is idempotent and raises `JobNotActive` (WrongState) for SUCCEEDED and FAILED.
-   `create` emits ``changed(stage, None, job)`` (happening `created`).
+5. Verbs. A job that callers name and pay for extends `PricedJob`. ``JobVerbs(stage, intake, reservations, database,
+   engine)`` then has `quote`, `create`, `stop`, `update` and `delete`; `Intake` is what the stage knows of a job before
+   it runs, `Reservations` what a job sets aside. `Stage.prepare` calls ``reservations.confirm(job)`` and `Stage.ended`
+   ``reservations.settle(job, run_seconds)``. Other jobs: ``job = job.stop(now, cause)``, save, emit
+   ``changed(stage, before, job)``, commit, `engine.kick()`.
 
 6. Watch. ``engine.watchers`` is a `Watchers`: ``async for job in engine.watch(project, ref)`` yields the job as it is,
    then each newer version, and ends after a terminal state. After your own commit call ``engine.watchers.notify(id)``.
@@ -45,7 +47,7 @@ A worker that is gone without a last word, or that failed by the system's fault,
 counts as one when `Stage.reported` returns ``job.advance(checkpoint_id, step, now)``.
 """
 
-from services.chassis.jobs.context import changed
+from services.chassis.jobs.context import changed, job_event
 from services.chassis.jobs.domain import (
     ACTIVE,
     ATTEMPT_LIMIT,
@@ -57,20 +59,21 @@ from services.chassis.jobs.domain import (
     Attempt,
     AttemptState,
     Fact,
-    Failure,
-    FailureKind,
     JobCore,
     JobNotActive,
+    PricedJob,
     Report,
     State,
-    Transition,
+    refuse_delete,
 )
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, outcome_of, retry
+from services.chassis.jobs.reservations import Billing, HoldOwner, Reservations
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Plan, Readiness, Stage
 from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables
+from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs, UpdateJob
 
 __all__ = [
     "ACTIVE",
@@ -83,28 +86,35 @@ __all__ = [
     "WORKING",
     "Attempt",
     "AttemptState",
+    "Billing",
+    "CreateJob",
     "Fact",
-    "Failure",
-    "FailureKind",
+    "HoldOwner",
+    "Intake",
     "JobCore",
     "JobEngine",
     "JobNotActive",
     "JobSettings",
     "JobStore",
+    "JobVerbs",
     "Leases",
     "MetricPoint",
     "Outcome",
     "Plan",
+    "PricedJob",
     "Progress",
     "Readiness",
     "Report",
+    "Reservations",
     "Stage",
     "State",
-    "Transition",
+    "UpdateJob",
     "add_job_tables",
     "changed",
     "failure_of",
+    "job_event",
     "moves",
     "outcome_of",
+    "refuse_delete",
     "retry",
 ]

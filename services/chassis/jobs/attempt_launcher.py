@@ -16,6 +16,7 @@ from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import START, WAITING, Attempt, AttemptState, JobCore
 from services.chassis.jobs.stage import Plan
 from services.chassis.launch import Handle, LaunchSpec
+from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
 SPEC_FORMAT = 1
@@ -95,15 +96,8 @@ class Launching(Generic[J]):
         return "", True
 
     def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:
-        from services.chassis.objects import StoreAccess  # it loads the S3 library: not before the service is ready
-
         settings, name = self._desk.settings, self._desk.stage.name
-        system = StoreAccess(
-            settings.objects_endpoint,
-            settings.objects_access_key,
-            settings.objects_secret_key.get_secret_value(),
-            settings.objects_region,
-        )
+        system = StoreAccess.of_settings(settings)
         stores = {"system": system, "output": plan.output or system, **plan.stores}
         trace: dict[str, str] = {}
         telemetry.inject(trace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,12 +11,18 @@ from typing import Generic, TypeVar
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork, Watchers, retry_conflicts
 from services.chassis.events import Event
-from services.chassis.jobs.domain import FAIL, WAITING, Attempt, Failure, JobCore
+from services.chassis.jobs.domain import (
+    FAIL,
+    WAITING,
+    Attempt,
+    JobCore,
+)
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
 from services.chassis.jobs.store import JobStore, JobTables
 from services.chassis.launch import Launcher
+from services.chassis.transitions import Failure
 
 J = TypeVar("J", bound=JobCore)
 
@@ -36,6 +42,21 @@ def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
         cause=after.cause,
         links=stage.links(after),
         terminal=after.state.ended,
+    )
+
+
+def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] | None = None) -> Event:
+    """The event of something about a job that is no change of its state, such as `updated`."""
+    return Event(
+        project=job.project,
+        resource=stage.resource,
+        resource_id=job.id,
+        happening=happening,
+        state=str(job.state),
+        previous_state=str(job.state),
+        version=job.version,
+        cause=job.cause,
+        links={**stage.links(job), **(links or {})},
     )
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.money import cost_of
+from services.chassis.transitions import Failure, FailureKind, Transition
 
 ATTEMPT_LIMIT = 3
 """How many attempts in a row may end without a new checkpoint before the job fails."""
@@ -50,35 +53,10 @@ LEASED = WAITING | WORKING
 ACTIVE = frozenset(State) - ENDED
 
 
-class FailureKind(StrEnum):
-    """Whose doing a failure is: the caller's input (USER) or the installation's (SYSTEM)."""
-
-    USER = "USER"
-    SYSTEM = "SYSTEM"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed: a stable reason in CAPITALS, a sentence for people, and whose doing it is."""
-
-    reason: str
-    message: str
-    kind: FailureKind
-
-
 class JobNotActive(WrongState):
     """The job is in a state that the verb does not accept."""
 
     default_reason = "JOB_NOT_ACTIVE"
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One allowed move: from any of `sources` to `target`. `JobCore.apply` is the only thing that performs it."""
-
-    name: str
-    sources: frozenset[State]
-    target: State
 
 
 QUEUE = Transition("queue", frozenset({State.VALIDATING}), State.QUEUED)
@@ -122,7 +100,7 @@ class JobCore:
     settled: bool = False
     """Whether what follows the end (money, holds, publishing) is done."""
 
-    def apply(self, transition: Transition, now: datetime, cause: str, failure: Failure | None = None) -> Self:
+    def apply(self, transition: Transition[State], now: datetime, cause: str, failure: Failure | None = None) -> Self:
         """Performs `transition`. Raises `JobNotActive` when the job's state is not one of its sources."""
         if self.state not in transition.sources:
             raise refusal(self, transition)
@@ -182,7 +160,34 @@ class JobCore:
         return replace(self, version=self.version + 1, update_time=now, settled=True)
 
 
-def refusal(job: JobCore, transition: Transition) -> JobNotActive:
+@dataclass(frozen=True, kw_only=True)
+class PricedJob(JobCore):
+    """A job that callers name and pay for by the minute."""
+
+    name: str = ""
+    title: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    quote_id: str = ""
+    max_cost: Decimal | None = None
+    unit_price: Decimal = Decimal(0)
+    """Price of a minute, held since the job was made."""
+
+    def cost(self, run_seconds: float) -> Decimal:
+        """What that much running time costs."""
+        return cost_of(run_seconds / 60, self.unit_price)
+
+
+def refuse_delete(noun: str, job: PricedJob) -> None:
+    """Raises WrongState for a job that is active, or whose end is not settled yet."""
+    reason = f"{noun.upper()}_ACTIVE"
+    if not job.state.ended:
+        raise WrongState.of(noun, job.name or job.id, "delete", str(job.state), map(str, ENDED), reason)
+    if not job.settled:
+        message = f"The {noun} has just ended and is being settled; try again in a moment."
+        raise WrongState(message, reason=reason)
+
+
+def refusal(job: JobCore, transition: Transition[State]) -> JobNotActive:
     """The error of a verb that the job's state does not accept."""
     allowed = ",".join(sorted(transition.sources))
     message = f"Cannot {transition.name} {job.id!r}: it is {job.state}. It must be {allowed.replace(',', ' or ')}."

@@ -10,10 +10,9 @@ from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
 from services.chassis.data import Database, UnitOfWork, Watchers
-from services.chassis.errors import ModelryError
 from services.chassis.jobs.attempt_launcher import Launching, stage_of
 from services.chassis.jobs.context import Desk
-from services.chassis.jobs.domain import Attempt, JobCore
+from services.chassis.jobs.domain import Attempt, AttemptState, JobCore
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.reconcile import Reconciler
 from services.chassis.jobs.report_listener import Hearing
@@ -22,6 +21,7 @@ from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
 from services.chassis.jobs.store import JobStore, JobTables, MetricPoint, Progress
 from services.chassis.launch import Launcher
+from services.chassis.readiness import Lack
 from services.chassis.reporting import read_spool
 
 J = TypeVar("J", bound=JobCore)
@@ -47,8 +47,7 @@ class JobEngine(Generic[J]):
         self._desk = Desk(stage, database, launcher, settings, tables, leases)
         self._reports = Reports(self._desk, spool)
         self._hearing = Hearing(self._desk, bus, self._reports)
-        self._reconciler = Reconciler(self._desk, Launching(self._desk), self._reports, self._hearing)
-        self._task: asyncio.Task[None] | None = None
+        self._reconciler = Reconciler(self._desk, Launching(self._desk), self._reports, self._hearing, self._clean)
 
     @property
     def watchers(self) -> Watchers[J]:
@@ -63,22 +62,16 @@ class JobEngine(Generic[J]):
     async def start(self) -> None:
         """Begins to look after the jobs; returns at once, also without NATS."""
         await self._hearing.start()
-        self._task = asyncio.create_task(self._run(), name="jobs")
-
-    async def _run(self) -> None:
-        try:
-            await self._clean()
-        except ModelryError as error:
-            _logger.warning("left-over attempts cannot be dropped now: %s", error)
-        await self._reconciler.run()
+        await self._reconciler.start()
 
     async def stop(self) -> None:
         """Stops looking after the jobs. Their workers go on."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._reconciler.stop()
         await self._hearing.stop()
+
+    def degraded(self) -> list[Lack]:
+        """The loops that keep failing."""
+        return [*self._reconciler.degraded(), *self._hearing.degraded()]
 
     def kick(self) -> None:
         """Look now instead of within a second."""
@@ -184,6 +177,12 @@ class JobEngine(Generic[J]):
             store: JobStore = self._desk.store(uow)
             now = await store.attempt(job_id, attempt.number)
         return now is None or now.end_time is not None
+
+    async def end_workers(self, job_id: str) -> None:
+        """Kills what still runs of an ended job, such as a worker that is just exiting. Raises: Unavailable."""
+        for attempt in await self.attempts(job_id):
+            if attempt.state is not AttemptState.ENDED:
+                await self._desk.launcher.kill(attempt.launch_id)
 
     async def remove(self, uow: UnitOfWork, job_id: str) -> list[str]:
         """Removes the engine's rows of a job that is being deleted; returns the launch ids to `forget` afterwards."""

@@ -24,11 +24,6 @@ class Leases:
         self._heard: dict[str, float] = {}
         self._first_look: dict[str, float] = {}
 
-    @property
-    def judging(self) -> bool:
-        """Whether silence is being counted."""
-        return self._judging_since is not None
-
     def begin(self) -> None:
         """From now on this service hears everything: silence is counted from zero."""
         self._judging_since = self._clock()

@@ -18,12 +18,11 @@ from services.chassis.jobs.domain import (
     START,
     WAITING,
     Fact,
-    Failure,
-    FailureKind,
     JobCore,
     Report,
     State,
 )
+from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
 

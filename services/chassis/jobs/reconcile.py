@@ -6,9 +6,11 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.data import UnitOfWork
 from services.chassis.errors import Conflict, ModelryError, Unavailable
@@ -22,8 +24,6 @@ from services.chassis.jobs.domain import (
     WORKING,
     Attempt,
     AttemptState,
-    Failure,
-    FailureKind,
     JobCore,
     State,
 )
@@ -31,53 +31,52 @@ from services.chassis.jobs.report_listener import Hearing
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
 from services.chassis.launch import ProbeState
+from services.chassis.tasks import end_tasks
+from services.chassis.telemetry import job_context
+from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)
 _RETRY_LONGEST_SECONDS = 60.0
 
 
-class Reconciler(Generic[J]):
+class Reconciler(BackgroundLoop, Generic[J]):
     """Looks at every job that needs something, each second and after every kick."""
 
-    def __init__(self, desk: Desk[J], launching: Launching[J], reports: Reports[J], hearing: Hearing[J]) -> None:
+    def __init__(
+        self,
+        desk: Desk[J],
+        launching: Launching[J],
+        reports: Reports[J],
+        hearing: Hearing[J],
+        clean: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`clean` drops what a crash left; it is awaited before the first look, when nothing is being launched yet."""
+        super().__init__(f"jobs of {desk.stage.name}", self._clean_and_look, desk.settings.reconcile_seconds)
         self._desk = desk
+        self._clean: Callable[[], Awaitable[None]] | None = clean
         self._reports = reports
         self._hearing = hearing
         self.clock = RunClock()
         self._endings = Endings(desk, reports, self.clock)
         self._scheduler = Scheduler(desk, launching, self._endings, self.clock)
-        self._kicked = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._tries: dict[str, tuple[int, float]] = {}
         self._since: dict[str, float] = {}
         self._flushed = time.monotonic()
 
-    def kick(self) -> None:
-        """Look now instead of within a second."""
-        self._kicked.set()
-
-    async def run(self) -> None:
-        """Looks until it is cancelled."""
-        try:
-            while True:
-                self._kicked.clear()
-                try:
-                    await self.look()
-                except ModelryError as error:
-                    _logger.warning("the jobs cannot be looked at now: %s", error)
-                except Exception:
-                    _logger.exception("a look at the jobs failed")
-                try:
-                    await asyncio.wait_for(self._kicked.wait(), self._desk.settings.reconcile_seconds)
-                except TimeoutError:
-                    continue
-        finally:
-            tasks = list(self._busy.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def stop(self) -> None:
+        """Stop looking, end what is under way, and write the running time of workers down."""
+        await super().stop()
+        await end_tasks(*self._busy.values())
+        with suppress(ModelryError):
             await self.flush()
+
+    async def _clean_and_look(self) -> None:
+        if self._clean is not None:
+            await self._clean()
+            self._clean = None
+        await self.look()
 
     async def look(self) -> None:
         """One look at everything. What takes long goes on by itself and is not begun twice."""
@@ -132,7 +131,8 @@ class Reconciler(Generic[J]):
     async def _guard(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         """Runs one piece of work; what fails is tried again after a delay that grows."""
         try:
-            await work
+            with job_context(key):
+                await work
         except Exception as error:
             count = self._tries.get(key, (0, 0.0))[0] + 1
             longest = min(_RETRY_LONGEST_SECONDS, self._desk.settings.retry_max_seconds)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from services.chassis.background import BackgroundLoop
 from services.chassis.bus import Bus, Consumer, Message
 from services.chassis.errors import Invalid, Unavailable
 from services.chassis.events import Malformed
 from services.chassis.jobs.context import Desk
 from services.chassis.jobs.domain import JobCore
 from services.chassis.jobs.reports import Reports
+from services.chassis.readiness import Lack
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Hearing(Generic[J]):
             bus, desk.database, f"{name}-on-work", f"modelry.work.{name}.>", self._handle, desk.settings
         )
         self._judging = 0  # the connection on which silence is judged
-        self._task: asyncio.Task[None] | None = None
+        self._judging_loop = BackgroundLoop(f"leases of {name}", self._judge, _LOOK_SECONDS)
 
     @property
     def connected(self) -> bool:
@@ -44,16 +45,17 @@ class Hearing(Generic[J]):
         with suppress(Unavailable):  # the connection was lost meanwhile: the next one subscribes
             await self._bus.listen(f"modelry.heartbeat.{self._desk.stage.name}.*", self._beat)
         await self._consumer.start()
-        self._task = asyncio.create_task(self._judge(), name="leases")
+        await self._judging_loop.start()
 
     async def stop(self) -> None:
         """Stops hearing."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._judging_loop.stop()
         await self._consumer.stop()
         self._desk.leases.deafen()
+
+    def degraded(self) -> list[Lack]:
+        """That silence cannot be judged, if that keeps failing."""
+        return self._judging_loop.degraded()
 
     async def _handle(self, message: Message) -> None:
         try:
@@ -77,14 +79,12 @@ class Hearing(Generic[J]):
 
     async def _judge(self) -> None:
         """Silence is judged on a connection once everything stored before was applied, and not without one."""
-        while True:
-            if not self._bus.connected:
-                self._desk.leases.deafen()
-                self._judging = 0
-            elif self._judging != self._bus.generation:
-                self._desk.leases.deafen()
-                generation = self._bus.generation
-                if await self._consumer.caught_up() and self._bus.connected and generation == self._bus.generation:
-                    self._judging = generation
-                    self._desk.leases.begin()
-            await asyncio.sleep(_LOOK_SECONDS)
+        if not self._bus.connected:
+            self._desk.leases.deafen()
+            self._judging = 0
+        elif self._judging != self._bus.generation:
+            self._desk.leases.deafen()
+            generation = self._bus.generation
+            if await self._consumer.caught_up() and self._bus.connected and generation == self._bus.generation:
+                self._judging = generation
+                self._desk.leases.begin()

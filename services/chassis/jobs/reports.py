@@ -19,14 +19,13 @@ from services.chassis.jobs.domain import (
     Attempt,
     AttemptState,
     Fact,
-    Failure,
-    FailureKind,
     JobCore,
     Report,
     State,
 )
 from services.chassis.jobs.outcome import Outcome, failure_of, moves, outcome_of
 from services.chassis.jobs.store import MetricPoint, Progress
+from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
 _logger = logging.getLogger(__name__)

@@ -10,8 +10,13 @@ from services.chassis.jobs.attempt_closer import Endings, how_it_ended
 from services.chassis.jobs.attempt_launcher import Launching, coming
 from services.chassis.jobs.clock import RunClock
 from services.chassis.jobs.context import Desk
-from services.chassis.jobs.domain import WAITING, Attempt, Failure, FailureKind, JobCore
+from services.chassis.jobs.domain import (
+    WAITING,
+    Attempt,
+    JobCore,
+)
 from services.chassis.launch import NO_FREE_SLOT, ProbeState
+from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Table
 
+from services.chassis.data import Repository, UnitOfWork
 from services.chassis.jobs.domain import Attempt, JobCore, Report
-
-if TYPE_CHECKING:
-    from services.chassis.data import Repository, UnitOfWork
-    from services.chassis.objects import StoreAccess
+from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
 
@@ -96,6 +94,10 @@ class Stage(Protocol[J]):
 
     async def ended(self, job: J) -> None:
         """What follows the end: settle money, release holds, publish. Repeated until it returns without an error."""
+        return
+
+    async def removed(self, uow: UnitOfWork, job: J) -> None:
+        """A job is being deleted: remove the rows that belong to it. The engine removes its own."""
         return
 
     def links(self, job: J) -> dict[str, str]:

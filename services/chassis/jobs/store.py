@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, delete, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data import JsonOf, UtcTime, table_of
+from services.chassis.data import Connection, JsonOf, UtcTime, table_of
 from services.chassis.jobs.domain import ENDED, Attempt, AttemptState
 
 TOKENS = "tokens"
@@ -87,7 +86,7 @@ def add_job_tables(metadata: MetaData) -> JobTables:
 class JobStore:
     """Reads and writes the engine's tables on the connection of a unit of work."""
 
-    def __init__(self, connection: AsyncConnection, tables: JobTables) -> None:
+    def __init__(self, connection: Connection, tables: JobTables) -> None:
         self._connection = connection
         self._tables = tables
 

@@ -2,6 +2,16 @@
 
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
+from services.chassis.launch.program_result import (
+    PROGRAM_SPEC_FILE,
+    PROGRESS_FILE,
+    RESULT_FILE,
+    ProgramResult,
+    read_result,
+    write_progress,
+    write_result,
+)
+from services.chassis.launch.program_run import OnProgress, ProgramRun
 from services.chassis.launch.records import Record, Records, is_locked, lock_folder, look
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
@@ -10,6 +20,9 @@ from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, Pr
 __all__ = [
     "NEVER_FITS",
     "NO_FREE_SLOT",
+    "PROGRAM_SPEC_FILE",
+    "PROGRESS_FILE",
+    "RESULT_FILE",
     "Capacity",
     "Claim",
     "Demand",
@@ -18,8 +31,11 @@ __all__ = [
     "LaunchSpec",
     "Launcher",
     "LocalLauncher",
+    "OnProgress",
     "Probe",
     "ProbeState",
+    "ProgramResult",
+    "ProgramRun",
     "Record",
     "Records",
     "assign",
@@ -29,4 +45,7 @@ __all__ = [
     "lock_folder",
     "look",
     "preloaded",
+    "read_result",
+    "write_progress",
+    "write_result",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import select
 import subprocess
@@ -23,7 +24,10 @@ from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, Pr
 _ROOT = Path(__file__).resolve().parents[3]
 _READY_SECONDS = 15.0
 _SHIM_GRACE_SECONDS = 3.0
-_NOT_INHERITED = ("MODELRY_", "AWS_")
+# Its own settings, and whatever is called a secret (HF_TOKEN, OPENAI_API_KEY, DB_PASSWORD).
+_NOT_INHERITED = re.compile(
+    r"MODELRY_|AWS_|(.*_)?(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_.*)?$|(.*_)?(API)?KEY$", re.IGNORECASE
+)
 
 
 class LocalLauncher:
@@ -92,7 +96,7 @@ class LocalLauncher:
                 seen = look(record)
                 if seen.held or was_started(record):
                     return Handle(spec.id, seen.pid, seen.cpus, record.folder, fresh=False)
-            demand = Demand(spec.cpus, spec.memory_mb, spec.gpus)
+            demand = Demand(spec.cpus, spec.memory_mb, spec.gpus, spec.program)
             claim = assign(self.capacity, [one.claim for one in self._held()], demand)
             spec.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             marker = f"{spec.id}/{secrets.token_hex(8)}"
@@ -184,8 +188,8 @@ def _check_spec(spec: LaunchSpec) -> None:
 
 
 def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
-    """The service's environment without its own settings, the spec's, and what the launcher decided."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+    """The service's environment without its settings and secrets, the spec's, and what the launcher decided."""
+    env = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)}
     claim = record.claim
     env["OMP_NUM_THREADS"] = str(max(1, len(claim.cores) // spec.ranks))
     env.update(spec.env)

@@ -49,12 +49,19 @@ class Record:
             "cores": list(self.claim.cores),
             "memory_mb": self.claim.memory_mb,
             "gpus": list(self.claim.gpus),
+            "program": self.claim.program,
         }
 
     @classmethod
     def from_json(cls, folder: Path, content: dict[str, Any]) -> Record:
         """The claim that a folder holds."""
-        claim = Claim(content["cpus"], tuple(content["cores"]), content["memory_mb"], tuple(content["gpus"]))
+        claim = Claim(
+            content["cpus"],
+            tuple(content["cores"]),
+            content["memory_mb"],
+            tuple(content["gpus"]),
+            program=content.get("program", False),
+        )
         return cls(content["id"], folder, claim, content["marker"], tuple(content["argv"]))
 
 

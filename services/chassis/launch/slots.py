@@ -13,6 +13,8 @@ from services.chassis.errors import Unavailable
 
 NO_FREE_SLOT = "NO_FREE_SLOT"
 NEVER_FITS = "NEVER_FITS"
+PROGRAM_SLOTS = 4
+"""Two imports, and room beside them for a model's preparation and a merge."""
 
 
 class CapacitySettings(Protocol):
@@ -34,6 +36,10 @@ class CapacitySettings(Protocol):
     def launch_gpus(self) -> int:
         """GPUs given out; -1 is all."""
 
+    @property
+    def launch_program_slots(self) -> int:
+        """One-shot programs that run at once."""
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -44,15 +50,24 @@ class Capacity:
         slots: how many core slots are given out; more than there are cores when they are overcommitted.
         memory_mb: memory given out, in MiB.
         gpus: how many whole GPUs, numbered from 0.
+        program_slots: one-shot programs that run at once, in a pool beside the cores that replicas and jobs take.
     """
 
     cores: tuple[int, ...]
     slots: int
     memory_mb: int
     gpus: int = 0
+    program_slots: int = PROGRAM_SLOTS
 
     @classmethod
-    def of_machine(cls, cpus: int = 0, overcommit: float = 1.0, memory_mb: int = 0, gpus: int = -1) -> Capacity:
+    def of_machine(
+        cls,
+        cpus: int = 0,
+        overcommit: float = 1.0,
+        memory_mb: int = 0,
+        gpus: int = -1,
+        program_slots: int = PROGRAM_SLOTS,
+    ) -> Capacity:
         """What this machine has; 0 (for GPUs -1) means all of it. `overcommit` 2.0 gives every core out twice."""
         usable = sorted(os.sched_getaffinity(0))
         count = cpus or min(len(usable), os.cpu_count() or 1)
@@ -61,33 +76,43 @@ class Capacity:
             slots=max(1, int(count * overcommit)),
             memory_mb=memory_mb or _memory_mb(),
             gpus=_gpu_count() if gpus < 0 else gpus,
+            program_slots=program_slots,
         )
 
     @classmethod
     def of_settings(cls, settings: CapacitySettings) -> Capacity:
         """What the settings `launch_*` of a service say."""
         return cls.of_machine(
-            settings.launch_cpus, settings.launch_cpu_overcommit, settings.launch_memory_mb, settings.launch_gpus
+            settings.launch_cpus,
+            settings.launch_cpu_overcommit,
+            settings.launch_memory_mb,
+            settings.launch_gpus,
+            settings.launch_program_slots,
         )
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What one program asks for."""
+    """What one program asks for; `program`: a place in the pool of one-shot programs and nothing else."""
 
     cpus: int
     memory_mb: int = 0
     gpus: int = 0
+    program: bool = False
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What one living program holds: `cpus` slots on these cores, memory, and these GPUs."""
+    """What one living program holds: `cpus` slots on these cores, memory, and these GPUs.
+
+    A one-shot program (`program`) holds a place in its pool and no slot; it may use all cores when others do not.
+    """
 
     cpus: int
     cores: tuple[int, ...]
     memory_mb: int = 0
     gpus: tuple[int, ...] = ()
+    program: bool = False
 
 
 def assign(capacity: Capacity, claims: Sequence[Claim], demand: Demand) -> Claim:
@@ -95,6 +120,9 @@ def assign(capacity: Capacity, claims: Sequence[Claim], demand: Demand) -> Claim
 
     Raises: Unavailable: reason NO_FREE_SLOT (something must end first) or NEVER_FITS (this machine is too small).
     """
+    if demand.program:
+        _check("place for a program", 1, sum(claim.program for claim in claims), capacity.program_slots)
+        return Claim(0, capacity.cores, program=True)
     _check("CPU core", demand.cpus, sum(claim.cpus for claim in claims), capacity.slots)
     _check("MiB of memory", demand.memory_mb, sum(claim.memory_mb for claim in claims), capacity.memory_mb)
     taken = {gpu for claim in claims for gpu in claim.gpus}
@@ -127,7 +155,8 @@ def _check(unit: str, wanted: int, held: int, total: int) -> None:
 
 
 def _plural(unit: str, count: int) -> str:
-    return unit if count == 1 or unit.startswith("MiB") else unit + "s"
+    first, _, rest = unit.partition(" for ")
+    return unit if count == 1 or unit.startswith("MiB") else f"{first}s{' for ' if rest else ''}{rest}"
 
 
 def cpu_list(cores: Sequence[int]) -> str:

@@ -17,12 +17,13 @@ class LaunchSpec:
         id: name of the attempt or replica, never used again for another start; letters, digits, `.`, `_`, `-`.
         argv: program and arguments; the program is looked up on PATH when it is no path.
         env: variables added to those of the service. Names beginning with MODELRY_ or AWS_ are not passed on from
-            the service: what the program shall know stands here or in its spec.json.
+            the service, nor are names of secrets: what the program shall know stands here or in its spec.json.
         folder: the program's own folder and its working directory; made if missing.
         cpus: cores it needs, at least 1.
         memory_mb: memory it needs in MiB; 0 means that it is not counted.
         gpus: whole GPUs it needs.
         ranks: processes that will share the cores: OMP_NUM_THREADS is cores / ranks.
+        program: it is a one-shot program: it takes a place in their pool, and none of what stands above.
     """
 
     id: str
@@ -33,6 +34,7 @@ class LaunchSpec:
     memory_mb: int = 0
     gpus: int = 0
     ranks: int = 1
+    program: bool = False
 
 
 class ProbeState(StrEnum):

@@ -6,6 +6,7 @@ from services.chassis.objects.asynchronous import AsyncObjectStore
 from services.chassis.objects.cache import NodeCache
 from services.chassis.objects.manifest import Manifest, ManifestFile, missing_files, transfer, upload_folder
 from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore, folder_prefix
+from services.chassis.objects.stored_files import StoredFiles
 
 __all__ = [
     "AsyncObjectStore",
@@ -16,6 +17,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "StoreAccess",
+    "StoredFiles",
     "check_rights",
     "folder_prefix",
     "missing_files",

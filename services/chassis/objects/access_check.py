@@ -9,7 +9,6 @@ from services.chassis.errors import Denied, NotFound
 from services.chassis.objects.access import StoreAccess
 from services.chassis.objects.store import ObjectStore, folder_prefix
 
-RIGHTS = ("list", "put", "get", "delete")
 _CONTENT = b"Modelry checks whether it may write here. This object may be deleted.\n"
 # With these the store knows no such caller at all: no single right is missing.
 _WRONG_KEYS = ("UNKNOWN_ACCESS_KEY", "WRONG_SECRET_KEY", "EXPIRED_ACCESS_KEY", "CLOCK_SKEWED")

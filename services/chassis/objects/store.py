@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any
-
-from boto3.s3.transfer import TransferConfig
+from typing import TYPE_CHECKING, Any
 
 from services.chassis.errors import Invalid, NotFound, Unavailable
-from services.chassis.objects.access import StoreAccess, make_client, translated
+from services.chassis.objects.access import StoreAccess, translated
 from services.chassis.objects.stream import ObjectStream
 
+if TYPE_CHECKING:
+    from services.chassis.objects.s3 import S3Client
+
 MIB = 1 << 20
-_UPLOAD = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=64 * MIB, max_concurrency=4)
-_DOWNLOAD = TransferConfig(multipart_threshold=256 * MIB, multipart_chunksize=128 * MIB, max_concurrency=2)
-# Copies stay on the server; S3 takes up to 5 GB in one request.
-_COPY = TransferConfig(multipart_threshold=5 * 1024 * MIB - 1, multipart_chunksize=1024 * MIB, max_concurrency=4)
 _WHOLE_TRIES = 4
 _DELETE_BATCH = 1000
 _WHOLE_OBJECT_BYTES = 256 * MIB
@@ -62,15 +59,22 @@ class ObjectStore:
         self.access = access
         self._options: dict[str, Any] = {"connect_seconds": connect_seconds, "tries": tries}
         self._lock = Lock()
-        self._made: Any = None
+        self._made: S3Client | None = None
+
+    @property
+    def s3(self) -> S3Client:
+        """The client, made at its first use."""
+        from services.chassis.objects.s3 import S3Client  # loads the S3 library: not before the service is ready
+
+        with self._lock:
+            if self._made is None:
+                self._made = S3Client(self.access, **self._options)
+            return self._made
 
     @property
     def client(self) -> Any:
-        """The boto3 client, for what this class has no word for."""
-        with self._lock:
-            if self._made is None:
-                self._made = make_client(self.access, **self._options)
-            return self._made
+        """The library's own client, for what this class has no word for."""
+        return self.s3.raw
 
     def ensure_bucket(self, bucket: str) -> None:
         """Makes the bucket unless it is there."""
@@ -174,7 +178,7 @@ class ObjectStore:
         for number in range(_WHOLE_TRIES):
             try:
                 with translated(self.access, bucket, key):
-                    self.client.upload_file(str(path), bucket, key, Config=_UPLOAD)
+                    self.s3.upload(path, bucket, key)
                 return self.head(bucket, key)
             except (Unavailable, NotFound) as error:
                 # NotFound without a missing bucket: the server forgot the upload's id.
@@ -202,7 +206,7 @@ class ObjectStore:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with translated(self.access, bucket, key):
-                self.client.download_file(bucket, key, str(temporary), Config=_DOWNLOAD)
+                self.s3.download(bucket, key, temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -210,7 +214,7 @@ class ObjectStore:
     def copy_object(self, bucket: str, key: str, target_bucket: str, target_key: str) -> None:
         """Copies an object inside the store; its bytes do not come here."""
         with translated(self.access, bucket, key):
-            self.client.copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_COPY)
+            self.s3.copy(bucket, key, target_bucket, target_key)
 
     def copy_prefix(
         self, bucket: str, prefix: str, target_bucket: str, target_prefix: str, paths: Iterable[str] | None = None

@@ -6,13 +6,9 @@ import io
 import time
 from typing import Any
 
-from botocore.exceptions import BotoCoreError
-from urllib3.exceptions import HTTPError
-
 from services.chassis.errors import Conflict, Unavailable
 from services.chassis.objects.access import StoreAccess, translated
 
-_BROKEN = (BotoCoreError, HTTPError, OSError)
 _TRIES_WITHOUT_PROGRESS = 6
 _TRIES_TO_OPEN = 3
 _LONGEST_DELAY_SECONDS = 4.0
@@ -63,7 +59,7 @@ class ObjectStream(io.RawIOBase):
         while self._position < self.size and size > 0:
             try:
                 return self._read_some(min(size, self.size - self._position))
-            except (*_BROKEN, Unavailable) as error:
+            except (OSError, Unavailable) as error:
                 failures += 1
                 self._pause(failures, error, _TRIES_WITHOUT_PROGRESS)
         return b""
@@ -84,7 +80,8 @@ class ObjectStream(io.RawIOBase):
             self._connect()
         data: bytes = self._first
         if len(data) < size:
-            data += self._body.read(size - len(data))
+            with translated(self._access, self._bucket, self._key):
+                data += self._body.read(size - len(data))
         if not data:
             raise ConnectionError("the object ended early")
         self._first = b""
@@ -118,8 +115,9 @@ class ObjectStream(io.RawIOBase):
             # Headers cut off by a broken connection look whole to http.client, and an etag or a length may be half:
             # they count once a byte of the body has come after them.
             try:
-                self._first = self._body.read(1)
-            except _BROKEN as error:
+                with translated(self._access, self._bucket, self._key):
+                    self._first = self._body.read(1)
+            except (OSError, Unavailable) as error:
                 raise ConnectionError("the answer ended before its body") from error
             if not self._first:
                 raise ConnectionError("the answer ended before its body")

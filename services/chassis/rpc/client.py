@@ -1,16 +1,14 @@
 """Channels to other processes: retries of UNAVAILABLE alone, a deadline on every unary call, the trace handed on.
 
-`channel` leaves errors as gRPC's own, for those who pass them through; `Peers` turns them into `chassis.errors`.
+`channel` leaves errors as gRPC's own, for those who pass them through; `Connections` turns them into `chassis.errors`.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -18,22 +16,6 @@ from services.chassis import telemetry
 from services.chassis.auth import Principal, Role, TokenIssuer, current_or_none
 from services.chassis.errors import from_rpc_error
 from services.chassis.rpc.interceptor import AUTHORIZATION, REQUEST_ID
-
-if TYPE_CHECKING:
-    from modelry.access.v1.access_pb2_grpc import AccessServiceAsyncStub
-    from modelry.access.v1.internal_pb2_grpc import AccessInternalServiceAsyncStub
-    from modelry.billing.v1.billing_pb2_grpc import BillingServiceAsyncStub
-    from modelry.billing.v1.internal_pb2_grpc import BillingInternalServiceAsyncStub
-    from modelry.dataset.v1.dataset_pb2_grpc import DatasetServiceAsyncStub
-    from modelry.dataset.v1.internal_pb2_grpc import DatasetInternalServiceAsyncStub
-    from modelry.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceAsyncStub
-    from modelry.events.v1.events_pb2_grpc import EventServiceAsyncStub
-    from modelry.registry.v1.internal_pb2_grpc import RegistryInternalServiceAsyncStub
-    from modelry.registry.v1.registry_pb2_grpc import RegistryServiceAsyncStub
-    from modelry.serving.v1.internal_pb2_grpc import ServingInternalServiceAsyncStub
-    from modelry.serving.v1.serving_pb2_grpc import ServingServiceAsyncStub
-    from modelry.training.v1.internal_pb2_grpc import TrainingInternalServiceAsyncStub
-    from modelry.training.v1.training_pb2_grpc import TrainingServiceAsyncStub
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 DEADLINE_SECONDS = 30.0
@@ -79,6 +61,11 @@ def channel(address: str, *, translate_errors: bool = False) -> grpc.aio.Channel
     if translate_errors:
         outgoing = [_TranslateUnary(), _TranslateStream(), *outgoing]
     return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=outgoing)
+
+
+def plain_channel(address: str) -> grpc.aio.Channel:
+    """A channel without interceptors, each of which costs a call a task: the caller gives the trace and a deadline."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
 def _prepared(details: Any, *, deadline: bool) -> Any:
@@ -133,31 +120,33 @@ async def _translated_stream(messages: AsyncIterable[Any]) -> AsyncIterator[Any]
         raise from_rpc_error(error) from error
 
 
-class PeerSettings(Protocol):
-    """Where the services listen."""
+class AddressBook(Protocol):
+    """Knows where services listen."""
 
-    dataset_address: str
-    training_address: str
-    registry_address: str
-    evaluation_address: str
-    serving_address: str
-    access_address: str
+    def address_of(self, service: str) -> str:
+        """`host:port` of a service, by its name."""
+        ...
 
 
-class Peers:
-    """The other services, as stubs: `peers.registry`, and `peers.registry_internal` for what only services may ask.
+class Connections:
+    """Channels from this service to others by their names, opened at first use, and the metadata that says who calls.
 
-    Every call names the project that it acts in: `await peers.registry.GetModel(request, metadata=peers.metadata(p))`.
     Errors are those of `chassis.errors`, raised from gRPC's.
     """
 
-    def __init__(self, settings: PeerSettings, issuer: TokenIssuer, service: str = "service") -> None:
+    def __init__(self, addresses: AddressBook, issuer: TokenIssuer, service: str) -> None:
         """Args: service: the caller's name, which the answering side notes as who asked."""
-        self._settings = settings
+        self._addresses = addresses
         self._issuer = issuer
         self._service = service
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._tokens: dict[Principal, tuple[str, float]] = {}
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """The channel to a service."""
+        if service not in self._channels:
+            self._channels[service] = channel(self._addresses.address_of(service), translate_errors=True)
+        return self._channels[service]
 
     def metadata(self, project: str, *, role: Role = Role.OWNER) -> Metadata:
         """Who is calling: this service for a project, with the key of the call being answered, if there is one."""
@@ -178,99 +167,3 @@ class Peers:
         for opened in self._channels.values():
             await opened.close()
         self._channels.clear()
-
-    def _channel(self, service: str) -> grpc.aio.Channel:
-        if service not in self._channels:
-            self._channels[service] = channel(getattr(self._settings, f"{service}_address"), translate_errors=True)
-        return self._channels[service]
-
-    def _stub(self, area: str, service: str, internal: bool) -> Any:
-        """The stub of an area, imported when first asked for: a service loads the protos of those it calls."""
-        module = importlib.import_module(f"modelry.{area}.v1.{'internal' if internal else area}_pb2_grpc")
-        noun = "Event" if area == "events" else area.capitalize()
-        name = f"{noun}{'Internal' if internal else ''}ServiceStub"
-        return getattr(module, name)(self._channel(service))
-
-    @cached_property
-    def dataset(self) -> DatasetServiceAsyncStub:
-        """Data sets."""
-        stub: DatasetServiceAsyncStub = self._stub("dataset", "dataset", internal=False)
-        return stub
-
-    @cached_property
-    def dataset_internal(self) -> DatasetInternalServiceAsyncStub:
-        """Data sets, for services."""
-        stub: DatasetInternalServiceAsyncStub = self._stub("dataset", "dataset", internal=True)
-        return stub
-
-    @cached_property
-    def training(self) -> TrainingServiceAsyncStub:
-        """Tuning jobs."""
-        stub: TrainingServiceAsyncStub = self._stub("training", "training", internal=False)
-        return stub
-
-    @cached_property
-    def training_internal(self) -> TrainingInternalServiceAsyncStub:
-        """Tuning jobs, for services."""
-        stub: TrainingInternalServiceAsyncStub = self._stub("training", "training", internal=True)
-        return stub
-
-    @cached_property
-    def registry(self) -> RegistryServiceAsyncStub:
-        """Models."""
-        stub: RegistryServiceAsyncStub = self._stub("registry", "registry", internal=False)
-        return stub
-
-    @cached_property
-    def registry_internal(self) -> RegistryInternalServiceAsyncStub:
-        """Models, for services."""
-        stub: RegistryInternalServiceAsyncStub = self._stub("registry", "registry", internal=True)
-        return stub
-
-    @cached_property
-    def evaluation(self) -> EvaluationServiceAsyncStub:
-        """Evaluations."""
-        stub: EvaluationServiceAsyncStub = self._stub("evaluation", "evaluation", internal=False)
-        return stub
-
-    @cached_property
-    def serving(self) -> ServingServiceAsyncStub:
-        """Deployments."""
-        stub: ServingServiceAsyncStub = self._stub("serving", "serving", internal=False)
-        return stub
-
-    @cached_property
-    def serving_internal(self) -> ServingInternalServiceAsyncStub:
-        """Deployments, for services."""
-        stub: ServingInternalServiceAsyncStub = self._stub("serving", "serving", internal=True)
-        return stub
-
-    @cached_property
-    def access(self) -> AccessServiceAsyncStub:
-        """Projects, keys and credentials."""
-        stub: AccessServiceAsyncStub = self._stub("access", "access", internal=False)
-        return stub
-
-    @cached_property
-    def access_internal(self) -> AccessInternalServiceAsyncStub:
-        """Projects, keys and credentials, for services."""
-        stub: AccessInternalServiceAsyncStub = self._stub("access", "access", internal=True)
-        return stub
-
-    @cached_property
-    def billing(self) -> BillingServiceAsyncStub:
-        """Prices, quotes and reservations."""
-        stub: BillingServiceAsyncStub = self._stub("billing", "access", internal=False)
-        return stub
-
-    @cached_property
-    def billing_internal(self) -> BillingInternalServiceAsyncStub:
-        """Prices, quotes and reservations, for services."""
-        stub: BillingInternalServiceAsyncStub = self._stub("billing", "access", internal=True)
-        return stub
-
-    @cached_property
-    def events(self) -> EventServiceAsyncStub:
-        """Events."""
-        stub: EventServiceAsyncStub = self._stub("events", "access", internal=False)
-        return stub

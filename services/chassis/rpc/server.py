@@ -1,12 +1,13 @@
-"""gRPC between Modelry's processes: the server that every service runs, and channels to its peers.
+"""The gRPC server that every service runs.
 
-A service adds its servicers to an RpcServer and asks others through Peers; who may call a method comes from the
-protos. Errors arrive as the classes of `chassis.errors`, on either side.
+A service adds its servicers to an RpcServer; who may call a method comes from the protos. Errors arrive as the classes
+of `chassis.errors`, on either side.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,10 +19,8 @@ from grpc_reflection.v1alpha import reflection
 from modelry.common.v1 import options_pb2
 from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import ModelryError
-from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES, Peers, channel
-from services.chassis.rpc.interceptor import AUTHORIZATION, REQUEST_ID, CallGuard, Policy
-
-__all__ = ["AUTHORIZATION", "MESSAGE_BYTES", "REQUEST_ID", "Peers", "Policy", "RpcServer", "channel", "policies_of"]
+from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES
+from services.chassis.rpc.interceptor import CallGuard, Policy
 
 GRACE_SECONDS = 5.0
 
@@ -68,6 +67,13 @@ class RpcServer:
         for method, policy in (policies or policies_of(full_service_name)).items():
             self._policies[f"/{full_service_name}/{method}"] = policy
         self._names.append(full_service_name)
+
+    def offer(self, servicer: Any) -> None:
+        """Offer the service whose generated class a servicer extends."""
+        generated = next(cls for cls in type(servicer).__mro__ if cls.__module__.endswith("_pb2_grpc"))
+        stem = generated.__name__.removesuffix("Servicer")
+        add_fn = getattr(sys.modules[generated.__module__], f"add_{stem}Servicer_to_server")
+        self.add(servicer, add_fn, f"{generated.__module__.rpartition('.')[0]}.{stem}")
 
     async def start(self, *, serving: bool = True) -> int:
         """Listen; with `serving` false, health says so until `set_serving`.

@@ -7,7 +7,6 @@ complete: what is below is a partial resource. OUTPUT_ONLY fields are ignored on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,8 +16,8 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from modelry.common.v1 import options_pb2
 from services.chassis.errors import Invalid, Violation
+from services.chassis.field_options import bound_words, bounds
 
 _MOST_VIOLATIONS = 20
 _MASK = "update_mask"
@@ -41,8 +40,7 @@ def validate(message: Message) -> None:
     """
     violations = list(islice(_violations(message, "", partial=False), _MOST_VIOLATIONS))
     if violations:
-        text = "; ".join(violation.message for violation in violations)
-        raise Invalid(f"{text}.", reason=violations[0].reason, violations=violations)
+        raise Invalid.of(violations)
 
 
 def _violations(message: Message, prefix: str, partial: bool) -> Iterator[Violation]:
@@ -89,13 +87,7 @@ def _out_of_bounds(
     for index, number in enumerate(value if bounded.is_repeated else (value,)):
         if not low <= number <= high:
             path = f"{prefix}{bounded.name}" + (f"[{index}]" if bounded.is_repeated else "")
-            yield Violation(path, f"{path} is {number:g}, and must be {_words(low, high)}", "OUT_OF_RANGE")
-
-
-def _words(low: float, high: float) -> str:
-    if math.isinf(high):
-        return f"at least {low:g}"
-    return f"at most {high:g}" if math.isinf(low) else f"from {low:g} to {high:g}"
+            yield Violation(path, f"{path} is {number:g}, and must be {bound_words(low, high)}", "OUT_OF_RANGE")
 
 
 @lru_cache(maxsize=4096)
@@ -109,10 +101,9 @@ def _plan(descriptor: Descriptor) -> _Plan:
             continue
         if field_behavior_pb2.REQUIRED in behaviors:
             plan.required.append(candidate)
-        if options.HasExtension(options_pb2.minimum) or options.HasExtension(options_pb2.maximum):
-            low = options.Extensions[options_pb2.minimum] if options.HasExtension(options_pb2.minimum) else -math.inf
-            high = options.Extensions[options_pb2.maximum] if options.HasExtension(options_pb2.maximum) else math.inf
-            plan.bounded.append((candidate, low, high))
+        pair = bounds(candidate)
+        if pair is not None:
+            plan.bounded.append((candidate, *pair))
         value = _message_type(candidate)
         if value is not None and _has_rules(value, frozenset()):
             plan.nested.append(candidate)
@@ -138,7 +129,7 @@ def _has_rules(descriptor: Descriptor, seen: frozenset[str]) -> bool:
             continue
         if field_behavior_pb2.REQUIRED in behaviors:
             return True
-        if options.HasExtension(options_pb2.minimum) or options.HasExtension(options_pb2.maximum):
+        if bounds(candidate) is not None:
             return True
         value = _message_type(candidate)
         if value is not None and _has_rules(value, seen | {descriptor.full_name}):

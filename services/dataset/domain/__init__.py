@@ -1,14 +1,12 @@
 """Entities and rules of the dataset service. Pure: no I/O, no clock."""
 
 from services.dataset.domain.checks import (
+    ID_PREFIXES,
     MAX_FILE_BYTES,
     PURPOSES,
     Reference,
     check_file,
-    check_labels,
-    check_name,
     check_size,
-    refuse_held,
     version_key,
 )
 from services.dataset.domain.entities import (
@@ -20,23 +18,21 @@ from services.dataset.domain.entities import (
     BadRowPolicy,
     Dataset,
     DatasetVersion,
-    Failure,
-    FailureKind,
     Format,
     Output,
     Source,
     State,
     StoredFile,
-    Transition,
     check_import,
     nothing_published,
     require_published,
 )
-from services.dataset.domain.running import Garbage, Hold, RefusedRow, VersionView, Work
+from services.dataset.domain.running import RefusedRow, VersionView, Work
 
 __all__ = [
     "COMPLETE",
     "FAIL",
+    "ID_PREFIXES",
     "MAX_BAD_ROWS",
     "MAX_FILE_BYTES",
     "PUBLISH",
@@ -45,27 +41,19 @@ __all__ = [
     "BadRowPolicy",
     "Dataset",
     "DatasetVersion",
-    "Failure",
-    "FailureKind",
     "Format",
-    "Garbage",
-    "Hold",
     "Output",
     "Reference",
     "RefusedRow",
     "Source",
     "State",
     "StoredFile",
-    "Transition",
     "VersionView",
     "Work",
     "check_file",
     "check_import",
-    "check_labels",
-    "check_name",
     "check_size",
     "nothing_published",
-    "refuse_held",
     "require_published",
     "version_key",
 ]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from services.chassis.errors import Invalid, OverLimit, Violation, WrongState
+from services.chassis.errors import Invalid, OverLimit, Violation
 
 PURPOSES = ("fine-tune", "batch", "evals", "user_data")
 MAX_FILE_BYTES = 1 << 30
+ID_PREFIXES = ("ds-", "dsv-")
+"""Names do not begin like the ids of data sets and versions."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _DIGITS = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -51,30 +51,6 @@ def version_key(text: str, field_name: str) -> str | int | None:
     raise Invalid(f"{text!r} is no version: write its number, its id (dsv-…) or latest", field=field_name)
 
 
-def check_name(name: str, field_name: str) -> None:
-    """Raises: Invalid: it is no name of ours, or looks like an id."""
-    if not _NAME.fullmatch(name):
-        raise Invalid(
-            f"{name!r} is no name: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
-            field=field_name,
-        )
-    if name.startswith(("ds-", "dsv-")):
-        raise Invalid(f"{name!r} looks like an id: a name does not begin with ds- or dsv-", field=field_name)
-
-
-def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
-    """Raises: Invalid: title or metadata are too long or too many."""
-    if len(title) > 200:
-        raise Invalid(f"the title has {len(title)} characters; at most 200", field=f"{path}title")
-    if len(metadata) > 16:
-        raise Invalid(f"{len(metadata)} metadata pairs; at most 16", field=f"{path}metadata")
-    for key, value in metadata.items():
-        if not 1 <= len(key) <= 64 or len(value) > 512:
-            raise Invalid(
-                f"metadata {key[:64]!r}: keys have 1 to 64, values up to 512 characters", field=f"{path}metadata"
-            )
-
-
 def check_file(filename: str, purpose: str) -> None:
     """Raises: Invalid: what a file is called or is for cannot be accepted."""
     violations = []
@@ -83,7 +59,7 @@ def check_file(filename: str, purpose: str) -> None:
     if purpose not in PURPOSES:
         violations.append(Violation("purpose", f"{purpose!r} is no purpose: one of {', '.join(PURPOSES)}"))
     if violations:
-        raise Invalid("; ".join(violation.message for violation in violations), violations=violations)
+        raise Invalid.of(violations)
 
 
 def check_size(size_bytes: int) -> None:
@@ -92,16 +68,4 @@ def check_size(size_bytes: int) -> None:
         raise OverLimit(
             f"the file is larger than {MAX_FILE_BYTES} bytes: put it into a bucket and import it from there",
             reason="FILE_TOO_LARGE",
-        )
-
-
-def refuse_held(kind: str, ref: str, holders: Iterable[str]) -> None:
-    """Raises: WrongState: something holds it; names the holders."""
-    names = sorted(set(holders))
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise WrongState(
-            f"The {kind} {ref!r} cannot be deleted: it is used by {shown}.",
-            reason="IN_USE",
-            metadata={"holders": ",".join(names[:20])},
         )

@@ -8,7 +8,8 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.errors import Invalid, Violation, WrongState
-from services.dataset.domain.checks import check_labels
+from services.chassis.names import check_labels
+from services.chassis.transitions import Failure, Transition
 
 MAX_BAD_ROWS = 1_000_000
 
@@ -43,22 +44,6 @@ class BadRowPolicy(Enum):
 
     REJECT = 1
     SKIP = 2
-
-
-class FailureKind(Enum):
-    """Who can cure a failure."""
-
-    USER = 1
-    SYSTEM = 2
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a version failed."""
-
-    reason: str
-    message: str
-    kind: FailureKind
 
 
 @dataclass(frozen=True)
@@ -146,15 +131,6 @@ class Output:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Transition:
-    """A change of state: from which states, to which."""
-
-    name: str
-    sources: frozenset[State]
-    target: State
-
-
 COMPLETE = Transition("complete", frozenset({State.IMPORTING}), State.READY)
 FAIL = Transition("fail", frozenset({State.IMPORTING}), State.FAILED)
 PUBLISH = Transition("publish", frozenset({State.READY}), State.PUBLISHED)
@@ -193,7 +169,7 @@ class DatasetVersion:
 
     def apply(
         self,
-        transition: Transition,
+        transition: Transition[State],
         now: datetime,
         *,
         cause: str,
@@ -205,14 +181,7 @@ class DatasetVersion:
 
         Raises: WrongState: it is in none of the transition's sources.
         """
-        if self.state not in transition.sources:
-            raise WrongState.of(
-                "dataset version",
-                f"{self.dataset_name}@{self.number}",
-                transition.name,
-                self.state.name,
-                (state.name for state in transition.sources),
-            )
+        transition.check(self.state, "dataset version", f"{self.dataset_name}@{self.number}")
         return replace(
             self,
             state=transition.target,
@@ -256,7 +225,7 @@ def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, column
     if len(set(columns.values())) != len(columns):
         violations.append(Violation(f"{path}columns", "two of our columns are mapped to one of the source"))
     if violations:
-        raise Invalid("; ".join(violation.message for violation in violations), violations=violations)
+        raise Invalid.of(violations)
 
 
 def require_published(version: DatasetVersion) -> None:

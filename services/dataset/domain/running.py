@@ -1,9 +1,9 @@
-"""What stands beside a version: the running side of its import, its report, its holds, and what is to be removed."""
+"""What stands beside a version: the running side of its import, and its report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.dataset.domain.entities import DatasetVersion
 
@@ -46,21 +46,6 @@ class VersionView:
 
 
 @dataclass(frozen=True)
-class Hold:
-    """A job or evaluation that uses a version; the version is not deleted while it does."""
-
-    version_id: str
-    holder: str
-    project: str
-    confirmed: bool
-    hold_time: datetime
-
-    def fallen(self, now: datetime, hold_seconds: float) -> bool:
-        """Whether it was not confirmed in time."""
-        return not self.confirmed and now - self.hold_time > timedelta(seconds=hold_seconds)
-
-
-@dataclass(frozen=True)
 class RefusedRow:
     """A row that an import refused. `position` is its place in the report."""
 
@@ -71,11 +56,3 @@ class RefusedRow:
     code: str
     message: str
     source: str
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """Objects of the installation's store that nothing refers to any more."""
-
-    prefix: str
-    bucket: str

@@ -7,13 +7,15 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from services.chassis.data import Database, Watchers
 from services.chassis.errors import Invalid
 from services.chassis.events import Event
-from services.dataset.domain import Dataset, DatasetVersion, Garbage, StoredFile, VersionView
+from services.chassis.garbage import GarbageCollector, on_store
+from services.dataset.domain import Dataset, DatasetVersion, StoredFile, VersionView
 from services.dataset.sources import Sources
-from services.dataset.store import DatasetUnit
+from services.dataset.store import GARBAGE, DatasetUnit
 
 
 @dataclass
@@ -23,7 +25,7 @@ class Desk:
     Attributes:
         hold_seconds: how long an unconfirmed hold lasts.
         watchers: are told of each change of a version, also of its progress.
-        wake: set when there may be an import to start or something to remove.
+        wake: set when there may be an import to start.
     """
 
     database: Database
@@ -53,9 +55,10 @@ class Desk:
         folder = f"datasets/{version.project}/{version.id}"
         return f"{folder}/{token}" if token else folder
 
-    def garbage(self, prefix: str) -> Garbage:
-        """A folder of the installation's store that is no longer needed."""
-        return Garbage(prefix, self.sources.bucket)
+    @cached_property
+    def garbage(self) -> GarbageCollector:
+        """Deletes the files that nothing refers to any more."""
+        return GarbageCollector(self.database, GARBAGE, on_store(self.sources.system))
 
 
 def version_event(after: DatasetVersion, before: DatasetVersion | None = None, happening: str = "") -> Event:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
+from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
-from services.dataset.domain import Dataset, check_labels, check_name, refuse_held
+from services.chassis.names import check_labels, check_name
+from services.dataset.domain import ID_PREFIXES, Dataset
 from services.dataset.operations.context import Desk, dataset_event, version_event
 
 
@@ -45,7 +47,7 @@ class ShownDataset:
 
 async def create_dataset(desk: Desk, cmd: CreateDataset, now: datetime) -> ShownDataset:
     """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
-    check_name(cmd.name, "dataset.name")
+    check_name(cmd.name, "dataset.name", ID_PREFIXES)
     check_labels(cmd.title, cmd.metadata, "dataset.")
     async with desk.writing() as uow:
         new = new_id("ds-")
@@ -96,15 +98,15 @@ async def delete_dataset(desk: Desk, project: str, ref: str, now: datetime) -> N
     async with desk.writing() as uow:
         dataset = await uow.datasets.get(project, ref)
         versions = await uow.versions_in(dataset.id)
-        holders = await uow.holders([version.id for version in versions], desk.oldest_hold(now))
+        holders = await uow.holds.holders([version.id for version in versions], desk.oldest_hold(now))
         refuse_held("dataset", dataset.name, holders)
         for version in versions:
             await uow.delete_version(version)
-            await uow.discard(desk.garbage(desk.version_prefix(version)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(version))
             uow.emit(version_event(version, version, "deleted"))
         await uow.datasets.delete(dataset)
         uow.emit(dataset_event(dataset, "deleted"))
         await uow.commit()
-    desk.wake.set()
+    desk.garbage.kick()
     for version in versions:
         desk.watchers.notify(version.id)

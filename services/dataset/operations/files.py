@@ -13,9 +13,10 @@ from pathlib import Path
 
 from services.chassis.data import Page, PageQuery
 from services.chassis.errors import AlreadyExists, Invalid, NotFound
+from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
 from services.chassis.objects import AsyncObjectStore
-from services.dataset.domain import StoredFile, check_file, check_size, refuse_held
+from services.dataset.domain import StoredFile, check_file, check_size
 from services.dataset.object_sources import open_store
 from services.dataset.operations.context import Desk, file_event
 
@@ -105,10 +106,10 @@ async def delete_file(desk: Desk, project: str, ref: str) -> None:
         file = await uow.files.get(project, ref)
         refuse_held("file", file.id, await uow.importers_of_file(project, file.id))
         await uow.files.delete(file)
-        await uow.discard(desk.garbage(desk.file_key(project, file.id).rpartition("/")[0]))
+        await uow.discard(desk.sources.bucket, desk.file_key(project, file.id).rpartition("/")[0])
         uow.emit(file_event(file, "deleted"))
         await uow.commit()
-    desk.wake.set()
+    desk.garbage.kick()
 
 
 async def read_file(desk: Desk, project: str, ref: str) -> AsyncIterator[bytes]:

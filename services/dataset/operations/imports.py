@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from itertools import pairwise
-from typing import Any
 
+from services.chassis.launch import ProgramResult
+from services.chassis.transitions import Failure, FailureKind
 from services.dataset.domain import (
     FAIL,
     DatasetVersion,
-    Failure,
-    FailureKind,
     Format,
     Output,
     RefusedRow,
@@ -21,6 +20,7 @@ from services.dataset.domain import (
     VersionView,
     Work,
 )
+from services.dataset.import_work import CRASHED, ImportCounts, ImportReport
 from services.dataset.operations.context import Desk, version_event
 
 MAX_CRASHES = 3
@@ -40,12 +40,35 @@ class Waiting:
     work: Work
 
 
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    FINISHED = "finished"
+    REFUSED = "refused"
+    """The data or its place are wrong: the user can mend it."""
+    FAILED = "failed"
+    """A part of the installation was away."""
+    CRASHED = "crashed"
+    """The program broke off."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """The last word of an import program: `finished`, `refused` or `failed`, and what it said."""
+    """How an attempt ended, why if it did not finish, and what its program found out."""
 
-    kind: str
-    body: dict[str, Any]
+    ending: Ending
+    report: ImportReport
+    reason: str = ""
+    message: str = ""
+
+    @classmethod
+    def of(cls, result: ProgramResult) -> Outcome:
+        """The outcome that an import program wrote."""
+        report = ImportReport.from_json(result.result) if result.result else ImportReport(ImportCounts())
+        if result.ok:
+            return cls(Ending.FINISHED, report)
+        failed = Ending.CRASHED if result.reason == CRASHED else Ending.FAILED
+        return cls(Ending.REFUSED if result.user else failed, report, result.reason, result.message)
 
 
 async def list_waiting(desk: Desk) -> list[Waiting]:
@@ -75,8 +98,9 @@ async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
         if not changed:
             return None
         if work.token:  # what the attempt before left behind
-            await uow.discard(desk.garbage(desk.version_prefix(waiting.version, work.token)))
+            await uow.discard(desk.sources.bucket, desk.version_prefix(waiting.version, work.token))
         await uow.commit()
+    desk.garbage.kick()
     return replace(claimed, bytes_read=0)
 
 
@@ -98,10 +122,10 @@ async def note_progress(desk: Desk, version: DatasetVersion, work: Work) -> bool
     return same
 
 
-async def give_back(desk: Desk, version: DatasetVersion, work: Work) -> None:
-    """Lets an import go, so that the next process takes it at once: this one is stopping."""
+async def give_back(desk: Desk, version: DatasetVersion, work: Work, retry_time: datetime | None = None) -> None:
+    """Lets an import go, so that the next process takes it at once, or any one at the given time."""
     async with desk.writing() as uow:
-        await uow.change_work(version.id, work.token, owner="")
+        await uow.change_work(version.id, work.token, owner="", retry_time=retry_time)
         await uow.commit()
 
 
@@ -110,20 +134,19 @@ async def apply_outcome(desk: Desk, version: DatasetVersion, work: Work, outcome
 
     Returns: whether the import is over; False: it is tried again, or was somebody else's.
     """
-    if outcome.kind == "finished":
-        output = _output(desk, version, work, outcome.body)
-        return await _end(desk, version, work, outcome.body, output, None, now)
-    if outcome.kind == "refused":
-        failure = Failure(outcome.body["reason"], outcome.body["message"], FailureKind.USER)
-        return await _end(desk, version, work, outcome.body, None, failure, now)
+    report = outcome.report
+    if outcome.ending is Ending.FINISHED:
+        return await _end(desk, version, work, report, _output(desk, version, work, report), None, now)
+    if outcome.ending is Ending.REFUSED:
+        failure = Failure(outcome.reason, outcome.message, FailureKind.USER)
+        return await _end(desk, version, work, report, None, failure, now)
     tries = work.failures + 1
-    most = MAX_OUTAGES if outcome.kind == "failed" else MAX_CRASHES
-    if tries < most:
+    if tries < (MAX_OUTAGES if outcome.ending is Ending.FAILED else MAX_CRASHES):
         await _try_again(desk, version, work, tries, now)
         return False
-    message = f"the import broke off {tries} times in a row; the last time: {outcome.body['message']}"
-    failure = Failure(outcome.body["reason"], message, FailureKind.SYSTEM)
-    return await _end(desk, version, work, outcome.body, None, failure, now)
+    message = f"The import broke off {tries} times in a row; the last time: {outcome.message}"
+    failure = Failure(outcome.reason, message, FailureKind.SYSTEM)
+    return await _end(desk, version, work, report, None, failure, now)
 
 
 async def _try_again(desk: Desk, version: DatasetVersion, work: Work, failures: int, now: datetime) -> None:
@@ -138,63 +161,77 @@ async def _end(
     desk: Desk,
     version: DatasetVersion,
     work: Work,
-    body: dict[str, Any],
+    report: ImportReport,
     output: Output | None,
     failure: Failure | None,
     now: datetime,
 ) -> bool:
     """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
+    prefix = desk.version_prefix(version, work.token)
     async with desk.writing() as uow:
         current = await uow.versions.by_id(version.id)
-        counts = {
-            "row_count": int(body.get("rows", 0)),
-            "bad_row_count": int(body.get("bad_rows", 0)),
-            "bytes_read": int(body.get("bytes_read", 0)),
-            "bytes_total": int(body.get("bytes_total", 0)),
-        }
+        counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
-            await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
-            await uow.commit()
+            # It was applied before when these are the version's rows: the answer to the commit was lost.
+            if current is None or current.output is None or current.output.prefix != prefix:
+                await uow.discard(desk.sources.bucket, prefix)
+                await uow.commit()
+                desk.garbage.kick()
             return False
         steps = [current]
         if output is not None:
             steps += current.complete(output, now)
         elif failure is not None:
-            bad = counts["bad_row_count"]
+            bad = report.counts.bad_rows
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
-            await uow.discard(desk.garbage(desk.version_prefix(version, work.token)))
+            await uow.discard(desk.sources.bucket, prefix)
         for before, after in pairwise(steps):
             await uow.versions.save(after)
             uow.emit(version_event(after, before))
-        await uow.put_row_errors(version.id, _refused(version.id, body.get("errors", [])))
+        await uow.put_row_errors(version.id, _refused(version.id, report))
         shown = (await uow.work_of([version.id])).get(version.id)
         await uow.commit()
     for step in steps[1:]:
         desk.watchers.notify(version.id, VersionView(step, shown))
+    desk.garbage.kick()
     desk.wake.set()
     return True
 
 
-def _refused(version_id: str, errors: Sequence[Sequence[Any]]) -> list[RefusedRow]:
+COUNTS = ("row_count", "bad_row_count", "bytes_read", "bytes_total")
+
+
+def counted(work: Work, counts: ImportCounts) -> Work:
+    """The running side of an import with what its program has counted."""
+    return replace(
+        work,
+        row_count=counts.rows,
+        bad_row_count=counts.bad_rows,
+        bytes_read=counts.bytes_read,
+        bytes_total=counts.bytes_total,
+    )
+
+
+def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
     return [
-        RefusedRow(version_id, position, int(line), field, code, message, source)
-        for position, (source, line, field, code, message) in enumerate(errors)
+        RefusedRow(version_id, position, row.line, row.field, row.code, row.message, source)
+        for position, (source, row) in enumerate(report.errors)
     ]
 
 
-def _output(desk: Desk, version: DatasetVersion, work: Work, body: dict[str, Any]) -> Output:
-    found = Format[body["format"]]
+def _output(desk: Desk, version: DatasetVersion, work: Work, report: ImportReport) -> Output:
+    found = Format[report.format]
     return Output(
         format=found,
-        row_count=int(body["rows"]),
-        bad_row_count=int(body["bad_rows"]),
-        digest=body["digest"],
+        row_count=report.counts.rows,
+        bad_row_count=report.counts.bad_rows,
+        digest=report.digest,
         bucket=desk.sources.bucket,
         prefix=desk.version_prefix(version, work.token),
-        manifest_json=json.dumps(body["manifest"]),
-        statistics_json=json.dumps(body["statistics"]),
+        manifest_json=json.dumps(report.manifest),
+        statistics_json=json.dumps(report.statistics),
         pairs=found is Format.EVALUATION_PAIRS,
-        identity=body["identity"],
-        notes=tuple(body["notes"]),
+        identity=report.identity,
+        notes=report.notes,
     )

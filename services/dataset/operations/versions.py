@@ -8,8 +8,11 @@ from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
+from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
+from services.chassis.names import check_labels, check_name
 from services.dataset.domain import (
+    ID_PREFIXES,
     PUBLISH,
     BadRowPolicy,
     Dataset,
@@ -21,9 +24,6 @@ from services.dataset.domain import (
     VersionView,
     Work,
     check_import,
-    check_labels,
-    check_name,
-    refuse_held,
     version_key,
 )
 from services.dataset.operations.context import (
@@ -99,7 +99,7 @@ async def _dataset(uow: DatasetUnit, cmd: CreateVersion) -> Dataset | None:
     if found is None:
         if not cmd.create_dataset:
             raise NotFound.of("dataset", cmd.dataset)
-        check_name(cmd.dataset, "dataset")
+        check_name(cmd.dataset, "dataset", ID_PREFIXES)
     return found
 
 
@@ -209,12 +209,12 @@ async def delete_version(desk: Desk, project: str, dataset: str, version: str, n
     async with desk.writing() as uow:
         found = await find_version(uow, project, dataset, version)
         ref = f"{found.dataset_name}@{found.number}"
-        refuse_held("dataset version", ref, await uow.holders([found.id], desk.oldest_hold(now)))
+        refuse_held("dataset version", ref, await uow.holds.holders([found.id], desk.oldest_hold(now)))
         await uow.delete_version(found)
-        await uow.discard(desk.garbage(desk.version_prefix(found)))
+        await uow.discard(desk.sources.bucket, desk.version_prefix(found))
         uow.emit(version_event(found, found, "deleted"))
         await uow.commit()
-    desk.wake.set()
+    desk.garbage.kick()
     desk.watchers.notify(found.id)
 
 

@@ -26,7 +26,6 @@ class LineSplitter:
     def __init__(self, source: ByteSource, max_row_bytes: int = MAX_ROW_BYTES) -> None:
         self._source = source
         self._max = max_row_bytes
-        self._line = 0
 
     def pieces(self) -> Iterator[Piece]:
         """Each line that is not blank."""

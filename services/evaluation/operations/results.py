@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.data import Page, PageQuery
@@ -10,7 +10,7 @@ from services.chassis.errors import NotFound
 from services.evaluation.benchmarks.presets import PRESETS, Preset
 from services.evaluation.domain import Evaluation, StoredSample, refuse_report
 from services.evaluation.operations.context import Desk
-from services.evaluation.store import POSITION, EvaluationUnit
+from services.evaluation.store import EvaluationUnit
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ async def list_samples(desk: Desk, project: str, ref: str, page: PageQuery) -> P
     """Samples by task, question and target, or as asked; they come while it runs. Raises NotFound, Invalid."""
     async with EvaluationUnit(desk.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
-        ordered = replace(page, order_by=page.order_by or POSITION)
-        return await uow.samples.list(project, ordered, evaluation_id=evaluation.id)
+        return await uow.samples.list(project, page, evaluation_id=evaluation.id)
 
 
 def get_benchmark(name: str) -> Preset:

@@ -7,7 +7,7 @@ reference that has it most often; the length is that of the closest reference, t
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.evaluation.scoring.rouge import ngrams
@@ -73,17 +73,11 @@ def sentence_bleu(counts: BleuCounts) -> float:
     return _brevity_penalty(counts.hypothesis_length, counts.reference_length) * math.exp(sum(logs) / len(logs))
 
 
-def corpus_bleu(rows: Iterable[BleuCounts]) -> float:
-    """BLEU of a corpus: counts summed first, four orders, no smoothing.
-
-    Returns: 0 when an order has no match at all, or there is no text.
-    """
-    sums = [sum(column) for column in zip(*(counts.row() for counts in rows), strict=True)]
-    return bleu_of_row(sums) if sums else 0.0
-
-
 def bleu_of_row(row: Sequence[float]) -> float:
-    """Corpus BLEU of summed counts in the order of `BleuCounts.row`."""
+    """BLEU of a corpus, four orders, no smoothing, of the summed counts of its texts in the order of `BleuCounts.row`.
+
+    Returns: 0 when an order has no match at all.
+    """
     matched, total = row[:MAX_ORDER], row[MAX_ORDER : 2 * MAX_ORDER]
     if min(matched) <= 0:
         return 0.0

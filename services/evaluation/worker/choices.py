@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from services.chassis.errors import Invalid
 from services.chassis.worker import chat
 from services.evaluation.benchmarks import prompts
 from services.evaluation.benchmarks.layouts import Question
@@ -23,8 +24,10 @@ BATCH_CACHE_TOKENS = 16384
 """Tokens of keys and values of a batch, the prefix of each row included: bounds memory."""
 
 
-class LabelError(ValueError):
+class LabelError(Invalid):
     """The model's tokenizer writes a label as several tokens, so the benchmark cannot be scored this way."""
+
+    default_reason = "UNSCORABLE_MODEL"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.chassis.engines import merged_name
+from services.chassis.worker import merge
+from services.evaluation.work_spec import Target
 from services.evaluation.worker import models
 from services.evaluation.worker.generation import Engine
-from services.evaluation.worker.spec import Target
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Engines:
 
         Args:
             context: most tokens of prompt and answer together.
-            folder: where merged models go.
+            folder: the node's cache of models, where merged ones lie too.
             starting: called before an engine is started.
         """
         self.context = context
@@ -51,7 +53,8 @@ class Engines:
     def _start(self, local: Local, ranks: Mapping[str, int | None], attached: bool) -> Engine:
         if not attached:
             assert local.adapter is not None
-            merged = models.merge(local.base, local.adapter, self._folder / local.adapter_digest)
+            merged = self._folder / merged_name(local.base_digest, local.adapter_digest)
+            merge(local.base, local.adapter, merged)
             return Engine(merged, {}, 0, self.context)
         adapters = {one.adapter_digest: one.adapter for one in self._group if one.adapter and ranks[one.adapter_digest]}
         largest = max((ranks[digest] or 0 for digest in adapters), default=0)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from services.chassis.engines import engine_environment
+from services.evaluation.work_spec import Sampling
 from services.evaluation.worker.models import device
-from services.evaluation.worker.spec import Sampling
 
 BATCH = 64
 """Prompts between two looks at a wish to stop; what is done is in the cache."""
@@ -16,22 +17,16 @@ LARGEST_BATCHED_SEQUENCES = 64
 
 def prepare_environment(cache: Path, cpus: str, kv_space_gb: int) -> None:
     """What vLLM reads from the environment when it is imported. In one process: two imports of torch less."""
-    settings = {
+    on_cpu = device() == "cpu"
+    settings = engine_environment(cache, kv_space_gb if on_cpu else 0) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CACHE_ROOT": str(cache / "vllm"),
         "VLLM_CONFIG_ROOT": str(cache / "vllm" / "config"),
-        "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
         "HF_HOME": str(cache / "hub"),
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if device() == "cpu":
-        settings["VLLM_CPU_KVCACHE_SPACE"] = str(kv_space_gb)
-        if cpus:
-            settings["VLLM_CPU_OMP_THREADS_BIND"] = cpus
+    if on_cpu and cpus:
+        settings["VLLM_CPU_OMP_THREADS_BIND"] = cpus
     os.environ.update(settings)
 
 
@@ -50,7 +45,7 @@ class Engine:
 
         Args:
             adapters: adapter digest to folder; empty: none may be used.
-            largest_rank: rank that the adapters fit in, one of LORA_RANKS.
+            largest_rank: rank that the adapters fit in, one of `RANKS`.
             context: most tokens of prompt and answer together.
         """
         from vllm import LLM

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from services.chassis.engines import attachable_rank
+
 COMPUTE_TYPE = torch.bfloat16
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM accepts as the largest one."""
 
 
 def device() -> str:
@@ -70,24 +70,5 @@ def context_length(folder: Path) -> int:
 
 
 def adapter_rank(folder: Path) -> int | None:
-    """The smallest largest-rank setting of vLLM that holds this adapter; None when vLLM cannot attach it at all."""
-    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-    if config.get("use_dora") or config.get("modules_to_save") or config.get("bias", "none") != "none":
-        return None
-    rank = max([int(config["r"]), *(config.get("rank_pattern") or {}).values()])
-    return next((allowed for allowed in LORA_RANKS if rank <= allowed), None)
-
-
-def merge(base: Path, adapter: Path, target: Path) -> Path:
-    """Write base and adapter as one model: merged in fp32, cast once."""
-    import shutil
-
-    from peft import PeftModel
-
-    model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32, local_files_only=True)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(COMPUTE_TYPE)
-    merged.save_pretrained(target)
-    for path in base.iterdir():
-        if path.is_file() and not (target / path.name).exists() and "safetensors" not in path.name:
-            shutil.copyfile(path, target / path.name)
-    return target
+    """The largest-rank setting of vLLM that holds this adapter; None when vLLM cannot attach it at all."""
+    return attachable_rank(json.loads((folder / "adapter_config.json").read_text("utf-8")))

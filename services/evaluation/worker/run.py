@@ -15,11 +15,11 @@ from services.evaluation.reporting.build import Measured, TargetInfo, build_repo
 from services.evaluation.reporting.files import write_files
 from services.evaluation.reporting.samples import Sample, choice_sample, text_sample
 from services.evaluation.scoring import texts
+from services.evaluation.work_spec import EvaluationWork, PresetTask
 from services.evaluation.worker import choices, models, report_sender
 from services.evaluation.worker.answers import AnswerCache, prompt_digest
 from services.evaluation.worker.engines import Engines, Local
 from services.evaluation.worker.generation import engine_version
-from services.evaluation.worker.spec import PresetTask, Work, read_work
 from services.evaluation.worker.tasks import (
     LoadedCustom,
     LoadedPreset,
@@ -38,7 +38,7 @@ class Run:
     def __init__(self, reporter: Reporter) -> None:
         spec = reporter.spec
         self.reporter = reporter
-        self.work: Work = read_work(spec["work"])
+        self.work = EvaluationWork.from_json(spec["work"])
         self.folder = reporter.folder
         self.cache = Path(spec["cache_dir"])
         self.cpus = os.environ.get("MODELRY_CPUS") or str(spec.get("cpus") or "")
@@ -223,7 +223,7 @@ class Run:
         caches = {local.target.label: self._text_cache(local) for local in group}
         longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
         context = min(context, longest + self.work.sampling.max_tokens + 1)
-        engines = Engines(group, context, self.folder / "merged", self._starting)
+        engines = Engines(group, context, self.cache / "models", self._starting)
         try:
             for local in group:
                 for task in tasks:

@@ -9,12 +9,12 @@ from typing import Any
 from services.chassis.errors import Invalid
 from services.chassis.objects import Manifest, NodeCache, ObjectStore, folder_prefix
 from services.evaluation.benchmarks import categories, layouts, presets
-from services.evaluation.benchmarks.layouts import Benchmark, Question
+from services.evaluation.benchmarks.layouts import Benchmark
 from services.evaluation.reporting.build import TaskInfo
 from services.evaluation.scoring import texts
 from services.evaluation.scoring.stopwords import StopWords, parse_stopwords, preset_stopwords, union
 from services.evaluation.scoring.tokens import TOKENIZER_NAME
-from services.evaluation.worker.spec import CustomTask, PresetTask
+from services.evaluation.work_spec import CustomTask, PresetTask
 
 MAX_BENCHMARK_FILES = 2000
 
@@ -178,8 +178,3 @@ def read_rows(path: Path, task: CustomTask) -> list[Row]:
             row = replace(row, messages=({"role": "system", "content": task.system_prompt}, *row.messages))
         rows.append(row)
     return rows[: task.max_samples] if task.max_samples else rows
-
-
-def questions_of(loaded: LoadedPreset) -> list[Question]:
-    """All questions in the order in which samples are numbered."""
-    return [question for rows in loaded.benchmark.questions.values() for question in rows]

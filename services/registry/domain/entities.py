@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.names import check_labels
+from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
 """The owner of presets: no project, seen by all."""
@@ -45,15 +46,6 @@ class Origin(Enum):
     PRESET = 1
     PRIVATE = 2
     TUNED = 3
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a version could not be prepared; `user` when its source is to blame."""
-
-    reason: str
-    message: str
-    user: bool
 
 
 @dataclass(frozen=True)
@@ -125,15 +117,6 @@ class Model:
         )
 
 
-@dataclass(frozen=True)
-class Transition:
-    """A change of state: from which states, to which."""
-
-    name: str
-    sources: frozenset[State]
-    target: State
-
-
 PREPARE = Transition("prepare", frozenset({State.AVAILABLE}), State.PREPARING)
 COMPLETE = Transition("complete", frozenset({State.PREPARING}), State.READY)
 FAIL = Transition("fail", frozenset({State.PREPARING}), State.FAILED)
@@ -189,11 +172,9 @@ class ModelVersion:
         """As it is shown: `name@number`."""
         return f"{self.model_name}@{self.number}"
 
-    def apply(self, transition: Transition, now: datetime, cause: str, **changes: Any) -> ModelVersion:
+    def apply(self, transition: Transition[State], now: datetime, cause: str, **changes: Any) -> ModelVersion:
         """The version in its next state. Raises: WrongState: it is in none of the transition's sources."""
-        if self.state not in transition.sources:
-            allowed = (state.name for state in transition.sources)
-            raise WrongState.of("model version", self.label, transition.name, self.state.name, allowed)
+        transition.check(self.state, "model version", self.label)
         return replace(
             self,
             state=transition.target,
@@ -239,21 +220,6 @@ class Alias:
 
 
 @dataclass(frozen=True)
-class Hold:
-    """A job, evaluation or deployment that uses a version; the version is not deleted while it does."""
-
-    version_id: str
-    holder: str
-    project: str
-    confirmed: bool
-    hold_time: datetime
-
-    def fallen(self, now: datetime, hold_seconds: float) -> bool:
-        """Whether it was not confirmed in time."""
-        return not self.confirmed and now - self.hold_time > timedelta(seconds=hold_seconds)
-
-
-@dataclass(frozen=True)
 class Link:
     """A later user of a version, as its events told: an evaluation or a deployment."""
 
@@ -274,15 +240,3 @@ def refuse_preset(model: Model, verb: str) -> None:
     """Presets are the installation's. Raises: WrongState."""
     if model.origin is Origin.PRESET:
         raise WrongState(f"Cannot {verb} {model.name!r}: it is a preset.", reason="PRESET")
-
-
-def refuse_held(kind: str, ref: str, holders: Iterable[str]) -> None:
-    """Raises: WrongState: something holds it; names the holders."""
-    names = sorted(set(holders))
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise WrongState(
-            f"The {kind} {ref!r} cannot be deleted: it is used by {shown}.",
-            reason="IN_USE",
-            metadata={"holders": ",".join(names[:20])},
-        )

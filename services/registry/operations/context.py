@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event
+from services.chassis.garbage import GarbageCollector, on_store
 from services.chassis.objects import AsyncObjectStore, StoreAccess
-from services.chassis.rpc import Peers
+from services.clients.credentials import CredentialClient
 from services.registry.domain import Model, ModelVersion
-from services.registry.store import RegistryUnit
+from services.registry.store import GARBAGE, RegistryUnit
 
 PRESET_OWNER = "presets"
 
@@ -27,7 +29,7 @@ class Desk:
     """
 
     database: Database
-    peers: Peers
+    credentials: CredentialClient
     system: StoreAccess
     bucket: str
     hold_seconds: float
@@ -50,6 +52,11 @@ class Desk:
     def oldest_hold(self, now: datetime) -> datetime:
         """Unconfirmed holds that were taken before have fallen."""
         return now - timedelta(seconds=self.hold_seconds)
+
+    @cached_property
+    def garbage(self) -> GarbageCollector:
+        """Deletes the files that nothing refers to any more."""
+        return GarbageCollector(self.database, GARBAGE, on_store(self.system))
 
     def prefix(self, version: ModelVersion) -> str:
         """Below it lies everything of a version."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists
+from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels, check_name
-from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_held, refuse_preset
+from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_preset
 from services.registry.operations.context import Desk, model_event, version_event
 from services.registry.store import MODELS, RegistryUnit
 
@@ -112,12 +113,13 @@ async def delete_model(desk: Desk, project: str, ref: str, now: datetime) -> Non
         await refuse_used(desk, uow, "model", model.name, versions, now)
         await uow.delete_model(model)
         for version in versions:
+            await uow.discard(desk.bucket, desk.prefix(version))
             uow.emit(version_event(version, version, "deleted"))
         uow.emit(model_event(model, "deleted"))
         await uow.commit()
     for version in versions:
         desk.watchers.notify(version.id)
-        await desk.store.delete_prefix(desk.bucket, desk.prefix(version))
+    desk.garbage.kick()
 
 
 async def refuse_used(
@@ -125,7 +127,7 @@ async def refuse_used(
 ) -> None:
     """Refuse the deletion of versions that are held, or are the base of others. Raises: WrongState."""
     ids = [version.id for version in versions]
-    holders = await uow.holders(ids, desk.oldest_hold(now))
+    holders = await uow.holds.holders(ids, desk.oldest_hold(now))
     bases = [adapter.label for adapter in await uow.adapters_of(ids) if adapter.id not in ids]
     refuse_held(kind, ref, [*holders, *bases])
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelry.access.v1 import internal_pb2 as access_pb2
 from services.chassis.data import retry_conflicts
-from services.chassis.errors import AlreadyExists, Invalid, WrongState
+from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
 from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
+from services.clients.credentials import open_location
 from services.registry.domain import (
     COMPLETE,
     Files,
@@ -27,7 +27,6 @@ from services.registry.domain import (
 )
 from services.registry.operations.context import Desk, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
-from services.registry.operations.versions import existing, open_location
 from services.registry.store import RegistryUnit
 
 
@@ -57,8 +56,7 @@ class Publication:
 
 async def project_name(desk: Desk, project: str) -> str:
     """The name of a project, for the `ft:` names of its versions."""
-    request = access_pb2.ResolveProjectRequest(project=project)
-    return (await desk.peers.access_internal.ResolveProject(request, metadata=desk.peers.metadata(project))).name
+    return (await desk.credentials.project(project, project)).name
 
 
 async def register_checkpoint(desk: Desk, cmd: Publication, now: datetime) -> ModelVersion:
@@ -71,7 +69,7 @@ async def register_checkpoint(desk: Desk, cmd: Publication, now: datetime) -> Mo
     if version.state is State.READY:
         return version
     files = await _copy(desk, cmd, version)
-    return await _finish(desk, version.id, files, now)
+    return await _finish(desk, version, files, now)
 
 
 @retry_conflicts
@@ -143,14 +141,15 @@ async def _copy(desk: Desk, cmd: Publication, version: ModelVersion) -> Files:
         manifest = Manifest.from_json(json.loads(cmd.manifest))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
-    access, bucket = await open_location(desk, cmd.project, cmd.place, "place")
+    place = cmd.place
+    opened = await open_location(desk.credentials, cmd.project, place.credential, place.bucket, "")
     prefix = f"{desk.prefix(version)}/weights"
     await desk.store.ensure_bucket(desk.bucket)
     await asyncio.to_thread(
         transfer,
-        ObjectStore(access),
-        bucket,
-        cmd.place.prefix,
+        ObjectStore(opened.access),
+        opened.bucket,
+        place.prefix,
         manifest,
         ObjectStore(desk.system),
         (desk.bucket, prefix),
@@ -159,9 +158,13 @@ async def _copy(desk: Desk, cmd: Publication, version: ModelVersion) -> Files:
 
 
 @retry_conflicts
-async def _finish(desk: Desk, version_id: str, files: Files, now: datetime) -> ModelVersion:
+async def _finish(desk: Desk, version: ModelVersion, files: Files, now: datetime) -> ModelVersion:
     async with desk.writing() as uow:
-        found = await existing(uow, version_id)
+        found = await uow.versions.by_id(version.id)
+        if found is None:  # deleted meanwhile: what was copied since then is deleted too
+            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.commit()
+            raise NotFound.of("model version", version.id)
         if found.state is State.READY:
             return found
         after = found.apply(COMPLETE, now, found.cause, files=files)

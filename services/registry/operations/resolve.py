@@ -1,11 +1,12 @@
-"""What other services ask: resolve a model reference, hold what they use, let go."""
+"""What other services ask: resolve a model reference, and hold what it means."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.registry.domain import PRESETS, Hold, ModelVersion, State, parse_reference
+from services.chassis.holds import Hold
+from services.registry.domain import PRESETS, ModelVersion, State, parse_reference
 from services.registry.operations.context import Desk
 from services.registry.operations.versions import existing, prepare_version
 
@@ -31,33 +32,8 @@ async def resolve_model(desk: Desk, project: str, text: str, holder: str, now: d
         if holder:
             for held in (version, base):
                 if held is not None:
-                    await uow.hold(Hold(held.id, holder, project, False, now))
+                    await uow.holds.take(Hold(held.id, holder, project, False, now))
             await uow.commit()
     if holder and version.state is State.AVAILABLE and not (version.failure and version.project == PRESETS):
         version = await prepare_version(desk, version.id, now)
     return Resolved(version, base)
-
-
-async def confirm_hold(desk: Desk, project: str, holder: str, event_id: str = "") -> None:
-    """Makes the holds of a holder lasting. `event_id` is noted, when an event said so."""
-    async with desk.writing() as uow:
-        if event_id and not await uow.first_time(event_id, "holds"):
-            return
-        await uow.confirm_holds(project, holder)
-        await uow.commit()
-
-
-async def release_hold(desk: Desk, project: str, holder: str, event_id: str = "") -> None:
-    """Lets go of everything that a holder holds."""
-    async with desk.writing() as uow:
-        if event_id and not await uow.first_time(event_id, "holds"):
-            return
-        await uow.release_holds(project, holder)
-        await uow.commit()
-
-
-async def drop_fallen_holds(desk: Desk, now: datetime) -> None:
-    """Removes holds that nobody confirmed in time."""
-    async with desk.writing() as uow:
-        await uow.drop_fallen_holds(desk.oldest_hold(now))
-        await uow.commit()

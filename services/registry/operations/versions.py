@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from modelry.access.v1 import internal_pb2 as access_pb2
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels
-from services.chassis.objects import StoreAccess
+from services.chassis.transitions import Failure
+from services.clients.credentials import open_location
 from services.registry.domain import (
     COMPLETE,
     FAIL,
     GIVE_UP,
     PREPARE,
     PRESETS,
-    Failure,
     Files,
     Kind,
     Location,
@@ -30,6 +30,7 @@ from services.registry.domain import (
 )
 from services.registry.operations.context import Desk, version_event
 from services.registry.operations.models import refuse_used
+from services.registry.preparation import PreparedModel
 from services.registry.store import RegistryUnit
 
 ANY_MODEL = "-"
@@ -47,18 +48,6 @@ class CreateVersion:
     digest: str
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a preparation found out about the weights that it stored."""
-
-    files: Files
-    architecture: str
-    parameter_count: int
-    context_length: int
-    shape: Mapping[str, int]
-    chat_fingerprint: str
-
-
 async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> ModelVersion:
     """Begins the import of a private model. Raises: Invalid, NotFound, WrongState."""
     check_labels("", cmd.metadata, "model_version.")
@@ -66,7 +55,8 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Model
         raise Invalid(
             "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"
         )
-    await open_location(desk, cmd.project, cmd.source, "model_version.source")
+    source = cmd.source
+    await open_location(desk.credentials, cmd.project, source.credential, source.bucket, "model_version.source")
     async with desk.writing() as uow:
         new = new_id("mv-")
         known = await uow.claim_request(cmd.project, "CreateModelVersion", cmd.request_id, cmd.digest, new)
@@ -84,24 +74,6 @@ async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> Model
         await uow.commit()
     desk.wake.set()
     return version
-
-
-async def open_location(desk: Desk, project: str, place: Location, field: str) -> tuple[StoreAccess, str]:
-    """The store and bucket of a location. Raises: NotFound, Invalid: naming the field."""
-    request = access_pb2.ResolveCredentialRequest(credential=place.credential, bucket=place.bucket)
-    try:
-        found = await desk.peers.access_internal.ResolveCredential(request, metadata=desk.peers.metadata(project))
-    except NotFound as error:
-        name = place.credential or "builtin"
-        raise NotFound(
-            f"{field}.credential: there is no credential {name!r} in this project.",
-            metadata={**error.metadata, "field": f"{field}.credential"},
-        ) from error
-    except Invalid as error:
-        raise Invalid(error.message, field=f"{field}.bucket", reason=error.reason) from error
-    if not found.bucket:
-        raise Invalid("The bucket is required with this credential.", field=f"{field}.bucket")
-    return StoreAccess(found.endpoint, found.access_key, found.secret_key, found.region or "us-east-1"), found.bucket
 
 
 async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: str) -> ModelVersion:
@@ -138,11 +110,13 @@ async def delete_version(desk: Desk, project: str, model_ref: str, text: str, no
         refuse_preset(model, "delete a version of")
         await refuse_used(desk, uow, "model version", version.label, [version], now)
         await uow.versions.delete(version)
+        await uow.holds.forget(version.id)
+        await uow.discard(desk.bucket, desk.prefix(version))
         await _renew_latest(uow, model, now)
         uow.emit(version_event(version, version, "deleted"))
         await uow.commit()
     desk.watchers.notify(version.id)
-    await desk.store.delete_prefix(desk.bucket, desk.prefix(version))
+    desk.garbage.kick()
 
 
 async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
@@ -187,16 +161,24 @@ async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVe
 
 
 @retry_conflicts
-async def complete(desk: Desk, version_id: str, prepared: Prepared, now: datetime) -> ModelVersion | None:
+async def complete(desk: Desk, version: ModelVersion, prepared: PreparedModel, now: datetime) -> ModelVersion | None:
     """A preparation has stored the weights. None: the version is gone, or was completed before."""
+    facts, manifest = prepared.facts, prepared.manifest
+    files = Files(
+        prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
+    )
     async with desk.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+        found = await uow.versions.by_id(version.id)
+        if found is None:  # deleted meanwhile: what was written since then is deleted too
+            await uow.discard(desk.bucket, desk.prefix(version))
+            await uow.commit()
+            return None
+        if found.state is not State.PREPARING:
             return None
         after = found.apply(
-            COMPLETE, now, "checked and stored", files=prepared.files, architecture=prepared.architecture,
-            parameter_count=prepared.parameter_count, context_length=prepared.context_length,
-            shape=dict(prepared.shape), chat_fingerprint=prepared.chat_fingerprint, failure=None,
+            COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,
+            parameter_count=facts.parameter_count, context_length=facts.context_length,
+            shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
         )  # fmt: skip
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)

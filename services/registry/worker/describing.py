@@ -10,13 +10,14 @@ from safetensors import SafetensorError, safe_open
 
 from services.chassis.errors import Invalid
 from services.chassis.worker import describe_chat, load_tokenizer
+from services.registry.preparation import ModelFacts
 
 INDEX = "model.safetensors.index.json"
 DESCRIPTION = "modelry.json"
 """What is written beside the weights: the fingerprint and token ids that serving compares with its engine's."""
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> ModelFacts:
     """Facts of a checked model. Raises: Invalid: it is none; names what is missing."""
     config = _read_config(folder)
     tensors = _read_tensors(folder)
@@ -29,13 +30,13 @@ def describe(folder: Path) -> dict[str, Any]:
         raise _refuse("the tokenizer has no chat template: an instruct model is needed")
     chat = describe_chat(tokenizer)
     (folder / DESCRIPTION).write_text(json.dumps({"format": 1, **chat}, ensure_ascii=False), "utf-8")
-    return {
-        "architecture": config["architectures"][0],
-        "parameter_count": parameters,
-        "context_length": int(config.get("max_position_embeddings", 2048)),
-        "shape": {**shape, "bytes_per_value": bytes_per_value},
-        "chat_fingerprint": chat["fingerprint"],
-    }
+    return ModelFacts(
+        architecture=config["architectures"][0],
+        parameter_count=parameters,
+        context_length=int(config.get("max_position_embeddings", 2048)),
+        shape={**shape, "bytes_per_value": bytes_per_value},
+        chat_fingerprint=chat["fingerprint"],
+    )
 
 
 def _refuse(what: str) -> Invalid:

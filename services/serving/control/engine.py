@@ -11,6 +11,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
+from services.chassis.engines import engine_environment
 from services.chassis.launch import LaunchSpec
 from services.serving.domain import Deployment, Mode, Replica, covering_rank, memory_mb, memory_terms
 from services.serving.settings import ServingSettings
@@ -54,17 +55,9 @@ def launch_spec(
 ) -> LaunchSpec:
     """What the launcher is told. `gpus`: GPUs of a replica, 0 on a machine without one."""
     argv = [sys.executable, "-m", "services.serving.worker.replica", *arguments(deployment, replica, model, settings)]
-    env = {
-        "VLLM_API_KEY": secret,
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CACHE_ROOT": str(settings.home / "cache" / "vllm"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if not gpus:
-        env["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(deployment.engine.kv_cache_gib)))
+    kv_cache_gib = 0 if gpus else max(1, math.ceil(deployment.engine.kv_cache_gib))
+    env = engine_environment(settings.home / "cache", kv_cache_gib)
+    env |= {"VLLM_API_KEY": secret, "PYTHONUNBUFFERED": "1"}
     if deployment.attaches:
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     terms = memory_terms(

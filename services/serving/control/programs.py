@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from services.chassis.errors import Unavailable
-from services.chassis.launch import LaunchSpec, LocalLauncher, ProbeState
-
-POLL_SECONDS = 0.3
+from services.chassis.launch import Launcher, ProgramRun
+from services.serving.model_work import MODULE, ModelWork
 
 
 class Programs:
-    """Runs them on slots of the launcher. A program that a dead service began is found again by its id."""
+    """Runs them. A program that a dead service began is found again by its id."""
 
-    def __init__(self, launcher: LocalLauncher, home: Path, seconds: float) -> None:
+    def __init__(self, launcher: Launcher, home: Path, seconds: float) -> None:
         self._launcher, self._home, self._seconds = launcher, home, seconds
 
-    async def run(self, launch_id: str, output: Path, work: Mapping[str, Any]) -> Path:
-        """Run until `output` is there; it is there already after the first success.
+    async def run(self, launch_id: str, work: ModelWork) -> Path:
+        """Run until the output is there; it is there already after the first success.
 
-        Raises: Unavailable: no slot is free, or the program failed; its last words are in the message.
+        Raises: Unavailable: there is no place for it, or the program failed; why is in the message.
         """
-        if output.exists():
-            return output
-        folder = self._home / "work" / launch_id
-        probe = await self._launcher.probe(launch_id)
-        if probe.state is not ProbeState.RUNNING:
-            await self._launcher.kill(launch_id)
-            await self._launcher.forget(launch_id)
-            await asyncio.to_thread(_write_spec, folder, work)
-            argv = [sys.executable, "-m", "services.serving.worker", str(folder)]
-            await self._launcher.start(LaunchSpec(launch_id, argv, {}, folder, cpus=1))
-        await self._wait(launch_id)
-        if not output.exists():
-            chunk = await self._launcher.logs(launch_id, -2000)
-            words = chunk.text.strip().splitlines()[-1:] or ["it said nothing"]
-            raise Unavailable(f"{launch_id} failed: {words[0][:500]}", reason="PROGRAM_FAILED")
-        await self._launcher.kill(launch_id)
-        await self._launcher.forget(launch_id)
-        return output
-
-    async def _wait(self, launch_id: str) -> None:
-        deadline = time.monotonic() + self._seconds
-        while (await self._launcher.probe(launch_id)).state is ProbeState.RUNNING:
-            if time.monotonic() > deadline:
-                await self._launcher.kill(launch_id)
-                raise Unavailable(f"{launch_id} ran longer than {self._seconds:g} s.", reason="PROGRAM_TOO_LONG")
-            await asyncio.sleep(POLL_SECONDS)
-
-
-def _write_spec(folder: Path, work: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "spec.json"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({"format": 1, "stage": "serving", "work": dict(work)}), "utf-8")
+        if work.output.exists():
+            return work.output
+        run = ProgramRun(self._launcher, self._home, launch_id)
+        await run.start(MODULE, work.to_json())
+        result = await run.finish(self._seconds)
+        if not work.output.exists():
+            why = result.message if result is not None else await run.how_it_ended()
+            raise Unavailable(f"{launch_id} failed: {why}", reason="PROGRAM_FAILED")
+        await run.discard()
+        return work.output

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from contextlib import suppress
 
 import aiohttp
 
+from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
 from services.chassis.launch import LocalLauncher, Probe, ProbeState
@@ -50,10 +49,12 @@ def limits_of(settings: ServingSettings) -> Limits:
     )
 
 
-class Reconciler:
+class Reconciler(BackgroundLoop):
     """Compares and acts."""
 
     def __init__(self, desk: Desk, launcher: LocalLauncher, weights: Weights, gateways: Gateways) -> None:
+        period = desk.settings.reconcile_seconds
+        super().__init__("reconciler of replicas", self.look, period, kicked=desk.wake)
         self._desk, self._launcher, self._weights, self._gateways = desk, launcher, weights, gateways
         self._limits = limits_of(desk.settings)
         self._acts = Acts(desk, launcher)
@@ -61,19 +62,16 @@ class Reconciler:
         self._watches: dict[str, Watch] = {}
         self._since: dict[str, tuple[ReplicaState, float]] = {}
         self._session: aiohttp.ClientSession | None = None
-        self._task: asyncio.Task[None] | None = None
         self._swept = 0.0
 
     async def start(self) -> None:
         """Begin; what a dead process left is looked at first."""
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
-        self._task = asyncio.create_task(self._run(), name="reconciler")
+        await super().start()
 
     async def stop(self) -> None:
         """Stop looking; replicas go on, and the next process finds them."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await super().stop()
         for watch in self._watches.values():
             watch.stop()
         await self._weights.stop()
@@ -81,18 +79,6 @@ class Reconciler:
         await self._metering.flush()
         if self._session is not None:
             await self._session.close()
-
-    async def _run(self) -> None:
-        while True:
-            self._desk.wake.clear()
-            try:
-                await self.look()
-            except ModelryError as error:
-                _log.warning("a look was broken off: %s", error.message)
-            except Exception:  # an edge: the next look mends it
-                _log.exception("a look was broken off")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._desk.wake.wait(), self._desk.settings.reconcile_seconds)
 
     async def look(self) -> None:
         """One comparison of everything."""

@@ -11,10 +11,18 @@ import time
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.launch import NEVER_FITS, LocalLauncher
+from services.chassis.tasks import end_tasks
 from services.chassis.telemetry import mask
+from services.chassis.transitions import Failure, FailureKind
 from services.serving.control.engine import choose_port, launch_spec
 from services.serving.control.weights import Prepared
-from services.serving.domain import Action, Deployment, Failure, Replica, ReplicaState, Verb
+from services.serving.domain import (
+    Action,
+    Deployment,
+    Replica,
+    ReplicaState,
+    Verb,
+)
 from services.serving.operations import release, replicas
 from services.serving.operations.context import Desk
 
@@ -34,10 +42,7 @@ class Acts:
 
     async def stop(self) -> None:
         """Stop ending programs; the next process goes on."""
-        tasks = list(self._ending.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._ending.values())
 
     async def act(
         self, action: Action, deployment: Deployment, replica: Replica | None, model: Prepared | None
@@ -96,7 +101,7 @@ class Acts:
             handle = await self._launcher.start(spec)
         except Unavailable as error:
             if error.reason == NEVER_FITS:  # waiting does not help: the deployment says so
-                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, user=True)
+                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
             if replica.cause != error.message:
                 await replicas.note_replica(self._desk, replica.id, now(), cause=error.message)
             return

@@ -141,7 +141,8 @@ class Watch:
             if before != (self.probed, self.problem, self.names, self.refused):
                 changed()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._kick.wait(), probe_seconds if self.probed else _STARTING_SECONDS)
+                async with asyncio.timeout(probe_seconds if self.probed else _STARTING_SECONDS):
+                    await self._kick.wait()
 
     async def _look(self) -> None:
         if not await self._engine.healthy():

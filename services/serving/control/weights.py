@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import Coroutine
@@ -13,14 +12,18 @@ from typing import Any
 
 from services.chassis.bus import retry_delay
 from services.chassis.clock import now
+from services.chassis.engines import merged_name
 from services.chassis.errors import ModelryError
+from services.chassis.objects import Manifest, NodeCache
+from services.chassis.tasks import end_tasks
+from services.chassis.transitions import Failure
 from services.serving.control.programs import Programs
-from services.serving.domain import Adapter, Deployment, Failure, Files, Mode, State
+from services.serving.domain import Adapter, Deployment, Files, Mode, State
+from services.serving.model_work import ModelWork, WorkKind
 from services.serving.operations import adapters, money, replicas
 from services.serving.operations.context import Desk
 
 DESCRIPTION = "modelry.json"
-MERGE_FORMAT = 1
 _WAIT_SECONDS = 0.5
 _RETRY_MAX_SECONDS = 15.0
 _log = logging.getLogger(__name__)
@@ -78,10 +81,7 @@ class Weights:
 
     async def stop(self) -> None:
         """Stop; programs go on, and the next process finds them."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._tasks.values())
 
     def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         if key in self._tasks and not self._tasks[key].done():
@@ -163,11 +163,9 @@ class Weights:
         if facts.own is None:
             return base
         adapter = await self._fetch(facts.own)
-        # The name of the result is the digest of what it is made of: the same inputs give the same weights.
-        key = hashlib.sha256(f"merge/{MERGE_FORMAT}/{base.name}/{adapter.name}".encode()).hexdigest()
-        output = self._models / f"merged-{key}"
-        work = {"mode": "merge", "base_path": str(base), "adapter_path": str(adapter), "output_path": str(output)}
-        return await self._programs.run(f"merge-{key[:32]}", output, work)
+        output = self._models / merged_name(base.name, adapter.name)
+        work = ModelWork(WorkKind.MERGE, base, output, adapter)
+        return await self._programs.run(f"merge-{output.name[-32:]}", work)
 
     async def _fetch(self, files: Files) -> Path:
         return await asyncio.to_thread(_fetch, self._desk, self._models, files)
@@ -177,8 +175,8 @@ class Weights:
         path = model / DESCRIPTION
         if not path.is_file():
             output = self._described / f"{model.name}.json"
-            work = {"mode": "describe", "model_path": str(model), "output_path": str(output)}
-            path = await self._programs.run(f"describe-{model.name[-32:]}", output, work)
+            work = ModelWork(WorkKind.DESCRIBE, model, output)
+            path = await self._programs.run(f"describe-{model.name[-32:]}", work)
         content = json.loads(await asyncio.to_thread(path.read_text, "utf-8"))
         return tuple(content["samples"])
 
@@ -190,7 +188,5 @@ async def _reload(desk: Desk, deployment_id: str) -> Deployment | None:
 
 def _fetch(desk: Desk, models: Path, files: Files) -> Path:
     """The folder of a version's files in the node's cache, named by their digest. Blocking."""
-    from services.chassis.objects import Manifest, NodeCache  # the S3 library: not before the service is ready
-
     manifest = Manifest.from_json(json.loads(files.manifest))
     return NodeCache(models).fetch(desk.store, files.bucket, files.prefix, manifest)

@@ -6,7 +6,6 @@ from services.serving.domain.entities import (
     Billing,
     Deployment,
     Engine,
-    Failure,
     Files,
     Mode,
     ModelFacts,
@@ -23,7 +22,6 @@ from services.serving.domain.planning import (
     covering_rank,
     memory_mb,
     memory_terms,
-    merge_only,
     settle_engine,
 )
 from services.serving.domain.routing import route_of, with_secrets
@@ -35,7 +33,6 @@ __all__ = [
     "Billing",
     "Deployment",
     "Engine",
-    "Failure",
     "Files",
     "Limits",
     "Mode",
@@ -54,7 +51,6 @@ __all__ = [
     "living",
     "memory_mb",
     "memory_terms",
-    "merge_only",
     "route_of",
     "settle_engine",
     "stand",

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from services.serving.domain.entities import Deployment, Failure, Replica, ReplicaState, State
+from services.chassis.transitions import Failure
+from services.serving.domain.entities import (
+    Deployment,
+    Replica,
+    ReplicaState,
+    State,
+)
 
 
 class Program(Enum):

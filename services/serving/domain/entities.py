@@ -10,6 +10,8 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
+from services.chassis.money import cost_of
+from services.chassis.transitions import Failure
 
 
 class State(Enum):
@@ -77,15 +79,6 @@ REPLICA_SOURCES: Mapping[ReplicaState, frozenset[ReplicaState]] = {
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why replicas fail; `user` when the request or the model is to blame."""
-
-    reason: str
-    message: str
-    user: bool = False
-
-
-@dataclass(frozen=True)
 class Engine:
     """Options of the engine, as they are in force."""
 
@@ -113,7 +106,6 @@ class ModelFacts:
 
     adapter: bool = False
     base_version_id: str = ""
-    base_model_name: str = ""
     fine_tuned_name: str = ""
     lora_rank: int = 0
     parameter_count: int = 0
@@ -197,7 +189,7 @@ class Deployment:
     @property
     def cost(self) -> Decimal:
         """What its replicas have cost so far."""
-        return (Decimal(repr(self.used_hours)) * self.unit_price).quantize(Decimal("0.000000001"))
+        return cost_of(self.used_hours, self.unit_price)
 
     @property
     def served_name(self) -> str:

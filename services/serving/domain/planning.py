@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.chassis.engines import RANKS, engine_rank, merge_only
 from services.chassis.errors import Invalid
 from services.serving.domain.entities import Adapter, Deployment, Engine, Files, Mode, ModelFacts
 
 GIB = 1 << 30
 RUNTIME_BYTES = int(2.1 * GIB)
 """What the processes of one engine need on a CPU before any weights."""
-
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The largest ranks that the engine can be started for."""
 
 ATTACHED_SLOWDOWN = (
     "an adapter beside its base makes 2.4 to 3.1 times fewer tokens per second than a merged one on a CPU"
@@ -24,10 +22,11 @@ ATTACHED_SLOWDOWN = (
 
 def covering_rank(rank: int) -> int:
     """The smallest rank that the engine can be started for and that covers this one. Raises: Invalid."""
-    for allowed in RANKS:
-        if allowed >= rank:
-            return allowed
-    raise Invalid(f"The adapter's rank is {rank}; the engine takes at most {RANKS[-1]}.", field="deployment.model")
+    allowed = engine_rank(rank)
+    if allowed is None:
+        message = f"The adapter's rank is {rank}; the engine takes at most {RANKS[-1]}."
+        raise Invalid(message, field="deployment.model")
+    return allowed
 
 
 def choose_mode(wished: Mode, adapter: bool, accepts: bool | None) -> tuple[Mode, bool]:
@@ -49,17 +48,6 @@ def choose_mode(wished: Mode, adapter: bool, accepts: bool | None) -> tuple[Mode
     if wished is Mode.AUTO:
         return (Mode.ATTACHED if shares else Mode.MERGED), shares
     return wished, shares
-
-
-def merge_only(config: Mapping[str, Any]) -> str:
-    """Why an adapter with this PEFT configuration can be served merged only; empty if it can be attached."""
-    if config.get("use_dora"):
-        return "it is a DoRA adapter"
-    if config.get("modules_to_save"):
-        return "it holds whole modules"
-    if config.get("bias") not in (None, "none"):
-        return "it trains biases"
-    return ""
 
 
 def settle_engine(wished: Engine, facts: ModelFacts, longest: int) -> Engine:

@@ -8,9 +8,11 @@ from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import NotFound
-from services.serving.domain import Adapter, Deployment, Failure, ModelFacts, State, adapter_of
+from services.chassis.transitions import Failure, FailureKind
+from services.clients.registry import ModelInfo
+from services.serving.domain import Adapter, Deployment, ModelFacts, State, adapter_of
 from services.serving.operations.context import Desk, settle
-from services.serving.operations.models import Found, adapter_config, adapters_of, find_model
+from services.serving.operations.models import adapter_config, facts_of
 
 GONE = (State.DELETING, State.DELETED)
 
@@ -22,7 +24,7 @@ async def attach_version(desk: Desk, project: str, version_id: str, base_id: str
     if not hosts:
         return 0
     try:
-        found = await find_model(desk, project, version_id)
+        found = await desk.clients.registry.resolve(project, version_id)
     except NotFound:
         return 0  # deleted meanwhile
     for host in hosts:
@@ -39,17 +41,18 @@ async def _hosts(desk: Desk, base_id: str) -> list[Deployment]:
     ]
 
 
-async def _attach(desk: Desk, deployment_id: str, project: str, found: Found, now: datetime) -> None:
-    if found.facts.own is None:
+async def _attach(desk: Desk, deployment_id: str, project: str, found: ModelInfo, now: datetime) -> None:
+    facts = facts_of(found)
+    if facts.own is None:
         return
-    config = await adapter_config(desk, found.facts.own)
+    config = await adapter_config(desk, facts.own)
 
     def add(deployment: Deployment) -> Deployment:
         if any(one.model_version_id == found.version_id for one in deployment.adapters):
             return deployment
         limit, most = desk.settings.max_lora_rank, desk.settings.max_adapters
-        adapter = replace(adapter_of(deployment, found.facts, config, limit, most), project=project)
-        return deployment.with_adapter(adapter, f"the adapter {found.facts.fine_tuned_name} is attached")
+        adapter = replace(adapter_of(deployment, facts, config, limit, most), project=project)
+        return deployment.with_adapter(adapter, f"the adapter {facts.fine_tuned_name} is attached")
 
     await _change(desk, deployment_id, add, now, "adapterAdded")
 
@@ -60,7 +63,7 @@ async def attach_published(desk: Desk, deployment: Deployment, now: datetime) ->
         return
     projects = deployment.shared_with if deployment.shared_with else (deployment.project,)
     for project in dict.fromkeys((deployment.project, *projects)):
-        found = await adapters_of(desk, project, deployment.facts.base_version_id)
+        found = await desk.clients.registry.adapters_of(project, deployment.facts.base_version_id)
         for version_id in reversed(found[: desk.settings.max_adapters]):
             await attach_version(desk, project, version_id, deployment.facts.base_version_id, now)
 
@@ -103,14 +106,13 @@ def _noted(adapter: Adapter, ready: Mapping[str, tuple[bool, str]]) -> Adapter:
 
 async def refresh_facts(desk: Desk, deployment: Deployment, now: datetime) -> Deployment | None:
     """Ask the registry for a model that was not prepared yet. None: it still is not, or it failed."""
-    found = await find_model(desk, deployment.project, deployment.model_version_id, deployment.id)
+    found = await desk.clients.registry.resolve(deployment.project, deployment.model_version_id, deployment.id)
     if found.state == "FAILED":
         words = f"The model cannot be used: {found.failure or 'its preparation failed.'}"
-        desk.troubles[deployment.id] = Failure("MODEL_FAILED", words, user=True)
+        desk.troubles[deployment.id] = Failure("MODEL_FAILED", words, FailureKind.USER)
         return None
-    if not found.facts.prepared:
-        return None
-    return await _take_facts(desk, deployment.id, found.facts, now)
+    facts = facts_of(found)
+    return await _take_facts(desk, deployment.id, facts, now) if facts.prepared else None
 
 
 async def own_adapter(desk: Desk, deployment: Deployment, now: datetime) -> Deployment | None:
@@ -122,7 +124,8 @@ async def own_adapter(desk: Desk, deployment: Deployment, now: datetime) -> Depl
     config = await adapter_config(desk, facts.own)
     adapter = adapter_of(deployment, facts, config, desk.settings.max_lora_rank, desk.settings.max_adapters)
     if adapter.cause:
-        desk.troubles[deployment.id] = Failure("ADAPTER_NOT_ATTACHABLE", f"Not attached: {adapter.cause}.", user=True)
+        words = f"Not attached: {adapter.cause}."
+        desk.troubles[deployment.id] = Failure("ADAPTER_NOT_ATTACHABLE", words, FailureKind.USER)
         return None
     return await _change(
         desk, deployment.id, lambda one: one.with_adapter(adapter, "its adapter is attached"), now, "adapterAdded"

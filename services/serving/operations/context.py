@@ -1,4 +1,4 @@
-"""What all use cases share: the database, the peers, and who is told of a change."""
+"""What all use cases share: the database, the other services, and who is told of a change."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event, Record
-from services.chassis.rpc import Peers
-from services.serving.domain import Deployment, Failure, Replica, State, route_of, stand, with_secrets
+from services.chassis.objects import ObjectStore, StoreAccess
+from services.chassis.transitions import Failure
+from services.serving.clients import Clients
+from services.serving.domain import Deployment, Replica, State, route_of, stand, with_secrets
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
-
-if TYPE_CHECKING:  # the S3 library is loaded at its first use, not before the service is ready
-    from services.chassis.objects import ObjectStore
 
 ROUTES = "modelry_routes"
 PRICE_ITEM = "replica-hour"
@@ -37,7 +35,7 @@ class Desk:
     """
 
     database: Database
-    peers: Peers
+    clients: Clients
     settings: ServingSettings
     cores: int
     watchers: Watchers[Deployment] = field(default_factory=Watchers)
@@ -54,14 +52,8 @@ class Desk:
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The installation's store, where the files of all versions lie. Blocking: ask for it in a thread."""
-        from services.chassis.objects import ObjectStore, StoreAccess
-
-        settings = self.settings
-        secret = settings.objects_secret_key.get_secret_value()
-        return ObjectStore(
-            StoreAccess(settings.objects_endpoint, settings.objects_access_key, secret, settings.objects_region)
-        )
+        """The installation's store, where the files of all versions lie. Its operations block."""
+        return ObjectStore(StoreAccess.of_settings(self.settings))
 
     def secret_of(self, replica_id: str) -> str:
         """The key that a replica asks for. Derived, so that it is stored nowhere here."""

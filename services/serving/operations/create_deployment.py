@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from modelry.access.v1 import access_pb2 as access_pb
-from modelry.access.v1 import internal_pb2 as access_internal_pb
-from modelry.billing.v1 import internal_pb2 as billing_pb
 from modelry.common.v1 import common_pb2
-from modelry.registry.v1 import internal_pb2 as registry_pb
 from services.chassis.auth import Principal, Role
-from services.chassis.errors import AlreadyExists, Denied, Invalid, NotFound, Unavailable, WrongState
+from services.chassis.errors import AlreadyExists, Denied, Invalid, NotFound, Unavailable, WrongState, with_field
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels, check_name
+from services.clients.registry import ModelInfo
 from services.serving.domain import (
     ATTACHED_SLOWDOWN,
     Billing,
@@ -31,7 +28,7 @@ from services.serving.domain import (
     settle_engine,
 )
 from services.serving.operations.context import PRICE_ITEM, Desk, settle
-from services.serving.operations.models import Found, find_model, why_merge_only
+from services.serving.operations.models import facts_of, why_merge_only
 
 PREFIXES = ("dep-", "mv-")
 PATH = "deployment."
@@ -81,11 +78,11 @@ async def _plan(desk: Desk, caller: Principal, wish: Wish, holder: str = "") -> 
     if wish.max_cost is not None and wish.max_cost < 0:
         raise Invalid("max_cost must be 0 or more.", field=f"{PATH}max_cost")
     shared = await _shared_with(desk, caller, wish)
-    found = await find_model(desk, caller.project, wish.model, holder)
+    found = await with_field(f"{PATH}model", desk.clients.registry.resolve(caller.project, wish.model, holder))
     if found.state == "FAILED":
         words = f"The model {wish.model!r} cannot be used: {found.failure or 'its preparation failed.'}"
         raise Invalid(words, field=f"{PATH}model", reason="MODEL_FAILED")
-    facts = found.facts
+    facts = facts_of(found)
     mode, accepts = choose_mode(wish.adapter_mode, facts.adapter, wish.accepts_adapters)
     if mode is Mode.ATTACHED and (why := await why_merge_only(desk, facts)):
         raise Invalid(f"It can be served merged only: {why}.", field=f"{PATH}adapter_mode")
@@ -101,7 +98,7 @@ async def _plan(desk: Desk, caller: Principal, wish: Wish, holder: str = "") -> 
     return Plan(name, found.version_id, facts, replicas, engine, mode, accepts, cores, shared)
 
 
-def _default_name(found: Found) -> str:
+def _default_name(found: ModelInfo) -> str:
     check_name(found.model_name, f"{PATH}name", PREFIXES)
     return found.model_name
 
@@ -116,11 +113,8 @@ async def _shared_with(desk: Desk, caller: Principal, wish: Wish) -> tuple[str, 
         raise Denied("Only an admin can make a SHARED deployment.", metadata={"required_role": "ADMIN"})
     found = []
     for name in wish.shared_with:
-        request = access_internal_pb.ResolveProjectRequest(project=name)
         try:
-            project: access_pb.Project = await desk.peers.access_internal.ResolveProject(
-                request, metadata=desk.peers.metadata(caller.project)
-            )
+            project = await desk.clients.credentials.project(caller.project, name)
         except NotFound as error:
             raise Invalid(f"There is no project {name!r}.", field=f"{PATH}shared_with") from error
         found.append(project.id)
@@ -131,14 +125,8 @@ async def quote_deployment(desk: Desk, caller: Principal, wish: Wish) -> common_
     """Price of an hour, mode and memory; makes nothing but the quote. Raises: Invalid, NotFound, Denied."""
     plan = await _plan(desk, caller, wish)
     hours = float(plan.replicas * plan.cores) if wish.billing is Billing.DEDICATED else 0.0
-    item = common_pb2.Quote.Item(
-        description=f"{plan.replicas} replicas of {plan.cores} compute units (cores), one hour",
-        unit=PRICE_ITEM,
-        quantity_low=hours,
-        quantity_high=hours,
-    )
-    request = billing_pb.CreateQuoteRequest(items=[item], spec_digest=wish.spec_digest, notes=_notes(desk, wish, plan))
-    return await desk.peers.billing_internal.CreateQuote(request, metadata=desk.peers.metadata(caller.project))
+    words, notes = f"{plan.replicas} replicas of {plan.cores} compute units (cores), one hour", _notes(desk, wish, plan)
+    return await desk.clients.billing.quote(caller.project, PRICE_ITEM, (hours, hours), wish.spec_digest, words, notes)
 
 
 def _notes(desk: Desk, wish: Wish, plan: Plan) -> list[str]:
@@ -212,15 +200,8 @@ async def _reserve(desk: Desk, caller: Principal, wish: Wish, plan: Plan, new: s
     """Sets the first hour aside and returns the price of a unit. Raises: WrongState: QUOTE_STALE."""
     if wish.billing is Billing.SHARED:
         return Decimal(0)
-    request = billing_pb.ReserveRequest(
-        reservation_id=new,
-        item=PRICE_ITEM,
-        quantity=float(max(1, plan.replicas) * plan.cores),
-        quote_id=wish.quote_id,
-        spec_digest=wish.spec_digest,
-    )
-    reserved = await desk.peers.billing_internal.Reserve(request, metadata=desk.peers.metadata(caller.project))
-    return Decimal(reserved.unit_price.units) + Decimal(reserved.unit_price.nanos) / 1_000_000_000
+    units = float(max(1, plan.replicas) * plan.cores)
+    return await desk.clients.billing.reserve(caller.project, new, PRICE_ITEM, units, wish.quote_id, wish.spec_digest)
 
 
 def _deployment(caller: Principal, wish: Wish, plan: Plan, new: str, price: Decimal, now: datetime) -> Deployment:
@@ -260,9 +241,7 @@ async def _add(desk: Desk, deployment: Deployment, now: datetime) -> Deployment:
 
 async def _let_go(desk: Desk, project: str, holder: str) -> None:
     """Frees what a refused create has taken; what cannot be freed now falls by itself."""
-    metadata = desk.peers.metadata(project)
-    with suppress(Unavailable, NotFound):
-        request = registry_pb.ReleaseModelHoldRequest(holder=holder)
-        await desk.peers.registry_internal.ReleaseModelHold(request, metadata=metadata)
-    with suppress(Unavailable, NotFound):
-        await desk.peers.billing_internal.Release(billing_pb.ReleaseRequest(reservation_id=holder), metadata=metadata)
+    with suppress(Unavailable):
+        await desk.clients.registry.release_hold(project, holder)
+    with suppress(Unavailable):
+        await desk.clients.billing.release(project, holder)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from modelry.access.v1 import internal_pb2 as access_pb
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound, WrongState
 from services.chassis.names import check_labels
@@ -54,13 +53,10 @@ async def update_deployment(desk: Desk, cmd: Update, now: datetime) -> Deploymen
     async with desk.writing() as uow:
         found = await uow.deployments.get(cmd.project, cmd.ref)
         check_etag("deployment", cmd.ref, cmd.etag, found.version)
-        after = replace(
-            found,
+        after = found.changed(
             title=found.title if cmd.title is None else cmd.title,
             metadata=found.metadata if cmd.metadata is None else dict(cmd.metadata),
         )
-        if after == found:
-            return found
         after = await settle(desk, uow, found, after, await uow.replicas_of(found.id), now, "updated")
         await uow.commit()
     desk.watchers.notify(after.id, after)
@@ -112,8 +108,7 @@ async def claim_key(desk: Desk, project: str, ref: str, request_id: str, digest:
                 return Claim(found, found.key_id)
             raise _claimed(found, found.key_id)
         await uow.commit()
-    request = access_pb.IssueDeploymentKeyRequest(deployment_id=found.id, models=[found.name], name=found.name)
-    made = await desk.peers.access_internal.IssueDeploymentKey(request, metadata=desk.peers.metadata(project))
+    made = await desk.clients.credentials.issue_deployment_key(project, found.id, [found.name], found.name)
     after = await _note_key(desk, project, found.id, made.id, now)
     if not made.secret:  # an earlier claim made it, and its answer was lost
         if repeated:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 
-from modelry.billing.v1 import internal_pb2 as billing_pb
-from modelry.registry.v1 import internal_pb2 as registry_pb
 from services.chassis.errors import NotFound, WrongState
+from services.clients.billing import UsageRecord
 from services.serving.domain import Billing, Deployment
 from services.serving.operations.context import PRICE_ITEM, Desk
 from services.serving.operations.deployments import scale_deployment
@@ -15,15 +15,10 @@ from services.serving.operations.deployments import scale_deployment
 
 async def confirm(desk: Desk, deployment: Deployment) -> None:
     """Keeps what the create has taken. Idempotent; the deployment's events do the same. Raises: Unavailable."""
-    metadata = desk.peers.metadata(deployment.project)
-    hold = registry_pb.ConfirmModelHoldRequest(holder=deployment.id)
-    await desk.peers.registry_internal.ConfirmModelHold(hold, metadata=metadata)
+    await desk.clients.registry.confirm_hold(deployment.project, deployment.id)
     if deployment.billing is Billing.DEDICATED:
-        request = billing_pb.ConfirmRequest(reservation_id=deployment.id)
-        try:
-            await desk.peers.billing_internal.Confirm(request, metadata=metadata)
-        except (NotFound, WrongState):
-            return
+        with suppress(NotFound, WrongState):
+            await desk.clients.billing.confirm(deployment.project, deployment.id)
 
 
 async def meter(desk: Desk, deployment: Deployment, hours: float, projected: float, now: datetime) -> None:
@@ -57,14 +52,13 @@ def slice_number(now: datetime, seconds: float) -> int:
 async def book(desk: Desk, deployment: Deployment, number: int) -> None:
     """Books the hours of the deployment's slice, once, and begins the slice `number`. Raises: Unavailable."""
     if deployment.slice_hours > 0:
-        request = billing_pb.RecordUsageRequest(
-            record_id=f"{deployment.id}-{deployment.slice}",
+        record = UsageRecord(
+            id=f"{deployment.id}-{deployment.slice}",
             item=PRICE_ITEM,
             quantity=deployment.slice_hours,
             resource_id=deployment.id,
-            key_id="",
         )
-        await desk.peers.billing_internal.RecordUsage(request, metadata=desk.peers.metadata(deployment.project))
+        await desk.clients.billing.record_usage(deployment.project, record)
     async with desk.writing() as uow:
         await uow.next_slice(deployment.id, deployment.slice, number)
         await uow.commit()

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from modelry.access.v1 import internal_pb2 as access_pb
-from modelry.billing.v1 import internal_pb2 as billing_pb
-from modelry.registry.v1 import internal_pb2 as registry_pb
 from services.chassis.data import retry_conflicts
-from services.chassis.errors import NotFound, WrongState
 from services.chassis.events import Record
 from services.serving.domain import Billing, Deployment, State
 from services.serving.operations import money
@@ -26,19 +22,13 @@ async def remove_deployment(desk: Desk, deployment: Deployment, now: datetime) -
     if found is None:
         return []
     deployment = found  # with the hours that were written down last
-    metadata = desk.peers.metadata(deployment.project)
+    clients, project = desk.clients, deployment.project
     if deployment.key_id or deployment.first_ready_time is not None:
-        revoke = access_pb.RevokeDeploymentKeyRequest(deployment_id=deployment.id)
-        await desk.peers.access_internal.RevokeDeploymentKey(revoke, metadata=metadata)
+        await clients.credentials.revoke_deployment_key(project, deployment.id)
     if deployment.billing is Billing.DEDICATED:
         await money.book(desk, deployment, deployment.slice + 1)
-        try:
-            release = billing_pb.ReleaseRequest(reservation_id=deployment.id)
-            await desk.peers.billing_internal.Release(release, metadata=metadata)
-        except (NotFound, WrongState):
-            pass  # it fell, or was freed before
-    hold = registry_pb.ReleaseModelHoldRequest(holder=deployment.id)
-    await desk.peers.registry_internal.ReleaseModelHold(hold, metadata=metadata)
+        await clients.billing.release(project, deployment.id)
+    await clients.registry.release_hold(project, deployment.id)
     return await _remove(desk, deployment.id, now)
 
 

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SPANS = "modelry_spans"
-"""The name under which transformers knows this attention."""
+from services.chassis.engines import SPAN_ATTENTION
 
 # Up to here written-out attention is two to three times faster on a CPU than the fused kernel, whose backward pass is
 # slow; beyond, the square of the length costs more memory than that is worth.
@@ -20,8 +19,8 @@ def register() -> str:
     """Make the attention known to transformers and return the name to load a model with."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(SPANS, spans_attention)
-    return SPANS
+    AttentionInterface.register(SPAN_ATTENTION, spans_attention)
+    return SPAN_ATTENTION
 
 
 def spans_attention(

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from services.training.work_spec import Recipe
 from services.training.worker.ranks import Ranks
-from services.training.worker.spec import Hyperparameters
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 Weights = Mapping[str, torch.nn.Parameter]
@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Go on from it."""
 
 
-def groups(weights: Weights, how: Hyperparameters) -> list[dict[str, Any]]:
+def groups(weights: Weights, how: Recipe) -> list[dict[str, Any]]:
     """Return the optimizer's groups; ``ratio`` is what the learning rate is multiplied by (LoRA+: for B alone).
 
     Source: Hayou et al. 2024, arXiv:2402.12354.
@@ -53,14 +53,14 @@ def groups(weights: Weights, how: Hyperparameters) -> list[dict[str, Any]]:
     ]
 
 
-def make(weights: Weights, how: Hyperparameters, ranks: Ranks, device: torch.device) -> Engine:
+def make(weights: Weights, how: Recipe, ranks: Ranks, device: torch.device) -> Engine:
     """Return the engine for this number of ranks."""
     if ranks.size == 1:
         return Alone(weights, how, device)
     return Sharded(weights, how)
 
 
-def _adamw(weights: Weights, how: Hyperparameters) -> torch.optim.AdamW:
+def _adamw(weights: Weights, how: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups(weights, how), lr=0.0, weight_decay=how.weight_decay, fused=True)
 
 
@@ -72,7 +72,7 @@ def _set_rate(param_groups: Sequence[dict[str, Any]], rate: float) -> None:
 class Alone:
     """AdamW in one process; a loss scaler with FP16."""
 
-    def __init__(self, weights: Weights, how: Hyperparameters, device: torch.device) -> None:
+    def __init__(self, weights: Weights, how: Recipe, device: torch.device) -> None:
         self._weights = weights
         self._clip = how.max_gradient_norm
         self._optimizer = _adamw(weights, how)
@@ -129,7 +129,7 @@ class Sharded:
     DeepSpeed averages over ranks; losses here are parts of one sum, so they are multiplied back.
     """
 
-    def __init__(self, weights: Weights, how: Hyperparameters) -> None:
+    def __init__(self, weights: Weights, how: Recipe) -> None:
         import deepspeed
 
         self._weights = weights
@@ -190,7 +190,7 @@ class Sharded:
         """See ``Engine``."""
 
 
-def deepspeed_config(how: Hyperparameters, world_size: int) -> dict[str, Any]:
+def deepspeed_config(how: Recipe, world_size: int) -> dict[str, Any]:
     """Return DeepSpeed's settings. Its own accumulation is off: the loop says which micro-batch is the last."""
     return {
         "train_micro_batch_size_per_gpu": 1,

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.chassis.objects import Manifest, NodeCache, ObjectStore, StoreAccess
+from services.chassis.errors import Invalid
+from services.chassis.objects import NodeCache, ObjectStore, StoreAccess
 from services.chassis.worker import fingerprint, load_tokenizer
+from services.training.work_spec import Source, StoredManifest, TrainingWork
 from services.training.worker.order import split
 from services.training.worker.rows import Examples, Row, chosen_rows, encode_rows
-from services.training.worker.spec import Source, Stored, Work
 
 _logger = logging.getLogger(__name__)
 Weighted = tuple[str, float, Row]
@@ -21,12 +22,11 @@ OnProgress = Callable[[str, int, int, str], None]
 LOGGED_ROWS = 200
 
 
-class UserError(Exception):
+class UserError(Invalid):
     """What the caller gave cannot be trained on; the message says what and why."""
 
     def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+        super().__init__(message, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,24 @@ class Files:
         self._cache = Path(spec["cache_dir"])
         self._folder = folder
 
-    def model(self, stored: Stored, on_bytes: Callable[[int, int], None]) -> Path:
+    def model(self, stored: StoredManifest, on_bytes: Callable[[int, int], None]) -> Path:
         """Return the folder of a model."""
-        manifest = Manifest.from_json(stored.manifest)
-        return NodeCache(self._cache / "models").fetch(self.system, stored.bucket, stored.prefix, manifest, on_bytes)
+        cache = NodeCache(self._cache / "models")
+        return cache.fetch(self.system, stored.bucket, stored.prefix, stored.manifest, on_bytes)
 
     def dataset(self, source: Source) -> Path:
         """Return the canonical file of a data set."""
-        files, manifest = source.files, Manifest.from_json(source.files.manifest)
-        folder = NodeCache(self._cache / "datasets").fetch(self.system, files.bucket, files.prefix, manifest)
+        files = source.files
+        folder = NodeCache(self._cache / "datasets").fetch(self.system, files.bucket, files.prefix, files.manifest)
         return folder / source.file
 
-    def checkpoint(self, stored: Stored) -> Path:
+    def checkpoint(self, stored: StoredManifest) -> Path:
         """Return the folder of a checkpoint to go on from."""
-        manifest = Manifest.from_json(stored.manifest)
-        return NodeCache(self._folder / "resume").fetch(self.output, stored.bucket, stored.prefix, manifest)
+        cache = NodeCache(self._folder / "resume")
+        return cache.fetch(self.output, stored.bucket, stored.prefix, stored.manifest)
 
 
-def read(work: Work, files: Files, on_progress: OnProgress) -> Inputs:
+def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     """Fetch and encode everything.
 
     Raises: UserError: no row is left to learn from. Inexpressible: the model has no usable chat template.
@@ -77,7 +77,7 @@ def read(work: Work, files: Files, on_progress: OnProgress) -> Inputs:
     found = fingerprint(tokenizer)
     if work.model.chat_fingerprint and work.model.chat_fingerprint != found:
         _logger.warning("the chat fingerprint is %s, recorded was %s", found, work.model.chat_fingerprint)
-    how = work.hyperparameters
+    how = work.recipe
     rows = [row for source in work.datasets for row in _rows(files, source, how.seed)]
     kept, held = split(len(rows), work.validation_ratio, how.seed)
     validation = [rows[number] for number in held]
@@ -125,21 +125,21 @@ def common_system_prompt(rows: list[Row]) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def settings_digest(work: Work) -> str:
+def settings_digest(work: TrainingWork) -> str:
     """Return a digest of all that decides which row is in which step, and what the weights are shaped like."""
-    how = work.hyperparameters
+    how = work.recipe
     facts = {
         "model": work.model.version_id,
         "datasets": [
-            [source.version_id, Manifest.from_json(source.files.manifest).digest, source.max_samples, source.weight]
+            [source.version_id, source.files.manifest.digest, source.max_samples, source.weight]
             for source in work.datasets
         ],
         "validation_ratio": work.validation_ratio,
-        "world_size": work.world_size,
+        "world_size": how.world_size,
         "hyperparameters": {
             name: value
             for name, value in asdict(how).items()
-            if name not in ("checkpoint_interval", "logging_interval")
+            if name not in ("checkpoint_interval", "logging_interval", "world_size")
         },
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.training.work_spec import Recipe
 from services.training.worker import attention, fused
 from services.training.worker.batching import Batch
 from services.training.worker.losses import add_noise
-from services.training.worker.spec import Hyperparameters
 
 DTYPES = {"BF16": torch.bfloat16, "FP16": torch.float16, "FP32": torch.float32}
 ADAPTER_NAME = "default"
@@ -63,7 +63,7 @@ class Tuned:
         return output.logits[0]
 
 
-def load(folder: Path, how: Hyperparameters, implementation: str, device: torch.device) -> Tuned:
+def load(folder: Path, how: Recipe, implementation: str, device: torch.device) -> Tuned:
     """Load a base and give it a fresh adapter; the weights of the adapter are drawn from the seed.
 
     Raises: ValueError: a wanted layer is not in the model.
@@ -80,7 +80,7 @@ def load(folder: Path, how: Hyperparameters, implementation: str, device: torch.
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=how.lora_rank,
-        lora_alpha=how.alpha,
+        lora_alpha=how.lora_alpha,
         lora_dropout=how.lora_dropout,
         target_modules=list(how.target_modules) or "all-linear",
     )

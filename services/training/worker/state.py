@@ -15,6 +15,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from services.chassis.errors import ModelryError
+
 FORMAT = 1
 STATE_FOLDER = "state"
 TENSORS_FILE = "optimizer.safetensors"
@@ -22,8 +24,10 @@ POSITION_FILE = "position.json"
 RANDOM_FILE = "random.json"
 
 
-class ResumeRefused(ValueError):
+class ResumeRefused(ModelryError):
     """A checkpoint does not belong to this job's settings; the message says why."""
+
+    default_reason = "CHECKPOINT_UNUSABLE"
 
 
 @dataclass

@@ -17,7 +17,7 @@ from tests.stack import Journey, Stack
 
 pytestmark = pytest.mark.contract
 
-GLOBAL = {"item", "benchmark"}
+GLOBAL = {"item", "benchmark", "dead_letter"}
 """Path variables that name things of the installation, not of a project."""
 
 REFERENCES: dict[str, Any] = {

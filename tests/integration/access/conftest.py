@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from modelry.access.v1.internal_pb2_grpc import AccessInternalServiceStub
 from modelry.billing.v1.billing_pb2_grpc import BillingServiceStub
 from modelry.billing.v1.internal_pb2_grpc import BillingInternalServiceStub
 from modelry.events.v1.events_pb2_grpc import EventServiceStub
-from services.access.__main__ import start
+from services.access.__main__ import MIGRATIONS, assemble
 from services.access.domain.projects import DEFAULT_ID
 from services.access.settings import AccessSettings
 from services.chassis.auth import Kind, Principal, Role, TokenIssuer
+from services.chassis.host import ServiceHost
 from services.chassis.rpc import channel
 
 
@@ -32,24 +32,23 @@ class House:
     def __init__(self, settings: AccessSettings) -> None:
         self.settings = settings
         self.issuer = TokenIssuer(settings.token_secret.get_secret_value())
-        self.running = AsyncExitStack()
 
     async def start(self) -> None:
-        started = await start(self.settings, self.running)
-        self.database, self.bus = started.database, started.bus
-        self.channel = channel(f"127.0.0.1:{started.port}", translate_errors=True)
-        self.plain = channel(f"127.0.0.1:{started.port}")
+        self.host = ServiceHost(self.settings, MIGRATIONS, assemble)
+        await self.host.start()
+        self.database, self.bus = self.host.database, self.host.bus
+        self.channel = channel(f"127.0.0.1:{self.host.port}", translate_errors=True)
+        self.plain = channel(f"127.0.0.1:{self.host.port}")
 
     async def stop(self) -> None:
         await self.channel.close()
         await self.plain.close()
-        await self.running.aclose()
+        await self.host.stop()
         for name in ("access", "internal", "billing", "billing_internal", "events"):
             self.__dict__.pop(name, None)
 
     async def restart(self) -> None:
         await self.stop()
-        self.running = AsyncExitStack()
         await self.start()
 
     def key(

@@ -214,9 +214,6 @@ async def test_the_process_starts_ends_and_starts_again(make_settings):
 
 async def test_a_wrong_bootstrap_key_stops_the_start(make_settings, make_house):
     house = make_house(make_settings(bootstrap_key="sk-wrong"))
-    try:
-        with pytest.raises(SystemExit) as caught:
-            await house.start()
-        assert caught.value.code == 2
-    finally:
-        await house.running.aclose()
+    with pytest.raises(SystemExit) as caught:
+        await house.start()
+    assert caught.value.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ import pytest
 
 from deploy.local.testing import RealObjects
 from modelry.dataset.v1 import dataset_pb2 as pb
+from services.chassis.launch import LaunchSpec, LocalLauncher
 from tests.integration.dataset.world import World
 
 pytestmark = pytest.mark.integration
 
 ROWS = [{"instruction": f"Question {number}?", "output": f"Answer {number}."} for number in range(240_000)]
 States = pb.DatasetVersion
+PROGRAM_VARIABLES = ("MODELRY_CPUS", "MODELRY_LAUNCH")
 
 
 @pytest.fixture
@@ -37,12 +40,12 @@ async def until_reading(world: World, version: pb.DatasetVersion) -> None:
 
 async def program(world: World) -> psutil.Process:
     """The import program that is running now."""
-    assert world.service.process is not None
+    launcher = LocalLauncher(world.service.home)
     deadline = time.monotonic() + 20
     while True:
-        children = psutil.Process(world.service.process.pid).children()
-        if children:
-            return children[0]
+        for probe in await launcher.list():
+            if probe.pid is not None:
+                return psutil.Process(probe.pid)
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
 
@@ -66,6 +69,63 @@ async def test_a_program_that_always_dies_fails_the_version_as_the_systems_fault
     done = await world.settled(version)
     assert (done.state, done.failure.reason, done.failure.kind) == (States.FAILED, "IMPORT_CRASHED", 2)
     assert "3 times in a row" in done.failure.message
+
+
+async def test_a_killed_services_import_is_done_again_and_its_program_ended(world: World) -> None:
+    version = await world.create("killed", world.put("big.jsonl", ROWS))
+    await until_reading(world, version)
+    left = await program(world)
+    world.service.kill()
+    assert left.is_running()
+    await world.service.start()
+    done = await world.settled(version)
+    assert not left.is_running()
+    assert (done.state, done.row_count, done.version) == (States.PUBLISHED, len(ROWS), 3)
+    prefixes = {
+        entry.key.rsplit("/", 1)[0]
+        for entry in world.store.list(world.service.environment["MODELRY_OBJECTS_BUCKET"], "")
+    }
+    assert sum(version.id in prefix for prefix in prefixes) == 1, "what the killed attempt wrote is removed"
+
+
+async def test_the_environment_of_an_import_holds_no_secret(world: World) -> None:
+    world.service.stop()
+    world.service.environment |= {"HF_TOKEN": "hub-secret", "DATABASE_PASSWORD": "other-secret"}
+    await world.service.start()
+    version = await world.create("clean", world.put("big.jsonl", ROWS))
+    await until_reading(world, version)
+    running = await program(world)
+    environment = running.environ()
+    command = running.cmdline()
+    done = await world.settled(version)
+    assert done.state == States.PUBLISHED
+    assert not [name for name in environment if name.startswith("MODELRY_") and name not in PROGRAM_VARIABLES]
+    secrets = {
+        value
+        for name, value in world.service.environment.items()
+        if name.endswith(("_SECRET", "_PASSWORD", "_KEY", "_TOKEN"))
+    }
+    assert len(secrets) >= 5
+    assert secrets.isdisjoint([*environment.values(), *command])
+    assert not list((world.service.home / "work").glob("import-*")), "nor is a spec left, which has keys of stores"
+
+
+async def test_an_import_runs_while_replicas_hold_every_core(world: World) -> None:
+    launcher = LocalLauncher(world.service.home)
+    usage = await launcher.usage()
+    sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
+    for number in range(2):  # at default settings: two replicas that take all cores and all memory
+        cpus = usage.cpus // 2 + (usage.cpus % 2 if number else 0)
+        folder = world.service.home / "work" / f"rep-{number}"
+        spec = LaunchSpec(f"rep-{number}", sleeper, {}, folder, max(1, cpus), usage.memory_mb // 2)
+        await launcher.start(spec)
+    assert (await launcher.usage()).cpus_held >= usage.cpus
+    try:
+        done = await world.imported("beside", world.put("small.jsonl", ROWS[:10]))
+        assert done.state == States.PUBLISHED
+    finally:
+        for number in range(2):
+            await launcher.kill(f"rep-{number}")
 
 
 async def test_a_store_that_goes_and_comes_back_costs_no_row(world: World, s3_server: RealObjects) -> None:

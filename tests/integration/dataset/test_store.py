@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,6 @@ from services.dataset.domain import (
     Dataset,
     DatasetVersion,
     Format,
-    Garbage,
-    Hold,
     RefusedRow,
     Source,
     State,
@@ -126,31 +124,6 @@ async def test_a_report_is_replaced_and_paged(database: Database) -> None:
         await uow.put_row_errors("dsv-1", rows[:4])
         assert await uow.row_errors("dsv-1", 1, 2) == rows[1:3]
         assert await uow.row_errors("dsv-1", 3, 9) == rows[3:4]
-
-
-async def test_holds_are_taken_once_and_fall_when_unconfirmed(database: Database) -> None:
-    old = NOW - timedelta(hours=1)
-    async with DatasetUnit(database) as uow:
-        for holder, moment in (("job-1", NOW), ("job-1", NOW), ("job-2", old), ("job-3", old)):
-            await uow.hold(Hold("dsv-1", holder, "p", False, moment))
-        await uow.confirm_holds("p", "job-3")
-        await uow.confirm_holds("other", "job-2")
-        limit = NOW - timedelta(minutes=10)
-        assert sorted(await uow.holders(["dsv-1"], limit)) == ["job-1", "job-3"]
-        await uow.drop_fallen_holds(limit)
-        assert sorted(await uow.holders(["dsv-1"], old - timedelta(1))) == ["job-1", "job-3"]
-        await uow.release_holds("other", "job-3")
-        await uow.release_holds("p", "job-1")
-        assert await uow.holders(["dsv-1"], limit) == ["job-3"]
-
-
-async def test_garbage_is_noted_once(database: Database) -> None:
-    async with DatasetUnit(database) as uow:
-        for _ in range(2):
-            await uow.discard(Garbage("a/b", "bucket"))
-        assert await uow.garbage() == [Garbage("a/b", "bucket")]
-        await uow.forget_garbage("a/b")
-        assert await uow.garbage() == []
 
 
 async def test_a_deleted_version_leaves_nothing(database: Database) -> None:

@@ -1,20 +1,24 @@
-"""The import program: bounded memory, and it never outlives its service."""
+"""The import program: bounded memory, and every end is written down."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from deploy.local.testing import RealObjects
+from services.chassis.launch import PROGRESS_FILE, RESULT_FILE, ProgramResult, read_result
 from services.chassis.objects import ObjectStore, StoreAccess
+from services.dataset.import_work import ImportCounts, ImportReport, ImportWork
+from services.dataset.object_sources import Place
 
 pytestmark = pytest.mark.integration
 
@@ -32,35 +36,19 @@ class Program:
         self.store.ensure_bucket(self.bucket)
         self.folder = folder / "import"
 
-    def start(self, key: str, **place: Any) -> subprocess.Popen[bytes]:
-        spec = {
-            "format": 1,
-            "folder": str(self.folder),
-            "source": {
-                "access": self.access.to_json(),
-                "bucket": self.bucket,
-                "prefix": key,
-                "name": "",
-                **place,
-            },
-            "options": {"format": "", "columns": {}, "max_bad_rows": 0},
-            "output": {"access": self.access.to_json(), "bucket": self.bucket, "prefix": "out"},
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.dataset.worker"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(spec).encode() + b"\n")
-        process.stdin.flush()
-        return process
+    def start(self, key: str, access: StoreAccess | None = None) -> subprocess.Popen[bytes]:
+        place = Place(access or self.access, self.bucket, key)
+        work = ImportWork(place, "", {}, 0, self.access, self.bucket, "out")
+        self.folder.mkdir()
+        (self.folder / "spec.json").write_text(json.dumps(work.to_json()))
+        return subprocess.Popen([sys.executable, "-m", "services.dataset.worker", str(self.folder)], cwd=ROOT)
 
-
-def last_word(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """What the program says at its end; its stdin stays open until then."""
-    assert process.stdout is not None
-    last: dict[str, Any] = json.loads(process.stdout.readlines()[-1])
-    process.wait(10)
-    return last
+    def result(self, process: subprocess.Popen[bytes]) -> ProgramResult:
+        """What the program says at its end."""
+        process.wait(60)
+        result = read_result(self.folder)
+        assert result is not None
+        return result
 
 
 @pytest.fixture
@@ -78,41 +66,37 @@ def test_a_hundred_megabytes_in_one_line_stay_in_bounded_memory(program: Program
     process = program.start("line.json")
     most = 0
     started = time.perf_counter()
-    assert process.stdout is not None
-    for line in process.stdout:
-        last = json.loads(line)
-        most = max(most, psutil.Process(process.pid).memory_info().rss)
-        if last["kind"] != "progress":
-            break
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            most = max(most, psutil.Process(process.pid).memory_info().rss)
+        time.sleep(0.02)
     seconds = time.perf_counter() - started
-    process.kill()
-    process.wait()
-    assert (last["kind"], last["rows"], last["bytes_read"]) == ("finished", count, path.stat().st_size)
-    assert last["statistics"]["duplicate_row_count"] == count - 1
+    result = program.result(process)
+    report = ImportReport.from_json(result.result)
+    assert (result.ok, report.counts.rows, report.counts.bytes_read) == (True, count, path.stat().st_size)
+    assert report.statistics["duplicate_row_count"] == count - 1
+    progress = ImportCounts.from_json(json.loads((program.folder / PROGRESS_FILE).read_text()))
+    assert 0 < progress.rows <= count and progress.bytes_total == path.stat().st_size
+    assert {entry.name for entry in program.folder.iterdir()} == {"spec.json", RESULT_FILE, PROGRESS_FILE}
     print(f"{count} rows, {path.stat().st_size / seconds / 1e6:.0f} MB/s, {most / MEGABYTE:.0f} MB resident")
     assert most < 400 * MEGABYTE
 
 
-def test_the_program_ends_when_its_service_does(program: Program) -> None:
-    program.store.put_bytes(program.bucket, "big.jsonl", b'{"instruction": "a", "output": "b"}\n' * 600_000)
-    process = program.start("big.jsonl")
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["kind"] == "progress"
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.wait(10) == 3
-
-
 def test_a_store_that_does_not_answer_is_no_fault_of_the_data(program: Program) -> None:
-    access = {**program.access.to_json(), "endpoint": "http://127.0.0.1:9"}
-    process = program.start("x.jsonl", access=access)
-    last = last_word(process)
-    assert (last["kind"], last["reason"]) == ("failed", "STORE_UNREACHABLE")
-    assert program.access.secret_key not in json.dumps(last)
+    away = replace(program.access, endpoint="http://127.0.0.1:9")
+    result = program.result(program.start("x.jsonl", away))
+    assert (result.ok, result.user, result.reason) == (False, False, "STORE_UNREACHABLE")
+    assert program.access.secret_key not in json.dumps(result.to_json())
 
 
 def test_an_object_that_is_gone_is_named(program: Program) -> None:
-    process = program.start("gone.jsonl")
-    last = last_word(process)
-    assert (last["kind"], last["reason"]) == ("refused", "OBJECT_NOT_FOUND")
-    assert "gone.jsonl" in last["message"]
+    result = program.result(program.start("gone.jsonl"))
+    assert (result.ok, result.user, result.reason) == (False, True, "OBJECT_NOT_FOUND")
+    assert "gone.jsonl" in result.message
+
+
+def test_a_spec_of_another_format_is_refused(program: Program) -> None:
+    program.folder.mkdir()
+    (program.folder / "spec.json").write_text('{"format": 1}')
+    process = subprocess.Popen([sys.executable, "-m", "services.dataset.worker", str(program.folder)], cwd=ROOT)
+    assert "format 1" in program.result(process).message

@@ -20,6 +20,7 @@ from modelry.dataset.v1 import dataset_pb2_grpc
 from modelry.dataset.v1.internal_pb2_grpc import DatasetInternalServiceStub
 from services.chassis.auth import Principal, Role, TokenIssuer, current
 from services.chassis.errors import NotFound, from_rpc_error
+from services.chassis.launch import LocalLauncher
 from services.chassis.objects import ObjectStore, StoreAccess
 
 ROOT = Path(__file__).parents[3]
@@ -103,6 +104,9 @@ class DatasetProcess:
         for channel in self.channels:
             await channel.close()
         self.stop()
+        launcher = LocalLauncher(self.home)
+        for probe in await launcher.list():
+            await launcher.kill(probe.id)
 
 
 @dataclass

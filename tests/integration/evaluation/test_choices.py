@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from services.chassis.worker import chat
+from services.chassis.worker import chat, merging
 from services.evaluation.benchmarks import layouts, presets
 from services.evaluation.worker import choices
-from services.evaluation.worker.models import SharedBase, adapter_rank, merge
+from services.evaluation.worker.models import SharedBase, adapter_rank
 from tests.integration.evaluation.world import write_benchmark
 
 pytestmark = pytest.mark.integration
@@ -127,7 +127,8 @@ def test_an_adapter_that_cannot_be_attached_is_merged(tiny_models: tuple[Path, P
     config = LoraConfig(r=4, use_dora=True, target_modules="all-linear", init_lora_weights=False)
     get_peft_model(model, config).save_pretrained(tmp_path / "dora")
     assert adapter_rank(tmp_path / "dora") is None
-    merged = merge(tiny_models[0], tmp_path / "dora", tmp_path / "merged")
+    merged = tmp_path / "merged"
+    merging.merge(tiny_models[0], tmp_path / "dora", merged)
     chat.load_tokenizer(merged)
     ids = torch.tensor([[5, 6, 7, 8]])
     plain: Any = AutoModelForCausalLM.from_pretrained(tiny_models[0], dtype=torch.float32)

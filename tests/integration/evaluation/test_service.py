@@ -16,9 +16,10 @@ from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.data import UnitOfWork, differences, outbox
 from services.chassis.errors import AlreadyExists, Conflict, Invalid, NotFound, WrongState
 from services.chassis.jobs import AttemptState
-from services.evaluation.neighbours import CheckpointInfo, FilesInfo
+from services.clients.registry import ModelInfo
+from services.clients.training import CheckpointInfo
 from services.evaluation.store import metadata
-from tests.integration.evaluation.world import OTHER, QUESTIONS, SUBJECTS, World
+from tests.integration.evaluation.world import OTHER, PROJECT, QUESTIONS, SUBJECTS, World
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -86,12 +87,14 @@ async def test_the_whole_way_from_create_to_report_and_delete(world: World, tiny
     await check_samples(world)
     assert await events(world, made.id) == ["created", "queued", "running", "succeeded"]
     async with asyncio.timeout(20):
-        while made.id not in world.neighbours.settled:
+        while made.id not in world.others.billing.in_state("SETTLED"):
             await asyncio.sleep(0.05)
-    assert made.id in world.neighbours.confirmed
-    assert not world.neighbours.held
+    assert made.id in world.others.registry.holds.confirmed and made.id in world.others.datasets.holds.confirmed
+    assert not world.others.held
     await delete(world, "compare")
-    assert not list(world.store.list(report.location.bucket, report.location.prefix + "/"))
+    async with asyncio.timeout(10):  # the files go after the transaction that deletes the evaluation
+        while list(world.store.list(report.location.bucket, report.location.prefix + "/")):
+            await asyncio.sleep(0.05)
     with pytest.raises(NotFound):
         await world.call("GetEvaluation", pb.GetEvaluationRequest(evaluation=made.id))
 
@@ -135,13 +138,9 @@ async def test_a_killed_worker_is_followed_by_another_and_no_sample_is_there_twi
     world: World, tiny_models: tuple[Path, ...]
 ) -> None:
     adapter = tiny_models[2]
-    from services.chassis.objects import upload_folder
-
-    manifest = upload_folder(world.store, world.bucket, "models/ckpt", adapter)
-    import json
-
-    files = FilesInfo(world.bucket, "models/ckpt", json.dumps(manifest.to_json()))
-    world.neighbours.checkpoints["ftckpt_1"] = CheckpointInfo("mv-base", files)
+    files = world.upload(adapter, "ckpt")
+    found = CheckpointInfo(checkpoint_id="ftckpt_1", base_model_version_id="mv-base", adapter=files)
+    world.others.training.add(found, PROJECT)
     made = await world.create(wish(candidates=[pb.Target(checkpoint="ftckpt_1", label="step 10")]))
     async with asyncio.timeout(120):
         while True:
@@ -161,9 +160,7 @@ async def test_a_killed_worker_is_followed_by_another_and_no_sample_is_there_twi
 
 
 async def test_a_stop_ends_it_once(world: World) -> None:
-    world.neighbours.models["slow"] = world.neighbours.models["base"].__class__(
-        "mv-slow", "PREPARING", "", 1, world.neighbours.models["base"].base, None
-    )
+    world.others.registry.add(ModelInfo(version_id="mv-slow", state="PREPARING"), "slow")
     made = await world.create(wish(baseline=pb.Target(model="slow")))
     for _ in range(2):
         stopped = await world.call("StopEvaluation", pb.StopEvaluationRequest(evaluation=made.id))
@@ -173,10 +170,9 @@ async def test_a_stop_ends_it_once(world: World) -> None:
 
 
 async def test_a_model_that_cannot_be_prepared_fails_it_in_plain_words(world: World) -> None:
-    base = world.neighbours.models["base"]
-    world.neighbours.models["slow"] = base.__class__("mv-slow", "PREPARING", "", 1, base.base, None)
+    world.others.registry.add(ModelInfo(version_id="mv-slow", state="PREPARING"), "slow")
     made = await world.create(wish(baseline=pb.Target(model="slow")))
-    world.neighbours.models["slow"] = base.__class__("mv-slow", "FAILED", "its files are damaged", 1, base.base, None)
+    world.others.registry.change("mv-slow", state="FAILED", failure="its files are damaged")
     seen = await world.until_end(made.id, 30)
     assert seen[-1].state == pb.Evaluation.FAILED
     assert "its files are damaged" in seen[-1].failure.message
@@ -203,12 +199,17 @@ async def test_the_same_request_twenty_times_makes_one(world: World) -> None:
         ("evaluation.tasks[0].preset.location", {"tasks": [preset_task(benchmark="cmmlu")]}),
         (
             "evaluation.tasks[0].preset.location",
-            {"tasks": [preset_task(location=ObjectLocation(bucket="no-such-bucket", prefix="x"))]},
+            {"tasks": [preset_task(location=ObjectLocation(credential="any", bucket="no-such-bucket", prefix="x"))]},
         ),
         (
-            "evaluation.tasks[0].preset.location",
+            "evaluation.tasks[0].preset.location.credential",
             {"tasks": [preset_task(location=ObjectLocation(credential="none", prefix="x"))]},
         ),
+        (
+            "evaluation.tasks[0].preset.location.bucket",
+            {"tasks": [preset_task(location=ObjectLocation(credential="any", prefix="x"))]},
+        ),
+        ("evaluation.output.credential", {"output": ObjectLocation(credential="none")}),
         ("evaluation.tasks[0].custom.dataset", {"tasks": [pb.Task(custom=pb.Task.Custom(dataset="none"))]}),
         (
             "evaluation.tasks[0].custom.stopword_lists[0]",
@@ -226,7 +227,7 @@ async def test_bad_input_is_refused_with_its_field_and_leaves_nothing(
     named = error.field if isinstance(error, Invalid) else error.metadata["field"]
     assert named == path
     assert not (await world.call("ListEvaluations", pb.ListEvaluationsRequest())).evaluations
-    assert not world.neighbours.reserved
+    assert not world.others.billing.reservations
 
 
 async def test_another_projects_things_do_not_exist(world: World) -> None:
@@ -257,6 +258,7 @@ async def test_quote_update_lists_and_benchmarks(world: World) -> None:
         "UpdateEvaluation", pb.UpdateEvaluationRequest(evaluation=pb.Evaluation(id=made.id, title="Two models"))
     )
     assert changed.title == "Two models"
+    assert (await events(world, made.id))[-1] == "updated"
     with pytest.raises(Conflict):
         await world.call(
             "UpdateEvaluation",

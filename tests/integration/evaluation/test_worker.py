@@ -4,14 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.local.testing import RealNats, RealObjects
+from services.chassis.engines import merged_name
+from services.chassis.launch import PROGRAM_SPEC_FILE, read_result
 from services.chassis.objects import Manifest, ObjectStore, StoreAccess, upload_folder
 from services.chassis.reporting import read_spool
+from services.evaluation.domain import Generation
+from services.serving.model_work import ModelWork, WorkKind
 from tests.integration.evaluation.world import write_benchmark, write_pairs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -37,22 +42,39 @@ class Bench:
         first, second, adapter = (
             upload_folder(self.store, self.bucket, f"eval-test/{path.name}", path) for path in tiny_models
         )
+        self.targets = self._targets(first, second, adapter)
+        self._write_tasks(pairs)
+
+    def _targets(self, first: Manifest, second: Manifest, adapter: Manifest) -> list[dict[str, Any]]:
         base = files(first, "eval-test/first", self.bucket)
-        self.targets = [
-            {"label": "base", "role": "baseline", "base": base},
+        return [
+            {"label": "base", "role": "baseline", "version_id": "mv-1", "base": base, "adapter": None},
             {
                 "label": "tuned",
                 "role": "candidate",
+                "version_id": "mv-2",
                 "base": base,
                 "adapter": files(adapter, "eval-test/adapter", self.bucket),
             },
-            {"label": "other", "role": "candidate", "base": files(second, "eval-test/second", self.bucket)},
+            {
+                "label": "other",
+                "role": "candidate",
+                "version_id": "mv-3",
+                "base": files(second, "eval-test/second", self.bucket),
+                "adapter": None,
+            },
         ]
+
+    def _write_tasks(self, pairs: Manifest) -> None:
         self.preset = {
             "name": "mmlu",
             "kind": "preset",
             "preset": "mmlu",
             "shots": 2,
+            "split": "",
+            "subjects": [],
+            "max_samples": 0,
+            "store": "system",
             "bucket": self.bucket,
             "prefix": "eval-test/mmlu",
         }
@@ -62,6 +84,8 @@ class Bench:
             **files(pairs, "eval-test/pairs", self.bucket),
             "file": "data.parquet",
             "stopwords": [{"name": "en", "words": None}, {"name": "own", "words": ["desk"]}],
+            "max_samples": 0,
+            "system_prompt": "",
         }
 
     def spec(self, name: str, targets: list[Any], tasks: list[Any]) -> Path:
@@ -82,9 +106,11 @@ class Bench:
             "cache_dir": str(self.root / "cache"),
             "cpus": "0-1" if (os.cpu_count() or 1) > 1 else "0",
             "work": {
+                "format": 1,
                 "targets": targets,
                 "tasks": tasks,
-                "generation": {"max_tokens": 12},
+                "generation": asdict(Generation(max_tokens=12)),
+                "kv_space_gb": 1,
                 "output": {"bucket": self.bucket, "prefix": f"eval-test/out/{name}"},
             },
         }
@@ -150,3 +176,35 @@ def test_a_wrong_row_fails_the_evaluation_with_file_and_line(bench: Bench) -> No
     assert reports[-1]["kind"] == "failed"
     assert reports[-1]["body"]["kind"] == "USER"
     assert "test/law_test.csv, line 2: has 5 columns" in reports[-1]["body"]["message"]
+
+
+def test_the_weights_evaluated_are_the_weights_served(bench: Bench, tiny_models: tuple[Path, Path, Path]) -> None:
+    """A DoRA adapter is merged by both; evaluation's program and serving's give the same bytes under the same name."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_models[0])
+    torch.manual_seed(3)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, use_dora=True)
+    get_peft_model(model, config).save_pretrained(bench.root / "dora")
+    stored = upload_folder(bench.store, bench.bucket, "eval-test/dora", bench.root / "dora")
+    tuned = {**bench.targets[1], "label": "dora", "adapter": files(stored, "eval-test/dora", bench.bucket)}
+    code, reports = bench.run(bench.spec("merged", [bench.targets[0], tuned], [bench.custom]))
+    assert code == 0, (bench.root / "merged" / "log").read_text()[-3000:]
+    assert reports[-1]["kind"] == "finished"
+
+    models = bench.root / "cache" / "models"
+    base, adapter = models / Manifest.from_json(bench.targets[0]["base"]["manifest"]).digest, models / stored.digest
+    evaluated = models / merged_name(base.name, adapter.name)
+    served = bench.root / "served" / evaluated.name
+    folder = bench.root / "merge"
+    folder.mkdir()
+    work = ModelWork(WorkKind.MERGE, base, served, adapter)
+    (folder / PROGRAM_SPEC_FILE).write_text(json.dumps(work.to_json()))
+    argv = [sys.executable, "-m", "services.serving.worker", str(folder)]
+    subprocess.run(argv, cwd=ROOT, timeout=300, check=True)
+    result = read_result(folder)
+    assert result is not None and result.ok and not result.result["existed"]
+    assert result.result["dtype"] == str(model.dtype).removeprefix("torch.")
+    assert Manifest.of_folder(evaluated).digest == Manifest.of_folder(served).digest

@@ -1,13 +1,11 @@
-"""An evaluation service in this process, on real NATS, S3, SQLite and workers; its neighbours are a fake."""
+"""An evaluation service in this process, on real NATS, S3, SQLite and workers; the other services are fakes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from deploy.local.testing import RealNats, RealObjects
-from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from modelry.evaluation.v1 import evaluation_pb2_grpc
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay, WorkerGate
-from services.chassis.data import Database
-from services.chassis.errors import NotFound
-from services.chassis.jobs import JobEngine
+from services.chassis.host import ServiceHost
 from services.chassis.launch import Capacity, LocalLauncher
-from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
-from services.chassis.rpc import RpcServer, channel
-from services.evaluation.__main__ import MIGRATIONS
-from services.evaluation.neighbours import CheckpointInfo, DatasetInfo, FilesInfo, ModelInfo, StoreInfo
-from services.evaluation.operations.context import Benchmarks, Desk
-from services.evaluation.service import EvaluationServicer
+from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles, upload_folder
+from services.chassis.rpc import channel
+from services.clients.dataset import DatasetInfo
+from services.clients.fakes import (
+    FakeBilling,
+    FakeCredentials,
+    FakeDatasets,
+    FakeRegistry,
+    FakeServing,
+    FakeTraining,
+)
+from services.clients.registry import ModelInfo
+from services.evaluation.__main__ import MIGRATIONS, add_parts
+from services.evaluation.clients import Clients
 from services.evaluation.settings import EvaluationSettings
-from services.evaluation.stage import EvaluationStage
-from services.evaluation.store import JOB_TABLES
 
 PROJECT, OTHER = "proj-1", "proj-2"
 SUBJECTS = ("astronomy", "marketing", "sociology", "philosophy")
@@ -64,75 +64,26 @@ def write_pairs(folder: Path) -> None:
     parquet.write_table(table, folder / "data.parquet")
 
 
-@dataclass
-class FakeNeighbours:
-    """Registry, dataset, training, serving, access and billing of one project."""
+class Fakes(Clients):
+    """The other services in memory."""
 
-    access: StoreAccess
-    bucket: str
-    models: dict[str, ModelInfo] = field(default_factory=dict)
-    checkpoints: dict[str, CheckpointInfo] = field(default_factory=dict)
-    datasets: dict[str, DatasetInfo] = field(default_factory=dict)
-    held: set[str] = field(default_factory=set)
-    reserved: dict[str, float] = field(default_factory=dict)
-    confirmed: set[str] = field(default_factory=set)
-    settled: dict[str, float] = field(default_factory=dict)
-    price: Decimal = Decimal(0)
+    registry: FakeRegistry
+    datasets: FakeDatasets
+    billing: FakeBilling
+    credentials: FakeCredentials
+    training: FakeTraining
+    serving: FakeServing
 
-    async def model(self, project: str, reference: str, holder: str = "") -> ModelInfo:
-        for info in self.models.values():
-            if project == PROJECT and reference in (
-                info.version_id,
-                *(n for n, one in self.models.items() if one is info),
-            ):
-                self.held |= {holder} - {""}
-                return info
-        raise NotFound.of("model", reference)
+    @classmethod
+    def on(cls, access: StoreAccess, bucket: str) -> Fakes:
+        stores = FakeCredentials(access, bucket)
+        stores.add("any", access)
+        return cls(FakeRegistry(), FakeDatasets(), FakeBilling(), stores, FakeTraining(), FakeServing())
 
-    async def checkpoint(self, project: str, checkpoint: str) -> CheckpointInfo:
-        if project == PROJECT and checkpoint in self.checkpoints:
-            return self.checkpoints[checkpoint]
-        raise NotFound.of("checkpoint", checkpoint)
-
-    async def deployment(self, project: str, deployment: str) -> str:
-        raise NotFound.of("deployment", deployment)
-
-    async def dataset(self, project: str, reference: str, holder: str = "") -> DatasetInfo:
-        for name, info in self.datasets.items():
-            if project == PROJECT and reference in (name, info.version_id):
-                self.held |= {holder} - {""}
-                return info
-        raise NotFound.of("dataset", reference)
-
-    async def store(self, project: str, credential: str, bucket: str) -> StoreInfo:
-        if credential not in ("", "builtin"):
-            raise NotFound.of("credential", credential)
-        return StoreInfo(self.access, bucket or self.bucket)
-
-    async def quote(
-        self, project: str, minutes: tuple[float, float], spec_digest: str, description: str, notes: Sequence[str]
-    ) -> common_pb2.Quote:
-        item = common_pb2.Quote.Item(description=description, quantity_low=minutes[0], quantity_high=minutes[1])
-        return common_pb2.Quote(id="quote-1", items=[item], notes=notes)
-
-    async def reserve(self, project: str, holder: str, minutes: float, quote_id: str, spec_digest: str) -> Decimal:
-        self.reserved[holder] = minutes
-        return self.price
-
-    async def confirm(self, project: str, holder: str) -> None:
-        self.confirmed.add(holder)
-
-    async def settle(self, project: str, holder: str, minutes: float) -> None:
-        self.settled[holder] = minutes
-        self.held.discard(holder)
-
-    async def release(self, project: str, holder: str) -> None:
-        self.held.discard(holder)
-
-
-@dataclass(frozen=True)
-class _Listen:
-    listen: str = "127.0.0.1:0"
+    @property
+    def held(self) -> list[str]:
+        """Who holds anything."""
+        return sorted({*self.registry.holds.holders(), *self.datasets.holds.holders()})
 
 
 class World:
@@ -143,7 +94,7 @@ class World:
         self.bucket = f"eval-{secrets.token_hex(4)}"
         self.store = ObjectStore(access)
         self.store.ensure_bucket(self.bucket)
-        self.neighbours = FakeNeighbours(access, self.bucket)
+        self.others = Fakes.on(access, self.bucket)
         self.settings = EvaluationSettings(
             service="evaluation",
             home=home,
@@ -159,60 +110,59 @@ class World:
             worker_cpus=1,
             worker_memory_mb=2048,
         )
-        self.issuer = TokenIssuer(secrets.token_hex(32))
+        self.issuer = TokenIssuer(self.settings.token_secret.get_secret_value())
         self.launcher = LocalLauncher(home, Capacity(cores=(0,), slots=1, memory_mb=4096))
         write_benchmark(home / "mmlu")
         upload_folder(self.store, self.bucket, "benchmarks/mmlu", home / "mmlu")
         upload_folder(self.store, self.bucket, "own/set", home / "mmlu")
         write_pairs(home / "pairs")
         pairs = upload_folder(self.store, self.bucket, "pairs", home / "pairs")
-        files = FilesInfo(self.bucket, "pairs", json.dumps(pairs.to_json()))
-        self.neighbours.datasets["desk"] = DatasetInfo("dsv-desk", files, "data.parquet", 3, True)
+        self.others.datasets.add(
+            DatasetInfo(
+                version_id="dsv-desk",
+                dataset_name="desk",
+                number=1,
+                files=StoredFiles(self.bucket, "pairs", json.dumps(pairs.to_json())),
+                file="data.parquet",
+                row_count=3,
+                evaluation_pairs=True,
+            ),
+            PROJECT,
+        )
 
     def add_model(self, name: str, base: Path, adapter: Path | None = None) -> None:
         """Makes a model known."""
 
-        def upload(path: Path) -> FilesInfo:
-            manifest = upload_folder(self.store, self.bucket, f"models/{path.name}", path)
-            return FilesInfo(self.bucket, f"models/{path.name}", json.dumps(manifest.to_json()))
+        full = ModelInfo(version_id=f"mv-{name}", state="READY", parameter_count=300_000, files=self.upload(base))
+        if adapter is not None:
+            full = replace(full, version_id=f"mv-{name}-base")
+            full = ModelInfo(version_id=f"mv-{name}", state="READY", files=self.upload(adapter), base=full)
+        self.others.registry.add(full, name, project=PROJECT)
 
-        over = upload(adapter) if adapter else None
-        self.neighbours.models[name] = ModelInfo(f"mv-{name}", "READY", "", 300_000, upload(base), over)
+    def upload(self, path: Path, name: str = "") -> StoredFiles:
+        """Stores a folder of a model."""
+        prefix = f"models/{name or path.name}"
+        manifest = upload_folder(self.store, self.bucket, prefix, path)
+        return StoredFiles(self.bucket, prefix, json.dumps(manifest.to_json()))
 
     async def start(self) -> None:
         """Opens everything and begins."""
-        self.database = await Database.open(self.settings.database_url, "evaluation", MIGRATIONS)
-        self.bus = Bus(self.settings)
-        self.gate = WorkerGate(self.bus, self.settings.token_secret)
-        self.relay = OutboxRelay(self.database, self.bus, self.settings)
-        self.stage = EvaluationStage(self.database, self.neighbours, self.settings, self.launcher.capacity)
-        self.engine = JobEngine(self.stage, JOB_TABLES, self.database, self.bus, self.launcher, self.settings)
-        benchmarks = Benchmarks(self.neighbours.access, self.bucket, self.settings.benchmarks_prefix)
-        desk = Desk(self.database, self.neighbours, self.stage, self.engine, benchmarks)
-        self.server = RpcServer(_Listen(), self.issuer)
-        self.server.add(
-            EvaluationServicer(desk),
-            evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
-            "modelry.evaluation.v1.EvaluationService",
-        )
-        await self.bus.start()
-        await self.gate.start()
-        await self.relay.start()
-        await self.engine.start()
-        self.channel = channel(f"127.0.0.1:{await self.server.start()}", translate_errors=True)
+        self.host = ServiceHost(self.settings, MIGRATIONS, self._assemble)
+        await self.host.start()
+        self.database, self.bus = self.host.database, self.host.bus
+        self.channel = channel(f"127.0.0.1:{self.host.port}", translate_errors=True)
         self.stub: Any = evaluation_pb2_grpc.EvaluationServiceStub(self.channel)
 
     async def stop(self) -> None:
         """Ends everything, workers too."""
-        await self.engine.stop()
+        await self.channel.close()
+        await self.host.stop()
         for program in await self.launcher.list():
             await self.launcher.kill(program.id)
-        await self.channel.close()
-        await self.server.stop(0)
-        await self.relay.stop()
-        await self.gate.stop()
-        await self.bus.close()
-        await self.database.close()
+
+    async def _assemble(self, host: ServiceHost[EvaluationSettings]) -> None:
+        desk = add_parts(host, self.others, self.launcher)
+        self.engine = desk.engine
 
     def metadata(self, project: str = PROJECT) -> list[tuple[str, str]]:
         """Who calls."""

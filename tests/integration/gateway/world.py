@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Callers
 from gateway.keys import KeyRing
@@ -100,6 +101,7 @@ class Edge:
     proxy: Proxy
     usage: UsageJournal
     callers: Callers
+    administration: Administration
     addresses: dict[str, str]
     version: int = field(default=0)
 
@@ -113,12 +115,6 @@ class Edge:
         )
 
 
-class Connected:
-    """A bus that is connected."""
-
-    connected = True
-
-
 @asynccontextmanager
 async def edge(
     folder: Path, billing: Any, *engines: Engine, addresses: Mapping[str, str] | None = None
@@ -130,15 +126,16 @@ async def edge(
     keys.apply(digest, key)
     usage = UsageJournal(folder, billing)
     proxy, callers = Proxy(routes, usage), Callers(keys, issuer, billing)
-    native = NativeApi(callers, dict(addresses or {}))
-    readiness = Readiness({}, keys, Connected())  # type: ignore[arg-type]
+    readiness = Readiness({}, keys, (), issuer)
+    administration = Administration({}, readiness)
+    native = NativeApi(callers, dict(addresses or {}), administration)
     app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
     client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
     await client.start_server()
-    made = Edge(client, keys, routes, proxy, usage, callers, dict(addresses or {}))
+    made = Edge(client, keys, routes, proxy, usage, callers, administration, dict(addresses or {}))
     made.route(*engines)
     try:
         yield made

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from services.serving.worker.merging import log_probabilities, mean_difference
+from services.chassis.worker import log_probabilities, mean_difference
+from services.serving.model_work import ModelWork, WorkKind
 from tests.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.integration
@@ -44,10 +45,10 @@ def make_adapter(base: Path, folder: Path, scale: float) -> Path:
     return folder
 
 
-def run_program(folder: Path, work: dict[str, str]) -> tuple[int, dict[str, Any], str]:
+def run_program(folder: Path, work: ModelWork) -> tuple[int, dict[str, Any], str]:
     """The program as the launcher starts it: its exit code, what it wrote, and the last line that it said."""
     folder.mkdir()
-    (folder / "spec.json").write_text(json.dumps({"format": 1, "stage": "serving", "work": work}))
+    (folder / "spec.json").write_text(json.dumps(work.to_json()))
     command = [sys.executable, "-m", "services.serving.worker", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, json.loads((folder / "result.json").read_text()), done.stdout.strip().splitlines()[-1]
@@ -55,8 +56,7 @@ def run_program(folder: Path, work: dict[str, str]) -> tuple[int, dict[str, Any]
 
 def run(folder: Path, base: Path, adapter: Path, output: Path) -> tuple[int, dict[str, Any]]:
     """A merge: its exit code and what it wrote."""
-    paths = {"base_path": str(base), "adapter_path": str(adapter), "output_path": str(output)}
-    code, outcome, last = run_program(folder, {"mode": "merge", **paths})
+    code, outcome, last = run_program(folder, ModelWork(WorkKind.MERGE, base, output, adapter))
     assert outcome["ok"] or last == outcome["message"]
     return code, outcome
 
@@ -89,7 +89,7 @@ def test_a_merged_model_that_is_there_is_kept(base: Path, tmp_path: Path) -> Non
     output.mkdir()
     (output / "mark").touch()
     code, outcome = run(tmp_path / "work", base, tmp_path / "no-adapter", output)
-    assert (code, outcome) == (0, {"ok": True, "result": {"existed": True}})
+    assert (code, outcome) == (0, {"format": 1, "ok": True, "result": {"existed": True}})
     assert (output / "mark").exists()
 
 
@@ -109,7 +109,6 @@ def test_an_adapter_that_breaks_the_model_is_not_merged(base: Path, tmp_path: Pa
 
 def test_describing_gives_what_the_registry_writes_beside_a_base(base: Path, tmp_path: Path) -> None:
     output = tmp_path / "described" / "model.json"
-    work = {"mode": "describe", "model_path": str(base), "output_path": str(output)}
-    code, outcome, _ = run_program(tmp_path / "work", work)
+    code, outcome, _ = run_program(tmp_path / "work", ModelWork(WorkKind.DESCRIBE, base, output))
     assert code == 0 and outcome["ok"]
     assert json.loads(output.read_text()) == json.loads((base / "modelry.json").read_text())

@@ -40,6 +40,28 @@ async def test_an_adapter_is_merged_alone_and_attached_when_it_shares(tmp_path: 
         await _streams_end_whole(world, "alone")
 
 
+async def test_a_model_is_prepared_beside_replicas_that_hold_every_core(tmp_path: Path) -> None:
+    """At default settings: preparation and merge have places of their own."""
+    folder = await asyncio.to_thread(build_tiny_model, tmp_path / "model")
+    other = await asyncio.to_thread(build_tiny_model, tmp_path / "other", seed=1)
+    adapter = await asyncio.to_thread(make_adapter, folder, tmp_path / "adapter", 0.05)
+    async with open_world(tmp_path / "home", settings="") as world:
+        base = await world.import_model("tiny", folder)
+        cores = len(world.launcher.capacity.cores)
+        await world.create(model="tiny", name="full", replicas=cores, engine=ENGINE)
+        await world.in_state("full", pb.Deployment.READY)
+        assert (await world.launcher.usage()).cpus_held == cores
+        await world.import_model("other", other)
+        await world.publish_adapter(adapter, base.id, "helpdesk")
+        await world.create(model="helpdesk", name="waits", engine=ENGINE)
+
+        async def merged() -> bool:
+            return bool(list((world.home / "cache" / "models").glob("merged-*/modelry.json")))
+
+        await world.until(merged, 120)
+        assert len(await world.replicas("full", pb.Replica.READY)) == cores
+
+
 async def _said(world: World, model: str) -> str:
     status, body = await world.ask(model, 12, temperature=0)
     assert status == 200, body

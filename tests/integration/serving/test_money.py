@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +14,8 @@ import pytest
 import services.serving
 from services.chassis.data import Database
 from services.chassis.errors import Unavailable
+from services.clients.fakes import FakeBilling, FakeCredentials, FakeRegistry
+from services.serving.clients import Clients
 from services.serving.domain import Billing, Deployment
 from services.serving.operations import money
 from services.serving.operations.context import Desk
@@ -26,42 +28,22 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MIGRATIONS = Path(services.serving.__file__).parent / "migrations"
 
 
-@dataclass
-class Ledger:
-    """Stands where billing does: books a record once, and can be away."""
-
-    booked: dict[str, float] = field(default_factory=dict)
-    away: bool = False
-
-    async def RecordUsage(self, request: Any, metadata: Any) -> None:
-        if self.away:
-            raise Unavailable("billing is away")
-        self.booked.setdefault(request.record_id, request.quantity)
-
-
-@dataclass
-class OnlyBilling:
-    """The one peer that money needs."""
-
-    billing_internal: Ledger
-
-    def metadata(self, project: str) -> tuple[()]:
-        return ()
-
-
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk on an empty database."""
     database = await Database.open(f"sqlite:///{tmp_path}/serving.db", "serving", MIGRATIONS)
-    peers: Any = OnlyBilling(Ledger())
-    yield Desk(database, peers, ServingSettings(home=tmp_path), cores=2)
+    others = Clients(FakeRegistry(), FakeBilling(), FakeCredentials())
+    yield Desk(database, others, ServingSettings(home=tmp_path), cores=2)
     await database.close()
 
 
-def ledger(desk: Desk) -> Ledger:
-    peers: Any = desk.peers
-    found: Ledger = peers.billing_internal
-    return found
+def ledger(desk: Desk) -> FakeBilling:
+    assert isinstance(desk.clients.billing, FakeBilling)
+    return desk.clients.billing
+
+
+def booked(desk: Desk) -> dict[str, float]:
+    return {name: record.quantity for name, record in ledger(desk).records.items()}
 
 
 async def stored(desk: Desk, **fields: Any) -> Deployment:
@@ -83,10 +65,10 @@ async def test_hours_add_up_and_a_slice_is_booked_once(desk: Desk) -> None:
         await money.meter(desk, await now_is(desk), 0.25, 0.0, NOON)
     after = await now_is(desk)
     assert (after.used_hours, after.slice_hours, after.cost) == (0.75, 0.75, Decimal("0.375000000"))
-    assert (ledger(desk).booked, after.version) == ({}, 1), "hours change no version"
+    assert (booked(desk), after.version) == ({}, 1), "hours change no version"
     await money.meter(desk, after, 0.5, 0.0, NOON + timedelta(hours=1))
     await money.book(desk, after, number + 1)  # as a process does that died after it had booked
-    assert ledger(desk).booked == {f"dep-1-{number}": 0.75}
+    assert booked(desk) == {f"dep-1-{number}": 0.75}
     assert (await now_is(desk)).used_hours == 1.25
     assert (await now_is(desk)).slice_hours == 0.5, "what was booked before is not taken from the new slice"
 
@@ -94,13 +76,13 @@ async def test_hours_add_up_and_a_slice_is_booked_once(desk: Desk) -> None:
 async def test_hours_are_kept_while_billing_is_away(desk: Desk) -> None:
     number = money.slice_number(NOON, 3600)
     found = await stored(desk, slice=number, slice_hours=0.75, used_hours=0.75)
-    ledger(desk).away = True
+    ledger(desk).away.add("record_usage")
     with pytest.raises(Unavailable):
         await money.meter(desk, found, 0.25, 0.0, NOON + timedelta(hours=1))
     assert (await now_is(desk)).slice_hours == 0.75
-    ledger(desk).away = False
+    ledger(desk).away.clear()
     await money.meter(desk, found, 0.25, 0.0, NOON + timedelta(hours=1))
-    assert ledger(desk).booked == {f"dep-1-{number}": 0.75}
+    assert booked(desk) == {f"dep-1-{number}": 0.75}
 
 
 async def test_it_is_scaled_to_zero_before_it_costs_more(desk: Desk) -> None:

@@ -198,10 +198,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(home: Path) -> AsyncIterator[World]:
+async def open_world(home: Path, settings: str = SETTINGS) -> AsyncIterator[World]:
     """A home with everything; nothing of it is left behind."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "modelry.toml").write_text(SETTINGS)
+    (home / "modelry.toml").write_text(settings)
     async with Supervisor(home, Options(only=PARTS)) as supervisor:
         world = World(home, supervisor)
         # By itself: with the supervisor it would be ready only when every stage is.

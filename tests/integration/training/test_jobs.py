@@ -16,7 +16,6 @@ from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import Role
 from services.chassis.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable, WrongState
-from services.training import operations
 from tests.integration.training.world import OTHER, World, a_request
 
 pytestmark = pytest.mark.integration
@@ -34,12 +33,13 @@ async def test_a_job_from_create_to_published(world: World) -> None:
     done = await world.ended(job.id)
     assert (done.progress.step, done.progress.total_steps, done.attempt_count) == (6, 6, 1)
     assert done.progress.loss == pytest.approx(1 / 6)
-    fake = world.neighbours
-    assert job.id in fake.confirmed and fake.settled[job.id] > 0 and not fake.holds
-    published = fake.published[0]
+    fake = world.others
+    assert job.id in fake.registry.holds.confirmed and job.id in fake.datasets.holds.confirmed and not fake.held
+    assert fake.billing.reservations[job.id].state == "SETTLED" and fake.billing.reservations[job.id].settled > 0
+    published = fake.registry.published[0]
     assert (published.model_name, published.step, published.final) == ("help", 6, True)
-    assert published.prefix.endswith("/checkpoint-6/adapter")
-    assert [file["path"] for file in json.loads(published.manifest)["files"]] == [
+    assert published.files.prefix.endswith("/checkpoint-6/adapter")
+    assert [file["path"] for file in json.loads(published.files.manifest_json)["files"]] == [
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
@@ -51,7 +51,7 @@ async def test_older_checkpoints_are_deleted_with_their_files(world: World) -> N
     answer = await world.training.ListCheckpoints(pb.ListCheckpointsRequest(job=job.id), metadata=world.metadata())
     assert [one.step for one in answer.checkpoints] == [8, 6]
     assert [one.best for one in answer.checkpoints] == [True, False]
-    while await operations.sweep(world.desk):
+    while await world.desk.garbage.tick():
         pass
     kept = {key.split("/")[3] for key in world.stored(f"jobs/{job.id}/")}
     assert kept == {"checkpoint-6", "checkpoint-8"}
@@ -102,21 +102,20 @@ async def test_the_same_create_twenty_times_in_parallel_makes_one_job(world: Wor
 
 
 async def test_a_create_left_half_done_is_finished_by_its_retry(world: World) -> None:
-    world.neighbours.away.add("reserve")
+    world.others.billing.away.add("reserve")
     with pytest.raises(Unavailable):
         await world.create("req-1", name="half")
-    world.neighbours.away.clear()
-    holder = next(iter(world.neighbours.holds))
-    job = await world.create("req-1", name="half")
-    assert job.id == holder
+    world.others.billing.away.clear()
+    held = world.others.held
+    assert held == [(await world.create("req-1", name="half")).id]
 
 
 async def test_a_failed_create_without_a_request_id_leaves_nothing(world: World) -> None:
-    world.neighbours.away.add("reserve")
+    world.others.billing.away.add("reserve")
     with pytest.raises(Unavailable):
         await world.create()
-    assert not world.neighbours.holds
-    world.neighbours.away.clear()
+    assert not world.others.held
+    world.others.billing.away.clear()
     assert not (await world.training.ListJobs(pb.ListJobsRequest(), metadata=world.metadata())).jobs
 
 
@@ -127,7 +126,7 @@ async def test_a_failed_create_without_a_request_id_leaves_nothing(world: World)
         ({"model": "adapter"}, Invalid, "job.model"),
         ({"datasets": [pb.JobDataset(ref="nothing")]}, NotFound, "job.datasets[0].ref"),
         ({"datasets": [pb.JobDataset(ref="pairs")]}, Invalid, "job.datasets[0].ref"),
-        ({"output": common_pb2.ObjectLocation(credential="nothing")}, NotFound, "job.output"),
+        ({"output": common_pb2.ObjectLocation(credential="nothing")}, NotFound, "job.output.credential"),
         ({"validation_ratio": 0.7}, Invalid, "job.validation_ratio"),
         ({"datasets": []}, Invalid, "job.datasets"),
     ],
@@ -138,7 +137,7 @@ async def test_what_is_bad_is_refused_by_its_path(world: World, fields: dict, er
             await method(a_request("req-bad", **fields), metadata=world.metadata())
         named = refused.value.field if isinstance(refused.value, Invalid) else refused.value.metadata["field"]
         assert named == path
-    assert not world.neighbours.holds and not world.neighbours.reserved
+    assert not world.others.held and not world.others.billing.reservations
     # A refused request leaves nothing behind: its id may be used for a right one.
     assert (await world.create("req-bad")).id
 
@@ -147,40 +146,40 @@ async def test_a_quote_says_steps_and_warns(world: World) -> None:
     quote = await world.training.QuoteJob(a_request(steps=3), metadata=world.metadata())
     # 100 rows in batches of 8 are 13 steps an epoch.
     assert "39 optimizer steps" in quote.notes[0] and any("Warning" in note for note in quote.notes)
-    assert not world.neighbours.holds
+    assert not world.others.held
 
 
 async def test_validating_waits_for_the_model(world: World) -> None:
-    world.neighbours.model_states["mv-1"] = "PREPARING"
+    world.others.registry.change("mv-1", state="PREPARING")
     job = await world.create(steps=2)
     waiting = await world.until(job.id, lambda one: "being prepared." in one.cause and "model" in one.cause)
     assert waiting.state == State.VALIDATING
-    world.neighbours.model_states["mv-1"] = "READY"
+    world.others.registry.change("mv-1", state="READY")
     assert (await world.ended(job.id)).state == State.SUCCEEDED
 
 
 async def test_a_model_that_cannot_be_prepared_fails_the_job(world: World) -> None:
-    world.neighbours.model_states["mv-1"] = "PREPARING"
+    world.others.registry.change("mv-1", state="PREPARING")
     job = await world.create(steps=2)
-    world.neighbours.model_states["mv-1"] = "FAILED"
+    world.others.registry.change("mv-1", state="FAILED", failure="It is broken.")
     done = await world.ended(job.id)
     assert done.state == State.FAILED and "It is broken." in done.failure.message
-    assert job.id in world.neighbours.released and not world.neighbours.holds
+    assert world.others.billing.in_state("RELEASED") == {job.id} and not world.others.held
 
 
 async def test_the_end_is_settled_again_and_again(world: World) -> None:
-    world.neighbours.away.add("settle")
+    world.others.billing.away.add("settle")
     job = await world.create(steps=2)
     await world.until(job.id, lambda one: one.state == State.SUCCEEDED)
-    assert job.id not in world.neighbours.settled
-    world.neighbours.away.clear()
+    assert world.others.billing.in_state("SETTLED") == set()
+    world.others.billing.away.clear()
     await world.ended(job.id)
-    assert job.id in world.neighbours.settled
+    assert world.others.billing.in_state("SETTLED") == {job.id}
 
 
 async def test_the_highest_cost_stops_the_job_with_a_checkpoint(world: World) -> None:
     (world.settings.home / "slow").touch()
-    world.neighbours.price = Decimal(60)  # 1 a second
+    world.others.billing.prices["training-minute"] = Decimal(60)  # 1 a second
     job = await world.create(steps=1000, checkpoint_interval=1000, max_cost=common_pb2.Money(units=36))
     done = await world.ended(job.id)
     assert done.state == State.STOPPED and "may not cost more than 36" in done.cause
@@ -189,7 +188,7 @@ async def test_the_highest_cost_stops_the_job_with_a_checkpoint(world: World) ->
 
 async def test_update_delete_and_clone(world: World) -> None:
     (world.settings.home / "slow").touch()
-    job = await world.create(name="old", steps=60)
+    job = await world.create(name="old", steps=60, checkpoint_interval=20)
     changed = pb.Job(id=job.id, title="Neu", metadata={"team": "a"})
     mask = FieldMask(paths=["title", "metadata"])
     after = await world.training.UpdateJob(
@@ -214,10 +213,17 @@ async def test_update_delete_and_clone(world: World) -> None:
     await world.training.DeleteJob(pb.DeleteJobRequest(job="old"), metadata=world.metadata())
     with pytest.raises(NotFound):
         await world.get(job.id)
-    while await operations.sweep(world.desk):
+    while await world.desk.garbage.tick():
         pass
     assert world.stored(f"jobs/{job.id}/") == []
     assert (await world.ended(clone.id)).state == State.SUCCEEDED
+
+
+async def test_a_worker_that_lingers_is_dead_before_its_job_is_deleted(world: World) -> None:
+    (world.settings.home / "lingers").touch()
+    job = await world.ended((await world.create(steps=2)).id)
+    await world.training.DeleteJob(pb.DeleteJobRequest(job=job.id), metadata=world.metadata())
+    assert await world.launcher.list() == []
 
 
 async def test_a_checkpoint_is_published_and_resolved(world: World) -> None:

@@ -14,28 +14,16 @@ import pytest
 
 from deploy.local.testing import RealNats, RealObjects
 from modelry.training.v1 import training_pb2 as pb
-from services.chassis.objects import upload_folder
-from services.training.neighbours import DatasetInfo, ModelInfo
+from services.chassis.objects import StoredFiles, upload_folder
+from services.clients.dataset import DatasetInfo
+from services.clients.registry import ModelInfo
 from services.training.specs import worker_argv
-from tests.integration.training.world import FakeNeighbours, World, running
+from tests.integration.training.world import World, running
 from tests.tiny_model import build_tiny_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 State = pb.Job.State
 ROWS = 48
-
-
-class RealFiles(FakeNeighbours):
-    """Neighbours whose model and data set really exist."""
-
-    model_info: ModelInfo
-    dataset_info: DatasetInfo
-
-    async def model(self, project: str, reference: str, holder: str = "") -> ModelInfo:
-        return self.model_info
-
-    async def dataset(self, project: str, reference: str, holder: str = "") -> DatasetInfo:
-        return self.dataset_info
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +55,29 @@ async def real(tmp_path: Path, nats_server: RealNats, s3_server: RealObjects, ti
     world.objects.ensure_bucket(world.bucket)
     model = upload_folder(world.objects, world.bucket, f"{tmp_path.name}/model", tiny_model)
     data = upload_folder(world.objects, world.bucket, f"{tmp_path.name}/data", write_rows(tmp_path / "data"))
-    files = RealFiles(world.access, world.bucket)
-    files.model_info = ModelInfo(
-        "mv-tiny", "READY", False, 300_000, 1024, "tiny", 1, "", world.bucket, f"{tmp_path.name}/model",
-        json.dumps(model.to_json()), model.digest,
-    )  # fmt: skip
-    files.dataset_info = DatasetInfo(
-        "dsv-1", "sums@1", world.bucket, f"{tmp_path.name}/data", json.dumps(data.to_json()), "data.parquet", ROWS, 1500
+    base = StoredFiles(world.bucket, f"{tmp_path.name}/model", json.dumps(model.to_json()))
+    world.others.registry.add(
+        ModelInfo(
+            version_id="mv-tiny",
+            state="READY",
+            parameter_count=300_000,
+            context_length=1024,
+            files=base,
+            digest=model.digest,
+        ),
+        "tiny",
     )
-    world.neighbours = files
+    world.others.datasets.add(
+        DatasetInfo(
+            version_id="dsv-sums",
+            dataset_name="support",
+            number=1,
+            files=StoredFiles(world.bucket, f"{tmp_path.name}/data", json.dumps(data.to_json())),
+            file="data.parquet",
+            row_count=ROWS,
+            token_count=1500,
+        )
+    )
     async with running(world):
         yield world
 
@@ -112,8 +114,8 @@ async def test_a_killed_job_has_the_curve_of_one_that_was_not(real: World) -> No
     done = await ended(real, killed.id)
     assert (done.state, done.attempt_count) == (State.SUCCEEDED, 2)
     assert await curve(real, killed.id) == expected
-    assert real.neighbours.published[0].chat_fingerprint
-    names = [file["path"] for file in json.loads(real.neighbours.published[0].manifest)["files"]]
+    assert real.others.registry.published[0].chat_fingerprint
+    names = [file["path"] for file in json.loads(real.others.registry.published[0].files.manifest_json)["files"]]
     assert "adapter_config.json" in names and "adapter_model.safetensors" in names
 
 

@@ -1,4 +1,4 @@
-"""The training service whole, on real NATS, S3, SQLite, launcher and gRPC; its neighbours are a fake that remembers."""
+"""The training service whole, on real NATS, S3, SQLite, launcher and gRPC; the other services are fakes."""
 
 from __future__ import annotations
 
@@ -6,119 +6,62 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from deploy.local.testing import RealNats, RealObjects
-from modelry.common.v1 import common_pb2
-from modelry.registry.v1 import registry_pb2
 from modelry.training.v1 import internal_pb2_grpc, training_pb2_grpc
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import Principal, Role, TokenIssuer
-from services.chassis.bus import Bus, OutboxRelay, WorkerGate
-from services.chassis.data import Database
-from services.chassis.errors import NotFound, Unavailable
-from services.chassis.jobs import JobEngine
+from services.chassis.host import ServiceHost
 from services.chassis.launch import Capacity, LocalLauncher
-from services.chassis.objects import Manifest, ObjectStore, StoreAccess
-from services.chassis.rpc import RpcServer, channel
-from services.training.context import Desk, Machine
-from services.training.neighbours import DatasetInfo, ModelInfo, Publication, StoreInfo, money_of
-from services.training.service import TrainingInternalServicer, TrainingServicer
+from services.chassis.objects import Manifest, ObjectStore, StoreAccess, StoredFiles
+from services.chassis.rpc import channel
+from services.clients.dataset import DatasetInfo
+from services.clients.fakes import FakeBilling, FakeCredentials, FakeDatasets, FakeRegistry
+from services.clients.registry import ModelInfo
+from services.training.__main__ import MIGRATIONS, add_parts
+from services.training.clients import Clients
 from services.training.settings import TrainingSettings
-from services.training.stage import TrainingStage
-from services.training.store import JOB_TABLES
 
 PROJECT, OTHER = "proj-1", "proj-2"
 ROOT = Path(__file__).parents[3]
 
 
-class FakeNeighbours:
-    """Registry, data sets, access and billing, in memory."""
+class Fakes(Clients):
+    """The other services in memory, knowing a model, an adapter and two data sets."""
 
-    def __init__(self, access: StoreAccess, bucket: str) -> None:
-        self.access, self.bucket = access, bucket
-        self.model_states = {"mv-1": "READY"}
-        self.holds: dict[str, set[str]] = {}
-        self.reserved: dict[str, float] = {}
-        self.confirmed: set[str] = set()
-        self.settled: dict[str, float] = {}
-        self.released: set[str] = set()
-        self.published: list[Publication] = []
-        self.price = Decimal(0)
-        self.away: set[str] = set()
-        """Questions that are not answered now."""
+    registry: FakeRegistry
+    datasets: FakeDatasets
+    billing: FakeBilling
+    credentials: FakeCredentials
 
-    def _asked(self, question: str) -> None:
-        if question in self.away:
-            raise Unavailable(f"{question} is away.")
+    @classmethod
+    def on(cls, access: StoreAccess, bucket: str) -> Fakes:
+        made = cls(FakeRegistry(), FakeDatasets(), FakeBilling(), FakeCredentials(access, bucket))
+        files = StoredFiles("b", "p", '{"files": []}')
+        base = ModelInfo(version_id="mv-1", state="READY", parameter_count=135_000_000, context_length=512, files=files)
+        made.registry.add(base, "tiny")
+        made.registry.add(ModelInfo(version_id="mv-2", state="READY", files=files, base=base), "adapter")
+        for name, number, pairs in (("support", 1, False), ("pairs", 2, True)):
+            made.datasets.add(
+                DatasetInfo(
+                    version_id=f"dsv-{number}",
+                    dataset_name=name,
+                    number=1,
+                    files=files,
+                    file="data.parquet",
+                    row_count=100,
+                    token_count=5000,
+                    evaluation_pairs=pairs,
+                )
+            )
+        return made
 
-    async def model(self, project: str, reference: str, holder: str = "") -> ModelInfo:
-        self._asked("model")
-        if reference not in ("tiny", "mv-1", "adapter"):
-            raise NotFound.of("model", reference)
-        if holder:
-            self.holds.setdefault(holder, set()).add("mv-1")
-        manifest = '{"files": []}'
-        return ModelInfo(
-            "mv-1",
-            self.model_states["mv-1"],
-            adapter=reference == "adapter",
-            parameter_count=135_000_000,
-            context_length=512,
-            bucket="b",
-            prefix="p",
-            manifest=manifest,
-            failure="It is broken.",
-        )
-
-    async def dataset(self, project: str, reference: str, holder: str = "") -> DatasetInfo:
-        self._asked("dataset")
-        if reference not in ("support", "dsv-1", "pairs"):
-            raise NotFound.of("dataset", reference)
-        if holder:
-            self.holds.setdefault(holder, set()).add("dsv-1")
-        pairs = reference == "pairs"
-        return DatasetInfo("dsv-1", "support@1", "b", "d", '{"files": []}', "data.parquet", 100, 5000, pairs)
-
-    async def store(self, project: str, credential: str, bucket: str) -> StoreInfo:
-        if credential not in ("builtin", ""):
-            raise NotFound.of("credential", credential)
-        return StoreInfo(self.access, bucket or self.bucket)
-
-    async def quote(
-        self, project: str, minutes: tuple[float, float], spec_digest: str, description: str, notes: Sequence[str]
-    ) -> common_pb2.Quote:
-        return common_pb2.Quote(id="quote-1", notes=list(notes), high=money_of(Decimal(str(minutes[1]))))
-
-    async def reserve(self, project: str, job_id: str, minutes: float, quote_id: str, spec_digest: str) -> Decimal:
-        self._asked("reserve")
-        self.reserved[job_id] = minutes
-        return self.price
-
-    async def confirm(self, project: str, job_id: str) -> None:
-        self._asked("confirm")
-        self.confirmed.add(job_id)
-
-    async def settle(self, project: str, job_id: str, minutes: float) -> None:
-        self._asked("settle")
-        self.settled[job_id] = minutes
-
-    async def let_go(self, project: str, job_id: str) -> None:
-        self.holds.pop(job_id, None)
-
-    async def release(self, project: str, job_id: str) -> None:
-        self.released.add(job_id)
-        self.holds.pop(job_id, None)
-
-    async def publish(self, project: str, publication: Publication) -> registry_pb2.ModelVersion:
-        self._asked("publish")
-        same = [one for one in self.published if one == publication]
-        if not same:
-            self.published.append(publication)
-        number = self.published.index(publication) + 1
-        return registry_pb2.ModelVersion(id=f"mv-tuned-{number}", model_name=publication.model_name, number=number)
+    @property
+    def held(self) -> list[str]:
+        """Who holds anything."""
+        return sorted({*self.registry.holds.holders(), *self.datasets.holds.holders()})
 
 
 class World:
@@ -139,6 +82,7 @@ class World:
             "heartbeat_seconds": 0.3,
             "signal_seconds": 0.5,
             "exit_seconds": 2,
+            "job_cpus": 1,  # two jobs run at once on the launcher's two cores
         }
         self.settings = TrainingSettings(
             service="training",
@@ -157,48 +101,29 @@ class World:
         )
         self.access = StoreAccess(objects.url, objects.access_key, objects.secret_key)
         self.objects, self.bucket = ObjectStore(self.access), objects.bucket
-        self.neighbours = FakeNeighbours(self.access, objects.bucket)
-        self.issuer = TokenIssuer("a secret for the calls of a test only")
+        self.others = Fakes.on(self.access, objects.bucket)
+        self.issuer = TokenIssuer(self.settings.token_secret.get_secret_value())
 
     def metadata(self, project: str = PROJECT, kind: str = "user", role: Role = Role.OWNER) -> Any:
         principal = Principal(project, role, "key-1", kind, "tester")  # type: ignore[arg-type]
         return (("authorization", f"Bearer {self.issuer.issue(principal)}"),)
 
     async def start(self) -> None:
-        folder = ROOT / "services" / "training" / "migrations"
-        self.database = await Database.open(self.settings.database_url, "training", folder)
         self.launcher = LocalLauncher(self.settings.home, Capacity(cores=(0, 1), slots=2, memory_mb=8192))
-        self.bus = Bus(self.settings)
-        self.relay = OutboxRelay(self.database, self.bus, self.settings)
-        self.gate = WorkerGate(self.bus, self.settings.token_secret)
-        stage = TrainingStage(self.database, self.neighbours, self.launcher, 1, self.program)
-        self.engine = JobEngine(stage, JOB_TABLES, self.database, self.bus, self.launcher, self.settings)
-        self.desk = Desk(self.database, self.neighbours, stage, self.engine, Machine(cpus=2))
-        self.server = RpcServer(self.settings, self.issuer)
-        add, name = training_pb2_grpc.add_TrainingServiceServicer_to_server, "modelry.training.v1.TrainingService"
-        self.server.add(TrainingServicer(self.desk), add, name)
-        inner, name = (
-            internal_pb2_grpc.add_TrainingInternalServiceServicer_to_server,
-            "modelry.training.v1.TrainingInternalService",
-        )
-        self.server.add(TrainingInternalServicer(self.desk), inner, name)
-        await self.bus.start()
-        await self.gate.start()
-        await self.relay.start()
-        await self.engine.start()
-        port = await self.server.start()
-        self.channel = channel(f"127.0.0.1:{port}", translate_errors=True)
+        self.host = ServiceHost(self.settings, MIGRATIONS, self._assemble)
+        await self.host.start()
+        self.database, self.bus = self.host.database, self.host.bus
+        self.channel = channel(f"127.0.0.1:{self.host.port}", translate_errors=True)
         self.training: Any = training_pb2_grpc.TrainingServiceStub(self.channel)
         self.internal: Any = internal_pb2_grpc.TrainingInternalServiceStub(self.channel)
 
+    async def _assemble(self, host: ServiceHost[TrainingSettings]) -> None:
+        self.desk = add_parts(host, self.others, self.launcher, self.program)
+        self.engine = self.desk.engine
+
     async def stop(self) -> None:
         await self.channel.close()
-        await self.server.stop(0)
-        await self.engine.stop()
-        await self.relay.stop()
-        await self.gate.stop()
-        await self.bus.close()
-        await self.database.close()
+        await self.host.stop()
 
     async def create(self, request_id: str = "", steps: int = 6, **fields: Any) -> pb.Job:
         return await self.training.CreateJob(a_request(request_id, steps, **fields), metadata=self.metadata())
@@ -243,4 +168,4 @@ async def running(world: World) -> AsyncIterator[World]:
             await world.launcher.kill(probe.id)
 
 
-__all__ = ["OTHER", "PROJECT", "FakeNeighbours", "Manifest", "World", "a_request", "running"]
+__all__ = ["OTHER", "PROJECT", "Fakes", "Manifest", "World", "a_request", "running"]

@@ -6,10 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from modelry.common.v1 import common_pb2
 from services.access.domain import money
 from services.access.domain.money import QuoteItem, Reservation, ReservationState
-from services.access.service import messages
 from services.chassis.errors import Invalid, WrongState
 
 pytestmark = pytest.mark.unit
@@ -26,34 +24,6 @@ def reservation(**changes):
         amount=Decimal("3.6"), state=HELD, create_time=NOW, update_time=NOW, hold_until=NOW + HOLD,
     )  # fmt: skip
     return replace(made, **changes)
-
-
-@pytest.mark.parametrize(
-    ("quantity", "price", "cost"),
-    [
-        (30, "0.12", "3.6"),
-        (0.1, "3", "0.3"),  # not 0.30000000000000001665
-        (1e-9, "0.5", "0.000000001"),  # half a billionth, half up
-        (123456, "0.00000015", "0.0185184"),
-        (0, "5", "0"),
-    ],
-)
-def test_cost_is_quantity_times_price_to_nine_places(quantity, price, cost):
-    assert money.cost_of(quantity, Decimal(price)) == Decimal(cost)
-
-
-@pytest.mark.parametrize("amount", ["0", "12.34", "0.000000001", "-0.5", "-3.25", "999999999999999.999999999"])
-def test_money_survives_its_message(amount):
-    message = messages.money(Decimal(amount))
-    assert messages.amount_of(message, "amount") == Decimal(amount)
-    assert message.units * message.nanos >= 0
-
-
-@pytest.mark.parametrize("parts", [{"units": 1, "nanos": -1}, {"units": -1, "nanos": 1}, {"nanos": 1_000_000_000}])
-def test_money_that_is_none_is_refused(parts):
-    with pytest.raises(Invalid) as caught:
-        messages.amount_of(common_pb2.Money(**parts), "amount")
-    assert caught.value.field == "amount"
 
 
 def quote(**changes):

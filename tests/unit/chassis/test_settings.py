@@ -14,6 +14,7 @@ class Toy(Settings):
     parallel_jobs: int = Field(1, ge=1)
     api_secret: SecretStr = SecretStr("")
     tags: tuple[str, ...] = ()
+    training_address: str = ""
 
 
 @pytest.fixture
@@ -101,5 +102,5 @@ def test_a_wrong_file_stops_the_start_with_the_place(
     assert named in capsys.readouterr().err
 
 
-def test_the_addresses_of_peers_may_start_with_a_services_name(home: Path) -> None:
+def test_a_shared_setting_may_start_with_a_services_name(home: Path) -> None:
     assert toy(home, MODELRY_TRAINING_ADDRESS="127.0.0.1:9").training_address == "127.0.0.1:9"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.transitions import Failure, FailureKind, Transition
 from services.dataset import domain
 from services.dataset.domain import (
     COMPLETE,
@@ -17,15 +18,11 @@ from services.dataset.domain import (
     TRANSITIONS,
     BadRowPolicy,
     DatasetVersion,
-    Failure,
-    FailureKind,
     Format,
-    Hold,
     Output,
     Reference,
     Source,
     State,
-    Transition,
 )
 
 pytestmark = pytest.mark.unit
@@ -121,17 +118,6 @@ def test_wrong_references_name_their_field(text: str) -> None:
     assert caught.value.field == "datasets[0].ref"
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "-a", "a b", "a" * 64, "ds-1", "dsv-1", "a/b"])
-def test_wrong_names_are_refused(name: str) -> None:
-    with pytest.raises(Invalid):
-        domain.check_name(name, "dataset.name")
-
-
-@pytest.mark.parametrize("name", ["a", "0", "support.desk_v-2", "a" * 63])
-def test_names(name: str) -> None:
-    domain.check_name(name, "dataset.name")
-
-
 @pytest.mark.parametrize(
     ("source", "policy", "most", "field"),
     [
@@ -148,11 +134,3 @@ def test_an_import_that_contradicts_itself_names_its_field(
     with pytest.raises(Invalid) as caught:
         domain.check_import(source, policy, most, {})
     assert caught.value.field == f"dataset_version.{field}"
-
-
-def test_an_unconfirmed_hold_falls_and_a_confirmed_one_stays() -> None:
-    hold = Hold("dsv-1", "ftjob-1", "p", False, NOW)
-    later = NOW + timedelta(seconds=601)
-    assert not hold.fallen(NOW + timedelta(seconds=599), 600)
-    assert hold.fallen(later, 600)
-    assert not replace(hold, confirmed=True).fallen(later, 600)

@@ -10,7 +10,7 @@ import pytest
 from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.jobs import State
+from services.chassis.jobs import State, refuse_delete
 from services.evaluation import messages
 from services.evaluation.checks import check, labelled
 from services.evaluation.domain import (
@@ -19,7 +19,6 @@ from services.evaluation.domain import (
     Place,
     Target,
     Task,
-    refuse_delete,
     refuse_report,
     sample_id,
 )
@@ -100,14 +99,11 @@ def test_a_report_is_there_after_success_only() -> None:
 
 
 def test_what_is_active_or_being_settled_is_not_deleted() -> None:
-    refuse_delete(evaluation(state=State.STOPPED, settled=True))
-    for one, busy in (
-        (evaluation(state=State.RUNNING), False),
-        (evaluation(state=State.STOPPED), False),
-        (evaluation(state=State.STOPPED, settled=True), True),
-    ):
-        with pytest.raises(WrongState):
-            refuse_delete(one, busy=busy)
+    refuse_delete("evaluation", evaluation(state=State.STOPPED, settled=True))
+    for one in (evaluation(state=State.RUNNING), evaluation(state=State.STOPPED)):
+        with pytest.raises(WrongState) as refused:
+            refuse_delete("evaluation", one)
+        assert refused.value.reason == "EVALUATION_ACTIVE"
 
 
 def test_more_questions_larger_models_and_more_examples_take_longer() -> None:

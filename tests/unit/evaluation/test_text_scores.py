@@ -105,7 +105,8 @@ def test_corpus_bleu_agrees_with_sacrebleu() -> None:
         tokenize="none",
         smooth_method="none",
     )
-    assert 100 * bleu.corpus_bleu(counts) == pytest.approx(expected.score)
+    sums = [sum(column) for column in zip(*(each.row() for each in counts), strict=True)]
+    assert 100 * bleu.bleu_of_row(sums) == pytest.approx(expected.score)
 
 
 def test_corpus_bleu_of_a_worked_pair() -> None:
@@ -113,12 +114,12 @@ def test_corpus_bleu_of_a_worked_pair() -> None:
     assert counts.matched == (4, 3, 2, 1)
     assert counts.total == (5, 4, 3, 2)
     expected = math.exp(1 - 6 / 5) * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
-    assert bleu.corpus_bleu([counts]) == pytest.approx(expected)
+    assert bleu.bleu_of_row(counts.row()) == pytest.approx(expected)
 
 
 def test_sentence_bleu_smooths_where_corpus_bleu_is_zero() -> None:
     counts = bleu.bleu_counts(["a", "x", "c"], [["a", "b", "c"]])
-    assert bleu.corpus_bleu([counts]) == 0
+    assert bleu.bleu_of_row(counts.row()) == 0
     assert bleu.sentence_bleu(counts) == pytest.approx((2 / 3 * 1 / 4 * 1 / 4) ** (1 / 3))
 
 

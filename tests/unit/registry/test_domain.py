@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.transitions import Transition
 from services.registry.domain import (
     Alias,
     AliasTarget,
-    Hold,
     Kind,
     ModelVersion,
     Reference,
     State,
-    Transition,
     fine_tuned_name,
     parse_reference,
     version_key,
@@ -93,10 +92,3 @@ def test_an_alias_remembers_where_it_pointed() -> None:
     assert moved.target == second
     assert moved.history == (second, first)
     assert moved.point(second) is moved
-
-
-def test_an_unconfirmed_hold_falls() -> None:
-    hold = Hold("mv-1", "ftjob-1", "p", False, NOW)
-    assert not hold.fallen(NOW + timedelta(seconds=600), 600)
-    assert hold.fallen(NOW + timedelta(seconds=601), 600)
-    assert not replace(hold, confirmed=True).fallen(NOW + timedelta(days=9), 600)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from services.chassis.errors import WrongState
+from services.chassis.transitions import Failure, FailureKind
 from services.serving.domain import (
     Action,
     Deployment,
-    Failure,
     Limits,
     Program,
     ReplicaState,
@@ -149,7 +149,7 @@ def test_three_failed_starts_in_a_row_are_failing_and_it_goes_on_trying() -> Non
 
 
 def test_files_that_cannot_be_had_are_named() -> None:
-    trouble = Failure("MODEL_FAILED", "the model cannot be used", user=True)
+    trouble = Failure("MODEL_FAILED", "the model cannot be used", FailureKind.USER)
     assert stand(deployment(), [replica(PENDING)], 3, trouble) == (State.FAILING, trouble)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.chassis.engines import merge_only
 from services.chassis.errors import Invalid
 from services.serving.domain import (
     Engine,
@@ -13,7 +14,6 @@ from services.serving.domain import (
     cores_of,
     covering_rank,
     memory_terms,
-    merge_only,
     settle_engine,
 )
 from services.serving.domain.planning import GIB, RUNTIME_BYTES

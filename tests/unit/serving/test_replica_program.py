@@ -4,23 +4,23 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis.engines import bound_to_cores
 from services.serving.worker.engine import architectures_of
-from services.serving.worker.replica import engine_environment
 
 pytestmark = pytest.mark.unit
 
 
 def test_the_engine_is_bound_to_the_cores_of_the_launcher() -> None:
-    found = engine_environment({"MODELRY_CPUS": "0-1", "OMP_NUM_THREADS": "2", "HOME": "/h"})
+    found = bound_to_cores({"MODELRY_CPUS": "0-1", "OMP_NUM_THREADS": "2", "HOME": "/h"})
     assert found == {"MODELRY_CPUS": "0-1", "VLLM_CPU_OMP_THREADS_BIND": "0-1", "HOME": "/h"}
 
 
 def test_without_cores_nothing_is_bound() -> None:
-    assert engine_environment({"OMP_NUM_THREADS": "2"}) == {"OMP_NUM_THREADS": "2"}
+    assert bound_to_cores({"OMP_NUM_THREADS": "2"}) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_a_binding_that_an_operator_set_stays() -> None:
-    found = engine_environment({"MODELRY_CPUS": "0-1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"})
+    found = bound_to_cores({"MODELRY_CPUS": "0-1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"})
     assert found["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 

@@ -45,7 +45,8 @@ def test_the_packages_that_break_transformers_are_unwanted_on_the_cpu_only() -> 
 
 
 def normal(line: str) -> str:
-    return re.sub(r"[-_.]+", "-", environment.name_of(line)).lower()
+    found = re.match(r"[A-Za-z0-9._-]+", line)
+    return re.sub(r"[-_.]+", "-", found.group()).lower() if found else line
 
 
 def test_every_requirement_has_its_line_of_constraints() -> None:

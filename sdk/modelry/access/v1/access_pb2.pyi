@@ -547,7 +547,9 @@ class UpdateProjectRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `title`, `metadata`. Over HTTP the fields of the body."""
+        """Fields to change: `title`, `metadata`; without it those that are set, over HTTP those of the body. `id`, `etag` and output-only fields are ignored;
+        a field that is fixed at creation must equal what is stored.
+        """
 
     def __init__(
         self,
@@ -855,7 +857,9 @@ class UpdateCredentialRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change. Over HTTP the fields of the body."""
+        """Fields to change; without it those that are set, over HTTP those of the body. `id`, `etag` and output-only fields are ignored;
+        a field that is fixed at creation must equal what is stored.
+        """
 
     def __init__(
         self,

@@ -171,7 +171,7 @@ class Hyperparameters(_message.Message):
     learning_rate: _builtins.float
     """Peak learning rate, 1e-8 to 1. 0: by the size of the model (1e-3 below 500M parameters, 2e-4 above)."""
     epochs: _builtins.float
-    """Passes over the data, 1 to 1,000. Default 3."""
+    """Passes over the data, 0.001 to 1,000. Default 3."""
     batch_size: _builtins.int
     """Conversations of a micro-batch on one rank, 1 to 1,024. Default 8."""
     gradient_accumulation: _builtins.int
@@ -882,7 +882,9 @@ class UpdateJobRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `title`, `metadata`. Over HTTP the fields of the body."""
+        """Fields to change: `title`, `metadata`; without it those that are set, over HTTP those of the body. `id`, `etag` and output-only fields are ignored;
+        a field that is fixed at creation must equal what is stored.
+        """
 
     def __init__(
         self,

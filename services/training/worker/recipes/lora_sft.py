@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from services.chassis.engines import Accelerator
 from services.chassis.objects import Manifest
+from services.training.work_spec import TrainingWork
 from services.training.worker import engines, model, state
 from services.training.worker.batching import by_tokens, collate, label_count
-from services.training.worker.hardware import Hardware
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
@@ -20,7 +21,6 @@ from services.training.worker.progress_reporting import Speed, Voice, now
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
-from services.training.worker.spec import Work
 from services.training.worker.upload import Uploader, inner_manifest
 
 _logger = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ EVALUATION_TOKENS = 2_048
 class Config:
     """What a run is given."""
 
-    work: Work
+    work: TrainingWork
     folder: Path
     voice: Voice
-    hardware: Hardware
+    accelerator: Accelerator
 
 
 @dataclass
@@ -66,26 +66,26 @@ class Sums:
 
 def setup(config: Config) -> Run:
     """Read everything, load the model, and go on from a checkpoint where there is one."""
-    work, voice, hardware = config.work, config.voice, config.hardware
-    how = work.hyperparameters
-    device = torch.device(hardware.device)
-    if how.compute_type not in hardware.compute_types:
+    work, voice, accelerator = config.work, config.voice, config.accelerator
+    how = work.recipe
+    device = torch.device(accelerator.device)
+    if how.compute_type not in accelerator.compute_types:
         raise UserError(f"compute_type {how.compute_type} needs a GPU, and there is none; use BF16.", "NEEDS_GPU")
-    if how.flash_attention not in hardware.attention:
+    if how.flash_attention not in accelerator.attention:
         raise UserError(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", "NEEDS_GPU")
-    ranks = Ranks(hardware.backend, device)
+    ranks = Ranks(accelerator.backend, device)
     files = Files(voice.spec, config.folder)
     inputs = read(work, files, lambda phase, done, total, unit: voice.progress(done, total, unit, phase))
     voice.progress(0, 0, "steps", "loading the model")
     try:
-        tuned = model.load(inputs.model, how, hardware.attention[how.flash_attention], device)
+        tuned = model.load(inputs.model, how, accelerator.attention[how.flash_attention], device)
     except ValueError as error:
         if "arget modules" not in str(error):
             raise
         raise UserError(f"target_modules: {error}", "UNKNOWN_TARGET_MODULES") from error
     engine = engines.make(tuned.masters, how, ranks, device)
     weights = [example.weight for example in inputs.training.examples]
-    batch = how.batch_size * how.gradient_accumulation * work.world_size
+    batch = how.batch_size * how.gradient_accumulation * how.world_size
     order = Order(weights, batch, how.epochs, how.seed)
     if not order.rows_per_epoch:
         raise UserError("The weights of the data sets leave no row in an epoch.", "NO_USABLE_ROWS")
@@ -112,7 +112,7 @@ def resume(run: Run, folder: Path) -> None:
 
 def train(run: Run) -> bool:
     """Do all steps that are left. Returns False when it was asked to stop before the last."""
-    how, order, position = run.config.work.hyperparameters, run.order, run.position
+    how, order, position = run.config.work.recipe, run.order, run.position
     batches: list[list[int]] = []
     epoch = -1
     while position.step < order.total_steps and not out_of_patience(run):
@@ -122,8 +122,7 @@ def train(run: Run) -> bool:
         begin = now()
         rows = batches[position.step % order.steps_per_epoch]
         examples = [run.inputs.training.examples[row] for row in rows]
-        rate = how.rate(run.tuned.parameter_count)
-        rate *= factor(position.step, order.total_steps, how.warmup_ratio, how.lr_scheduler)
+        rate = how.learning_rate * factor(position.step, order.total_steps, how.warmup_ratio, how.lr_scheduler)
         sums, norm = one_step(run, rows, rate)
         position.step += 1
         tokens = sum(len(example.ids) for example in examples)
@@ -144,7 +143,7 @@ def one_step(run: Run, rows: Sequence[int], rate: float) -> tuple[Sums, float]:
 
     The loss is divided by the labels of the whole batch, over all micro-batches and ranks, before any backward.
     """
-    how, ranks, device = run.config.work.hyperparameters, run.ranks, run.tuned.device
+    how, ranks, device = run.config.work.recipe, run.ranks, run.tuned.device
     examples = run.inputs.training.examples
     labels = label_count([examples[row] for row in rows])
     run.tuned.network.train()
@@ -202,13 +201,13 @@ def evaluate(run: Run) -> None:
 
 def out_of_patience(run: Run) -> bool:
     """Whether the validation loss has not become better for as long as was asked for."""
-    patience = run.config.work.hyperparameters.early_stopping_patience
+    patience = run.config.work.recipe.early_stopping_patience
     return bool(patience) and run.position.evaluations_without_better >= patience
 
 
 def due(run: Run) -> bool:
     """Whether a checkpoint is due: at the interval or the end of an epoch, and at the end."""
-    interval = run.config.work.hyperparameters.checkpoint_interval or run.order.steps_per_epoch
+    interval = run.config.work.recipe.checkpoint_interval or run.order.steps_per_epoch
     return run.position.step % interval == 0 or run.position.step == run.order.total_steps
 
 
@@ -226,7 +225,7 @@ def tell(run: Run, sums: Sums, rate: float, norm: float) -> None:
         "epoch": epoch,
     }
     position.metrics = {name: values[name] for name in ("loss", "token_accuracy")}
-    if position.step % run.config.work.hyperparameters.logging_interval == 0 or position.step == total:
+    if position.step % run.config.work.recipe.logging_interval == 0 or position.step == total:
         voice.metrics(position.step, values)
         _logger.info("step %d/%d: loss %.4f", position.step, total, values["loss"])
     voice.progress(position.step, total, "steps", "training", run.speed.eta_seconds(total - position.step))
@@ -243,7 +242,7 @@ def save(run: Run) -> None:
     if run.uploader is None:
         return
     folder = run.config.folder / "checkpoints" / f"checkpoint-{position.step}"
-    base = f"{work.model.version_id}@{work.model.digest or Manifest.from_json(work.model.files.manifest).digest}"
+    base = f"{work.model.version_id}@{work.model.digest or work.model.files.manifest.digest}"
     model.save_adapter(run.tuned, folder / "adapter", base)
     state.write_state(folder, tensors, position, random_states, run.engine.extra())
     prefix = f"{work.output_prefix.rstrip('/')}/checkpoint-{position.step}"

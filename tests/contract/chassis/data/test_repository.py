@@ -6,11 +6,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
 
+from modelry.common.v1 import options_pb2
 from services.chassis.clock import now
 from services.chassis.data import (
     Database,
@@ -65,14 +69,28 @@ class Note:
 metadata = chassis_metadata()
 NOTES = table_of(Note, metadata, "notes")
 FIELDS = ("state", "name", "count", "score", "pinned", "labels", "create_time", "end_time", "price")
+SORTED = ("count", "score", "create_time")
+
+
+@cache
+def note_message() -> type[Message]:
+    """The notes' message: what a list may ask for stands in the options of its fields."""
+    file = descriptor_pb2.FileDescriptorProto(name="modelry/notes/v1/notes.proto", package="modelry.notes.v1")
+    note = file.message_type.add(name="Note")
+    for number, name in enumerate(FIELDS, 1):
+        kind = descriptor_pb2.FieldDescriptorProto.TYPE_STRING
+        field = note.field.add(name=name, number=number, type=kind)
+        field.options.Extensions[options_pb2.filterable] = True
+        field.options.Extensions[options_pb2.sortable] = name in SORTED
+    pool = descriptor_pool.Default()
+    pool.Add(file)  # type: ignore[no-untyped-call]
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("modelry.notes.v1.Note"))  # type: ignore[no-untyped-call]
 
 
 class Notes(UnitOfWork):
     def __init__(self, database: Database, *, write: bool = True) -> None:
         super().__init__(database, write=write)
-        self.notes = Repository(
-            self, NOTES, Note, "note", filterable=FIELDS, sortable=("count", "score", "create_time")
-        )
+        self.notes = Repository(self, NOTES, Note, "note", message=note_message())
 
 
 @pytest.fixture

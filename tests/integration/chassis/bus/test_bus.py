@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 
 from deploy.local.testing import RealNats
 from services.chassis.bus import Bus, Consumer, Message, OutboxRelay
-from services.chassis.data import Database, UnitOfWork, dead_letters, outbox
+from services.chassis.data import Database, DeadLetters, UnitOfWork, dead_letters, outbox
 from services.chassis.errors import Conflict, Invalid, Unavailable
 from services.chassis.events import Event, Malformed
 from services.chassis.settings import Settings
@@ -119,7 +119,7 @@ async def test_a_full_stream_makes_the_outbox_wait_and_readiness_say_so(
     try:
         events = [changed(job, cause="x" * 1000) for job in range(40)]
         await emit(database, *events)
-        await eventually(lambda: relay.missing() == ["outbox: MODELRY_EVENTS is full"])
+        await eventually(lambda: [lack.name for lack in relay.degraded()] == ["MODELRY_EVENTS"])
         kept = len(await stored())
         assert 0 < kept < 40
         assert await relay.backlog() == 40 - kept
@@ -129,7 +129,7 @@ async def test_a_full_stream_makes_the_outbox_wait_and_readiness_say_so(
         await session.js.update_stream(config)
         for event in events:
             assert await relay.delivered(event.id, 10)
-        await eventually(lambda: relay.missing() == [])
+        await eventually(lambda: relay.degraded() == [])
         assert len(await stored()) == 40
     finally:
         await relay.stop()
@@ -278,7 +278,7 @@ async def test_a_dead_letter_can_be_replayed(
 
     await eventually(buried)
     (letter,) = await letters(database)
-    await following.replay(letter.id)
+    await following.replay(await DeadLetters(database).get(letter.id))
     await following.stop()
     assert notes.seen == [event.id]
     (letter,) = await letters(database)
@@ -333,7 +333,7 @@ async def test_a_wrong_password_is_named_and_start_does_not_block(make_settings:
         bus.now()
     try:
         async with asyncio.timeout(5):
-            while "Authorization" not in bus.missing()[0]:
+            while "Authorization" not in bus.degraded()[0].message:
                 await asyncio.sleep(0.01)
     finally:
         await bus.close()

@@ -11,7 +11,12 @@ import pytest
 
 from deploy.local.testing import RealNats
 from services.chassis.errors import Denied
-from services.chassis.jobs import FailureKind, JobNotActive, Readiness, State
+from services.chassis.jobs import (
+    JobNotActive,
+    Readiness,
+    State,
+)
+from services.chassis.transitions import FailureKind
 from tests.toy_jobs import PROJECT, Toy, ToyService, ToyStage, eventually, running, toy_settings
 from tests.toy_worker import loss
 

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy.exc import OperationalError
 
 from services.chassis import auth, errors, telemetry
-from services.chassis.rpc import Peers, RpcServer, channel
+from services.chassis.rpc import Connections, RpcServer, channel
 
 pytestmark = pytest.mark.integration
 
@@ -34,15 +34,12 @@ KINDS = ["Make", "Watch", "Gather", "Chat"]
 
 @dataclass
 class Settings:
-    """What the server and the peers read."""
+    """What the server and the connections read."""
 
     listen: str = "127.0.0.1:0"
-    dataset_address: str = ""
-    training_address: str = ""
-    registry_address: str = ""
-    evaluation_address: str = ""
-    serving_address: str = ""
-    access_address: str = ""
+
+    def address_of(self, service: str) -> str:
+        return {"toys": "127.0.0.1:1"}[service]
 
 
 class House:
@@ -335,10 +332,10 @@ async def test_a_peers_raw_error_that_a_method_lets_through_keeps_its_code(house
 
 
 async def test_a_service_calls_for_a_project_and_names_the_key_behind_it():
-    peers = Peers(Settings(), ISSUER, "training")
+    connections = Connections(Settings(), ISSUER, "training")
     with auth.acting_as(auth.Principal("proj-1", auth.Role.VIEWER, "key-7", "user", "key-7")):
-        inside = _principal(peers.metadata("proj-1"))
-        other = _principal(peers.metadata("proj-2"))
+        inside = _principal(connections.metadata("proj-1"))
+        other = _principal(connections.metadata("proj-2"))
     assert inside == auth.Principal("proj-1", auth.Role.OWNER, "key-7", "service", "training")
     assert other == auth.Principal("proj-2", auth.Role.OWNER, "", "service", "training")
 
@@ -356,11 +353,9 @@ def test_an_update_may_leave_out_what_a_create_must_have():
     assert caught.value.field == "toy"
 
 
-@pytest.mark.parametrize("area", ["dataset", "training", "registry", "evaluation", "serving", "access", "billing"])
-async def test_every_area_has_its_stubs(area):
-    peers = Peers(
-        Settings(**{f"{name}_address": "127.0.0.1:1" for name in ("access", area) if name != "billing"}), ISSUER
-    )
-    assert type(getattr(peers, area)).__name__ == f"{area.capitalize()}ServiceStub"
-    assert type(peers.events).__name__ == "EventServiceStub"
-    await peers.close()
+async def test_a_service_has_one_channel_by_its_name():
+    connections = Connections(Settings(), ISSUER, "training")
+    assert connections.channel("toys") is connections.channel("toys")
+    with pytest.raises(KeyError):
+        connections.channel("tools")
+    await connections.close()

@@ -19,6 +19,8 @@ import pyarrow.parquet as parquet
 from deploy.local.testing import RealNats, RealObjects
 from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
 from services.chassis.reporting import read_spool
+from services.training.domain import Hyperparameters
+from services.training.specs import recipe_of
 
 ROOT = Path(__file__).parents[4]
 Conversation = list[dict[str, str]]
@@ -92,19 +94,40 @@ class World:
             "tools": pa.array(tools, pa.string()),
         }
         parquet.write_table(pa.table(columns), folder / "data.parquet")
-        return {**self.store(name, folder), "file": "data.parquet", "version_id": f"dsv-{name}", **extra}
+        return {
+            **self.store(name, folder),
+            "file": "data.parquet",
+            "version_id": f"dsv-{name}",
+            "max_samples": 0,
+            "weight": 1.0,
+            **extra,
+        }
 
     def work(self, datasets: Sequence[dict[str, Any]], **changes: Any) -> dict[str, Any]:
         """The stage's part of a spec; names of hyperparameters among the changes go where they belong."""
-        others = ("validation", "validation_ratio", "resume", "world_size")
+        others = ("validation", "validation_ratio", "resume")
         stage = {name: changes.pop(name) for name in others if name in changes}
-        values = {"epochs": 2, "batch_size": 4, "learning_rate": 2e-3, "compute_type": "FP32", "cutoff_length": 256}
+        values: dict[str, Any] = {
+            "epochs": 2,
+            "batch_size": 4,
+            "learning_rate": 2e-3,
+            "compute_type": "FP32",
+            "cutoff_length": 256,
+        }
+        values |= {"lora_rank": 4, "lora_alpha": 8, "seed": 7, **changes}
+        values["target_modules"] = tuple(values.get("target_modules", ()))
+        recipe = recipe_of(Hyperparameters(**values))
         return {
-            "model": {**self.store("model", self.model), "version_id": "mv-tiny", "digest": "sha256:tiny"},
+            "model": {
+                **self.store("model", self.model),
+                "version_id": "mv-tiny",
+                "digest": "sha256:tiny",
+                "chat_fingerprint": "",
+            },
             "datasets": list(datasets),
-            "hyperparameters": {**values, "lora_rank": 4, "seed": 7, **changes},
+            "hyperparameters": recipe.to_json(),
             "output": {"bucket": self.objects.bucket, "prefix": ""},
-            "world_size": 1,
+            "validation_ratio": 0.0,
             **stage,
         }
 

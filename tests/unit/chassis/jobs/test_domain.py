@@ -16,19 +16,17 @@ from services.chassis.jobs import (
     WAITING,
     WORKING,
     Fact,
-    Failure,
-    FailureKind,
     JobCore,
     JobNotActive,
     Outcome,
     Report,
     State,
-    Transition,
     failure_of,
     moves,
     outcome_of,
     retry,
 )
+from services.chassis.transitions import Failure, FailureKind, Transition
 
 pytestmark = pytest.mark.unit
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

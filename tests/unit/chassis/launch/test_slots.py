@@ -67,6 +67,15 @@ def test_a_gpu_is_given_to_one_program_only() -> None:
         assign(TWO_CORES, [first], Demand(1, gpus=1))
 
 
+def test_a_program_needs_no_core_and_takes_none() -> None:
+    taken = [Claim(2, (0, 1), memory_mb=1000)]
+    program = assign(TWO_CORES, taken, Demand(1, program=True))
+    assert program == Claim(0, (0, 1), program=True)
+    assert assign(TWO_CORES, [program] * 4, Demand(2, memory_mb=1000)).cores == (0, 1)
+    with pytest.raises(Unavailable, match="needs 1 place for a program, and of the 4 on this machine 4 are taken"):
+        assign(TWO_CORES, [*taken, *[program] * 4], Demand(1, program=True))
+
+
 def test_overcommit_multiplies_the_slots_and_not_the_cores() -> None:
     capacity = Capacity.of_machine(cpus=1, overcommit=2.5, memory_mb=10, gpus=0)
     assert (len(capacity.cores), capacity.slots, capacity.memory_mb) == (1, 2, 10)

@@ -1,5 +1,7 @@
 """Tokens and roles."""
 
+import time
+
 import jwt
 import pytest
 
@@ -25,6 +27,16 @@ def test_a_token_that_ran_out_is_refused():
     issuer = auth.TokenIssuer(SECRET)
     with pytest.raises(Unauthenticated):
         issuer.verify(issuer.issue(principal(), seconds=-60))
+
+
+def test_a_verified_token_is_remembered_to_its_end_and_not_longer(monkeypatch):
+    issuer = auth.TokenIssuer(SECRET)
+    token = issuer.issue(principal(), seconds=3)
+    remembered = issuer.verify(token)
+    assert issuer.verify(token) is remembered
+    later = time.time() + 10
+    monkeypatch.setattr(auth.time, "time", lambda: later)
+    assert issuer.verify(token) is not remembered
 
 
 def test_a_token_of_another_installation_is_refused():

@@ -54,7 +54,7 @@ def test_every_class_has_its_code_its_http_status_and_an_error_info(cls, code, h
     status = errors.to_status(error, "req-1")
     info = detail(status, error_details_pb2.ErrorInfo)
     assert status.code == code.value[0]
-    assert errors.code_of(error)[1] == errors.HTTP_STATUS[status.code] == http
+    assert errors.code_of(error) == (status.code, http)
     assert info.domain == "modelry"
     assert info.reason == error.reason
     assert info.metadata["request_id"] == "req-1"

@@ -2,9 +2,8 @@
 
 import pytest
 
+from services.chassis.engines import ACCELERATORS, SPAN_ATTENTION, thread_count
 from services.training.worker import hardware
-from services.training.worker.attention import SPANS
-from services.training.worker.hardware import HARDWARE, threads
 
 pytestmark = pytest.mark.unit
 
@@ -13,7 +12,7 @@ def test_a_machine_with_a_gpu_gets_its_own_column(monkeypatch: pytest.MonkeyPatc
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    column = hardware.hardware()
+    column = hardware.find_accelerator()
     assert (column.device, column.backend, column.environment) == ("cuda", "nccl", {"DS_ACCELERATOR": "cuda"})
     assert column.attention["FA2"] == "flash_attention_2"
     assert "FP16" in column.compute_types
@@ -24,9 +23,9 @@ def test_a_machine_without_one_has_nothing_that_needs_it(monkeypatch: pytest.Mon
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    column = hardware.hardware()
-    assert column is HARDWARE["cpu"]
-    assert column.attention == {"AUTO": SPANS, "DISABLED": SPANS}
+    column = hardware.find_accelerator()
+    assert column is ACCELERATORS["cpu"]
+    assert column.attention == {"AUTO": SPAN_ATTENTION, "DISABLED": SPAN_ATTENTION}
     assert "FP16" not in column.compute_types
 
 
@@ -41,4 +40,4 @@ def test_a_machine_without_one_has_nothing_that_needs_it(monkeypatch: pytest.Mon
     ],
 )
 def test_threads_are_what_the_launcher_gave(environment: dict[str, str], cpus: str, expected: int):
-    assert threads(environment, cpus) == expected
+    assert thread_count(environment, cpus) == expected

@@ -1,0 +1,77 @@
+"""The rows of the outbox as the relay needs them: taken and marked in batches, by statements that are made once."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, bindparam, func, select, update
+
+from services.chassis.clock import now
+from services.chassis.data import Database, UnitOfWork, UtcTime, outbox
+
+ROUND_ROWS = 512
+
+_unsent = outbox.c.sent_time.is_(None)
+_same = outbox.c.id == bindparam("row_id")
+_moment = bindparam("moment", type_=UtcTime())
+_sequence = bindparam("stored_at", type_=BigInteger())
+
+_COUNT = select(func.count()).select_from(outbox).where(_unsent)
+_TAKE = select(outbox).where(_unsent, outbox.c.kind == bindparam("of_kind")).order_by(outbox.c.id).limit(ROUND_ROWS)
+_MARK_FIRST_SENT = update(outbox).where(_same).values(first_sent_time=_moment)
+_MARK_SENT = update(outbox).where(_same).values(sent_time=_moment, sequence=_sequence)
+_MARK_UNSENT = update(outbox).where(_same).values(sent_time=None, sequence=None)
+_SENT_TIME = select(outbox.c.sent_time).where(outbox.c.event_id == bindparam("of_event"))
+_SENT_SINCE = (
+    select(outbox.c.id, outbox.c.event_id, outbox.c.sequence)
+    .where(outbox.c.sent_time >= bindparam("oldest"), outbox.c.sequence.is_not(None))
+    .order_by(outbox.c.sequence.desc())
+)
+
+
+class Outbox:
+    """The outbox of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def count_unsent(self) -> int:
+        """How many rows are not sent yet."""
+        async with UnitOfWork(self._database, write=False) as uow:
+            return int((await uow.connection.execute(_COUNT)).scalar_one())
+
+    async def is_sent(self, event_id: str) -> bool:
+        """Whether a row is marked as sent."""
+        async with UnitOfWork(self._database, write=False) as uow:
+            found = await uow.connection.execute(_SENT_TIME, {"of_event": event_id})
+            return found.scalar_one_or_none() is not None
+
+    async def take(self, kind: str) -> Sequence[Any]:
+        """The oldest unsent rows, as they were before; those that go out for the first time are marked so, durably."""
+        async with UnitOfWork(self._database, write=False) as reading:
+            rows = (await reading.connection.execute(_TAKE, {"of_kind": kind})).all()
+        moment = now()
+        fresh = [{"row_id": row.id, "moment": moment} for row in rows if row.first_sent_time is None]
+        await self._write(_MARK_FIRST_SENT, fresh)
+        return rows
+
+    async def mark_sent(self, done: Sequence[tuple[Any, int | None]]) -> None:
+        """Mark rows as sent, each with its sequence in the stream."""
+        moment = now()
+        marks = [{"row_id": row.id, "moment": moment, "stored_at": sequence} for row, sequence in done]
+        await self._write(_MARK_SENT, marks)
+
+    async def mark_unsent(self, row_ids: Sequence[int]) -> None:
+        """Have rows sent again."""
+        await self._write(_MARK_UNSENT, [{"row_id": row_id} for row_id in row_ids])
+
+    async def sent_since(self, oldest: datetime) -> Sequence[Any]:
+        """The rows that were sent lately: id, event and sequence, the newest first."""
+        async with UnitOfWork(self._database, write=False) as uow:
+            return (await uow.connection.execute(_SENT_SINCE, {"oldest": oldest})).all()
+
+    async def _write(self, statement: Any, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            async with UnitOfWork(self._database) as uow:
+                await uow.connection.execute(statement, rows)
+                await uow.commit()

@@ -1,0 +1,169 @@
+"""Files that nothing refers to any more: noted in the transaction that forgets them, deleted afterwards.
+
+    GARBAGE = garbage_table(metadata)                              # store.py, and a migration
+    await discard(uow, GARBAGE, bucket, prefix)                    # in the transaction that deletes the owner
+    context.garbage.kick()                                         # after it, or wait for the next round
+
+A process that is killed in between leaves the row, so that the next one deletes the files. What cannot be deleted is
+tried again after a delay that doubles up to an hour, and is named in readiness (`degraded`) and in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import MetaData, Table, and_, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.chassis.background import BackgroundLoop
+from services.chassis.clock import now
+from services.chassis.data import Database, UnitOfWork, table_of
+from services.chassis.errors import ModelryError, NotFound
+from services.chassis.readiness import Lack
+
+if TYPE_CHECKING:
+    from services.chassis.objects import StoreAccess
+
+_log = logging.getLogger(__name__)
+PERIOD_SECONDS = 30.0
+_BATCH = 50
+_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 5.0, 3600.0
+_NAMED_AFTER = 3
+"""Failed attempts after which readiness names what could not be deleted."""
+_KEY = ("project", "credential", "bucket", "prefix")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A folder to delete. Without a project it lies on the installation's own store.
+
+    Attributes:
+        bucket: empty for that of the credential.
+        attempts: how often it could not be deleted, the last time for `last_error`.
+        next_time: not before then.
+    """
+
+    next_time: datetime
+    bucket: str
+    prefix: str
+    project: str = ""
+    credential: str = ""
+    attempts: int = 0
+    last_error: str = ""
+
+    def failed(self, error: str, moment: datetime) -> Garbage:
+        """After one more attempt that failed."""
+        delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(self.attempts, 20))
+        return Garbage(
+            moment + timedelta(seconds=delay),
+            self.bucket,
+            self.prefix,
+            self.project,
+            self.credential,
+            self.attempts + 1,
+            error[:500],
+        )
+
+
+OpenStore = Callable[[Garbage], Awaitable[tuple["StoreAccess", str]]]
+"""The store and the bucket of some garbage. Raises: NotFound: they are gone, and the files with them."""
+
+
+def on_store(access: StoreAccess) -> OpenStore:
+    """For garbage that lies on the installation's own store."""
+
+    async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
+        return access, garbage.bucket
+
+    return open_store
+
+
+def garbage_table(metadata: MetaData) -> Table:
+    """The table of a service's garbage."""
+    return table_of(Garbage, metadata, "garbage", key=_KEY, unique=(), indexes=(("next_time",),))
+
+
+async def discard(
+    uow: UnitOfWork, table: Table, bucket: str, prefix: str, project: str = "", credential: str = ""
+) -> None:
+    """Note a folder that is to be deleted once this unit commits; once is enough."""
+    dialect = postgresql if uow.database.dialect == "postgresql" else sqlite
+    values = asdict(Garbage(now(), bucket, prefix, project, credential))
+    await uow.connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())
+
+
+class GarbageCollector:
+    """Deletes a service's garbage: a part of its process."""
+
+    def __init__(
+        self, database: Database, table: Table, open_store: OpenStore, period_seconds: float = PERIOD_SECONDS
+    ) -> None:
+        self._database, self._table, self._open = database, table, open_store
+        self._loop = BackgroundLoop("deletion of files", self.tick, period_seconds, at_once=False)
+        self._stuck: Lack | None = None
+
+    async def start(self) -> None:
+        """Begin, and return at once."""
+        await self._loop.start()
+
+    async def stop(self) -> None:
+        """End; what is left is deleted by the next process."""
+        await self._loop.stop()
+
+    def kick(self) -> None:
+        """There is something to delete."""
+        self._loop.kick()
+
+    def degraded(self) -> list[Lack]:
+        """That the loop fails, or that something could not be deleted several times."""
+        return [*self._loop.degraded(), *([self._stuck] if self._stuck else [])]
+
+    async def tick(self) -> int:
+        """Delete what is due. Returns: how many folders are gone."""
+        columns = self._table.c
+        async with UnitOfWork(self._database, write=False) as uow:
+            due = select(self._table).where(columns.next_time <= now()).order_by(columns.next_time).limit(_BATCH)
+            found = [Garbage(**row) for row in (await uow.connection.execute(due)).mappings()]
+        done = 0
+        for garbage in found:
+            done += await self._remove(garbage)
+        await self._look_for_stuck()
+        return done
+
+    async def _remove(self, garbage: Garbage) -> bool:
+        """Delete one folder, then its row; or note why that cannot be done now."""
+        from services.chassis.objects import AsyncObjectStore  # it loads the S3 library: not before it is needed
+
+        problem = ""
+        try:
+            access, bucket = await self._open(garbage)
+            await AsyncObjectStore(access).delete_prefix(bucket, garbage.prefix)
+        except NotFound:  # the credential or the bucket is gone, and the files with it
+            pass
+        except ModelryError as error:
+            problem = error.message
+            _log.warning("%s/%s cannot be deleted now: %s", garbage.bucket, garbage.prefix, problem)
+        same = and_(*(self._table.c[name] == getattr(garbage, name) for name in _KEY))
+        statement = update(self._table).where(same).values(asdict(garbage.failed(problem, now())))
+        async with UnitOfWork(self._database) as uow:
+            await uow.connection.execute(statement if problem else delete(self._table).where(same))
+            await uow.commit()
+        return not problem
+
+    async def _look_for_stuck(self) -> None:
+        columns = self._table.c
+        stuck = columns.attempts >= _NAMED_AFTER
+        async with UnitOfWork(self._database, write=False) as uow:
+            all_of_them = select(func.count()).select_from(self._table).where(stuck)
+            count = (await uow.connection.execute(all_of_them)).scalar_one()
+            first = select(self._table).where(stuck).order_by(columns.attempts.desc()).limit(1)
+            worst = (await uow.connection.execute(first)).mappings().first()
+        if worst is None:
+            self._stuck = None
+            return
+        words = f"{count} folders cannot be deleted, such as {worst['bucket']}/{worst['prefix']}: {worst['last_error']}"
+        self._stuck = Lack("deletion of files", words, self._stuck.since if self._stuck else now())

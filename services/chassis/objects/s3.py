@@ -1,0 +1,135 @@
+"""The S3 library: the one module that imports it.
+
+It takes a third of a second to load, so this module is imported where a client is made and not with the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from urllib3.exceptions import HTTPError
+
+from services.chassis.errors import Conflict, Denied, Invalid, ModelryError, NotFound, Unavailable
+from services.chassis.objects.access import StoreAccess, translated
+
+MIB = 1 << 20
+_UPLOAD = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=64 * MIB, max_concurrency=4)
+_DOWNLOAD = TransferConfig(multipart_threshold=256 * MIB, multipart_chunksize=128 * MIB, max_concurrency=2)
+# Copies stay on the server; S3 takes up to 5 GB in one request.
+_COPY = TransferConfig(multipart_threshold=5 * 1024 * MIB - 1, multipart_chunksize=1024 * MIB, max_concurrency=4)
+_READ_SECONDS = 60
+_CONNECTIONS = 16
+
+_DENIED_REASONS = {
+    "InvalidAccessKeyId": "UNKNOWN_ACCESS_KEY",
+    "SignatureDoesNotMatch": "WRONG_SECRET_KEY",
+    "ExpiredToken": "EXPIRED_ACCESS_KEY",
+    "RequestTimeTooSkewed": "CLOCK_SKEWED",
+}
+_DENIED_WORDS = {
+    "UNKNOWN_ACCESS_KEY": "does not know this access key",
+    "WRONG_SECRET_KEY": "says that the secret key does not belong to the access key",
+    "EXPIRED_ACCESS_KEY": "says that the access key has expired",
+    "CLOCK_SKEWED": "says that this machine's clock is wrong",
+}
+
+
+class S3Client:
+    """A client for any S3, with the sizes of parts that suit large files. It may be shared between threads."""
+
+    def __init__(self, access: StoreAccess, *, connect_seconds: float, tries: int) -> None:
+        """`tries` is how often one request is sent at most. Raises: Invalid: the endpoint is no URL."""
+        self.raw = _make_client(access, connect_seconds=connect_seconds, tries=tries)
+
+    def upload(self, path: Path, bucket: str, key: str) -> None:
+        """Uploads a file, in parts when it is large."""
+        self.raw.upload_file(str(path), bucket, key, Config=_UPLOAD)
+
+    def download(self, bucket: str, key: str, path: Path) -> None:
+        """Downloads an object, in parts when it is large."""
+        self.raw.download_file(bucket, key, str(path), Config=_DOWNLOAD)
+
+    def copy(self, bucket: str, key: str, target_bucket: str, target_key: str) -> None:
+        """Copies an object inside the store."""
+        self.raw.copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_COPY)
+
+
+def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> Any:
+    """Path style and no checksums that only AWS knows."""
+    config = Config(
+        s3={"addressing_style": "path"},
+        signature_version="s3v4",
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=connect_seconds,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": tries},
+        max_pool_connections=_CONNECTIONS,
+        user_agent_extra="modelry",
+    )
+    with translated(access):
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=access.endpoint or None,
+            aws_access_key_id=access.access_key,
+            aws_secret_access_key=access.secret_key,
+            region_name=access.region or "us-east-1",
+            config=config,
+        )
+
+
+def translate(error: Exception, access: StoreAccess, bucket: str, key: str) -> ModelryError | None:
+    """What an error of the library means in our words; None: it is no error of a store."""
+    if isinstance(error, ClientError):
+        return _from_answer(error, access, bucket, key)
+    if isinstance(error, ParamValidationError):
+        field = "key" if "parameter Key" in str(error) else "bucket"
+        name = key if field == "key" else bucket
+        return Invalid(f"{name!r} is no valid {field}.", field=field)
+    if isinstance(error, ValueError):  # what botocore raises for an endpoint that is no URL
+        return Invalid(f"{access.endpoint!r} is no endpoint URL.", field="endpoint")
+    if isinstance(error, Boto3Error) and isinstance(error.__context__, ClientError):
+        return _from_answer(error.__context__, access, bucket, key)
+    if isinstance(error, (Boto3Error, BotoCoreError, HTTPError, ConnectionError, TimeoutError)):
+        return _unreachable(access, error)
+    return None
+
+
+def _unreachable(access: StoreAccess, error: Exception) -> Unavailable:
+    message = f"The object store {access.name} does not answer ({type(error).__name__})."
+    return Unavailable(message, reason="STORE_UNREACHABLE", metadata={"endpoint": access.name}, retry_seconds=2)
+
+
+def _from_answer(error: ClientError, access: StoreAccess, bucket: str, key: str) -> ModelryError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    http = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    metadata = {"endpoint": access.name, "bucket": bucket, "key": key, "code": code}
+    place = f"{bucket}/{key}" if key else bucket
+    if code == "NoSuchBucket":
+        message = f"There is no bucket {bucket!r} in {access.name}."
+        return NotFound(message, reason="BUCKET_NOT_FOUND", metadata=metadata)
+    if http == 404:
+        what = f"object {key!r} in bucket {bucket!r}" if key else f"bucket {bucket!r}"
+        reason = "OBJECT_NOT_FOUND" if key else "BUCKET_NOT_FOUND"
+        return NotFound(f"There is no {what} in {access.name}.", reason=reason, metadata=metadata)
+    if code in _DENIED_REASONS or http in (401, 403):
+        reason = _DENIED_REASONS.get(code, "STORE_ACCESS_DENIED")
+        words = _DENIED_WORDS.get(reason, f"refuses access to {place!r}" if place else "refuses access")
+        return Denied(f"The object store {access.name} {words}.", reason=reason, metadata=metadata)
+    if http in (409, 412):
+        message = f"{place!r} in {access.name} was changed meanwhile ({code})."
+        return Conflict(message, reason="OBJECT_CHANGED", metadata=metadata)
+    if http in (408, 429) or http >= 500:
+        message = f"The object store {access.name} cannot answer now ({code or http})."
+        return Unavailable(message, reason="STORE_BUSY", metadata=metadata, retry_seconds=2)
+    if code == "InvalidBucketName":
+        return Invalid(f"{bucket!r} is no bucket name.", field="bucket", metadata=metadata)
+    said = str(error.response.get("Error", {}).get("Message", "")) or code
+    message = f"The object store {access.name} refuses the request for {place!r}: {said}."
+    return Invalid(message, reason="STORE_REFUSES", metadata=metadata)

@@ -1,0 +1,135 @@
+"""Times, money and failures as messages and back, and which fields an update changes: one behaviour for all services.
+
+What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_time))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from modelry.common.v1 import common_pb2
+from services.chassis.errors import Invalid
+from services.chassis.transitions import Failure
+
+_NANOS = 1_000_000_000
+
+
+def timestamp_of(moment: datetime | None) -> Timestamp | None:
+    """A moment as a message."""
+    if moment is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def datetime_of(message: Timestamp, field: str) -> datetime:
+    """The moment of a message. Raises: Invalid: it is outside of the calendar."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise Invalid(f"{field} is no time between the years 1 and 9999.", field=field) from error
+
+
+def money_of(amount: Decimal | None) -> common_pb2.Money | None:
+    """An amount as a message, to nine places."""
+    if amount is None:
+        return None
+    nanos = int((amount * _NANOS).to_integral_value(ROUND_HALF_UP))
+    sign = -1 if nanos < 0 else 1
+    units, rest = divmod(abs(nanos), _NANOS)
+    return common_pb2.Money(units=sign * units, nanos=sign * rest)
+
+
+def amount_of(message: common_pb2.Money, field: str) -> Decimal:
+    """The amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
+    if abs(message.nanos) >= _NANOS or message.units * message.nanos < 0:
+        raise Invalid(f"{field} is no amount of money.", field=field)
+    return Decimal(message.units) + Decimal(message.nanos) / _NANOS
+
+
+def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
+    """A failure as a message."""
+    if failure is None:
+        return None
+    kind = common_pb2.Failure.Kind.Value(failure.kind)
+    return common_pb2.Failure(reason=failure.reason, message=failure.message, kind=kind)
+
+
+async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
+    """The fields that an Update changes, and their new values; maps are dicts.
+
+    The resource is the request's first field. Its `update_mask` says which fields are meant, or without one (or with
+    `*`) all that are set. The etag and output-only fields are no changes, nor is a write-only field that is empty. A
+    field that is fixed at creation passes when it equals that of the stored resource, which `read` returns: it is
+    called only when there is such a field.
+
+    Raises: Invalid: a path is no field of the resource, or a fixed field has another value; what `read` raises.
+    """
+    name = request.DESCRIPTOR.fields[0].name
+    wanted: Message = getattr(request, name)
+    fixed: list[FieldDescriptor] = []
+    changes: dict[str, Any] = {}
+    for field in _masked(name, wanted, list(request.update_mask.paths)):
+        behaviors = _behaviors(field)
+        if field_behavior_pb2.OUTPUT_ONLY in behaviors or field.name == "etag":
+            continue
+        if field_behavior_pb2.IMMUTABLE in behaviors:
+            fixed.append(field)
+            continue
+        value = getattr(wanted, field.name)
+        if value or field_behavior_pb2.INPUT_ONLY not in behaviors:
+            changes[field.name] = dict(value) if hasattr(value, "items") else value
+    if any(field.name != "name" or wanted.id for field in fixed):  # type: ignore[attr-defined]
+        _refuse_other(name, fixed, wanted, await read())
+    return changes
+
+
+def _masked(name: str, wanted: Message, paths: list[str]) -> Iterator[Any]:
+    if paths in ([], ["*"]):
+        yield from (field for field, _ in wanted.ListFields())
+        return
+    for path in dict.fromkeys(paths):
+        field = wanted.DESCRIPTOR.fields_by_name.get(path)
+        if field is None:
+            raise Invalid(f"update_mask names {path!r}, which is no field of {name}.", field="update_mask")
+        yield field
+
+
+def _refuse_other(name: str, fixed: list[FieldDescriptor], wanted: Message, stored: Message) -> None:
+    """Refuse fixed fields that differ from the stored ones. Raises: Invalid, naming the first."""
+    ours, theirs = ({field.name: value for field, value in _given(one).ListFields()} for one in (wanted, stored))
+    for field in fixed:
+        if ours.get(field.name) != theirs.get(field.name):
+            path = f"{name}.{field.name}"
+            raise Invalid(f"{path} is fixed at creation and cannot be changed by an update.", field=path)
+
+
+def _given(message: Message) -> Message:
+    """A copy without what only the system sets, at any depth."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    _clear_output(copy)
+    return copy
+
+
+def _clear_output(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field_behavior_pb2.OUTPUT_ONLY in _behaviors(field):
+            message.ClearField(field.name)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for below in value if field.is_repeated else (value,):
+                _clear_output(below)
+
+
+def _behaviors(field: FieldDescriptor) -> Collection[int]:
+    found: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return found

@@ -1,0 +1,27 @@
+"""Checkpoints in memory."""
+
+from __future__ import annotations
+
+from services.chassis.errors import NotFound
+from services.clients.fakes.outages import Outages
+from services.clients.training import CheckpointInfo, TrainingClient
+
+
+class FakeTraining(Outages, TrainingClient):
+    """Knows the checkpoints that a test adds: (project, id) -> checkpoint; a project "" is every project."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checkpoints: dict[tuple[str, str], CheckpointInfo] = {}
+
+    def add(self, checkpoint: CheckpointInfo, project: str = "") -> None:
+        """Make a checkpoint known."""
+        self.checkpoints[project, checkpoint.checkpoint_id] = checkpoint
+
+    async def checkpoint(self, project: str, checkpoint: str) -> CheckpointInfo:
+        """See `TrainingClient.checkpoint`."""
+        self._ask("checkpoint")
+        found = self.checkpoints.get((project, checkpoint)) or self.checkpoints.get(("", checkpoint))
+        if found is None:
+            raise NotFound.of("checkpoint", checkpoint)
+        return found

@@ -1,0 +1,105 @@
+"""What the preparing program of a model is told and what it says: one contract, for the preparer and the program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.chassis.errors import Invalid
+from services.chassis.objects import Manifest, StoreAccess
+
+FORMAT = 1
+MODULE = "services.registry.worker"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model may come from, by its kind.
+
+    `directory`: a folder of this machine (path). `object`: a folder of a bucket (access, bucket, prefix). `gguf`: a
+    file in an installed package (package, file). `hub`: a repository of the hub, with the token that opens it, if any.
+    """
+
+    kind: str
+    path: str = ""
+    access: StoreAccess | None = None
+    bucket: str = ""
+    prefix: str = ""
+    package: str = ""
+    file: str = ""
+    repository: str = ""
+    token: str = field(default="", repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the spec has it: what is empty is left out."""
+        content = {name: value for name, value in vars(self).items() if value and name != "access"}
+        return content | ({"access": self.access.to_json()} if self.access else {})
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ModelSource:
+        """The source that `to_json` wrote; the catalogue of presets has the same form."""
+        access = content.get("access")
+        return cls(**{**content, "access": StoreAccess.from_json(access) if access else None})
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The order: sources, tried one after the other, and where the weights go."""
+
+    sources: tuple[ModelSource, ...]
+    access: StoreAccess
+    bucket: str
+    prefix: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec, with the secrets of stores: for a 0600 file only."""
+        output = {"access": self.access.to_json(), "bucket": self.bucket, "prefix": self.prefix}
+        return {"format": FORMAT, "sources": [one.to_json() for one in self.sources], "output": output}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Preparation:
+        """The order that `to_json` wrote. Raises: Invalid: it is of another format."""
+        if content.get("format", FORMAT) != FORMAT:
+            raise Invalid(f"The spec has format {content['format']}; this program reads {FORMAT}.", field="format")
+        output = content["output"]
+        sources = tuple(ModelSource.from_json(one) for one in content["sources"])
+        return cls(sources, StoreAccess.from_json(output["access"]), output["bucket"], output["prefix"])
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a checked model is; `shape` is what the memory estimate needs."""
+
+    architecture: str
+    parameter_count: int
+    context_length: int
+    shape: Mapping[str, int]
+    chat_fingerprint: str
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """What the program made: the stored weights, and what they are."""
+
+    bucket: str
+    prefix: str
+    manifest: Manifest
+    facts: ModelFacts
+
+    def to_json(self) -> dict[str, Any]:
+        """The result of the program."""
+        place = {"bucket": self.bucket, "prefix": self.prefix, "manifest": self.manifest.to_json()}
+        return place | vars(self.facts) | {"shape": dict(self.facts.shape)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PreparedModel:
+        """The result that `to_json` wrote."""
+        facts = ModelFacts(
+            architecture=content["architecture"],
+            parameter_count=content["parameter_count"],
+            context_length=content["context_length"],
+            shape=content["shape"],
+            chat_fingerprint=content["chat_fingerprint"],
+        )
+        return cls(content["bucket"], content["prefix"], Manifest.from_json(content["manifest"]), facts)

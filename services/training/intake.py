@@ -1,0 +1,103 @@
+"""What is known of a job before it runs: what its references mean, how long it will take, what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from services.chassis.errors import Invalid, WrongState, with_field
+from services.chassis.jobs import Intake
+from services.clients.credentials import BUILTIN, open_location
+from services.clients.registry import ModelInfo
+from services.training import checks
+from services.training.clients import Clients
+from services.training.domain import DatasetUse, Job
+from services.training.estimate import Estimate, Speed, estimate
+
+OUTPUT_PREFIX = "jobs"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine that trains gives out."""
+
+    cpus: int = 0
+    gpus: int = 0
+    speed: Speed = field(default_factory=Speed)
+
+
+class TrainingIntake(Intake[Job]):
+    """Looks drafts up at the other services."""
+
+    id_prefix = "ftjob-"
+
+    def __init__(self, clients: Clients, machine: Machine) -> None:
+        self._clients = clients
+        self._machine = machine
+
+    async def resolve(self, draft: Job) -> Job:
+        """The draft with every reference looked up; nothing is held. Names the field of what is not right.
+
+        Raises: Invalid, NotFound, WrongState, Unavailable
+        """
+        checks.check(draft, gpus=self._machine.gpus, cpus=self._machine.cpus)
+        reference = draft.model_version_id or draft.model
+        model = await with_field("job.model", self._clients.registry.resolve(draft.project, reference))
+        _refuse_model(draft, model)
+        uses = [await self._use(draft.project, f"job.datasets[{i}]", use) for i, use in enumerate(draft.datasets)]
+        validation = draft.validation_dataset
+        if validation is not None:
+            validation = await self._use(draft.project, "job.validation_dataset", validation)
+        output = draft.output
+        credential, prefix = output.credential or BUILTIN, (output.prefix or OUTPUT_PREFIX).rstrip("/")
+        store = await open_location(self._clients.credentials, draft.project, credential, output.bucket, "job.output")
+        return replace(
+            draft,
+            model_version_id=model.version_id,
+            parameter_count=model.parameter_count,
+            hyperparameters=draft.hyperparameters.for_model(model.parameter_count, model.context_length),
+            datasets=tuple(uses),
+            validation_dataset=validation,
+            output=replace(output, credential=credential, bucket=store.bucket, prefix=prefix),
+        )
+
+    async def _use(self, project: str, path: str, use: DatasetUse) -> DatasetUse:
+        path = f"{path}.ref"
+        info = await with_field(path, self._clients.datasets.resolve(project, use.version_id or use.ref))
+        if info.evaluation_pairs:
+            message = f"{path}: {use.ref} is an evaluation set: it has references to score with, not answers to learn."
+            raise Invalid(message, field=path, reason="WRONG_DATASET_KIND")
+        if info.row_count == 0:
+            raise Invalid(f"{path}: {use.ref} has no rows.", field=path, reason="EMPTY_DATASET")
+        return replace(
+            use,
+            version_id=info.version_id,
+            label=info.label,
+            bucket=info.files.bucket,
+            prefix=info.files.prefix,
+            manifest=info.files.manifest_json,
+            file=info.file,
+            row_count=info.row_count,
+            token_count=info.token_count,
+        )
+
+    def estimate(self, job: Job) -> Estimate:
+        """How long a resolved job will take on this machine."""
+        return estimate(job, self._machine.speed)
+
+    async def hold(self, job: Job) -> None:
+        """Hold the versions of model and data under the job's id. May be repeated."""
+        await with_field("job.model", self._clients.registry.resolve(job.project, job.model_version_id, job.id))
+        uses = [(f"job.datasets[{index}]", use) for index, use in enumerate(job.datasets)]
+        if job.validation_dataset is not None:
+            uses.append(("job.validation_dataset", job.validation_dataset))
+        for path, use in uses:
+            await with_field(f"{path}.ref", self._clients.datasets.resolve(job.project, use.version_id, job.id))
+
+
+def _refuse_model(draft: Job, model: ModelInfo) -> None:
+    if model.adapter:
+        message = f"job.model: {draft.model} is an adapter; tune its base, with the data of both."
+        raise Invalid(message, field="job.model", reason="MODEL_IS_ADAPTER")
+    if model.state == "FAILED":
+        message = f"job.model: {draft.model} could not be prepared: {model.failure}"
+        raise WrongState(message, reason="MODEL_NOT_READY", metadata={"field": "job.model", "state": model.state})

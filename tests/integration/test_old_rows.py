@@ -1,0 +1,99 @@
+"""Rows that an older version wrote are read by this one, after its migrations."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from services.chassis.data import differences
+from services.chassis.data.migration import upgrade
+from services.chassis.transitions import Failure, FailureKind
+
+pytestmark = pytest.mark.integration
+SERVICES = Path(__file__).parents[2] / "services"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+FILLERS: dict[type, Any] = {str: "", int: 0, float: 0.0, bool: False}
+
+
+class OldDatabase:
+    """A database as the first version of a service made it; `add` fills what is not said."""
+
+    def __init__(self, service: str, folder: Path) -> None:
+        self._migrations = SERVICES / service / "migrations"
+        first = folder / "first" / "versions"
+        first.mkdir(parents=True)
+        shutil.copy(self._migrations / "versions" / "0001_initial.py", first)
+        self.engine = sa.create_engine(f"sqlite:///{folder}/old.db")
+        with self.engine.begin() as connection:
+            upgrade(connection, first.parent)
+
+    def add(self, table: str, **values: Any) -> None:
+        """Insert a row as the older version wrote it."""
+        with self.engine.begin() as connection:
+            old = sa.Table(table, sa.MetaData(), autoload_with=connection)
+            missing = (column for column in old.columns if column.name not in values and not column.nullable)
+            filled = {column.name: FILLERS.get(column.type.python_type) for column in missing}
+            connection.execute(sa.insert(old).values({**filled, **values}))
+
+    def upgrade(self) -> None:
+        """Run the migrations of today."""
+        with self.engine.begin() as connection:
+            upgrade(connection, self._migrations)
+
+    def one(self, table: str, column: str) -> Any:
+        """The only row's value of a column."""
+        with self.engine.begin() as connection:
+            return connection.execute(sa.text(f"SELECT {column} FROM {table}")).scalar_one()
+
+
+@pytest.mark.parametrize(
+    ("service", "table", "old", "kind"),
+    [
+        ("registry", "model_versions", {"user": True}, FailureKind.USER),
+        ("serving", "deployments", {"user": False}, FailureKind.SYSTEM),
+        ("dataset", "dataset_versions", {"kind": 1}, FailureKind.USER),
+    ],
+)
+def test_a_failure_of_an_older_version_says_whose_doing_it_is(
+    service: str, table: str, old: dict[str, Any], kind: FailureKind, tmp_path: Path
+) -> None:
+    database = OldDatabase(service, tmp_path)
+    failure = json.dumps({"reason": "R", "message": "m", **old})
+    database.add(table, id="x", create_time=NOW, failure=failure)
+    database.upgrade()
+    assert Failure(**json.loads(database.one(table, "failure"))) == Failure("R", "m", kind)
+
+
+@pytest.mark.parametrize(
+    ("service", "table", "owner"),
+    [("training", "trash", {"project": "p", "credential": "cred-1"}), ("dataset", "garbage", {})],
+)
+def test_files_that_an_older_version_had_still_to_delete_are_carried_over(
+    service: str, table: str, owner: dict[str, str], tmp_path: Path
+) -> None:
+    database = OldDatabase(service, tmp_path)
+    extra = {"id": "trash-1", "create_time": NOW} if table == "trash" else {}
+    database.add(table, bucket="b", prefix="jobs/1", **owner, **extra)
+    database.upgrade()
+    columns = ("bucket", "prefix", "project", "credential", "attempts")
+    found = tuple(database.one("garbage", column) for column in columns)
+    assert found == ("b", "jobs/1", owner.get("project", ""), owner.get("credential", ""), 0)
+
+
+STORES = ("access", "dataset", "evaluation", "registry", "serving", "training")
+
+
+@pytest.mark.parametrize("service", STORES)
+def test_an_older_database_becomes_that_of_today(service: str, tmp_path: Path) -> None:
+    database = OldDatabase(service, tmp_path)
+    database.upgrade()
+    metadata = importlib.import_module(f"services.{service}.store").metadata
+    with database.engine.begin() as connection:
+        assert differences(connection, metadata) == []

@@ -1,0 +1,53 @@
+"""One rule and one sentence for names, titles and metadata."""
+
+import pytest
+
+from services.access.domain.keys import KeyWish
+from services.access.domain.projects import Project
+from services.chassis.clock import now
+from services.chassis.errors import Invalid
+from services.chassis.names import check_labels, check_name
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "-a", "a b", "a" * 64, "ds-1", "dsv-1", "a/b"])
+def test_wrong_names_are_refused_with_their_field(name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_name(name, "dataset.name", ("ds-", "dsv-"))
+    assert (caught.value.field, caught.value.reason) == ("dataset.name", "INVALID_NAME")
+    assert caught.value.message.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["a", "0", "support.desk_v-2", "a" * 63])
+def test_names(name: str) -> None:
+    check_name(name, "dataset.name", ("ds-", "dsv-"))
+
+
+@pytest.mark.parametrize(
+    ("title", "metadata", "field"),
+    [
+        ("x" * 201, {}, "job.title"),
+        ("", {str(n): "" for n in range(17)}, "job.metadata"),
+        ("", {"a": "x" * 513}, "job.metadata[a]"),
+        ("", {"": "x"}, "job.metadata[]"),
+    ],
+)
+def test_labels_name_what_is_too_long(title: str, metadata: dict[str, str], field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_labels(title, metadata, "job.")
+    assert caught.value.field == field
+
+
+def test_every_service_says_the_same_of_a_wrong_name() -> None:
+    """Access, training and the data sets had sentences of their own."""
+    said = set()
+    for refused in (
+        lambda: check_name("A b", "x"),
+        lambda: Project.made("proj-1", "A b", "", {}, now()),
+        lambda: KeyWish(name="A b").make("key-1", "proj-1", "mk-" + "s" * 40, now()),
+    ):
+        with pytest.raises(Invalid) as caught:
+            refused()
+        said.add((caught.value.message, caught.value.reason))
+    assert len(said) == 1
