@@ -100,6 +100,7 @@ async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) ->
         if work.token:  # what the attempt before left behind
             await uow.discard(context.sources.bucket, context.version_prefix(waiting.version, work.token))
         await uow.commit()
+    context.garbage.kick()
     return replace(claimed, bytes_read=0)
 
 
@@ -172,13 +173,17 @@ async def _end(
     now: datetime,
 ) -> bool:
     """Make it READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
+    prefix = context.version_prefix(version, work.token)
     async with context.writing() as uow:
         current = await uow.versions.by_id(version.id)
         counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
-            await uow.discard(context.sources.bucket, context.version_prefix(version, work.token))
-            await uow.commit()
+            # It was applied before when these are the version's rows: the answer to the commit was lost.
+            if current is None or current.output is None or current.output.prefix != prefix:
+                await uow.discard(context.sources.bucket, prefix)
+                await uow.commit()
+                context.garbage.kick()
             return False
         steps = [current]
         if output is not None:
@@ -186,7 +191,7 @@ async def _end(
         elif failure is not None:
             bad = report.counts.bad_rows
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
-            await uow.discard(context.sources.bucket, context.version_prefix(version, work.token))
+            await uow.discard(context.sources.bucket, prefix)
         for before, after in pairwise(steps):
             await uow.versions.save(after)
             uow.emit(version_event(after, before))
@@ -195,6 +200,7 @@ async def _end(
         await uow.commit()
     for step in steps[1:]:
         context.watchers.notify(version.id, VersionView(step, shown))
+    context.garbage.kick()
     context.wake.set()
     return True
 
