@@ -46,7 +46,7 @@ async def run(settings: GatewaySettings) -> None:
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
     readiness = Readiness(addresses, keys, (bus, usage), issuer)
     administration = Administration(addresses, readiness)
-    native, door = (
+    native, grpc_proxy = (
         NativeApi(authenticator, addresses, administration),
         GrpcProxy(authenticator, addresses, administration),
     )
@@ -55,7 +55,7 @@ async def run(settings: GatewaySettings) -> None:
 
     for part in (bus, follower, usage, proxy):
         await part.start()
-    server, _ = await open_grpc_proxy(settings.grpc_listen, door)
+    server, _ = await open_grpc_proxy(settings.grpc_listen, grpc_proxy)
     await _listen(runner, settings.http_listen)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
@@ -63,7 +63,7 @@ async def run(settings: GatewaySettings) -> None:
     await server.stop(GRACE_SECONDS)
     await usage.stop()
     await follower.stop()
-    for last in (proxy, native, door, administration, connections, bus):
+    for last in (proxy, native, grpc_proxy, administration, connections, bus):
         await last.close()
 
 
@@ -77,7 +77,7 @@ async def _listen(runner: web.AppRunner, listen: str) -> None:
 
 
 async def _stopped() -> None:
-    """Until SIGTERM or SIGINT."""
+    """Wait for SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

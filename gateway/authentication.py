@@ -27,7 +27,7 @@ class Authenticator:
         self._projects: dict[str, tuple[str, float]] = {}
 
     def key(self, headers: Mapping[str, str], address: str) -> KeyRecord:
-        """The key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
+        """Return the key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
         value = headers.get("authorization", "")
         scheme, _, secret = value.partition(" ")
         if value and scheme.lower() != "bearer":
@@ -38,7 +38,7 @@ class Authenticator:
         return self._keys.authenticate(secret, address)
 
     async def project(self, key: KeyRecord, headers: Mapping[str, str]) -> str:
-        """The id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
+        """Return the id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
         asked = next((headers[name] for name in PROJECT_HEADERS if headers.get(name)), "")
         if key.project:
             if asked and asked not in (key.project, key.project_name):
@@ -49,22 +49,22 @@ class Authenticator:
         return await self._resolve(asked or DEFAULT_PROJECT)
 
     async def _resolve(self, name: str) -> str:
-        found, until = self._projects.get(name, ("", 0.0))
+        project_id, until = self._projects.get(name, ("", 0.0))
         if time.monotonic() < until:
-            return found
-        found = (await self._credentials.project("", name, role=Role.ADMIN)).id
+            return project_id
+        project_id = (await self._credentials.project("", name, role=Role.ADMIN)).id
         _bound(self._projects)
-        self._projects[name] = (found, time.monotonic() + _PROJECT_SECONDS)
-        return found
+        self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
+        return project_id
 
     async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Who is calling, and in which project."""
+        """Return who is calling, and in which project."""
         key = self.key(headers, address)
         project = await self.project(key, headers)
         return Principal(project, key.role, key.key_id, "user", key.key_id)
 
     def token(self, principal: Principal) -> str:
-        """A token for services that is good for five minutes at least."""
+        """Return a token for services that is good for five minutes at least."""
         token, until = self._tokens.get(principal, ("", 0.0))
         if time.monotonic() > until:
             _bound(self._tokens)

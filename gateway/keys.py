@@ -39,7 +39,7 @@ class KeyRing:
         return True
 
     def authenticate(self, secret: str, address: str) -> KeyRecord:
-        """The key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
+        """Find the key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
 
         The lookup is by digest: how long it takes says nothing about the secret.
         """

@@ -133,7 +133,7 @@ class NativeApi:
 async def _open_upload(
     request: web.Request, method: Method, query: dict[str, list[str]]
 ) -> tuple[Message, AsyncIterator[bytes]]:
-    """The first message of an upload and the bytes that follow: the body itself, or the `file` part of a form."""
+    """Return the first message of an upload and the bytes after it: the body itself, or a form's part `file`."""
     if not request.content_type.startswith("multipart/"):
         head = transcoder.build_request(method, {}, query, {}, request.headers)
         return head, request.content.iter_chunked(CHUNK_BYTES)
@@ -159,7 +159,7 @@ async def _requests(method: Method, head: Message, source: AsyncIterator[bytes])
 
 
 async def _with_pauses(call: Any, first: Any) -> AsyncGenerator[Message | None, None]:
-    """The messages of a call, and None whenever nothing came for 15 s."""
+    """Yield the messages of a call, and None whenever nothing came for 15 s."""
     item = first
     while item is not grpc.aio.EOF:
         yield item

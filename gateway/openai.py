@@ -26,25 +26,25 @@ class OpenAiApi:
         self._authenticator, self._routes, self._proxy = authenticator, routes, proxy
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
-        """A completion, by a replica."""
+        """Return a completion, by a replica."""
         key = self._authenticator.key(request.headers, address_of(request))
         project = key.project or await self._authenticator.project(key, request.headers)
         return await self._proxy.handle(request, request.path, key, project)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        """All that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
+        """Return all that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
         key = self._authenticator.key(request.headers, address_of(request))
         project = key.project or await self._authenticator.project(key, request.headers)
-        found = {name: _model(name, route) for name, route in self._callable(key, project)}
+        entries = {name: _model(name, route) for name, route in self._callable(key, project)}
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:
-            return web.json_response({"object": "list", "data": [found[name] for name in sorted(found)]})
-        if wanted not in found:
+            return web.json_response({"object": "list", "data": [entries[name] for name in sorted(entries)]})
+        if wanted not in entries:
             raise ModelNotFoundHere.of(wanted)
-        return web.json_response(found[wanted])
+        return web.json_response(entries[wanted])
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
-        """Anything else."""
+        """Refuse any other path."""
         raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
 
     def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, RouteRecord]]:

@@ -207,7 +207,7 @@ class ModelNotFoundHere(ModelNotFound, NotFound):
 
     @classmethod
     def of(cls, name: str) -> ModelNotFoundHere:  # type: ignore[override]
-        """The sentence, for an `ft:` name with the command that would host it."""
+        """Return the sentence, for an `ft:` name with the command that would host it."""
         hint = "GET /v1/models lists what can be called."
         if name.startswith("ft:"):
             hint = f"Nothing hosts it; `modelry deployments create --model {name}` would."
@@ -236,7 +236,7 @@ def _pass_error(request: web.Request, status: int, payload: bytes) -> web.Respon
 
 
 async def wait_for_calls(proxy: Proxy, seconds: float) -> None:
-    """Until no call is in flight, or the time is over."""
+    """Wait until no call is in flight, or the time is over."""
     deadline = asyncio.get_running_loop().time() + seconds
     while sum(proxy.in_flight.values()) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)

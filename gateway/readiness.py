@@ -39,7 +39,7 @@ class Readiness:
         self._own, self._silent = LackLog(), LackLog()
 
     async def handle(self, request: web.Request) -> web.Response:
-        """200 unless something cannot be answered, else 503; with names and since when, and without details."""
+        """Answer 200 unless something cannot be answered, else 503; with names and since when, and without details."""
         health = await self.health()
         lacks = {
             word: [
@@ -54,10 +54,10 @@ class Readiness:
         return web.json_response(body, status=200 if ready else 503)
 
     async def health(self) -> pb.Health:
-        """The health of every service, asked now, and of this gateway."""
+        """Return the health of every service, asked now, and of this gateway."""
         metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"),)
-        found = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
-        return pb.Health(services=[*found, self._gateway()])
+        answers = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
+        return pb.Health(services=[*answers, self._gateway()])
 
     def _gateway(self) -> pb.ServiceHealth:
         if len(self._keys):

@@ -50,7 +50,7 @@ class RouteView:
         changed.set()
 
     def resolve(self, project: str, name: str) -> CallTarget | None:
-        """What a call name means to a project: a deployment's name or id, or an `ft:` name. Own ones come first."""
+        """Find what a call name means to a project: a deployment's name or id, or an `ft:` name; own ones first."""
         best: CallTarget | None = None
         for route in self._visible(project):
             target = _match(route, project, name)
@@ -59,7 +59,7 @@ class RouteView:
         return best
 
     async def wait_until_known(self, project: str, name: str, seconds: float) -> CallTarget | None:
-        """The target as soon as there is one; does not wait where nothing could host an adapter of the project."""
+        """Wait for a target and return it; do not wait where nothing could host an adapter of the project."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.resolve(project, name) is None and self._hosts_adapters(project):
@@ -67,7 +67,7 @@ class RouteView:
         return self.resolve(project, name)
 
     async def wait_until_ready(self, project: str, name: str, seconds: float) -> CallTarget | None:
-        """The target as soon as it is ready, or as it is when the time is over."""
+        """Return the target as soon as it is ready, or as it is when the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (target := self.resolve(project, name)) is not None and not target.ready:
@@ -78,7 +78,7 @@ class RouteView:
         return any(route.accepts_adapters and route.replicas for route in self._visible(project))
 
     def callable_names(self, project: str) -> Iterator[tuple[str, RouteRecord]]:
-        """Every name that the project can call now, with its route."""
+        """Yield every name that the project can call now, with its route."""
         for route in self._visible(project):
             if route.replicas:
                 yield route.name, route
@@ -87,7 +87,7 @@ class RouteView:
                         yield adapter.fine_tuned_name, route
 
     def all(self) -> list[RouteRecord]:
-        """Every route that is not deleted."""
+        """Return every route that is not deleted."""
         return [route for route in self._routes.values() if not route.deleted]
 
     def _visible(self, project: str) -> Iterator[RouteRecord]:

@@ -53,7 +53,7 @@ class AccessUnit(UnitOfWork):
         )
 
     async def unsent(self, ordering_keys: Collection[str]) -> dict[str, str]:
-        """What the outbox still holds under these keys: id of the row -> its ordering key."""
+        """Return what the outbox still holds under these keys: id of the row -> its ordering key."""
         query = select(outbox.c.event_id, outbox.c.ordering_key).where(
             outbox.c.sent_time.is_(None), outbox.c.ordering_key.in_(ordering_keys)
         )

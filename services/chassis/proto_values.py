@@ -28,7 +28,7 @@ _NANOS = 1_000_000_000
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:
-    """A moment as a message."""
+    """Return a moment as a message."""
     if moment is None:
         return None
     message = Timestamp()
@@ -37,7 +37,7 @@ def timestamp_of(moment: datetime | None) -> Timestamp | None:
 
 
 def datetime_of(message: Timestamp, field: str) -> datetime:
-    """The moment of a message. Raises: Invalid: it is outside of the calendar."""
+    """Return the moment of a message. Raises: Invalid: it is outside of the calendar."""
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
@@ -45,7 +45,7 @@ def datetime_of(message: Timestamp, field: str) -> datetime:
 
 
 def money_of(amount: Decimal | None) -> common_pb2.Money | None:
-    """An amount as a message, to nine places."""
+    """Return an amount as a message, to nine places."""
     if amount is None:
         return None
     nanos = int((amount * _NANOS).to_integral_value(ROUND_HALF_UP))
@@ -55,14 +55,14 @@ def money_of(amount: Decimal | None) -> common_pb2.Money | None:
 
 
 def amount_of(message: common_pb2.Money, field: str) -> Decimal:
-    """The amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
+    """Return the amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
     if abs(message.nanos) >= _NANOS or message.units * message.nanos < 0:
         raise Invalid(f"{field} is no amount of money.", field=field)
     return Decimal(message.units) + Decimal(message.nanos) / _NANOS
 
 
 def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
-    """A failure as a message."""
+    """Return a failure as a message."""
     if failure is None:
         return None
     kind = common_pb2.Failure.Kind.Value(failure.kind)
@@ -70,17 +70,17 @@ def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
 
 
 def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
-    """The location of a message."""
+    """Return the location of a message."""
     return ObjectLocation(message.credential, message.bucket, message.prefix)
 
 
 def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
-    """A location as a message."""
+    """Return a location as a message."""
     return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
 
 
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
-    """The fields that an Update changes, and their new values; maps are dicts.
+    """Return the fields that an Update changes, and their new values; maps are dicts.
 
     The resource is the request's first field. Its `update_mask` says which fields are meant, or without one (or with
     `*`) all that are set. The etag and output-only fields are no changes, nor is a write-only field that is empty. A
@@ -109,13 +109,13 @@ async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> di
 
 
 def creation_of(request: Any, digest: str) -> CreateNamed:
-    """What a Create asks of a resource that has only a name and labels: the request's first field."""
+    """Return what a Create asks of a resource that has only a name and labels: the request's first field."""
     wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
     return CreateNamed(current().project, wanted.name, wanted.title, dict(wanted.metadata), request.request_id, digest)
 
 
 async def labels_update_of(request: Any, read: Callable[[str], Awaitable[Message]]) -> UpdateLabels:
-    """What an Update asks of a resource that has only labels to change; `read` takes its id or name.
+    """Return what an Update asks of a resource that has only labels to change; `read` takes its id or name.
 
     Raises: Invalid, what `read` raises: as `changes_of`.
     """
@@ -146,7 +146,7 @@ def _refuse_other(name: str, fixed: list[FieldDescriptor], wanted: Message, stor
 
 
 def _given(message: Message) -> Message:
-    """A copy without what only the system sets, at any depth."""
+    """Return a copy without what only the system sets, at any depth."""
     copy = type(message)()
     copy.CopyFrom(message)
     _clear_output(copy)
@@ -163,12 +163,12 @@ def _clear_output(message: Message) -> None:
 
 
 def _behaviors(field: FieldDescriptor) -> Collection[int]:
-    found: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    return found
+    behaviors: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return behaviors
 
 
 def service_health(service: str, cannot_answer: Iterable[Lack], degraded: Iterable[Lack]) -> admin_pb2.ServiceHealth:
-    """The health of a process as a message."""
+    """Return the health of a process as a message."""
     return admin_pb2.ServiceHealth(
         service=service, cannot_answer=map(_lack, cannot_answer), degraded=map(_lack, degraded)
     )

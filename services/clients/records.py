@@ -36,21 +36,21 @@ class KeyRecord:
 
     @property
     def active(self) -> bool:
-        """Whether it is neither revoked nor expired."""
+        """Return whether it is neither revoked nor expired."""
         return self.state == "ACTIVE"
 
     def may_call(self, *names: str) -> bool:
-        """Whether one of these call names of a model is on the key's list."""
+        """Return whether one of these call names of a model is on the key's list."""
         return "*" in self.models or not set(names).isdisjoint(self.models)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as it stands in the bucket."""
+        """Return the record as it stands in the bucket."""
         texts = {"models": list(self.models), "addresses": [str(one) for one in self.addresses]}
         return {**vars(self), **texts, "role": self.role.name}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> KeyRecord:
-        """The key of a record."""
+        """Return the key of a record."""
         read: dict[str, Any] = {
             "role": Role[content["role"]],
             "version": int(content["version"]),
@@ -100,25 +100,25 @@ class RouteRecord:
     adapters: tuple[AdapterRecord, ...] = ()
 
     def visible_to(self, project: str) -> bool:
-        """Whether a project may call it."""
+        """Return whether a project may call it."""
         shared = self.billing == "SHARED" and project in self.shared_with
         return not self.deleted and (self.project == project or shared)
 
     def adapters_of(self, project: str) -> Iterator[AdapterRecord]:
-        """The adapters that a project may call: its own, and the deployment's own version."""
+        """Yield the adapters that a project may call: its own, and the deployment's own version."""
         for adapter in self.adapters:
             if adapter.project == project or adapter.model_version_id == self.model_version_id:
                 yield adapter
 
     def to_json(self) -> dict[str, Any]:
-        """The record as it stands in the bucket."""
+        """Return the record as it stands in the bucket."""
         replicas = [dict(vars(one)) for one in self.replicas]
         adapters = [dict(vars(one)) for one in self.adapters]
         return {**vars(self), "shared_with": list(self.shared_with), "replicas": replicas, "adapters": adapters}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RouteRecord:
-        """The deployment of a record; an early one may not say what the engine calls it, or whose an adapter is."""
+        """Return the route of a record; an early one may not say what the engine calls it, or whose an adapter is."""
         adapters = (
             {**_fields_of(AdapterRecord, one), "project": one.get("project") or content["project"]}
             for one in content.get("adapters", ())

@@ -20,7 +20,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def assemble(host: ServiceHost[DatasetSettings]) -> None:
-    """Build the service on the real ones beside it."""
+    """Build the service and add its parts to the host."""
     settings = host.settings
     connections = Connections(settings, host.issuer, "dataset")
     host.close_at_end(connections)
@@ -31,7 +31,7 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
         LocalLauncher.of_settings(settings.home, settings),
         settings.home,
         parallel=settings.parallel_imports,
-        look_seconds=settings.reconcile_seconds,
+        period_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
     host.add(*HoldHandlers(context).consumers(host.bus, settings), importer, context.garbage)

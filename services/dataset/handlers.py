@@ -1,4 +1,4 @@
-"""Events of those who use data sets: their first word confirms a hold, their last one lets it go."""
+"""Events of jobs and evaluations, which hold data set versions: they confirm a hold, and release it at their end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ USERS = ("job", "evaluation")
 
 
 class HoldHandlers:
-    """Follows jobs and evaluations."""
+    """Follow jobs and evaluations."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a job or an evaluation.
+        """Handle one event of a job or an evaluation.
 
         Raises: Malformed.
         """
@@ -29,7 +29,7 @@ class HoldHandlers:
             await confirm_holds(self._context.writing(), event.project, event.resource_id, event.id)
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
+        """Return the durable consumers of this service."""
         database = self._context.database
         return [
             Consumer(bus, database, f"dataset-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)

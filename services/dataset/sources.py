@@ -13,7 +13,7 @@ from services.dataset.object_sources import ObjectSource, find_objects, named, o
 
 
 class Sources:
-    """Opens the sources that requests name, with the credentials of their project."""
+    """Open the sources that requests name, with the credentials of their project."""
 
     def __init__(self, credentials: CredentialClient, system: StoreAccess, bucket: str) -> None:
         """Args: system, bucket: the installation's store, where uploaded files and canonical rows lie."""
@@ -22,7 +22,7 @@ class Sources:
         self._credentials = credentials
 
     async def check(self, project: str, source: Source) -> Source:
-        """The source with its bucket filled in, once something was found there.
+        """Return the source with its bucket filled in, once something was found there.
 
         Raises: NotFound, Invalid: naming the field under `dataset_version.object`; Unavailable: the installation's
             own store does not answer.
@@ -36,7 +36,7 @@ class Sources:
         return replace(source, bucket=place.bucket)
 
     async def place(self, project: str, source: Source, path: str = "object") -> ObjectSource:
-        """How to open a source.
+        """Return how to open a source.
 
         Raises: NotFound: no such credential. Invalid: it is not for this bucket.
         """
@@ -44,13 +44,13 @@ class Sources:
         return ObjectSource(opened.access, opened.bucket, source.prefix)
 
     def uploaded(self, key: str, filename: str) -> ObjectSource:
-        """How to open an uploaded file."""
+        """Return how to open an uploaded file."""
         return ObjectSource(self.system, self.bucket, key, filename)
 
     async def browse(
         self, project: str, credential: str, bucket: str, prefix: str, page_size: int, token: str
     ) -> ListPage:
-        """A page of the objects and folders directly below a prefix.
+        """Return a page of the objects and folders directly below a prefix.
 
         Raises: NotFound, Invalid: naming the field.
         """

@@ -100,7 +100,7 @@ class Evaluation(PricedJob):
         return f"{self.output.prefix}/{self.id}"
 
     def attempt_prefix(self, attempt: int) -> str:
-        """Where one attempt writes, and nothing else does."""
+        """Return where one attempt writes, and nothing else does."""
         return f"{self.report_prefix}/{attempt}"
 
 
@@ -151,14 +151,14 @@ class OwnStopwords:
 
 
 def refuse_report(evaluation: Evaluation) -> None:
-    """Raises WrongState for an evaluation without a report."""
+    """Refuse an evaluation without a report. Raises: WrongState."""
     if evaluation.state != "SUCCEEDED":
         ref = evaluation.name or evaluation.id
         raise WrongState.of("evaluation", ref, "report on", str(evaluation.state), ("SUCCEEDED",), "REPORT_NOT_READY")
 
 
 def sample_id(evaluation: Evaluation, row: Mapping[str, Any]) -> str:
-    """Id of a sample: sorts by task, question, target in the order in which the evaluation names them."""
+    """Return the id of a sample: sorts by task, question, target in the order in which the evaluation names them."""
     tasks = [task.name for task in evaluation.tasks]
     labels = [target.label for target in evaluation.targets]
     task, label = tasks.index(row["task"]), labels.index(row["target"])

@@ -25,7 +25,7 @@ class MeasuredSpeed:
 
 
 def estimate(evaluation: Evaluation, speed: MeasuredSpeed) -> Estimate:
-    """The estimate of an evaluation whose references are resolved.
+    """Return the estimate of an evaluation whose references are resolved.
 
     Time falls with the speed and grows with the size of each model and with the examples before each question; the
     range is a factor of 4 wide, since cores may be shared and answers differ in length.

@@ -22,7 +22,7 @@ _LICENSES = {"mmlu": "MIT", "cmmlu": "CC BY-NC-SA 4.0", "ceval": "CC BY-NC-SA 4.
 
 
 def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluation:
-    """What a caller wants made, with every default filled in; what only the system sets is ignored."""
+    """Return what a caller wants made, with every default filled in; what only the system sets is ignored."""
     wanted = message.generation
     cost = message.max_cost
     return Evaluation(
@@ -51,7 +51,7 @@ def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluati
 
 
 def spec_of(message: pb.Evaluation) -> pb.Evaluation:
-    """The part of an evaluation that decides its price: what a quote and its create must have in common."""
+    """Return the part of an evaluation that decides its price: what a quote and its create must have in common."""
     spec = pb.Evaluation(
         baseline=message.baseline,
         candidates=message.candidates,
@@ -96,19 +96,19 @@ def _task(message: pb.Task) -> Task:
 
 
 def evaluation_message(view: View) -> pb.Evaluation:
-    """An evaluation as it is shown."""
-    found = view.evaluation
-    generation = found.generation
+    """Return an evaluation as it is shown."""
+    evaluation = view.evaluation
+    generation = evaluation.generation
     message = pb.Evaluation(
-        id=found.id,
-        name=found.name,
-        title=found.title,
-        metadata=found.metadata,
-        etag=str(found.version),
-        state=pb.Evaluation.State.Value(_STATES.get(found.state, found.state).name),
-        baseline=_target_message(found.baseline),
-        candidates=[_target_message(target) for target in found.candidates],
-        tasks=[_task_message(task) for task in found.tasks],
+        id=evaluation.id,
+        name=evaluation.name,
+        title=evaluation.title,
+        metadata=evaluation.metadata,
+        etag=str(evaluation.version),
+        state=pb.Evaluation.State.Value(_STATES.get(evaluation.state, evaluation.state).name),
+        baseline=_target_message(evaluation.baseline),
+        candidates=[_target_message(target) for target in evaluation.candidates],
+        tasks=[_task_message(task) for task in evaluation.tasks],
         generation=pb.Generation(
             max_tokens=generation.max_tokens,
             temperature=generation.temperature,
@@ -117,17 +117,17 @@ def evaluation_message(view: View) -> pb.Evaluation:
             stop=generation.stop,
             seed=generation.seed,
         ),
-        output=location_message(found.output),
-        quote_id=found.quote_id,
+        output=location_message(evaluation.output),
+        quote_id=evaluation.quote_id,
         cost=money_of(view.cost),
-        attempt_count=found.attempt,
-        version=found.version,
-        cause=found.cause,
-        create_time=timestamp_of(found.create_time),
-        start_time=timestamp_of(found.start_time),
-        finish_time=timestamp_of(found.end_time),
-        max_cost=money_of(found.max_cost),
-        failure=failure_of(found.failure),
+        attempt_count=evaluation.attempt,
+        version=evaluation.version,
+        cause=evaluation.cause,
+        create_time=timestamp_of(evaluation.create_time),
+        start_time=timestamp_of(evaluation.start_time),
+        finish_time=timestamp_of(evaluation.end_time),
+        max_cost=money_of(evaluation.max_cost),
+        failure=failure_of(evaluation.failure),
     )
     _fill(message, view)
     return message
@@ -172,14 +172,14 @@ def _task_message(task: Task) -> pb.Task:
 
 
 def report_message(content: dict[str, Any]) -> pb.Report:
-    """A report as it is shown; fields that a newer worker added are left out."""
+    """Return a report as it is shown; fields that a newer worker added are left out."""
     message = pb.Report()
     json_format.ParseDict(content, message, ignore_unknown_fields=True)
     return message
 
 
 def sample_message(sample: StoredSample) -> pb.Sample:
-    """A sample as it is shown; one without a score has no scores and 0."""
+    """Return a sample as it is shown; one without a score has no scores and 0."""
     return pb.Sample(
         task=sample.task,
         target=sample.target,
@@ -194,7 +194,7 @@ def sample_message(sample: StoredSample) -> pb.Sample:
 
 
 def benchmark_message(preset: Preset) -> pb.Benchmark:
-    """A preset benchmark as it is shown."""
+    """Return a preset benchmark as it is shown."""
     return pb.Benchmark(
         name=preset.name,
         title=preset.title,
@@ -209,7 +209,7 @@ def benchmark_message(preset: Preset) -> pb.Benchmark:
 
 
 def stopwords_message(shown: Shown, *, words: bool = True) -> pb.StopwordList:
-    """A stop-word list as it is shown; in lists without its words."""
+    """Return a stop-word list as it is shown; in lists without its words."""
     return pb.StopwordList(
         id=shown.id,
         name=shown.name,

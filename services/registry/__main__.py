@@ -26,13 +26,13 @@ MIGRATIONS = HERE / "migrations"
 
 
 def read_catalogue() -> list[dict[str, Any]]:
-    """The presets that come with this version of Modelry."""
+    """Return the presets that come with this version of Modelry."""
     presets: list[dict[str, Any]] = yaml.safe_load((HERE / "presets" / "catalogue.yaml").read_text("utf-8"))
     return presets
 
 
 async def assemble(host: ServiceHost[RegistrySettings]) -> None:
-    """Build the service on the real ones beside it."""
+    """Build the service and add its parts to the host."""
     settings = host.settings
     connections = Connections(settings, host.issuer, "registry")
     host.close_at_end(connections)
@@ -49,7 +49,7 @@ async def add_parts(
     """Build the service on a given client of access, a launcher and a catalogue of presets."""
     settings, store = host.settings, StoreAccess.of_settings(host.settings)
     context = ServiceContext(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
-    await install_presets(context, catalogue, now())
+    await install_presets(catalogue, context, now())
     preparer = Preparer(context, launcher, settings, catalogue)
     host.add(*UserHandlers(context).consumers(host.bus, settings), preparer, context.garbage)
     host.serve(RegistryServicer(context))

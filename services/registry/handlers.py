@@ -1,4 +1,4 @@
-"""Events of those who use models: they confirm holds and let them go, and become part of the lineage."""
+"""Events of those who use models: they confirm and release holds, and become part of the lineage."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LINKED = ("evaluation", "deployment")
 
 
 class UserHandlers:
-    """Follows jobs, evaluations and deployments."""
+    """Follow jobs, evaluations and deployments."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a user of models. Raises: Malformed."""
+        """Handle one event of a user of models. Raises: Malformed."""
         event = message.event()
         async with self._context.writing() as uow:
             if not await uow.first_time(event.id, "users"):
@@ -36,7 +36,7 @@ class UserHandlers:
             await uow.commit()
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
+        """Return the durable consumers of this service."""
         database = self._context.database
         return [
             Consumer(bus, database, f"registry-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)

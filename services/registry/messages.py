@@ -11,7 +11,7 @@ from services.registry.operations.resolve import Resolved
 
 
 def model_message(model: Model) -> pb.Model:
-    """A model as it is shown."""
+    """Return a model as it is shown."""
     return pb.Model(
         id=model.id,
         name=model.name,
@@ -31,7 +31,7 @@ def model_message(model: Model) -> pb.Model:
 
 
 def version_message(version: ModelVersion) -> pb.ModelVersion:
-    """A version as it is shown."""
+    """Return a version as it is shown."""
     message = pb.ModelVersion(
         id=version.id,
         model_id=version.model_id,
@@ -70,7 +70,7 @@ def _fill_optional(message: pb.ModelVersion, version: ModelVersion) -> None:
 
 
 def alias_message(alias: Alias) -> pb.Alias:
-    """An alias with its history."""
+    """Return an alias with its history."""
     message = pb.Alias(name=alias.alias, model_id=alias.model_id, model_version_id=alias.target.model_version_id)
     for target in alias.history:
         message.history.add(
@@ -83,7 +83,7 @@ def alias_message(alias: Alias) -> pb.Alias:
 
 
 def lineage_message(graph: Graph) -> pb.Lineage:
-    """A graph as its message."""
+    """Return a graph as its message."""
     message = pb.Lineage()
     for node in graph.nodes:
         message.nodes.add(id=node.id, kind=node.kind, label=node.label, digest=node.digest)
@@ -93,7 +93,7 @@ def lineage_message(graph: Graph) -> pb.Lineage:
 
 
 def resolved_message(resolved: Resolved) -> internal_pb2.ResolvedModel:
-    """A version, its files, and those of its base."""
+    """Return a version, its files, and those of its base."""
     version, base = resolved.version, resolved.base
     message = internal_pb2.ResolvedModel(
         version=version_message(version),

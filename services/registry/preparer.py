@@ -1,4 +1,4 @@
-"""Prepares versions in the background: fetch, check, store. The work is a one-shot program on the launcher.
+"""Prepare versions in the background: fetch, check, store. The work is a one-shot program on the launcher.
 
 A preparation is found again by its id after the service was killed; one that broke off is begun anew, a few times.
 """
@@ -67,7 +67,7 @@ class Preparer(BackgroundLoop):
             self._swept = time.monotonic()
 
     async def _prepare(self, version: ModelVersion) -> None:
-        """One version, from its start to its outcome."""
+        """Prepare one version, from its start to its outcome."""
         try:
             run = await self._running_program(version)
             if run is not None:
@@ -77,7 +77,7 @@ class Preparer(BackgroundLoop):
                     await run.discard()
         except (NotFound, Invalid) as error:
             await versions.fail(
-                self._context, version.id, Failure(error.reason, error.message, FailureKind.USER), now()
+                version.id, Failure(error.reason, error.message, FailureKind.USER), self._context, now()
             )
         except Unavailable as error:
             _log.info("The preparation of %s waits: %s", version.id, error.message)
@@ -89,7 +89,7 @@ class Preparer(BackgroundLoop):
             self._context.wake.set()
 
     async def _running_program(self, version: ModelVersion) -> ProgramRun | None:
-        """The program of the last attempt if it runs or has ended, else that of a new one; None: nothing to wait for.
+        """Return the last attempt's program if it runs or has ended, else that of a new one; None: nothing to do.
 
         Raises: NotFound, Invalid: the source cannot be opened. Unavailable: there is no place for a program.
         """
@@ -99,12 +99,12 @@ class Preparer(BackgroundLoop):
         if version.attempts >= self._settings.prepare_attempts:
             message = f"It broke off {version.attempts} times; the logs of {run.id} say why."
             failure = Failure("PREPARATION_BROKE_OFF", message, FailureKind.SYSTEM)
-            await versions.fail(self._context, version.id, failure, now())
+            await versions.fail(version.id, failure, self._context, now())
             return None
         run = self._program(version, version.attempts + 1)
         # Started before it is counted: one that finds no place is no attempt, and a start is done once for each id.
         await run.start(MODULE, (await self._order(version)).to_json())
-        if await versions.note_attempt(self._context, version.id) is None:
+        if await versions.note_attempt(version.id, self._context) is None:
             await run.discard()
             return None
         return run
@@ -114,14 +114,14 @@ class Preparer(BackgroundLoop):
 
     async def _apply(self, version: ModelVersion, result: ProgramResult) -> None:
         if result.ok:
-            await versions.complete(self._context, version, PreparedModel.from_json(result.result), now())
+            await versions.complete(version, PreparedModel.from_json(result.result), self._context, now())
         else:
             kind = FailureKind.USER if result.user else FailureKind.SYSTEM
             failure = Failure(result.reason, result.message, kind)
-            await versions.fail(self._context, version.id, failure, now())
+            await versions.fail(version.id, failure, self._context, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:
-        """What the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
+        """Return what the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
         context = self._context
         if version.project == PRESETS:
             sources = self._preset_sources(version.model_name)

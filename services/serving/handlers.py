@@ -18,17 +18,17 @@ class VersionHandlers:
         self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a model version. Raises: Malformed, Unavailable."""
+        """Handle an event of a model version. Raises: Malformed, Unavailable."""
         event = message.event()
         if event.happening == "deleted":
-            await adapters.detach_version(self._context, event.resource_id, now())
+            await adapters.detach_version(event.resource_id, self._context, now())
         elif event.state == "READY":
             base = event.links.get(BASE_LINK, "")
             if base:
-                await adapters.attach_version(self._context, event.project, event.resource_id, base, now())
+                await adapters.attach_version(event.project, event.resource_id, base, self._context, now())
             self._context.wake.set()
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
+        """Return the durable consumers of this service."""
         subject = "modelry.events.*.modelVersion.>"
         return [Consumer(bus, self._context.database, "serving-on-modelVersion", subject, self.handle, settings)]

@@ -69,7 +69,7 @@ class Hyperparameters:
     seed: int = 42
 
     def for_model(self, parameter_count: int, context_length: int) -> Hyperparameters:
-        """The same with what depends on the model decided: the learning rate, and a cut-off inside its context."""
+        """Decide what depends on the model: the learning rate, and a cut-off inside its context."""
         rate = self.learning_rate
         if not rate:
             rate = SMALL_MODEL_RATE if parameter_count < SMALL_MODEL_PARAMETERS else LARGE_MODEL_RATE
@@ -156,7 +156,7 @@ VALIDATION_LOSS = "validation_loss"
 
 
 def is_better(new: Checkpoint, best: Checkpoint | None) -> bool:
-    """Whether a checkpoint is its job's best so far: by validation loss where there is one, else the newest."""
+    """Return whether a checkpoint is its job's best so far: by validation loss where there is one, else the newest."""
     if best is None:
         return True
     loss, least = new.metrics.get(VALIDATION_LOSS), best.metrics.get(VALIDATION_LOSS)
@@ -166,6 +166,6 @@ def is_better(new: Checkpoint, best: Checkpoint | None) -> bool:
 
 
 def to_drop(checkpoints: Sequence[Checkpoint], kept: int, protected: set[str]) -> list[Checkpoint]:
-    """The checkpoints beyond the newest `kept`, without the protected ones (the best, and that to resume from)."""
+    """Return the checkpoints beyond the newest `kept`, without those protected (the best, the one to resume)."""
     newest_first = sorted(checkpoints, key=lambda one: (one.step, one.attempt), reverse=True)
     return [one for one in newest_first[kept:] if one.id not in protected]

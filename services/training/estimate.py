@@ -32,7 +32,7 @@ class JobEstimate(Estimate):
 
 
 def estimate(job: Job, speed: MeasuredSpeed) -> JobEstimate:
-    """The estimate of a job whose data sets and hyperparameters are resolved.
+    """Return the estimate of a job whose data sets and hyperparameters are resolved.
 
     Time is tokens over speed, which falls with the size of the model; the range is a factor of 3 wide, since cores may
     be shared and rows differ in length.

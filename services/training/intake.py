@@ -35,7 +35,7 @@ class TrainingIntake(Intake[Job]):
         self._machine = machine
 
     async def resolve(self, draft: Job) -> Job:
-        """The draft with every reference looked up; nothing is held. Names the field of what is not right.
+        """Return the draft with every reference looked up; nothing is held. Name the field of what is not right.
 
         Raises: Invalid, NotFound, WrongState, Unavailable
         """
@@ -81,7 +81,7 @@ class TrainingIntake(Intake[Job]):
         )
 
     def estimate(self, job: Job) -> JobEstimate:
-        """How long a resolved job will take on this machine."""
+        """Return how long a resolved job will take on this machine."""
         return estimate(job, self._machine.speed)
 
     async def hold(self, job: Job) -> None:

@@ -22,68 +22,66 @@ from services.training.domain import Job
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """The public methods; the protos say what each does."""
+    """Serve the public methods of training; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
-        return await self._shown(await self._context.verbs.create(_wish(request)))
+    async def CreateJob(self, request: pb.CreateJobRequest, call: Any) -> pb.Job:
+        return await self._shown(await self._context.verbs.create(_create_command(request)))
 
-    async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
-        return await self._context.verbs.quote(_wish(request))
+    async def QuoteJob(self, request: pb.CreateJobRequest, call: Any) -> common_pb2.Quote:
+        return await self._context.verbs.quote(_create_command(request))
 
-    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
+    async def GetJob(self, request: pb.GetJobRequest, call: Any) -> pb.Job:
         return await self._get(request.job)
 
-    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+    async def ListJobs(self, request: pb.ListJobsRequest, call: Any) -> pb.ListJobsResponse:
         page = await self._context.engine.jobs(current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
-    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
+    async def UpdateJob(self, request: pb.UpdateJobRequest, call: Any) -> pb.Job:
         command = await labels_update_of(request, self._get)
         return await self._shown(await self._context.verbs.update(command))
 
-    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
+    async def DeleteJob(self, request: pb.DeleteJobRequest, call: Any) -> Empty:
         await self._context.verbs.delete(current().project, request.job)
         self._context.garbage.kick()
         return Empty()
 
-    async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
+    async def StopJob(self, request: pb.StopJobRequest, call: Any) -> pb.Job:
         return await self._shown(await self._context.verbs.stop(current().project, request.job))
 
-    async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
+    async def CloneJob(self, request: pb.CloneJobRequest, call: Any) -> pb.Job:
         old = await self._context.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
         command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
         return await self._shown(await self._context.verbs.create(command))
 
-    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
-        async for job in queries.watch_job(self._context, current().project, request.job, request.after_version):
+    async def WatchJob(self, request: pb.WatchJobRequest, call: Any) -> AsyncIterator[pb.Job]:
+        async for job in queries.watch_job(current().project, request.job, request.after_version, self._context):
             yield await self._shown(job)
 
-    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
+    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, call: Any) -> AsyncIterator[pb.LogLine]:
         async for attempt, line in self._context.engine.logs(current().project, request.job, request.follow):
             yield pb.LogLine(attempt=attempt, text=line)
 
-    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
+    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, call: Any) -> AsyncIterator[pb.MetricPoint]:
         after = request.after_step or -1  # a validation before the first step stands at step 0
-        points = queries.read_metrics(
-            self._context, current().project, request.job, after_step=after, follow=request.follow
-        )
+        points = queries.read_metrics(current().project, request.job, after, request.follow, self._context)
         async for point in points:
             yield pb.MetricPoint(step=point.step, values=point.values)
 
-    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
-        job, page = await queries.list_checkpoints(self._context, current().project, request.job, PageQuery.of(request))
-        found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
-        return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, call: Any) -> pb.ListCheckpointsResponse:
+        job, page = await queries.list_checkpoints(current().project, request.job, PageQuery.of(request), self._context)
+        messages = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
+        return pb.ListCheckpointsResponse(checkpoints=messages, next_page_token=page.next_page_token)
 
-    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
-        checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Any) -> pb.Checkpoint:
+        checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.checkpoint_message(checkpoint, job)
 
-    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
+    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, call: Any) -> registry_pb2.ModelVersion:
         command = operations.PublishCheckpoint(
             current().project,
             request.checkpoint,
@@ -92,7 +90,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             request.request_id,
             request_digest(request),
         )
-        return await operations.publish_checkpoint(self._context, command)
+        return await operations.publish_checkpoint(command, self._context)
 
     async def _get(self, ref: str) -> pb.Job:
         return await self._shown(await self._context.engine.job(current().project, ref))
@@ -101,25 +99,25 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return (await self._all((job,)))[0]
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
-        """Jobs with their progress and cost."""
-        seen = await queries.see(self._context, jobs)
-        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in seen]
+        """Return jobs with their progress and cost."""
+        views = await queries.view_jobs(jobs, self._context)
+        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in views]
 
 
-def _wish(request: pb.CreateJobRequest) -> CreateJob[Job]:
+def _create_command(request: pb.CreateJobRequest) -> CreateJob[Job]:
     draft = to.draft_of(request.job, current().project)
     digest = to.spec_digest(request.job, draft)
     return CreateJob(draft, digest, "CreateJob", request.request_id, request_digest(request))
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
-    """What other services ask; the protos say what each method does."""
+    """Serve the methods that other services call; the protos say what each does."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
     async def ResolveCheckpoint(
-        self, request: internal_pb2.ResolveCheckpointRequest, context: Any
+        self, request: internal_pb2.ResolveCheckpointRequest, call: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
-        checkpoint, job = await queries.get_checkpoint(self._context, current().project, request.checkpoint)
+        checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.resolved_message(checkpoint, job)

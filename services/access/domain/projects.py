@@ -32,8 +32,8 @@ class Project:
         return self.id
 
     @classmethod
-    def made(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
-        """A new project. Raises: Invalid, naming the field."""
+    def create(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
+        """Return a new project. Raises: Invalid, naming the field."""
         check_name(name, "project.name")
         check_labels(title, metadata, "project.")
         return cls(project_id, name, now, now, title=title, metadata=dict(metadata))

@@ -43,7 +43,7 @@ class BusSettings(StreamSettings, Protocol):
 
 
 def retry_delay(tries: int, shortest: float, longest: float) -> float:
-    """Seconds to wait after some failed tries: doubling, and a little random, so that many do not come at once."""
+    """Return the seconds to wait after failed tries: doubling, a little random, so that many do not come at once."""
     delay: float = min(longest, shortest * 2.0 ** min(tries - 1, 30))
     return delay * random.uniform(0.8, 1.0)  # noqa: S311
 
@@ -58,7 +58,7 @@ class Session:
         self.js: JetStreamContext = client.jetstream(timeout=5)
 
     async def call(self, request: Awaitable[T], timeout: float = 5.0) -> T:
-        """The answer of a request on this connection.
+        """Return the answer of a request on this connection.
 
         Raises: Unavailable: the connection was lost, or nobody answered in time. The server's own refusals
             (nats.js.errors.APIError) pass.
@@ -74,7 +74,7 @@ class Session:
         except (APIError, NoStreamResponseError):
             raise
         except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"NATS: {error}.", reason="BUS_UNAVAILABLE") from error
         finally:
             closing.cancel()
             if not task.done():
@@ -120,7 +120,7 @@ class Bus:
     """
 
     def __init__(self, settings: BusSettings, *, streams: bool = True) -> None:
-        """`streams` False: this process only reads KV (the gateway) and may not make streams."""
+        """Args: streams: False for a process that only reads KV (the gateway) and may not make streams."""
         self._settings = settings
         self._streams = streams
         self._session: Session | None = None
@@ -144,7 +144,7 @@ class Bus:
         return self._number
 
     def degraded(self) -> list[Lack]:
-        """That NATS is not there, if so, and why."""
+        """Return why NATS is not there, if so."""
         return [] if self.connected else [Lack("nats", f"NATS is not reachable: {self._problem}.", self._away_since)]
 
     def on_connect(self, hook: Callable[[], None]) -> None:
@@ -164,7 +164,7 @@ class Bus:
             await self._end(self._session)
 
     async def session(self) -> Session:
-        """The current connection; waits until there is one."""
+        """Wait for the current connection and return it."""
         while True:
             await self._ready.wait()
             if self._session is not None and not self._session.closed.is_set():
@@ -172,7 +172,7 @@ class Bus:
             self._ready.clear()
 
     def now(self) -> Session:
-        """The current connection.
+        """Return the current connection.
 
         Raises: Unavailable: there is none.
         """

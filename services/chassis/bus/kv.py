@@ -29,7 +29,7 @@ Records = Mapping[str, tuple[int, Value]]
 
 
 def encode_key(key: str) -> str:
-    """Any text as a key that NATS accepts: what it does not is written `=XX` (`ft:a` -> `ft=3Aa`)."""
+    """Return any text as a key that NATS accepts: what it does not is written `=XX` (`ft:a` -> `ft=3Aa`)."""
     if not key:
         raise ValueError("a key is empty")
     plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
@@ -37,13 +37,13 @@ def encode_key(key: str) -> str:
 
 
 def parse_record(body: str) -> tuple[str, int, Value]:
-    """Key, version and value of an outbox row."""
+    """Parse key, version and value of an outbox row."""
     record = json.loads(body)
     return record["key"], record["version"], record["value"]
 
 
 class KvWriter:
-    """Puts records into a bucket, never an older over a newer one."""
+    """Put records into a bucket, never an older over a newer one."""
 
     def __init__(self, bus: Bus, bucket: str) -> None:
         self._bus, self.bucket = bus, bucket
@@ -66,16 +66,16 @@ class KvWriter:
                 await self._bus.publish(f"$KV.{self.bucket}.{encode_key(key)}", data, headers)
             except APIError as error:
                 if error.err_code != _WRONG_LAST_SEQUENCE:
-                    raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+                    raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
                 continue  # another writer was faster: look again
             except Unavailable:
                 self._ensured = 0  # perhaps the bucket is gone
                 raise
             return True
-        raise Unavailable(f"bucket {self.bucket}: the record {key!r} is written by too many at once")
+        raise Unavailable(f"Bucket {self.bucket}: the record {key!r} is written by too many at once.")
 
     async def read_all(self) -> dict[str, tuple[int, Value]]:
-        """All records of the bucket by key.
+        """Return all records of the bucket by key.
 
         Raises: Unavailable
         """
@@ -84,14 +84,14 @@ class KvWriter:
         return await read_all(session, self.bucket)
 
     async def _last(self, session: Session, key: str) -> tuple[int, bytes | None]:
-        """Revision and data of a key's record; (0, None) if there is none."""
+        """Return revision and data of a key's record; (0, None) if there is none."""
         try:
             subject = f"$KV.{self.bucket}.{encode_key(key)}"
             message = await session.call(session.js.get_msg(f"KV_{self.bucket}", subject=subject))
         except NotFoundError:
             return 0, None
         except APIError as error:
-            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
         return int(message.seq or 0), message.data
 
     async def _ensure(self, session: Session) -> None:
@@ -101,7 +101,7 @@ class KvWriter:
         try:
             await session.call(session.js.create_key_value(config))
         except APIError as error:
-            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
         self._ensured = session.number
 
 
@@ -125,7 +125,7 @@ class KvKeeper(BackgroundLoop):
     def __init__(
         self, bus: Bus, bucket: str, records: Callable[[], Awaitable[Records]], settings: KeeperSettings
     ) -> None:
-        """`records` reads from the database what the bucket should hold: key -> (version, value)."""
+        """Args: records: reads from the database what the bucket should hold: key -> (version, value)."""
         self.writer = KvWriter(bus, bucket)
         super().__init__(
             f"comparison of bucket {bucket}",

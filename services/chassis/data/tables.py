@@ -69,7 +69,7 @@ requests = Table(
 
 
 def chassis_metadata() -> MetaData:
-    """A new MetaData for a service's tables, which already holds the chassis' ones."""
+    """Return a new MetaData for a service's tables, which already holds the chassis' ones."""
     metadata = MetaData(naming_convention=NAMES)
     for table in chassis.sorted_tables:
         table.to_metadata(metadata)

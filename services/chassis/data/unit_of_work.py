@@ -70,7 +70,7 @@ class UnitOfWork:
         return self._transaction
 
     def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """Around a statement that may be refused, so that the unit goes on after an IntegrityError."""
+        """Guard a statement that may be refused, so that the unit goes on after an IntegrityError."""
         return self._open.guarded()
 
     @property
@@ -196,7 +196,7 @@ class UnitOfWork:
 
 
 def request_digest(message: Message) -> str:
-    """SHA-256 of a request without its request id: equal digests mean the same wish."""
+    """Return the SHA-256 of a request without its request id: equal digests mean the same request."""
     copy = type(message)()
     copy.CopyFrom(message)
     if "request_id" in message.DESCRIPTOR.fields_by_name:

@@ -54,7 +54,7 @@ class Message:
     deliveries: int = 1
 
     def json(self) -> Any:
-        """The data as JSON.
+        """Return the data as JSON.
 
         Raises: Malformed: it is none.
         """
@@ -64,7 +64,7 @@ class Message:
             raise Malformed(f"this is no JSON: {error}") from error
 
     def event(self) -> Event:
-        """The data as an event.
+        """Return the data as an event.
 
         Raises: Malformed: it is none.
         """
@@ -86,7 +86,7 @@ class Consumer:
         handler: Handler,
         settings: ConsumerSettings,
     ) -> None:
-        """`durable` is `<service>-on-<resource>`; the stream is that of `filter_subject`."""
+        """Args: durable: `<service>-on-<resource>`; the stream is that of `filter_subject`."""
         self._bus, self._database, self._settings = bus, database, settings
         self._durable, self._filter, self._handler = durable, filter_subject, handler
         self._stream = next(name for name, all_ in STREAM_SUBJECTS.items() if filter_subject.startswith(all_[:-1]))
@@ -110,7 +110,7 @@ class Consumer:
         await end_tasks(task)
 
     async def caught_up(self) -> bool:
-        """Whether every message that was stored before this call has been handled. False also without NATS."""
+        """Return whether every message that was stored before this call has been handled. False also without NATS."""
         try:
             session = self._bus.now()
             info = await session.call(session.js.consumer_info(self._stream, self._durable))
@@ -199,9 +199,9 @@ class Consumer:
         Raises: Unavailable: the consumer is no more, or the connection.
         """
         if inbox.empty():
-            wish = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
+            request = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
-            await session.call(session.client.publish(subject, wish, reply=reply))
+            await session.call(session.client.publish(subject, request, reply=reply))
         getting = asyncio.ensure_future(inbox.get())
         closing = asyncio.ensure_future(session.closed.wait())
         both = asyncio.ensure_future(
@@ -221,7 +221,7 @@ class Consumer:
         if status in ("404", "408", "100"):  # nothing there, time is over, a heartbeat
             return None
         words = (message.headers or {}).get("Description", "no answer")
-        raise Unavailable(f"consumer {self._durable}: {status} {words}")
+        raise Unavailable(f"Consumer {self._durable}: {status} {words}.")
 
     async def _one(self, raw: Msg) -> None:
         meta = raw.metadata

@@ -47,7 +47,7 @@ class RelaySettings(Protocol):
 
 
 class OutboxRelay:
-    """Publishes a database's outbox. One per database."""
+    """Publish a database's outbox. One per database."""
 
     def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
@@ -71,11 +71,11 @@ class OutboxRelay:
         self._tasks = []
 
     def degraded(self) -> list[Lack]:
-        """Why the outbox waits, if it does."""
+        """Return why the outbox waits, if it does."""
         return [replace(lack, name=_name_of(lack.message)) for lack in self._lacks.all()]
 
     def kick(self) -> None:
-        """There is something to publish."""
+        """Publish what is new at once."""
         for event in self._kicks.values():
             event.set()
 
@@ -83,11 +83,11 @@ class OutboxRelay:
         self.kick()
 
     async def backlog(self) -> int:
-        """How many rows are not sent yet."""
+        """Return how many rows are not sent yet."""
         return await self._outbox.count_unsent()
 
     async def delivered(self, event_id: str, timeout: float) -> bool:
-        """Whether an outbox row (`Event.id`, or what `put_record` returned) is acknowledged, waiting a little for it.
+        """Wait a little for the acknowledgement of an outbox row: `Event.id`, or what `put_record` returned.
 
         Call it after the commit.
         """
@@ -192,7 +192,7 @@ class OutboxRelay:
             return await self._forestalled(session, row)
 
     async def _forestalled(self, session: Session, row: Any) -> int | None:
-        """A terminal event's subject holds a message already: ours is sent if it is that one, and refused otherwise."""
+        """Judge a terminal event whose subject holds a message already: sent if it is ours, refused otherwise."""
         last = await self._stored(session, subject=row.subject)
         if last is not None and last[1] == row.event_id:
             return last[0]
@@ -209,7 +209,7 @@ class OutboxRelay:
     async def _stored(
         self, session: Session, *, subject: str | None = None, sequence: int | None = None
     ) -> tuple[int, str] | None:
-        """Sequence and event id of the message at a sequence, or of the last one of an exact subject."""
+        """Return sequence and event id of the message at a sequence, or of the last one of an exact subject."""
         try:
             message = await session.call(session.js.get_msg(EVENTS_STREAM, seq=sequence, subject=subject))
         except NotFoundError:
@@ -227,7 +227,7 @@ class OutboxRelay:
                 future.set_result(None)
 
     async def _look_for_lost(self, session: Session) -> None:
-        """Once per connection: send again what was acknowledged lately and is not there; an ack is not an fsync.
+        """Send again what was acknowledged lately and is not there, once per connection; an ack is not an fsync.
 
         What a server loses is its newest part, so that the newest message found proves all before it.
         """
@@ -237,8 +237,8 @@ class OutboxRelay:
         rows = await self._outbox.sent_since(oldest)
         lost = []
         for row in rows:
-            found = await self._stored(session, sequence=row.sequence)
-            if found is not None and found[1] == row.event_id:
+            stored = await self._stored(session, sequence=row.sequence)
+            if stored is not None and stored[1] == row.event_id:
                 break
             lost.append(row.id)
         if lost:
@@ -248,5 +248,5 @@ class OutboxRelay:
 
 
 def _name_of(message: str) -> str:
-    """A full stream is named by itself; anything else is the outbox."""
+    """Return name a lack: a full stream is named by itself; anything else is the outbox."""
     return EVENTS_STREAM if message == _STREAM_FULL else "outbox"

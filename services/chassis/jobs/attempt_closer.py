@@ -19,7 +19,7 @@ J = TypeVar("J", bound=JobCore)
 
 
 class AttemptCloser(Generic[J]):
-    """Ends attempts, whether they still hold their job's token or not."""
+    """End attempts, whether they still hold their job's token or not."""
 
     def __init__(self, context: EngineContext[J], reports: Reports[J], clock: RunClock) -> None:
         self._context = context
@@ -28,7 +28,7 @@ class AttemptCloser(Generic[J]):
         self._since: dict[str, float] = {}
 
     async def lose(self, attempt: Attempt, how: str) -> None:
-        """The worker of a job's current attempt is gone, or is to be: what it did not tell is read from its spool."""
+        """Close a job's current attempt, whose worker is gone or is to be; the spool holds what it did not tell."""
         await self._context.launcher.kill(attempt.launch_id)
         await self._reports.drain(attempt)
 
@@ -44,7 +44,7 @@ class AttemptCloser(Generic[J]):
         self._forget(attempt)
 
     async def reap(self, attempt: Attempt) -> bool:
-        """Sees to it that the worker of an attempt that lost its token is gone. False: it may still end by itself."""
+        """End the worker of an attempt that lost its token. False: it may still end by itself."""
         probe = await self._context.launcher.probe(attempt.launch_id)
         if probe.state is ProbeState.RUNNING and attempt.state is AttemptState.RUNNING:
             moment = time.monotonic()
@@ -69,7 +69,7 @@ class AttemptCloser(Generic[J]):
 
 
 def how_it_ended(probe: Probe) -> str:
-    """The end of a worker in plain words."""
+    """Return the end of a worker in plain words."""
     if probe.error:
         return f"The worker could not be started: {probe.error}."
     if probe.state is ProbeState.RUNNING:
@@ -83,7 +83,7 @@ def how_it_ended(probe: Probe) -> str:
 
 
 def signal_name(number: int) -> str:
-    """The name of a signal."""
+    """Return the name of a signal."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -24,14 +24,14 @@ SPEC_FILE = "spec.json"
 
 
 class AttemptLauncher(Generic[J]):
-    """Grants tokens and starts workers. The order is: token committed, worker started, start committed; a crash
-    between any two is mended by the next look, because a start with the same id is never done twice."""
+    """Grant tokens and start workers. The order is: token committed, worker started, start committed; a crash
+    between any two is mended by the next tick, because a start with the same id is never done twice."""
 
     def __init__(self, context: EngineContext[J]) -> None:
         self._context = context
 
     async def grant(self, job: J) -> tuple[J, Attempt] | None:
-        """Gives the job's next attempt its token; None when the job no longer waits for one."""
+        """Give the job's next attempt its token; None when the job no longer waits for one."""
         granted: list[Attempt] = []
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
@@ -51,7 +51,7 @@ class AttemptLauncher(Generic[J]):
         return (after, granted[0]) if after is not None and granted else None
 
     async def start(self, job: J, attempt: Attempt, plan: Plan) -> Handle:
-        """Starts the attempt's worker, or finds it started. Raises Unavailable without a free slot."""
+        """Start the attempt's worker, or find it started. Raises Unavailable without a free slot."""
         folder = self._context.folder(attempt)
         await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan))
         return await self._context.launcher.start(
@@ -68,7 +68,7 @@ class AttemptLauncher(Generic[J]):
         )
 
     async def running(self, attempt: Attempt) -> J | None:
-        """The attempt's worker was seen running: the job runs, if the attempt still holds its token."""
+        """Note that the attempt's worker was seen running: the job runs, if the attempt still holds its token."""
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
             if current.token != attempt.token:
@@ -82,7 +82,7 @@ class AttemptLauncher(Generic[J]):
         return await self._context.change(attempt.job_id, rule)
 
     async def fits(self, plan: Plan) -> tuple[str, bool]:
-        """Why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
+        """Return why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
         usage = await self._context.launcher.usage()
         for unit, wanted, held, total in (
             ("CPU cores", plan.cpus, usage.cpus_held, usage.cpus),
@@ -120,7 +120,7 @@ class AttemptLauncher(Generic[J]):
 
 
 def coming(job: JobCore) -> Attempt:
-    """The attempt that the job's newest token belongs to."""
+    """Return the attempt that the job's newest token belongs to."""
     return Attempt(
         job_id=job.id,
         number=job.attempt,
@@ -132,7 +132,7 @@ def coming(job: JobCore) -> Attempt:
 
 
 def write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    """Writes spec.json whole or not at all, readable for this user alone: it holds secrets."""
+    """Write spec.json whole or not at all, readable for this user alone: it holds secrets."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = folder / f"{SPEC_FILE}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -144,7 +144,7 @@ def write_spec(folder: Path, spec: dict[str, Any]) -> None:
 
 
 def stage_of(folder: Path) -> str:
-    """The stage whose attempt a folder is; empty for anything else."""
+    """Return the stage whose attempt a folder is; empty for anything else."""
     try:
         return str(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("stage", ""))
     except (OSError, ValueError, AttributeError):

@@ -31,7 +31,7 @@ _LOG_BYTES = 65536
 
 
 class JobEngine(Generic[J]):
-    """Runs a stage's jobs from QUEUED to their one end. One per stage and database."""
+    """Run a stage's jobs from QUEUED to their one end. One per stage and database."""
 
     def __init__(
         self,
@@ -58,21 +58,21 @@ class JobEngine(Generic[J]):
 
     @property
     def counts(self) -> Counter[str]:
-        """Reports that changed nothing, by reason: `ignored`, `repeated`, `malformed`."""
+        """Number of reports that changed nothing, by reason: `ignored`, `repeated`, `malformed`."""
         return self._context.counts
 
     async def start(self) -> None:
-        """Begins to look after the jobs; returns at once, also without NATS."""
+        """Begin to look after the jobs; return at once, also without NATS."""
         await self._report_listener.start()
         await self._reconciler.start()
 
     async def stop(self) -> None:
-        """Stops looking after the jobs. Their workers go on."""
+        """Stop looking after the jobs. Their workers go on."""
         await self._reconciler.stop()
         await self._report_listener.stop()
 
     def degraded(self) -> list[Lack]:
-        """The loops that keep failing."""
+        """Return the loops that keep failing."""
         return [*self._reconciler.degraded(), *self._report_listener.degraded()]
 
     def kick(self) -> None:
@@ -80,7 +80,7 @@ class JobEngine(Generic[J]):
         self._reconciler.kick()
 
     async def watch(self, project: str, ref: str, after_version: int = 0) -> AsyncIterator[J]:
-        """The job as it is, then each newer version, and the same one again when its progress changed; ends with it.
+        """Yield the job as it is, then each newer version, and the same one when its progress changed; end with it.
 
         Raises: NotFound
         """
@@ -93,38 +93,38 @@ class JobEngine(Generic[J]):
             yield seen
 
     async def job(self, project: str, ref: str) -> J:
-        """One job. Raises NotFound."""
+        """Return one job. Raises NotFound."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.stage.jobs(uow).get(project, ref)
 
     async def jobs(self, project: str, query: PageQuery) -> Page[J]:
-        """A page of the jobs of a project, newest first. Raises Invalid."""
+        """Return a page of the jobs of a project, newest first. Raises: Invalid."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.stage.jobs(uow).list(project, query)
 
     async def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
-        """The newest progress of jobs, by id."""
+        """Return the newest progress of jobs, by id."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.store(uow).progress(job_ids)
 
     async def attempts(self, job_id: str) -> list[Attempt]:
-        """The attempts of a job, oldest first."""
+        """Return the attempts of a job, oldest first."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.store(uow).attempts(job_id)
 
     async def run_seconds(self, job_id: str) -> float:
-        """How long the job's workers ran, in all attempts, up to now."""
+        """Return how long the job's workers ran, in all attempts, up to now."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             attempts = await self._context.store(uow).attempts(job_id)
         return sum(one.run_seconds + self._reconciler.clock.pending((job_id, one.number)) for one in attempts)
 
     async def metrics(self, job_id: str, *, after_step: int = -1, limit: int = 1000) -> list[MetricPoint]:
-        """Metric points by step, those after `after_step`."""
+        """Return metric points by step, those after `after_step`."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.store(uow).points(job_id, after_step=after_step, limit=limit)
 
     async def follow_metrics(self, project: str, ref: str, *, after_step: int = -1) -> AsyncIterator[MetricPoint]:
-        """Metric points as they come, until the job ends. A step comes again only when it has new values."""
+        """Yield metric points as they come, until the job ends. A step comes again only when it has new values."""
         job = await self.job(project, ref)
         sent: dict[int, dict[str, float]] = {}
         sequence = 0
@@ -145,7 +145,7 @@ class JobEngine(Generic[J]):
                 await self.watchers.wait(queue, 5.0)
 
     async def logs(self, project: str, ref: str, follow: bool = False) -> AsyncIterator[tuple[int, str]]:
-        """(attempt, line) of all attempts, oldest first; with `follow` until the job ends.
+        """Yield (attempt, line) of all attempts, oldest first; with `follow` until the job ends.
 
         Raises: NotFound
         """
@@ -186,26 +186,26 @@ class JobEngine(Generic[J]):
         return now is None or now.end_time is not None
 
     async def end_workers(self, job_id: str) -> None:
-        """Kills what still runs of an ended job, such as a worker that is just exiting. Raises: Unavailable."""
+        """Kill what still runs of an ended job, such as a worker that is just exiting. Raises: Unavailable."""
         for attempt in await self.attempts(job_id):
             if attempt.state is not AttemptState.ENDED:
                 await self._context.launcher.kill(attempt.launch_id)
 
     async def remove(self, uow: UnitOfWork, job_id: str) -> list[str]:
-        """Removes the engine's rows of a job that is being deleted; returns the launch ids to `forget` afterwards."""
+        """Remove the engine's rows of a job that is being deleted; return the launch ids to `forget` afterwards."""
         store = self._context.store(uow)
         launch_ids = [attempt.launch_id for attempt in await store.attempts(job_id)]
         await store.remove(job_id)
         return launch_ids
 
     async def forget(self, launch_ids: Sequence[str]) -> None:
-        """Drops the folders of a deleted job's attempts; a worker that is just ending is not waited for."""
+        """Drop the folders of a deleted job's attempts; a worker that is just ending is not waited for."""
         for launch_id in launch_ids:
             await self._context.launcher.kill(launch_id)
             await self._context.launcher.forget(launch_id)
 
     async def _clean(self) -> None:
-        """Drops what a crash left of this stage's deleted jobs."""
+        """Drop what a crash left of this stage's deleted jobs."""
         for probe in await self._context.launcher.list():
             if probe.folder is None or await asyncio.to_thread(stage_of, probe.folder) != self._context.stage.name:
                 continue

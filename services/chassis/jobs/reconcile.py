@@ -41,7 +41,7 @@ _RETRY_LONGEST_SECONDS = 60.0
 
 
 class Reconciler(BackgroundLoop, Generic[J]):
-    """Looks at every job that needs something, each second and after every kick."""
+    """Look at every job that needs something, each second and after every kick."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
         report_listener: ReportListener[J],
         clean: Callable[[], Awaitable[None]],
     ) -> None:
-        """`clean` drops what a crash left; it is awaited before the first look, when nothing is being launched yet."""
+        """Args: clean: drops what a crash left; awaited before the first tick, when nothing is being launched yet."""
         super().__init__(f"jobs of {context.stage.name}", self._clean_and_look, context.settings.reconcile_seconds)
         self._context = context
         self._clean: Callable[[], Awaitable[None]] | None = clean
@@ -76,10 +76,10 @@ class Reconciler(BackgroundLoop, Generic[J]):
         if self._clean is not None:
             await self._clean()
             self._clean = None
-        await self.look()
+        await self.tick()
 
-    async def look(self) -> None:
-        """One look at everything. What takes long goes on by itself and is not begun twice."""
+    async def tick(self) -> None:
+        """Attend to every job once. What takes long goes on by itself and is not begun twice."""
         cases = await self._cases()
         for case in cases:
             self._begin(case.job.id, self._attend(case))
@@ -90,7 +90,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes the running time of workers down."""
+        """Write the running time of workers down."""
         self._flushed = time.monotonic()
         taken = self.clock.take()
         if not taken:
@@ -104,7 +104,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
             raise
 
     async def _cases(self) -> list[Case[J]]:
-        context, found = self._context, []
+        context, cases = self._context, []
         async with UnitOfWork(context.database, write=False) as uow:
             store, jobs = context.store(uow), context.stage.jobs(uow)
             for job_id in await store.needing(context.stage.table):
@@ -112,8 +112,8 @@ class Reconciler(BackgroundLoop, Generic[J]):
                 attempts = await store.attempts(job_id)
                 if job is not None:
                     alive = tuple(attempt for attempt in attempts if attempt.state is not AttemptState.ENDED)
-                    found.append(Case(job, alive, sum(attempt.run_seconds for attempt in attempts)))
-        return found
+                    cases.append(Case(job, alive, sum(attempt.run_seconds for attempt in attempts)))
+        return cases
 
     def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         if key in self._busy or self._tries.get(key, (0, 0.0))[1] > time.monotonic():
@@ -124,7 +124,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
         task.add_done_callback(lambda _: self._busy.pop(key, None))
 
     async def _guard(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        """Runs one piece of work; what fails is tried again after a delay that grows."""
+        """Run one piece of work; what fails is tried again after a delay that grows."""
         try:
             with job_context(key):
                 await work
@@ -147,7 +147,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
             self._tries.pop(key, None)
 
     async def _attend(self, case: Case[J]) -> None:
-        """Does what one job needs, except giving it a slot."""
+        """Do what one job needs, except giving it a slot."""
         job, current = case.job, case.current
         for attempt in case.stale:
             if job.id != self._scheduler.admitting and await self._attempt_closer.reap(attempt):
@@ -190,7 +190,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
         await self._context.change(job.id, rule)
 
     async def _observe(self, case: Case[J], attempt: Attempt) -> None:
-        """Compares a job that ought to be worked on with its worker."""
+        """Compare a job that ought to be worked on with its worker."""
         job, key = case.job, (attempt.job_id, attempt.number)
         probe = await self._context.launcher.probe(attempt.launch_id)
         if probe.state is not ProbeState.RUNNING:
@@ -209,7 +209,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
             await self._limit(job, case.run_seconds + self.clock.pending(key))
 
     async def _press(self, job: J, attempt: Attempt) -> None:
-        """Tells a worker to stop, again and again; kills it when it takes too long."""
+        """Tell a worker to stop, again and again; kill it when it takes too long."""
         settings, begun, told = self._context.settings, f"stop {attempt.launch_id}", f"told {attempt.launch_id}"
         moment = time.monotonic()
         if moment - self._since.setdefault(begun, moment) > settings.stop_seconds:

@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.2
 
 
 class ReportListener(Generic[J]):
-    """Brings reports to `Reports` and heartbeats to the leases, and says when silence may be judged."""
+    """Bring reports to `Reports` and heartbeats to the leases, and say when silence may be judged."""
 
     def __init__(self, context: EngineContext[J], bus: Bus, reports: Reports[J]) -> None:
         self._context = context
@@ -42,20 +42,20 @@ class ReportListener(Generic[J]):
         return self._bus.connected
 
     async def start(self) -> None:
-        """Begins to hear; returns at once, also without NATS."""
+        """Begin to hear; return at once, also without NATS."""
         with suppress(Unavailable):  # the connection was lost meanwhile: the next one subscribes
             await self._bus.listen(f"modelry.heartbeat.{self._context.stage.name}.*", self._beat)
         await self._consumer.start()
         await self._judging_loop.start()
 
     async def stop(self) -> None:
-        """Stops hearing."""
+        """Stop hearing."""
         await self._judging_loop.stop()
         await self._consumer.stop()
         self._context.leases.deafen()
 
     def degraded(self) -> list[Lack]:
-        """That silence cannot be judged, if that keeps failing."""
+        """Return why silence cannot be judged, if that keeps failing."""
         return self._judging_loop.degraded()
 
     async def _handle(self, message: Message) -> None:
@@ -79,7 +79,7 @@ class ReportListener(Generic[J]):
             self._context.obeying.add(launch_id)
 
     async def _judge(self) -> None:
-        """Silence is judged on a connection once everything stored before was applied, and not without one."""
+        """Judge silence on a connection once everything stored before was applied, and not without one."""
         if not self._bus.connected:
             self._context.leases.deafen()
             self._judging = 0

@@ -54,14 +54,14 @@ class _Done(Generic[J]):
 
 
 class Reports(Generic[J]):
-    """Applies the reports of one stage's workers, whichever way they come."""
+    """Apply the reports of one stage's workers, whichever way they come."""
 
     def __init__(self, context: EngineContext[J], read_spool: SpoolReader) -> None:
         self._context = context
         self._read_spool = read_spool
 
     async def take(self, data: Any) -> Applied:
-        """Applies a report that came over the bus. What is missing before it is read from the attempt's spool.
+        """Apply a report that came over the bus. What is missing before it is read from the attempt's spool.
 
         Raises: Invalid: it is no report, or its body is wrong; it will never be applied.
         """
@@ -76,7 +76,7 @@ class Reports(Generic[J]):
         return applied
 
     async def drain(self, attempt: Attempt) -> None:
-        """Applies everything in an attempt's spool that was not applied yet."""
+        """Apply everything in an attempt's spool that was not applied yet."""
         await self._drain(self._context.folder(attempt), attempt.job_id, attempt.number)
 
     async def _drain(self, folder: Path, job_id: str, number: int) -> None:
@@ -106,7 +106,7 @@ class Reports(Generic[J]):
         return done.applied
 
     async def _once(self, report: Report, gaps: bool, refused: Invalid | None) -> _Done[J]:
-        """One try, in one transaction. With `refused` the stage is not asked: it said that the body is wrong."""
+        """Try once, in one transaction. With `refused` the stage is not asked: it said that the body is wrong."""
         context = self._context
         async with UnitOfWork(context.database) as uow:
             job = await context.stage.jobs(uow).by_id(report.job_id)
@@ -133,7 +133,7 @@ class Reports(Generic[J]):
     async def _steps(
         self, uow: UnitOfWork, job: J, attempt: Attempt, report: Report, refused: Invalid | None
     ) -> list[J]:
-        """The job after each step that a report which counts makes it take."""
+        """Return the job after each step that a report which counts makes it take."""
         outcome, told = outcome_of(job, report), job
         if refused is None:
             await self._keep(uow, attempt, report)
@@ -145,7 +145,7 @@ class Reports(Generic[J]):
         return after or [told]
 
     async def _keep(self, uow: UnitOfWork, attempt: Attempt, report: Report) -> None:
-        """Stores the high-rate part of a report."""
+        """Store the high-rate part of a report."""
         store = self._context.store(uow)
         if report.fact is Fact.METRICS:
             await store.put_points(attempt, report.number, read_points(report.body.get("points")))
@@ -154,7 +154,7 @@ class Reports(Generic[J]):
 
 
 def explain(job: JobCore, report: Report, refused: Invalid | None) -> tuple[str, Failure | None]:
-    """Why the job changes, in plain words, and the failure that the report tells."""
+    """Say why the job changes, in plain words, and return the failure that the report tells."""
     if refused is not None:
         message = f"The worker's last word cannot be read: {refused}"
         return message, Failure("WRONG_REPORT", message, FailureKind.SYSTEM)
@@ -175,16 +175,16 @@ def explain(job: JobCore, report: Report, refused: Invalid | None) -> tuple[str,
 
 
 def read_points(points: Any) -> list[MetricPoint]:
-    """The metric points of a report. Raises Invalid for anything that is none."""
+    """Return the metric points of a report. Raises Invalid for anything that is none."""
     if not isinstance(points, list):
         raise Invalid("points must be a list.", field="body.points")
-    found = []
+    result = []
     for index, point in enumerate(points):
         step, values = (point.get("step"), point.get("values")) if isinstance(point, dict) else (None, None)
         if not isinstance(step, int) or not isinstance(values, dict):
             raise Invalid("A point has a step and values.", field=f"body.points[{index}]")
-        found.append(MetricPoint(step, {name: float(value) for name, value in values.items() if _finite(value)}))
-    return found
+        result.append(MetricPoint(step, {name: float(value) for name, value in values.items() if _finite(value)}))
+    return result
 
 
 def _finite(value: object) -> bool:
@@ -192,7 +192,7 @@ def _finite(value: object) -> bool:
 
 
 def read_progress(body: Any) -> Progress:
-    """The progress that a report tells; what has no place of its own goes to `extra`."""
+    """Return the progress that a report tells; what has no place of its own goes to `extra`."""
     known = {"done", "total", "unit", "phase", "eta_seconds"}
     eta = body.get("eta_seconds")
     try:

@@ -78,7 +78,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Reservations:
-    """Sets aside, keeps and frees what jobs need. Every step may be repeated.
+    """Set aside, keep and free what jobs need. Every step may be repeated.
 
     Attributes:
         item: of the price list, by the minute.
@@ -90,7 +90,7 @@ class Reservations:
     owners: Sequence[HoldOwner]
 
     async def quote(self, project: str, expected: Estimate, spec_digest: str) -> common_pb2.Quote:
-        """What work of this estimate would cost."""
+        """Return what work of this estimate would cost."""
         minutes = (expected.minutes_low, expected.minutes_high)
         return await self.billing.quote(
             project, self.item, minutes, spec_digest, expected.description, tuple(expected.notes)
@@ -126,7 +126,7 @@ class Reservations:
         await self._let_go(project, job_id)
 
     async def try_release(self, project: str, job_id: str) -> None:
-        """The same for a job that was not made: what cannot be freed now falls by itself, since nobody confirms it."""
+        """Release what was held for a job that was not made; what cannot be freed now falls by itself."""
         try:
             await self.release(project, job_id)
         except ModelryError as error:

@@ -42,7 +42,7 @@ class Case(Generic[J]):
 
 
 class Scheduler(Generic[J]):
-    """Starts the next attempts of waiting jobs while there are slots."""
+    """Start the next attempts of waiting jobs while there are slots."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Scheduler(Generic[J]):
         """The job whose worker is being started just now; nobody else may judge what runs of it."""
 
     async def admit_all(self, waiting: list[Case[J]]) -> None:
-        """Gives waiting jobs their slots, the oldest first; one that waits for a slot holds those behind it."""
+        """Give waiting jobs their slots, the oldest first; one that waits for a slot holds those behind it."""
         for place, case in enumerate(waiting):
             if case.stale:
                 continue
@@ -74,7 +74,7 @@ class Scheduler(Generic[J]):
                 return
 
     async def _admit(self, case: Case[J]) -> bool:
-        """Starts a job's next attempt. False: there is no free slot, and nobody may pass."""
+        """Start a job's next attempt. False: there is no free slot, and nobody may pass."""
         job = await self._context.read(case.job.id)
         if job is None or job.state not in WAITING or job.token != case.job.token:
             return True
@@ -102,7 +102,7 @@ class Scheduler(Generic[J]):
         return True
 
     async def _started(self, attempt: Attempt, fresh: bool) -> None:
-        """The worker was started now, or had been started before a crash: then it is re-attached, or seen dead."""
+        """Note that the worker was started now, or before a crash: then it is re-attached, or seen dead."""
         if not fresh:
             probe = await self._context.launcher.probe(attempt.launch_id)
             if probe.state is not ProbeState.RUNNING:

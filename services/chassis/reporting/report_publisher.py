@@ -25,14 +25,14 @@ _SHORTEST_DELAY_SECONDS = 0.05
 
 
 class ReportLink:
-    """Publishes reports in order, one in flight, and heartbeats; connects again for ever.
+    """Publish reports in order, one in flight, and heartbeats; connect again for ever.
 
     The connection is never mended by the library: while it is away nothing is handed over, and when it is lost what
     was in flight counts as not sent. The same report has the same message id, so sending it again makes no second one.
     """
 
     def __init__(self, spec: Mapping[str, Any], spool: Spool, state: Callable[[], str]) -> None:
-        """`state` gives the word of the next heartbeat."""
+        """Args: state: gives the word of the next heartbeat."""
         self._spec, self._spool, self._state = spec, spool, state
         self._name = f"{spec['job_id']}-{spec['attempt']}"
         self._loop = asyncio.new_event_loop()
@@ -42,20 +42,20 @@ class ReportLink:
         self._main: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins; returns at once, with the bus or without."""
+        """Begin, and return at once, with the bus or without."""
         self._thread.start()
 
     def kick(self) -> None:
-        """There is something new in the spool."""
+        """Publish what is new in the spool at once."""
         self.run_soon(self._kicked.set)
 
     def run_soon(self, callback: Callable[[], object]) -> None:
-        """Has a function called in the link's thread; a signal handler may ask for that, since no lock is taken."""
+        """Have a function called in the link's thread; a signal handler may call this, since no lock is taken."""
         with contextlib.suppress(RuntimeError):  # the loop was closed
             self._loop.call_soon_threadsafe(callback)
 
     def close(self, timeout: float) -> bool:
-        """Waits until everything was acknowledged, at most so long, and ends. Returns whether it was."""
+        """Wait until everything was acknowledged, at most so long, and end. Return whether it was."""
         end = time.monotonic() + timeout
         self.kick()
         with self._changed:
@@ -98,7 +98,7 @@ class ReportLink:
             await self._serve(session)
 
     async def _serve(self, session: Session) -> None:
-        """Uses a connection until it is lost."""
+        """Use a connection until it is lost."""
         parts = (self._publish_all(session), self._beat(session), self._closed(session))
         work = [asyncio.create_task(one) for one in parts]
         try:

@@ -21,45 +21,45 @@ class ShownDataset:
     latest_version: int = 0
 
 
-async def create_dataset(context: ServiceContext, cmd: CreateNamed, now: datetime) -> ShownDataset:
-    """Makes a data set without a version. Raises: Invalid, AlreadyExists."""
-    cmd.check("dataset.", ID_PREFIXES)
+async def create_dataset(command: CreateNamed, context: ServiceContext, now: datetime) -> ShownDataset:
+    """Create a data set without a version. Raises: Invalid, AlreadyExists."""
+    command.check("dataset.", ID_PREFIXES)
     async with context.writing() as uow:
         new = new_id("ds-")
-        dataset_id = await uow.claim_request(cmd.project, "CreateDataset", cmd.request_id, cmd.digest, new)
+        dataset_id = await uow.claim_request(command.project, "CreateDataset", command.request_id, command.digest, new)
         if dataset_id != new:
-            first = await uow.datasets.get(cmd.project, dataset_id)
+            first = await uow.datasets.get(command.project, dataset_id)
             return ShownDataset(first, (await uow.newest_published([first.id])).get(first.id, 0))
-        dataset = Dataset(new, cmd.project, cmd.name, cmd.title, dict(cmd.metadata), 0, now, now)
+        dataset = Dataset(new, command.project, command.name, command.title, dict(command.metadata), 0, now, now)
         await uow.datasets.add(dataset)
         uow.emit(dataset_event(dataset, "created"))
         await uow.commit()
     return ShownDataset(dataset)
 
 
-async def get_dataset(context: ServiceContext, project: str, ref: str) -> ShownDataset:
-    """One data set. Raises: NotFound."""
+async def get_dataset(project: str, ref: str, context: ServiceContext) -> ShownDataset:
+    """Return one data set. Raises: NotFound."""
     async with context.reading() as uow:
         dataset = await uow.datasets.get(project, ref)
         return ShownDataset(dataset, (await uow.newest_published([dataset.id])).get(dataset.id, 0))
 
 
-async def list_datasets(context: ServiceContext, project: str, page: PageQuery) -> Page[ShownDataset]:
-    """A page of data sets. Raises: Invalid."""
+async def list_datasets(project: str, page: PageQuery, context: ServiceContext) -> Page[ShownDataset]:
+    """Return a page of data sets. Raises: Invalid."""
     async with context.reading() as uow:
-        found = await uow.datasets.list(project, page)
-        newest = await uow.newest_published([item.id for item in found.items])
-    shown = tuple(ShownDataset(item, newest.get(item.id, 0)) for item in found.items)
-    return Page(shown, found.next_page_token)
+        datasets = await uow.datasets.list(project, page)
+        newest = await uow.newest_published([item.id for item in datasets.items])
+    shown = tuple(ShownDataset(item, newest.get(item.id, 0)) for item in datasets.items)
+    return Page(shown, datasets.next_page_token)
 
 
 @retry_conflicts
-async def update_dataset(context: ServiceContext, cmd: UpdateLabels, now: datetime) -> ShownDataset:
-    """Changes title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
+async def update_dataset(command: UpdateLabels, context: ServiceContext, now: datetime) -> ShownDataset:
+    """Change title or metadata. Raises: NotFound, Invalid, Conflict: the etag is stale."""
     async with context.writing() as uow:
-        dataset = await uow.datasets.get(cmd.project, cmd.ref)
-        check_etag("dataset", cmd.ref, cmd.etag, dataset.version)
-        dataset = replace(dataset, **cmd.changes("dataset."), update_time=now, version=dataset.version + 1)
+        dataset = await uow.datasets.get(command.project, command.ref)
+        check_etag("dataset", command.ref, command.etag, dataset.version)
+        dataset = replace(dataset, **command.changes("dataset."), update_time=now, version=dataset.version + 1)
         await uow.datasets.save(dataset)
         uow.emit(dataset_event(dataset, "updated"))
         newest = await uow.newest_published([dataset.id])
@@ -68,8 +68,8 @@ async def update_dataset(context: ServiceContext, cmd: UpdateLabels, now: dateti
 
 
 @retry_conflicts
-async def delete_dataset(context: ServiceContext, project: str, ref: str, now: datetime) -> None:
-    """Removes a data set with all its versions. Raises: NotFound; WrongState: something holds a version."""
+async def delete_dataset(project: str, ref: str, context: ServiceContext, now: datetime) -> None:
+    """Delete a data set with all its versions. Raises: NotFound; WrongState: something holds a version."""
     async with context.writing() as uow:
         dataset = await uow.datasets.get(project, ref)
         versions = await uow.versions_in(dataset.id)

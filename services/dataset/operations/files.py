@@ -34,9 +34,9 @@ class Upload:
 
 
 async def upload_file(
-    context: ServiceContext, upload: Upload, chunks: AsyncIterator[bytes], folder: Path, now: datetime
+    upload: Upload, chunks: AsyncIterator[bytes], folder: Path, context: ServiceContext, now: datetime
 ) -> StoredFile:
-    """Takes a file in: to a local file first (so that a broken upload leaves nothing), then to the store.
+    """Receive a file: to a local file first (so that a broken upload leaves nothing), then to the store.
 
     Raises: Invalid: name, purpose, or no bytes. OverLimit: too large. Unavailable: the store does not answer.
     """
@@ -46,13 +46,13 @@ async def upload_file(
     path = Path(name)
     try:
         size, sha256 = await _receive(chunks, handle)
-        return await _keep(context, upload, path, size, sha256, now)
+        return await _keep(upload, path, size, sha256, context, now)
     finally:
         path.unlink(missing_ok=True)
 
 
 async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]:
-    """Writes and hashes what comes."""
+    """Write what comes and hash it."""
     digest = hashlib.sha256()
     size = 0
     with os.fdopen(handle, "wb") as target:
@@ -62,16 +62,16 @@ async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]
             await asyncio.to_thread(target.write, chunk)
             digest.update(chunk)
     if not size:
-        raise Invalid("the file is empty (0 bytes)", field="data", reason="EMPTY_FILE")
+        raise Invalid("The file is empty (0 bytes).", field="data", reason="EMPTY_FILE")
     return size, digest.hexdigest()
 
 
 async def _keep(
-    context: ServiceContext, upload: Upload, path: Path, size: int, sha256: str, now: datetime
+    upload: Upload, path: Path, size: int, sha256: str, context: ServiceContext, now: datetime
 ) -> StoredFile:
-    wish = "\n".join((upload.filename, upload.purpose, sha256))
+    content = "\n".join((upload.filename, upload.purpose, sha256))
     async with context.writing() as uow:
-        digest = hashlib.sha256(wish.encode()).hexdigest()
+        digest = hashlib.sha256(content.encode()).hexdigest()
         file_id = await uow.claim_request(upload.project, "UploadFile", upload.request_id, digest, new_id("file-"))
         first = await uow.files.by_id(file_id)
         if first is not None:
@@ -86,24 +86,24 @@ async def _keep(
             uow.emit(file_event(file, "created"))
             await uow.commit()
     except AlreadyExists:  # the same upload, at the same time
-        return await get_file(context, upload.project, file_id)
+        return await get_file(upload.project, file_id, context)
     return file
 
 
-async def get_file(context: ServiceContext, project: str, ref: str) -> StoredFile:
-    """One file. Raises: NotFound."""
+async def get_file(project: str, ref: str, context: ServiceContext) -> StoredFile:
+    """Return one file. Raises: NotFound."""
     async with context.reading() as uow:
         return await uow.files.get(project, ref)
 
 
-async def list_files(context: ServiceContext, project: str, page: PageQuery) -> Page[StoredFile]:
-    """A page of files. Raises: Invalid."""
+async def list_files(project: str, page: PageQuery, context: ServiceContext) -> Page[StoredFile]:
+    """Return a page of files. Raises: Invalid."""
     async with context.reading() as uow:
         return await uow.files.list(project, page)
 
 
-async def delete_file(context: ServiceContext, project: str, ref: str) -> None:
-    """Removes a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
+async def delete_file(project: str, ref: str, context: ServiceContext) -> None:
+    """Delete a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
     async with context.writing() as uow:
         file = await uow.files.get(project, ref)
         refuse_held("file", file.id, await uow.importers_of_file(project, file.id))
@@ -114,9 +114,9 @@ async def delete_file(context: ServiceContext, project: str, ref: str) -> None:
     context.garbage.kick()
 
 
-async def read_file(context: ServiceContext, project: str, ref: str) -> AsyncIterator[bytes]:
-    """The bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
-    file = await get_file(context, project, ref)
+async def read_file(project: str, ref: str, context: ServiceContext) -> AsyncIterator[bytes]:
+    """Yield the bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
+    file = await get_file(project, ref, context)
     store = open_store(context.sources.system)
     try:
         stream = await asyncio.to_thread(store.open_stream, context.sources.bucket, context.file_key(project, file.id))

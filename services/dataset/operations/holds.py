@@ -12,9 +12,9 @@ from services.dataset.store import DatasetUnit
 
 
 async def resolve_version(
-    context: ServiceContext, project: str, text: str, holder: str, now: datetime
+    project: str, text: str, holder: str, context: ServiceContext, now: datetime
 ) -> DatasetVersion:
-    """The published version that a reference means; held for `holder` unless that is empty.
+    """Return the published version that a reference means; held for `holder` unless that is empty.
 
     Raises: Invalid, NotFound; WrongState: it is not published.
     """
@@ -33,9 +33,9 @@ async def _find(uow: DatasetUnit, project: str, reference: Reference, text: str)
     if reference.version_id:
         return await uow.versions.get(project, reference.version_id)
     dataset = await uow.datasets.get(project, reference.dataset)
-    found = await uow.version_of(dataset.id, reference.number, published=True)
-    if found is None and reference.number is None:
+    result = await uow.version_of(dataset.id, reference.number, published=True)
+    if result is None and reference.number is None:
         raise nothing_published(dataset.name)
-    if found is None:
+    if result is None:
         raise NotFound.of("dataset version", text)
-    return found
+    return result

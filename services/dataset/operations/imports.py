@@ -63,7 +63,7 @@ class Outcome:
 
     @classmethod
     def of(cls, result: ProgramResult) -> Outcome:
-        """The outcome that an import program wrote."""
+        """Return the outcome that an import program wrote."""
         report = ImportReport.from_json(result.result) if result.result else ImportReport(ImportCounts())
         if result.ok:
             return cls(Ending.FINISHED, report)
@@ -72,15 +72,15 @@ class Outcome:
 
 
 async def list_waiting(context: ServiceContext) -> list[Waiting]:
-    """All imports that are not over."""
+    """Return all imports that are not over."""
     async with context.reading() as uow:
         versions = await uow.importing()
         work = await uow.work_of([version.id for version in versions])
     return [Waiting(version, work[version.id]) for version in versions if version.id in work]
 
 
-async def claim_import(context: ServiceContext, waiting: Waiting, owner: str) -> Work | None:
-    """Takes an import over, with the next token; None when somebody was faster or it is gone."""
+async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) -> Work | None:
+    """Take an import over, with the next token; None when somebody was faster or it is gone."""
     work = waiting.work
     claimed = replace(work, token=work.token + 1, owner=owner, beat=work.beat + 1, row_count=0, bad_row_count=0)
     async with context.writing() as uow:
@@ -100,11 +100,12 @@ async def claim_import(context: ServiceContext, waiting: Waiting, owner: str) ->
         if work.token:  # what the attempt before left behind
             await uow.discard(context.sources.bucket, context.version_prefix(waiting.version, work.token))
         await uow.commit()
+    context.garbage.kick()
     return replace(claimed, bytes_read=0)
 
 
-async def note_progress(context: ServiceContext, version: DatasetVersion, work: Work) -> bool:
-    """Writes how far an import is; False: it is somebody else's, or gone, and must stop."""
+async def note_progress(version: DatasetVersion, work: Work, context: ServiceContext) -> bool:
+    """Write how far an import is; False: it is somebody else's, or gone, and must stop."""
     async with context.writing() as uow:
         same = await uow.change_work(
             version.id,
@@ -122,38 +123,38 @@ async def note_progress(context: ServiceContext, version: DatasetVersion, work: 
 
 
 async def give_back(
-    context: ServiceContext, version: DatasetVersion, work: Work, retry_time: datetime | None = None
+    version: DatasetVersion, work: Work, context: ServiceContext, retry_time: datetime | None = None
 ) -> None:
-    """Lets an import go, so that the next process takes it at once, or any one at the given time."""
+    """Let an import go, so that the next process takes it at once, or any one at the given time."""
     async with context.writing() as uow:
         await uow.change_work(version.id, work.token, owner="", retry_time=retry_time)
         await uow.commit()
 
 
 async def apply_outcome(
-    context: ServiceContext, version: DatasetVersion, work: Work, outcome: Outcome, now: datetime
+    version: DatasetVersion, work: Work, outcome: Outcome, context: ServiceContext, now: datetime
 ) -> bool:
-    """Makes the outcome of an attempt true, unless the token is no longer the last one.
+    """Make the outcome of an attempt true, unless the token is no longer the last one.
 
     Returns: whether the import is over; False: it is tried again, or was somebody else's.
     """
     report = outcome.report
     if outcome.ending is Ending.FINISHED:
-        return await _end(context, version, work, report, _output(context, version, work, report), None, now)
+        return await _end(version, work, report, _output(version, work, report, context), None, context, now)
     if outcome.ending is Ending.REFUSED:
         failure = Failure(outcome.reason, outcome.message, FailureKind.USER)
-        return await _end(context, version, work, report, None, failure, now)
+        return await _end(version, work, report, None, failure, context, now)
     tries = work.failures + 1
     if tries < (MAX_OUTAGES if outcome.ending is Ending.FAILED else MAX_CRASHES):
-        await _try_again(context, version, work, tries, now)
+        await _try_again(version, work, tries, context, now)
         return False
-    message = f"The import broke off {tries} times in a row; the last time: {outcome.message}"
+    message = f"The import broke off {tries} times in a row. The last time: {outcome.message}"
     failure = Failure(outcome.reason, message, FailureKind.SYSTEM)
-    return await _end(context, version, work, report, None, failure, now)
+    return await _end(version, work, report, None, failure, context, now)
 
 
 async def _try_again(
-    context: ServiceContext, version: DatasetVersion, work: Work, failures: int, now: datetime
+    version: DatasetVersion, work: Work, failures: int, context: ServiceContext, now: datetime
 ) -> None:
     delay = min(2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     async with context.writing() as uow:
@@ -163,15 +164,15 @@ async def _try_again(
 
 
 async def _end(
-    context: ServiceContext,
     version: DatasetVersion,
     work: Work,
     report: ImportReport,
     output: Output | None,
     failure: Failure | None,
+    context: ServiceContext,
     now: datetime,
 ) -> bool:
-    """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
+    """Make it READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
     prefix = context.version_prefix(version, work.token)
     async with context.writing() as uow:
         current = await uow.versions.by_id(version.id)
@@ -182,6 +183,7 @@ async def _end(
             if current is None or current.output is None or current.output.prefix != prefix:
                 await uow.discard(context.sources.bucket, prefix)
                 await uow.commit()
+                context.garbage.kick()
             return False
         steps = [current]
         if output is not None:
@@ -198,6 +200,7 @@ async def _end(
         await uow.commit()
     for step in steps[1:]:
         context.watchers.notify(version.id, VersionView(step, shown))
+    context.garbage.kick()
     context.wake.set()
     return True
 
@@ -206,7 +209,7 @@ COUNTS = ("row_count", "bad_row_count", "bytes_read", "bytes_total")
 
 
 def counted(work: Work, counts: ImportCounts) -> Work:
-    """The running side of an import with what its program has counted."""
+    """Return the running side of an import with what its program has counted."""
     return replace(
         work,
         row_count=counts.rows,
@@ -223,10 +226,10 @@ def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
     ]
 
 
-def _output(context: ServiceContext, version: DatasetVersion, work: Work, report: ImportReport) -> Output:
-    found = Format[report.format]
+def _output(version: DatasetVersion, work: Work, report: ImportReport, context: ServiceContext) -> Output:
+    format = Format[report.format]
     return Output(
-        format=found,
+        format=format,
         row_count=report.counts.rows,
         bad_row_count=report.counts.bad_rows,
         digest=report.digest,
@@ -234,7 +237,7 @@ def _output(context: ServiceContext, version: DatasetVersion, work: Work, report
         prefix=context.version_prefix(version, work.token),
         manifest_json=json.dumps(report.manifest),
         statistics_json=json.dumps(report.statistics),
-        pairs=found is Format.EVALUATION_PAIRS,
+        pairs=format is Format.EVALUATION_PAIRS,
         identity=report.identity,
         notes=report.notes,
     )

@@ -20,20 +20,20 @@ class View:
     cost: Decimal
 
 
-async def view(context: ServiceContext, evaluation: Evaluation) -> View:
-    """The evaluation with its progress and its cost so far."""
+async def view(evaluation: Evaluation, context: ServiceContext) -> View:
+    """Return the evaluation with its progress and its cost so far."""
     progress = await context.engine.progress([evaluation.id])
     seconds = await context.engine.run_seconds(evaluation.id) if evaluation.attempt else 0.0
     return View(evaluation, progress.get(evaluation.id), evaluation.cost(seconds))
 
 
-async def get_evaluation(context: ServiceContext, project: str, ref: str) -> View:
-    """One evaluation. Raises NotFound."""
-    return await view(context, await context.engine.job(project, ref))
+async def get_evaluation(project: str, ref: str, context: ServiceContext) -> View:
+    """Return one evaluation. Raises NotFound."""
+    return await view(await context.engine.job(project, ref), context)
 
 
-async def list_evaluations(context: ServiceContext, project: str, page: PageQuery) -> Page[View]:
-    """Evaluations, newest first."""
-    found = await context.engine.jobs(project, page)
-    views = [await view(context, evaluation) for evaluation in found.items]
-    return Page(tuple(views), found.next_page_token)
+async def list_evaluations(project: str, page: PageQuery, context: ServiceContext) -> Page[View]:
+    """Return evaluations, newest first."""
+    result = await context.engine.jobs(project, page)
+    views = [await view(evaluation, context) for evaluation in result.items]
+    return Page(tuple(views), result.next_page_token)

@@ -44,7 +44,7 @@ class EvaluationIntake(Intake[Evaluation]):
         self._speed = speed
 
     async def resolve(self, draft: Evaluation) -> Evaluation:
-        """The draft with every reference looked up; nothing is held.
+        """Return the draft with every reference looked up; nothing is held.
 
         Raises: Invalid, NotFound, WrongState, Denied, Unavailable, naming the field.
         """
@@ -69,7 +69,7 @@ class EvaluationIntake(Intake[Evaluation]):
         )
 
     def estimate(self, job: Evaluation) -> Estimate:
-        """How long a resolved evaluation will take on this machine."""
+        """Return how long a resolved evaluation will take on this machine."""
         return estimate(job, self._speed)
 
     async def hold(self, job: Evaluation) -> None:
@@ -113,14 +113,14 @@ class EvaluationIntake(Intake[Evaluation]):
         return replace(task, dataset_version_id=info.version_id, stopword_list_ids=lists, question_count=count)
 
     async def _stopwords(self, project: str, path: str, lists: tuple[str, ...]) -> tuple[str, ...]:
-        found = []
+        ids = []
         async with EvaluationUnit(self._database, write=False) as uow:
             for index, ref in enumerate(lists):
                 if ref in stopwords.PRESETS:
-                    found.append(ref)
+                    ids.append(ref)
                 else:
-                    found.append((await with_field(f"{path}[{index}]", uow.stopwords.get(project, ref))).id)
-        return tuple(dict.fromkeys(found))
+                    ids.append((await with_field(f"{path}[{index}]", uow.stopwords.get(project, ref))).id)
+        return tuple(dict.fromkeys(ids))
 
     async def _preset(self, project: str, path: str, task: Task) -> Task:
         """Check that the benchmark's files are there, and estimate how many questions they hold."""

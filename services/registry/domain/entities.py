@@ -81,11 +81,11 @@ class Model:
     version: int = 1
 
     def numbered(self, now: datetime) -> Model:
-        """With one more version number given out."""
+        """Return it with one more version number given out."""
         return replace(self, last_number=self.last_number + 1, update_time=now, version=self.version + 1)
 
     def with_ready(self, ready: ModelVersion, now: datetime) -> Model:
-        """With a version that became READY, whose facts are now the model's."""
+        """Return it with a version that became READY, whose facts are now the model's."""
         return replace(
             self,
             latest_version=max(self.latest_version, ready.number),
@@ -152,7 +152,7 @@ class ModelVersion:
         return f"{self.model_name}@{self.number}"
 
     def apply(self, transition: Transition[State], now: datetime, cause: str, **changes: Any) -> ModelVersion:
-        """The version in its next state. Raises: WrongState: it is in none of the transition's sources."""
+        """Return the version in its next state. Raises: WrongState: it is in none of the transition's sources."""
         transition.check(self.state, "model version", self.label)
         return replace(
             self,
@@ -192,7 +192,7 @@ class Alias:
         return self.history[0]
 
     def point(self, target: AliasTarget) -> Alias:
-        """Pointing at another version; pointing where it points already changes nothing."""
+        """Return it pointing at another version; pointing where it points already changes nothing."""
         if self.target.model_version_id == target.model_version_id:
             return self
         return replace(self, history=(target, *self.history)[:MAX_HISTORY], version=self.version + 1)
@@ -209,13 +209,13 @@ class Link:
 
 
 def fine_tuned_name(base: str, project: str, suffix: str, job_id: str, step: int | None) -> str:
-    """`ft:<base>:<project>:<suffix>:<8 last characters of the job id>`, and `:ckpt-step-N` for a checkpoint."""
+    """Return `ft:<base>:<project>:<suffix>:<8 last characters of the job id>`, with `:ckpt-step-N` for a checkpoint."""
     clean = re.sub(r"[^a-z0-9-]+", "-", suffix.lower()).strip("-")[:64]
     name = f"ft:{base}:{project}:{clean}:{job_id[-8:]}"
     return name if step is None else f"{name}:ckpt-step-{step}"
 
 
 def refuse_preset(model: Model, verb: str) -> None:
-    """Presets are the installation's. Raises: WrongState."""
+    """Refuse a change of a preset, which belongs to the installation. Raises: WrongState."""
     if model.origin is Origin.PRESET:
         raise WrongState(f"Cannot {verb} {model.name!r}: it is a preset.", reason="PRESET")

@@ -28,8 +28,8 @@ class Graph:
     edges: tuple[tuple[str, str, str], ...]
 
 
-async def get_lineage(context: ServiceContext, project: str, model_ref: str, text: str) -> Graph:
-    """The graph around a version. Raises: NotFound, Invalid."""
+async def get_lineage(project: str, model_ref: str, text: str, context: ServiceContext) -> Graph:
+    """Return the graph around a version. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         version = await find_version(uow, project, model_ref, text)
         nodes: dict[str, Node] = {version.id: _node(version)}

@@ -19,8 +19,8 @@ class Resolved:
     base: ModelVersion | None = None
 
 
-async def resolve_model(context: ServiceContext, project: str, text: str, holder: str, now: datetime) -> Resolved:
-    """The version that a reference means; with a holder it and its base are held, and a preset is prepared.
+async def resolve_model(project: str, text: str, holder: str, context: ServiceContext, now: datetime) -> Resolved:
+    """Return the version that a reference means; with a holder it and its base are held, and a preset is prepared.
 
     Raises: Invalid, NotFound.
     """
@@ -35,5 +35,5 @@ async def resolve_model(context: ServiceContext, project: str, text: str, holder
                     await uow.holds.take(Hold(held.id, holder, project, False, now))
             await uow.commit()
     if holder and version.state is State.AVAILABLE and not (version.failure and version.project == PRESETS):
-        version = await prepare_version(context, version.id, now)
+        version = await prepare_version(version.id, context, now)
     return Resolved(version, base)

@@ -48,25 +48,25 @@ class CreateVersion:
     digest: str
 
 
-async def create_version(context: ServiceContext, cmd: CreateVersion, now: datetime) -> ModelVersion:
-    """Begins the import of a private model. Raises: Invalid, NotFound, WrongState."""
-    check_labels("", cmd.metadata, "model_version.")
-    if not cmd.source.prefix or cmd.source.prefix.startswith("/"):
+async def create_version(command: CreateVersion, context: ServiceContext, now: datetime) -> ModelVersion:
+    """Begin the import of a private model. Raises: Invalid, NotFound, WrongState."""
+    check_labels("", command.metadata, "model_version.")
+    if not command.source.prefix or command.source.prefix.startswith("/"):
         raise Invalid(
             "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"
         )
-    source = cmd.source
-    await open_location(context.credentials, cmd.project, source.credential, source.bucket, "model_version.source")
+    source = command.source
+    await open_location(context.credentials, command.project, source.credential, source.bucket, "model_version.source")
     async with context.writing() as uow:
         new = new_id("mv-")
-        known = await uow.claim_request(cmd.project, "CreateModelVersion", cmd.request_id, cmd.digest, new)
+        known = await uow.claim_request(command.project, "CreateModelVersion", command.request_id, command.digest, new)
         if known != new:
-            return await uow.versions.get(cmd.project, known)
-        model = await uow.model(cmd.project, cmd.model)
+            return await uow.versions.get(command.project, known)
+        model = await uow.model(command.project, command.model)
         refuse_preset(model, "import a version of")
         version = ModelVersion(
-            new, cmd.project, model.id, model.name, model.last_number + 1, State.PREPARING, Kind.FULL, now,
-            source=cmd.source, metadata=dict(cmd.metadata), cause="its import was asked for",
+            new, command.project, model.id, model.name, model.last_number + 1, State.PREPARING, Kind.FULL, now,
+            source=command.source, metadata=dict(command.metadata), cause="Its import was asked for.",
         )  # fmt: skip
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
@@ -77,7 +77,7 @@ async def create_version(context: ServiceContext, cmd: CreateVersion, now: datet
 
 
 async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: str) -> ModelVersion:
-    """A version as a path names it. Raises: NotFound, Invalid."""
+    """Return a version as a path names it. Raises: NotFound, Invalid."""
     key = version_key(text, "version")
     if model_ref == ANY_MODEL:
         if not key.version_id:
@@ -86,14 +86,14 @@ async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: st
     return await uow.version_of(await uow.model(project, model_ref), key, text)
 
 
-async def get_version(context: ServiceContext, project: str, model_ref: str, text: str) -> ModelVersion:
-    """One version. Raises: NotFound, Invalid."""
+async def get_version(project: str, model_ref: str, text: str, context: ServiceContext) -> ModelVersion:
+    """Return one version. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         return await find_version(uow, project, model_ref, text)
 
 
-async def list_versions(context: ServiceContext, project: str, model_ref: str, page: PageQuery) -> Page[ModelVersion]:
-    """A page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
+async def list_versions(project: str, model_ref: str, page: PageQuery, context: ServiceContext) -> Page[ModelVersion]:
+    """Return a page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
     async with context.reading() as uow:
         if model_ref == ANY_MODEL:
             return await uow.versions.list(project, page)
@@ -102,13 +102,13 @@ async def list_versions(context: ServiceContext, project: str, model_ref: str, p
 
 
 @retry_conflicts
-async def delete_version(context: ServiceContext, project: str, model_ref: str, text: str, now: datetime) -> None:
-    """Removes a version. Raises: NotFound, Invalid, WrongState."""
+async def delete_version(project: str, model_ref: str, text: str, context: ServiceContext, now: datetime) -> None:
+    """Delete a version. Raises: NotFound, Invalid, WrongState."""
     async with context.writing() as uow:
         version = await find_version(uow, project, model_ref, text)
         model = await uow.model(version.project, version.model_id)
         refuse_preset(model, "delete a version of")
-        await refuse_used(context, uow, "model version", version.label, [version], now)
+        await refuse_used(uow, "model version", version.label, [version], context, now)
         await uow.versions.delete(version)
         await uow.holds.forget(version.id)
         await uow.discard(context.bucket, context.prefix(version))
@@ -127,10 +127,10 @@ async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
 
 
 async def watch_version(
-    context: ServiceContext, project: str, model_ref: str, text: str, after: int
+    project: str, model_ref: str, text: str, after: int, context: ServiceContext
 ) -> AsyncIterator[ModelVersion]:
-    """A version as it is, then each change. Raises: NotFound, Invalid."""
-    first = await get_version(context, project, model_ref, text)
+    """Yield a version as it is, then each change. Raises: NotFound, Invalid."""
+    first = await get_version(project, model_ref, text, context)
 
     async def read() -> ModelVersion:
         async with context.reading() as uow:
@@ -140,8 +140,8 @@ async def watch_version(
         yield version
 
 
-async def prepare_version(context: ServiceContext, version_id: str, now: datetime) -> ModelVersion:
-    """Begins the preparation of a preset, unless it runs or is done. Raises: NotFound."""
+async def prepare_version(version_id: str, context: ServiceContext, now: datetime) -> ModelVersion:
+    """Begin the preparation of a preset, unless it runs or is done. Raises: NotFound."""
 
     @retry_conflicts
     async def begin() -> tuple[ModelVersion, bool]:
@@ -149,7 +149,7 @@ async def prepare_version(context: ServiceContext, version_id: str, now: datetim
             version = await existing(uow, version_id)
             if version.state is not State.AVAILABLE:
                 return version, False
-            after = version.apply(PREPARE, now, "its first use was asked for", failure=None, attempts=0)
+            after = version.apply(PREPARE, now, "Its first use was asked for.", failure=None, attempts=0)
             await uow.versions.save(after)
             uow.emit(version_event(after, version))
             await uow.commit()
@@ -164,67 +164,67 @@ async def prepare_version(context: ServiceContext, version_id: str, now: datetim
 
 @retry_conflicts
 async def complete(
-    context: ServiceContext, version: ModelVersion, prepared: PreparedModel, now: datetime
+    version: ModelVersion, prepared: PreparedModel, context: ServiceContext, now: datetime
 ) -> ModelVersion | None:
-    """A preparation has stored the weights. None: the version is gone, or was completed before."""
+    """Note that a preparation has stored the weights. None: the version is gone, or was completed before."""
     facts, manifest = prepared.facts, prepared.manifest
     files = Files(
         prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
     )
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version.id)
-        if found is None:  # deleted meanwhile: what was written since then is deleted too
+        before = await uow.versions.by_id(version.id)
+        if before is None:  # deleted meanwhile: what was written since then is deleted too
             await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             return None
-        if found.state is not State.PREPARING:
+        if before.state is not State.PREPARING:
             return None
-        after = found.apply(
-            COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,
+        after = before.apply(
+            COMPLETE, now, "Checked and stored.", files=files, architecture=facts.architecture,
             parameter_count=facts.parameter_count, context_length=facts.context_length,
             shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
         )  # fmt: skip
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)
         await uow.models.save(model.with_ready(after, now))
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
     context.watchers.notify(after.id, after)
     return after
 
 
 @retry_conflicts
-async def fail(context: ServiceContext, version_id: str, failure: Failure, now: datetime) -> ModelVersion | None:
-    """A preparation ended without weights. A preset may be tried again, an import has failed for good."""
+async def fail(version_id: str, failure: Failure, context: ServiceContext, now: datetime) -> ModelVersion | None:
+    """Note that a preparation ended without weights. A preset may be tried again, an import has failed for good."""
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+        before = await uow.versions.by_id(version_id)
+        if before is None or before.state is not State.PREPARING:
             return None
-        rule = GIVE_UP if found.project == PRESETS else FAIL
-        after = found.apply(rule, now, failure.message, failure=failure)
+        rule = GIVE_UP if before.project == PRESETS else FAIL
+        after = before.apply(rule, now, failure.message, failure=failure)
         await uow.versions.save(after)
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
     context.watchers.notify(after.id, after)
     return after
 
 
 @retry_conflicts
-async def note_attempt(context: ServiceContext, version_id: str) -> ModelVersion | None:
-    """One more preparation begins. None: there is nothing to prepare any more."""
+async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion | None:
+    """Note that one more preparation begins. None: there is nothing to prepare any more."""
     async with context.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+        before = await uow.versions.by_id(version_id)
+        if before is None or before.state is not State.PREPARING:
             return None
-        after = replace(found, attempts=found.attempts + 1, version=found.version + 1)
+        after = replace(before, attempts=before.attempts + 1, version=before.version + 1)
         await uow.versions.save(after)
         await uow.commit()
     return after
 
 
 async def existing(uow: RegistryUnit, version_id: str) -> ModelVersion:
-    """A version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
-    found = await uow.versions.by_id(version_id)
-    if found is None:
+    """Return a version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
+    version = await uow.versions.by_id(version_id)
+    if version is None:
         raise NotFound.of("model version", version_id)
-    return found
+    return version

@@ -24,17 +24,18 @@ class Metering:
         self._context = context
         self._hours: defaultdict[str, float] = defaultdict(float)
         self._units: dict[str, int] = {}
-        self._looked = time.monotonic()
+        self._ticked = time.monotonic()
         self._written = time.monotonic()
 
-    async def look(self, everything: Sequence[tuple[Deployment, Sequence[Replica]]]) -> None:
-        """Count the time since the last look for what was in use then; write it down when it is time."""
+    async def tick(self, everything: Sequence[tuple[Deployment, Sequence[Replica]]]) -> None:
+        """Count the time since the last tick for what was in use then; write it down when it is time."""
         moment = time.monotonic()
         for deployment_id, units in self._units.items():
-            self._hours[deployment_id] += units * (moment - self._looked) / 3600
-        self._looked = moment
+            self._hours[deployment_id] += units * (moment - self._ticked) / 3600
+        self._ticked = moment
         self._units = {
-            deployment.id: sum(one.cpu_count for one in found if one.state in _USED) for deployment, found in everything
+            deployment.id: sum(one.cpu_count for one in replicas if one.state in _USED)
+            for deployment, replicas in everything
         }
         if moment - self._written >= self._context.settings.meter_seconds:
             self._written = moment
@@ -50,7 +51,7 @@ class Metering:
                 continue
             projected = self._units.get(deployment_id, 0) * self._context.settings.meter_seconds / 3600
             try:
-                await money.meter(self._context, deployment, hours, projected, now())
+                await money.meter(deployment, hours, projected, self._context, now())
             except ModelryError as error:
                 self._hours[deployment_id] += hours
                 _log.warning("hours of %s wait: %s", deployment_id, error.message)

@@ -1,4 +1,4 @@
-"""Does what was decided. Every act may be repeated: the next look finds what is left to do."""
+"""Does what was decided. Every action may be repeated: the next tick finds what is left to do."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class ActionRunner:
     async def act(
         self, action: Action, deployment: Deployment, replica: Replica | None, model: Prepared | None
     ) -> None:
-        """One action. Raises: ModelryError."""
+        """Do one action. Raises: ModelryError."""
         if action.verb is Verb.CREATE:
-            await replicas.create_replica(self._context, deployment.id, action.restarts, action.cause, now())
+            await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
         elif action.verb is Verb.REMOVE:
             await self._remove(deployment)
         elif replica is not None:
@@ -82,18 +82,18 @@ class ActionRunner:
                 self._terminated.pop(replica.id, None)
 
     async def _move(self, replica: Replica, state: ReplicaState, cause: str, **changes: object) -> None:
-        await replicas.move_replica(self._context, replica.id, state, cause, now(), **changes)
+        await replicas.move_replica(replica.id, state, cause, self._context, now(), **changes)
         self._context.wake.set()
 
     async def _start(self, deployment: Deployment, replica: Replica, model: Prepared) -> None:
-        """The port is written down first: a process that dies after the start finds the engine again by it."""
+        """Start an engine. Its port is written down first: a process that dies after the start finds it again by it."""
         if not replica.port:
             async with self._context.reading() as uow:
                 taken = {one.port for one in await uow.living_replicas()}
-            noted = await replicas.note_replica(self._context, replica.id, now(), port=choose_port(taken))
-            if noted is None:
+            updated = await replicas.note_replica(replica.id, self._context, now(), port=choose_port(taken))
+            if updated is None:
                 return
-            replica = noted
+            replica = updated
         gpus = 1 if self._launcher.capacity.gpus else 0
         secret = self._context.secret_of(replica.id)
         spec = launch_spec(deployment, replica, model.path, secret, self._context.settings, gpus)
@@ -103,10 +103,10 @@ class ActionRunner:
             if error.reason == NEVER_FITS:  # waiting does not help: the deployment says so
                 self._context.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
             if replica.cause != error.message:
-                await replicas.note_replica(self._context, replica.id, now(), cause=error.message)
+                await replicas.note_replica(replica.id, self._context, now(), cause=error.message)
             return
         self._context.troubles.pop(deployment.id, None)
-        await self._move(replica, ReplicaState.STARTING, "the engine starts", cpus=handle.cpus, pid=handle.pid or 0)
+        await self._move(replica, ReplicaState.STARTING, "The engine starts.", cpus=handle.cpus, pid=handle.pid or 0)
 
     async def _terminate(self, replica_id: str) -> None:
         last = self._terminated.get(replica_id, 0.0)
@@ -115,13 +115,13 @@ class ActionRunner:
             await self._launcher.signal(replica_id, signal.SIGTERM)
 
     async def _last_words(self, replica: Replica) -> str:
-        """The last line of its log that names an error, for people."""
+        """Return the last line of its log that names an error, for people."""
         try:
             chunk = await self._launcher.logs(replica.id, -_LOG_BYTES)
         except ModelryError:
             return ""
-        found = [match[0] for line in chunk.text.splitlines() if (match := _LAST_WORDS.search(line))]
-        return f": {mask(found[-1])[:300]}" if found else ""
+        errors = [match[0] for line in chunk.text.splitlines() if (match := _LAST_WORDS.search(line))]
+        return f" Its log ends with: {mask(errors[-1])[:300]}" if errors else ""
 
     def end(self, launch_id: str) -> None:
         """Kill a program and all it started, in the background, until it is seen dead."""
@@ -139,7 +139,7 @@ class ActionRunner:
             self._ending.pop(launch_id, None)
 
     async def _remove(self, deployment: Deployment) -> None:
-        for launch_id in await release.remove_deployment(self._context, deployment, now()):
+        for launch_id in await release.remove_deployment(deployment, self._context, now()):
             await self.forget(launch_id)
 
     async def forget(self, launch_id: str) -> None:

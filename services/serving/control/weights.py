@@ -51,19 +51,19 @@ class Weights:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def ready(self, deployment_id: str) -> Prepared | None:
-        """The files of a deployment, once they are here."""
+        """Return the files of a deployment, once they are here."""
         return self._ready.get(deployment_id)
 
     def adapter_path(self, adapter: Adapter) -> Path | None:
-        """The folder of an adapter, named by its content, once it is here."""
+        """Return the folder of an adapter, named by its content, once it is here."""
         return self._adapters.get(adapter.files.digest)
 
     def problem(self, adapter: Adapter) -> str:
-        """Why an adapter is not here, in words."""
+        """Return why an adapter is not here, in words."""
         return self._problems.get(adapter.files.digest, "")
 
-    def look(self, deployment: Deployment) -> None:
-        """Begin what has not begun."""
+    def prepare(self, deployment: Deployment) -> None:
+        """Begin to bring the files of a deployment and of its adapters here, where that has not begun."""
         if deployment.state is State.DELETING:
             return
         if deployment.id not in self._ready:
@@ -114,7 +114,7 @@ class Weights:
                 if await self._try(deployment):
                     return
                 delay = _WAIT_SECONDS if deployment.id not in self._context.troubles else _RETRY_MAX_SECONDS
-                await replicas.settle_deployment(self._context, first.id, "", now())
+                await replicas.refresh_deployment(first.id, "", self._context, now())
             except Exception as error:  # an edge: it is tried again, and the deployment says why
                 tries += 1
                 await self._trouble(first.id, error)
@@ -122,10 +122,10 @@ class Weights:
             await asyncio.sleep(delay)
 
     async def _try(self, deployment: Deployment) -> bool:
-        """One try; False: the registry is not ready yet, or the model cannot be served."""
-        await money.confirm(self._context, deployment)
+        """Try once. False: the registry is not ready yet, or the model cannot be served."""
+        await money.confirm(deployment, self._context)
         if not deployment.facts.prepared:
-            refreshed = await adapters.refresh_facts(self._context, deployment, now())
+            refreshed = await adapters.refresh_facts(deployment, self._context, now())
             if refreshed is None:
                 return False
             deployment = refreshed
@@ -135,31 +135,35 @@ class Weights:
         samples = await self._samples(path)
         self._ready[deployment.id] = Prepared(path, samples)
         if self._context.troubles.pop(deployment.id, None) is not None:
-            await replicas.settle_deployment(self._context, deployment.id, "its files are here", now())
+            await replicas.refresh_deployment(deployment.id, "Its files are here.", self._context, now())
         self._context.wake.set()
-        await adapters.attach_published(self._context, deployment, now())
+        await adapters.attach_published(deployment, self._context, now())
         return True
 
     async def _trouble(self, deployment_id: str, error: Exception) -> None:
         known = isinstance(error, ModelryError)
-        message = error.message if isinstance(error, ModelryError) else f"{type(error).__name__}: see the log"
+        message = (
+            error.message
+            if isinstance(error, ModelryError)
+            else f"The files cannot be prepared ({type(error).__name__}); the log says more."
+        )
         _log.warning("deployment %s: %s", deployment_id, message, exc_info=not known)
         reason = error.reason if isinstance(error, ModelryError) else "WEIGHTS_FAILED"
         if deployment_id in self._ready:
             return
         self._context.troubles[deployment_id] = Failure(reason, message)
         try:
-            await replicas.settle_deployment(self._context, deployment_id, message, now())
+            await replicas.refresh_deployment(deployment_id, message, self._context, now())
         except ModelryError as other:
             _log.warning("deployment %s: %s", deployment_id, other.message)
 
     async def _model(self, deployment: Deployment) -> Path | None:
-        """The folder that the engine is started with."""
+        """Return the folder that the engine is started with."""
         facts = deployment.facts
         assert facts.base is not None, "a prepared model has files"
         base = await self._fetch(facts.base)
         if deployment.effective_mode is Mode.ATTACHED:
-            return base if await adapters.own_adapter(self._context, deployment, now()) is not None else None
+            return base if await adapters.own_adapter(deployment, self._context, now()) is not None else None
         if facts.own is None:
             return base
         adapter = await self._fetch(facts.own)
@@ -171,7 +175,7 @@ class Weights:
         return await asyncio.to_thread(_fetch, self._context, self._models, files)
 
     async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
-        """The canonical conversations and their token ids: from beside the weights, or described once."""
+        """Return the canonical conversations and their token ids: from beside the weights, or described once."""
         path = model / DESCRIPTION
         if not path.is_file():
             output = self._described / f"{model.name}.json"
@@ -187,6 +191,6 @@ async def _reload(context: ServiceContext, deployment_id: str) -> Deployment | N
 
 
 def _fetch(context: ServiceContext, models: Path, files: Files) -> Path:
-    """The folder of a version's files in the node's cache, named by their digest. Blocking."""
+    """Return the folder of a version's files in the node's cache, named by their digest. Blocking."""
     manifest = Manifest.from_json(json.loads(files.manifest))
     return NodeCache(models).fetch(context.store, files.bucket, files.prefix, manifest)

@@ -17,7 +17,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 def facts_of(model: ModelInfo) -> ModelFacts:
-    """What a deployment remembers of the version that it serves."""
+    """Return what a deployment remembers of the version that it serves."""
     full = model.full
     return ModelFacts(
         adapter=model.adapter,
@@ -40,8 +40,8 @@ def _files(model: ModelInfo) -> Files | None:
     return Files(model.version_id, files.bucket, files.prefix, files.manifest_json, model.digest)
 
 
-async def adapter_config(context: ServiceContext, files: Files) -> Mapping[str, Any]:
-    """The PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
+async def adapter_config(files: Files, context: ServiceContext) -> Mapping[str, Any]:
+    """Return the PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
     key = f"{files.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
     try:
         config: Mapping[str, Any] = json.loads(
@@ -52,11 +52,11 @@ async def adapter_config(context: ServiceContext, files: Files) -> Mapping[str, 
     return config
 
 
-async def why_merge_only(context: ServiceContext, facts: ModelFacts) -> str:
-    """Why an adapter cannot be attached; empty if it can, or if nobody can say now."""
+async def why_merge_only(facts: ModelFacts, context: ServiceContext) -> str:
+    """Return why an adapter cannot be attached; empty if it can, or if nobody can say now."""
     if facts.own is None:
         return ""
     try:
-        return merge_only(await adapter_config(context, facts.own))
+        return merge_only(await adapter_config(facts.own, context))
     except ModelryError:
         return ""

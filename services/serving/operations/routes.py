@@ -13,7 +13,7 @@ from services.serving.store import ServingUnit
 
 
 def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord:
-    """The route of a deployment as it is, with the version that gateways were told last and without secrets."""
+    """Return the route of a deployment as it is, with the version that gateways were told last and without secrets."""
     # A deployment of an attached adapter answers under its name once the adapter is on all replicas.
     own = next((one for one in deployment.adapters if one.own), None)
     answers = deployment.effective_mode is not Mode.ATTACHED or (own is not None and own.ready)
@@ -37,7 +37,7 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord
 
 
 def _adapters_of(deployment: Deployment) -> Iterator[AdapterRecord]:
-    """The tuned names that it answers to, ready or not; one without an engine name can never be attached."""
+    """Yield the tuned names that it answers to, ready or not; one without an engine name can never be attached."""
     for one in deployment.adapters:
         if one.fine_tuned_name and one.engine_name:
             project = one.project or deployment.project
@@ -48,20 +48,20 @@ def _adapters_of(deployment: Deployment) -> Iterator[AdapterRecord]:
 
 
 def told_route(deployment: Deployment) -> RouteRecord | None:
-    """The route that gateways were told last, without secrets; None before the first."""
+    """Return the route that gateways were told last, without secrets; None before the first."""
     if not deployment.route:
         return None
     return RouteRecord.from_json({**deployment.route, "version": deployment.route_version})
 
 
 def record_of(route: RouteRecord, secret_of: Callable[[str], str]) -> Record:
-    """A route as it is put into the bucket, with the secrets of its replicas."""
+    """Return a route as it is put into the bucket, with the secrets of its replicas."""
     replicas = tuple(replace(one, secret=secret_of(one.id)) for one in route.replicas)
     return Record(ROUTE_BUCKET, route.deployment_id, route.version, replace(route, replicas=replicas).to_json())
 
 
 async def all_routes(uow: ServingUnit, secret_of: Callable[[str], str]) -> dict[str, tuple[int, dict[str, Any] | None]]:
-    """The records of all deployments, for the comparison of the bucket: id -> version and value."""
+    """Return the records of all deployments, for the comparison of the bucket: id -> version and value."""
     async with uow:
         routes = [told_route(one) for one in await uow.deployments.select()]
     records = [record_of(route, secret_of) for route in routes if route is not None]

@@ -74,9 +74,9 @@ def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     """
     model = files.model(work.model.files, lambda done, total: on_progress("fetching the model", done, total, "bytes"))
     tokenizer = load_tokenizer(model)
-    found = fingerprint(tokenizer)
-    if work.model.chat_fingerprint and work.model.chat_fingerprint != found:
-        _log.warning("the chat fingerprint is %s, recorded was %s", found, work.model.chat_fingerprint)
+    chat_fingerprint = fingerprint(tokenizer)
+    if work.model.chat_fingerprint and work.model.chat_fingerprint != chat_fingerprint:
+        _log.warning("the chat fingerprint is %s, recorded was %s", chat_fingerprint, work.model.chat_fingerprint)
     how = work.recipe
     rows = [row for source in work.datasets for row in _rows(files, source, how.seed)]
     kept, held = split(len(rows), work.validation_ratio, how.seed)
@@ -96,7 +96,7 @@ def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     _check("training", training)
     if validation:
         _check("validation", validated)
-    return Inputs(model, found, training, validated, common_system_prompt([row for _, _, row in rows]))
+    return Inputs(model, chat_fingerprint, training, validated, common_system_prompt([row for _, _, row in rows]))
 
 
 def _rows(files: Files, source: Source, seed: int) -> list[Weighted]:

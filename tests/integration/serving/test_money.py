@@ -62,12 +62,12 @@ async def test_hours_add_up_and_a_slice_is_booked_once(context: ServiceContext) 
     number = money.slice_number(NOON, 3600)
     await stored(context, slice=number)
     for _ in range(3):
-        await money.meter(context, await now_is(context), 0.25, 0.0, NOON)
+        await money.meter(await now_is(context), 0.25, 0.0, context, NOON)
     after = await now_is(context)
     assert (after.used_hours, after.slice_hours, after.cost) == (0.75, 0.75, Decimal("0.375000000"))
     assert (booked(context), after.version) == ({}, 1), "hours change no version"
-    await money.meter(context, after, 0.5, 0.0, NOON + timedelta(hours=1))
-    await money.book(context, after, number + 1)  # as a process does that died after it had booked
+    await money.meter(after, 0.5, 0.0, context, NOON + timedelta(hours=1))
+    await money.book(after, number + 1, context)  # as a process does that died after it had booked
     assert booked(context) == {f"dep-1-{number}": 0.75}
     assert (await now_is(context)).used_hours == 1.25
     assert (await now_is(context)).slice_hours == 0.5, "what was booked before is not taken from the new slice"
@@ -78,24 +78,24 @@ async def test_hours_are_kept_while_billing_is_away(context: ServiceContext) -> 
     found = await stored(context, slice=number, slice_hours=0.75, used_hours=0.75)
     ledger(context).away.add("record_usage")
     with pytest.raises(Unavailable):
-        await money.meter(context, found, 0.25, 0.0, NOON + timedelta(hours=1))
+        await money.meter(found, 0.25, 0.0, context, NOON + timedelta(hours=1))
     assert (await now_is(context)).slice_hours == 0.75
     ledger(context).away.clear()
-    await money.meter(context, found, 0.25, 0.0, NOON + timedelta(hours=1))
+    await money.meter(found, 0.25, 0.0, context, NOON + timedelta(hours=1))
     assert booked(context) == {f"dep-1-{number}": 0.75}
 
 
 async def test_it_is_scaled_to_zero_before_it_costs_more(context: ServiceContext) -> None:
     number = money.slice_number(NOON, 3600)
     await stored(context, slice=number, max_cost=Decimal(1), unit_price=Decimal(1))
-    await money.meter(context, await now_is(context), 0.5, 0.25, NOON)
+    await money.meter(await now_is(context), 0.5, 0.25, context, NOON)
     assert (await now_is(context)).replicas == 1
-    await money.meter(context, await now_is(context), 0.4, 0.25, NOON)
+    await money.meter(await now_is(context), 0.4, 0.25, context, NOON)
     after = await now_is(context)
     assert after.replicas == 0 and after.cost < 1 and "max_cost" in after.cause
 
 
 async def test_a_shared_deployment_pays_no_hours(context: ServiceContext) -> None:
     found = await stored(context, billing=Billing.SHARED)
-    await money.meter(context, found, 1.0, 0.0, NOON)
+    await money.meter(found, 1.0, 0.0, context, NOON)
     assert (await now_is(context)).used_hours == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.access.domain.keys import KeyWish
+from services.access.domain.keys import CreateKey
 from services.access.domain.projects import Project
 from services.chassis.clock import now
 from services.chassis.errors import Invalid
@@ -44,8 +44,8 @@ def test_every_service_says_the_same_of_a_wrong_name() -> None:
     said = set()
     for refused in (
         lambda: check_name("A b", "x"),
-        lambda: Project.made("proj-1", "A b", "", {}, now()),
-        lambda: KeyWish(name="A b").make("key-1", "proj-1", "mk-" + "s" * 40, now()),
+        lambda: Project.create("proj-1", "A b", "", {}, now()),
+        lambda: CreateKey(name="A b").make("key-1", "proj-1", "mk-" + "s" * 40, now()),
     ):
         with pytest.raises(Invalid) as caught:
             refused()

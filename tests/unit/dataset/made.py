@@ -56,13 +56,13 @@ async def begin(context: ServiceContext, **changes: Any) -> VersionView:
         known = await uow.files.by_id(FILE.id)
     if known is None:
         await add_file(context)
-    return await versions.create_version(context, a_wish(**changes), NOW)
+    return await versions.create_version(a_wish(**changes), context, NOW)
 
 
 async def claim(context: ServiceContext, view: VersionView, owner: str = "owner-1") -> Work:
     """The import, taken over by the next attempt."""
     waiting = next(one for one in await imports.list_waiting(context) if one.version.id == view.resource.id)
-    work = await imports.claim_import(context, waiting, owner)
+    work = await imports.claim_import(waiting, owner, context)
     assert work is not None
     return work
 
@@ -76,7 +76,7 @@ async def end(
 ) -> bool:
     """Apply the outcome of an attempt. Returns: whether the import is over."""
     words = ("", "") if ending is imports.Ending.FINISHED else ("SOME_REASON", "Something was wrong.")
-    return await imports.apply_outcome(context, view.resource, work, imports.Outcome(ending, report, *words), NOW)
+    return await imports.apply_outcome(view.resource, work, imports.Outcome(ending, report, *words), context, NOW)
 
 
 async def imported(context: ServiceContext, **changes: Any) -> DatasetVersion:
@@ -88,7 +88,7 @@ async def imported(context: ServiceContext, **changes: Any) -> DatasetVersion:
 
 async def now_of(context: ServiceContext, version: DatasetVersion) -> DatasetVersion:
     """A version as it is now."""
-    return (await versions.get_version(context, version.project, version.dataset_name, version.id)).resource
+    return (await versions.get_version(version.project, version.dataset_name, version.id, context)).resource
 
 
 async def happenings(context: ServiceContext, resource_id: str) -> list[str]:

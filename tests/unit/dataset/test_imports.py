@@ -48,21 +48,21 @@ async def test_a_wish_makes_the_data_set_and_a_version_that_waits(context: Servi
 
 async def test_a_wish_that_cannot_be_met_writes_nothing(context: ServiceContext) -> None:
     with pytest.raises(NotFound) as caught:
-        await versions.create_version(context, a_wish(), NOW)
+        await versions.create_version(a_wish(), context, NOW)
     assert caught.value.metadata["field"] == "dataset_version.file_id"
     for wrong in (a_wish(columns={"nothing": "x"}), a_wish(source=Source()), a_wish(max_bad_rows=1)):
         with pytest.raises(Invalid):
-            await versions.create_version(context, wrong, NOW)
+            await versions.create_version(wrong, context, NOW)
     with pytest.raises(NotFound, match="dataset 'tickets'"):
-        await versions.create_version(context, a_wish(create_dataset=False), NOW)
+        await versions.create_version(a_wish(create_dataset=False), context, NOW)
     with pytest.raises(NotFound):
-        await datasets.get_dataset(context, PROJECT, "tickets")
+        await datasets.get_dataset(PROJECT, "tickets", context)
 
 
 async def test_a_file_of_another_project_is_not_found(context: ServiceContext) -> None:
     await begin(context)
     with pytest.raises(NotFound, match="file-1"):
-        await versions.create_version(context, a_wish(project=OTHER), NOW)
+        await versions.create_version(a_wish(project=OTHER), context, NOW)
 
 
 async def test_a_repeated_wish_gives_the_first_version(context: ServiceContext) -> None:
@@ -77,7 +77,7 @@ async def test_a_good_import_is_published_by_itself(context: ServiceContext) -> 
     version = await imported(context)
     assert (version.state, version.cause) == (
         State.PUBLISHED,
-        "imported 3 rows as ALPACA; published by itself: no row was refused",
+        "Imported 3 rows as ALPACA. Published by itself: no row was refused.",
     )
     assert version.output is not None
     assert (version.output.row_count, version.output.prefix) == (3, f"datasets/{PROJECT}/{version.id}/1")
@@ -92,7 +92,7 @@ async def test_an_import_with_refused_rows_is_ready_and_reports_them(context: Se
     assert await end(context, view, await claim(context, view), report=report)
     version = await now_of(context, view.resource)
     assert (version.state, version.bad_row_count) == (State.READY, 1)
-    page = await versions.list_row_errors(context, PROJECT, "tickets", "1", 0, "")
+    page = await versions.list_row_errors(PROJECT, "tickets", "1", 0, "", context)
     assert (page.total_count, page.next_page_token) == (1, "")
     assert [(row.line, row.code, row.source) for row in page.rows] == [(2, "EMPTY_FIELD", "tickets.jsonl")]
 
@@ -106,7 +106,7 @@ async def test_a_refused_import_fails_with_its_words_and_leaves_no_rows(context:
     assert (version.state, version.cause, version.bad_row_count) == (State.FAILED, "Something was wrong.", 1)
     assert version.failure is not None and version.failure.kind is FailureKind.USER
     assert await discarded(context) == [f"datasets/{PROJECT}/{version.id}/1"]
-    assert len((await versions.list_row_errors(context, PROJECT, "tickets", "1", 0, "")).rows) == 1
+    assert len((await versions.list_row_errors(PROJECT, "tickets", "1", 0, "", context)).rows) == 1
 
 
 @pytest.mark.parametrize(("ending", "tries"), [(Ending.CRASHED, imports.MAX_CRASHES), (Ending.FAILED, 10)])
@@ -126,7 +126,7 @@ async def test_an_import_that_breaks_off_is_tried_again_later_and_not_without_en
     assert version.state is State.FAILED
     assert version.failure is not None and version.failure.kind is FailureKind.SYSTEM
     assert (
-        version.failure.message == f"The import broke off {tries} times in a row; the last time: Something was wrong."
+        version.failure.message == f"The import broke off {tries} times in a row. The last time: Something was wrong."
     )
 
 
@@ -135,10 +135,10 @@ async def test_only_the_last_attempt_may_say_how_it_ended(context: ServiceContex
     first = await claim(context, view)
     second = await claim(context, view, "owner-2")
     assert (first.token, second.token) == (1, 2)
-    assert not await imports.note_progress(context, view.resource, first)
+    assert not await imports.note_progress(view.resource, first, context)
     assert not await end(context, view, first)
     assert (await now_of(context, view.resource)).state is State.IMPORTING
-    assert await imports.note_progress(context, view.resource, second)
+    assert await imports.note_progress(view.resource, second, context)
     assert await end(context, view, second)
     version = await now_of(context, view.resource)
     assert version.output is not None and version.output.prefix.endswith("/2")
@@ -158,10 +158,10 @@ async def test_an_outcome_that_is_applied_twice_leaves_the_rows_where_they_are(c
 async def test_an_import_is_claimed_by_one_and_given_back(context: ServiceContext) -> None:
     view = await begin(context)
     (waiting,) = await imports.list_waiting(context)
-    work = await imports.claim_import(context, waiting, "owner-1")
+    work = await imports.claim_import(waiting, "owner-1", context)
     assert work is not None
-    assert await imports.claim_import(context, waiting, "owner-2") is None
-    await imports.give_back(context, view.resource, work, NOW)
+    assert await imports.claim_import(waiting, "owner-2", context) is None
+    await imports.give_back(view.resource, work, context, NOW)
     (again,) = await imports.list_waiting(context)
     assert (again.work.owner, again.work.retry_time, again.work.token) == ("", NOW, 1)
 
@@ -169,8 +169,8 @@ async def test_an_import_is_claimed_by_one_and_given_back(context: ServiceContex
 async def test_progress_is_shown_and_begins_anew_with_the_next_attempt(context: ServiceContext) -> None:
     view = await begin(context)
     work = imports.counted(await claim(context, view), ImportCounts(5, 1, 50, 100))
-    assert await imports.note_progress(context, view.resource, work)
-    shown = (await versions.get_version(context, PROJECT, "tickets", "1")).work
+    assert await imports.note_progress(view.resource, work, context)
+    shown = (await versions.get_version(PROJECT, "tickets", "1", context)).work
     assert shown is not None and (shown.row_count, shown.bad_row_count, shown.bytes_read) == (5, 1, 50)
     assert (await claim(context, view)).row_count == 0
 
@@ -178,8 +178,8 @@ async def test_progress_is_shown_and_begins_anew_with_the_next_attempt(context: 
 async def test_what_is_imported_after_its_deletion_is_deleted_too(context: ServiceContext) -> None:
     view = await begin(context)
     work = await claim(context, view)
-    await versions.delete_version(context, PROJECT, "tickets", "1", NOW)
-    assert not await imports.note_progress(context, view.resource, work)
+    await versions.delete_version(PROJECT, "tickets", "1", context, NOW)
+    assert not await imports.note_progress(view.resource, work, context)
     assert not await end(context, view, work)
     assert await imports.list_waiting(context) == []
     folder = f"datasets/{PROJECT}/{view.resource.id}"

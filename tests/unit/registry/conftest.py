@@ -26,5 +26,5 @@ def credentials() -> FakeCredentials:
 async def context(open_database: OpenDatabase, credentials: FakeCredentials) -> ServiceContext:
     """A registry that knows one preset."""
     context = ServiceContext(await open_database("registry"), credentials, STORE, "modelry", HOLD_SECONDS)
-    await install_presets(context, [PRESET], NOW)
+    await install_presets([PRESET], context, NOW)
     return context

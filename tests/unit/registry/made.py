@@ -12,9 +12,11 @@ from sqlalchemy import select
 
 from services.chassis.data import outbox
 from services.chassis.errors import Unavailable
+from services.chassis.locations import ObjectLocation
+from services.chassis.names import CreateNamed
 from services.chassis.objects import Manifest, ManifestFile
 from services.clients.fakes import FakeCredentials
-from services.registry.domain import Location, ModelVersion
+from services.registry.domain import ModelVersion
 from services.registry.operations import models, publish, versions
 from services.registry.operations.context import ServiceContext
 from services.registry.preparation import ModelFacts, PreparedModel
@@ -36,15 +38,15 @@ PRESET: dict[str, Any] = {
 
 
 async def create_model(context: ServiceContext, name: str, project: str = PROJECT) -> None:
-    await models.create_model(context, models.CreateModel(project, name, "", {}, "", ""), NOW)
+    await models.create_model(CreateNamed(project, name, "", {}, "", ""), context, NOW)
 
 
 async def import_version(
     context: ServiceContext, name: str = "own", project: str = PROJECT, request_id: str = ""
 ) -> ModelVersion:
     """A version of a private model whose import was asked for."""
-    wish = versions.CreateVersion(project, name, Location("", "team", "sources/own"), {}, request_id, "")
-    return await versions.create_version(context, wish, NOW)
+    wish = versions.CreateVersion(project, name, ObjectLocation("", "team", "sources/own"), {}, request_id, "")
+    return await versions.create_version(wish, context, NOW)
 
 
 def prepared(context: ServiceContext, version: ModelVersion) -> PreparedModel:
@@ -55,7 +57,7 @@ def prepared(context: ServiceContext, version: ModelVersion) -> PreparedModel:
 
 async def complete(context: ServiceContext, version: ModelVersion) -> ModelVersion:
     """The version, READY."""
-    after = await versions.complete(context, version, prepared(context, version), NOW)
+    after = await versions.complete(version, prepared(context, version), context, NOW)
     assert after is not None
     return after
 
@@ -68,7 +70,7 @@ async def ready_model(context: ServiceContext, name: str = "own", project: str =
 
 async def preset(context: ServiceContext) -> ModelVersion:
     """The one version of the preset, as it is now."""
-    return await versions.get_version(context, PROJECT, PRESET["name"], "1")
+    return await versions.get_version(PROJECT, PRESET["name"], "1", context)
 
 
 def a_publication(base: ModelVersion, **changes: Any) -> publish.Publication:
@@ -83,7 +85,7 @@ def a_publication(base: ModelVersion, **changes: Any) -> publish.Publication:
         final=True,
         base_id=base.id,
         dataset_version_ids=("dsv-1",),
-        place=Location("", "", "jobs/1"),
+        place=ObjectLocation("", "", "jobs/1"),
         manifest=json.dumps(MANIFEST.to_json()),
         lora_rank=8,
         chat_fingerprint="",
@@ -101,7 +103,7 @@ async def begin_publication(context: ServiceContext, wish: publish.Publication) 
     assert isinstance(context.credentials, FakeCredentials)
     context.credentials.away = {"resolve"}
     with pytest.raises(Unavailable):
-        await publish.register_checkpoint(context, wish, NOW)
+        await publish.register_checkpoint(wish, context, NOW)
     context.credentials.away = set()
     async with context.reading() as uow:
         return max(await uow.preparing(), key=lambda version: version.number)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.unit
 
 
 async def point(context: ServiceContext, version: str, name: str = "live", model: str = "own") -> Alias:
-    return await aliases.set_alias(context, PROJECT, model, name, version, "key-1", NOW)
+    return await aliases.set_alias(PROJECT, model, name, version, "key-1", context, NOW)
 
 
 async def test_an_alias_points_at_a_version_and_says_who_set_it(context: ServiceContext) -> None:
@@ -35,9 +35,9 @@ async def test_an_alias_points_at_a_version_and_says_who_set_it(context: Service
     alias = await point(context, "latest")
     assert (alias.target.model_version_id, alias.target.number) == (version.id, 1)
     assert (alias.target.set_by, alias.target.set_time) == ("key-1", NOW)
-    assert await aliases.get_alias(context, PROJECT, "own", "live") == alias
-    assert (await resolve.resolve_model(context, PROJECT, "own@live", "", NOW)).version == version
-    assert (await versions.get_version(context, PROJECT, "own", "live")) == version
+    assert await aliases.get_alias(PROJECT, "own", "live", context) == alias
+    assert (await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)).version == version
+    assert (await versions.get_version(PROJECT, "own", "live", context)) == version
     assert await happenings(context, alias.id) == ["alias.set"]
 
 
@@ -46,10 +46,10 @@ async def test_an_alias_moves_and_keeps_its_history_newest_first(context: Servic
     second = await complete(context, await import_version(context))
     await point(context, "1")
     later = NOW + timedelta(hours=1)
-    moved = await aliases.set_alias(context, PROJECT, "own", "live", "2", "key-2", later)
+    moved = await aliases.set_alias(PROJECT, "own", "live", "2", "key-2", context, later)
     assert [target.model_version_id for target in moved.history] == [second.id, first.id]
     assert (moved.target.set_by, moved.target.set_time) == ("key-2", later)
-    assert (await resolve.resolve_model(context, PROJECT, "own@live", "", NOW)).version == second
+    assert (await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)).version == second
     assert await happenings(context, moved.id) == ["alias.set", "alias.set"]
 
 
@@ -99,14 +99,14 @@ async def test_an_alias_does_not_point_at_a_version_of_another_model(context: Se
 async def test_a_deleted_alias_is_gone_with_its_history(context: ServiceContext) -> None:
     await ready_model(context)
     alias = await point(context, "1")
-    await aliases.delete_alias(context, PROJECT, "own", "live")
+    await aliases.delete_alias(PROJECT, "own", "live", context)
     assert await happenings(context, alias.id) == ["alias.set", "alias.deleted"]
     with pytest.raises(NotFound):
-        await aliases.get_alias(context, PROJECT, "own", "live")
+        await aliases.get_alias(PROJECT, "own", "live", context)
     with pytest.raises(NotFound):
-        await aliases.delete_alias(context, PROJECT, "own", "live")
+        await aliases.delete_alias(PROJECT, "own", "live", context)
     with pytest.raises(NotFound):
-        await resolve.resolve_model(context, PROJECT, "own@live", "", NOW)
+        await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)
     assert (await point(context, "1")).id != alias.id
 
 
@@ -114,20 +114,20 @@ async def test_an_alias_of_a_deleted_version_means_nothing_until_it_is_moved(con
     await ready_model(context)
     second = await complete(context, await import_version(context))
     await point(context, "1")
-    await versions.delete_version(context, PROJECT, "own", "1", NOW)
+    await versions.delete_version(PROJECT, "own", "1", context, NOW)
     with pytest.raises(NotFound):
-        await resolve.resolve_model(context, PROJECT, "own@live", "", NOW)
+        await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)
     await point(context, "2")
-    assert (await resolve.resolve_model(context, PROJECT, "own@live", "", NOW)).version == second
+    assert (await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)).version == second
 
 
 async def test_aliases_are_listed_for_their_model_and_project_and_go_with_the_model(context: ServiceContext) -> None:
     await ready_model(context)
     await ready_model(context, "own", OTHER)
     named = {(await point(context, "1", name)).alias for name in ("live", "next")}
-    page = await aliases.list_aliases(context, PROJECT, "own", PageQuery())
+    page = await aliases.list_aliases(PROJECT, "own", PageQuery(), context)
     assert {alias.alias for alias in page.items} == named
-    assert not (await aliases.list_aliases(context, OTHER, "own", PageQuery())).items
-    await models.delete_model(context, PROJECT, "own", NOW)
+    assert not (await aliases.list_aliases(OTHER, "own", PageQuery(), context)).items
+    await models.delete_model(PROJECT, "own", context, NOW)
     await create_model(context, "own")
-    assert not (await aliases.list_aliases(context, PROJECT, "own", PageQuery())).items
+    assert not (await aliases.list_aliases(PROJECT, "own", PageQuery(), context)).items

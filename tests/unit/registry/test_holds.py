@@ -37,11 +37,11 @@ LATER = NOW + timedelta(seconds=HOLD_SECONDS)
 
 
 async def hold(context: ServiceContext, version: ModelVersion, holder: str = JOB) -> None:
-    await resolve_model(context, PROJECT, version.id, holder, NOW)
+    await resolve_model(PROJECT, version.id, holder, context, NOW)
 
 
 async def delete(context: ServiceContext, version: ModelVersion, now: datetime = NOW) -> None:
-    await versions.delete_version(context, PROJECT, "-", version.id, now)
+    await versions.delete_version(PROJECT, "-", version.id, context, now)
 
 
 async def hear(context: ServiceContext, event: Event) -> None:
@@ -59,8 +59,8 @@ async def test_a_held_version_is_not_deleted_nor_its_model_and_the_refusal_names
     assert (caught.value.reason, caught.value.metadata["holders"]) == ("IN_USE", "eval-1,ftjob-1")
     assert caught.value.message == "The model version 'own@1' cannot be deleted: it is used by eval-1, ftjob-1."
     with pytest.raises(WrongState, match="The model 'own' cannot be deleted"):
-        await models.delete_model(context, PROJECT, "own", NOW)
-    assert await versions.get_version(context, PROJECT, "own", "1") == version
+        await models.delete_model(PROJECT, "own", context, NOW)
+    assert await versions.get_version(PROJECT, "own", "1", context) == version
     assert await discarded(context) == []
 
 
@@ -113,7 +113,7 @@ async def test_a_repeated_event_is_heard_once(context: ServiceContext) -> None:
 async def test_the_base_of_an_adapter_is_in_use(context: ServiceContext) -> None:
     base = await ready_model(context)
     adapter = await complete(context, await begin_publication(context, a_publication(base)))
-    for attempt in (delete(context, base), models.delete_model(context, PROJECT, "own", NOW)):
+    for attempt in (delete(context, base), models.delete_model(PROJECT, "own", context, NOW)):
         with pytest.raises(WrongState) as caught:
             await attempt
         assert caught.value.metadata["holders"] == "helper@1"
@@ -143,9 +143,9 @@ async def test_a_deleted_version_leaves_its_files_to_be_deleted_and_the_latest_t
         "modelVersion.ready",
         "modelVersion.deleted",
     ]
-    assert (await versions.get_version(context, PROJECT, "own", "latest")).id == first.id
+    assert (await versions.get_version(PROJECT, "own", "latest", context)).id == first.id
     await delete(context, first)
-    model = await models.get_model(context, PROJECT, "own")
+    model = await models.get_model(PROJECT, "own", context)
     assert (model.latest_version, model.last_number) == (0, 3)
     assert (await import_version(context)).number == 4
     with pytest.raises(NotFound):
@@ -155,26 +155,26 @@ async def test_a_deleted_version_leaves_its_files_to_be_deleted_and_the_latest_t
 async def test_a_deleted_model_goes_with_all_its_versions(context: ServiceContext) -> None:
     first = await ready_model(context)
     second = await import_version(context)
-    await models.delete_model(context, PROJECT, "own", NOW)
+    await models.delete_model(PROJECT, "own", context, NOW)
     assert await discarded(context) == sorted(f"models/{PROJECT}/{version.id}" for version in (first, second))
     assert (await happenings(context))[-3:] == ["modelVersion.deleted", "modelVersion.deleted", "model.deleted"]
     for version in (first, second):
         with pytest.raises(NotFound):
-            await versions.get_version(context, PROJECT, "-", version.id)
+            await versions.get_version(PROJECT, "-", version.id, context)
     await create_model(context, "own")
     assert (await import_version(context)).number == 1
 
 
 async def test_a_preset_is_not_deleted(context: ServiceContext) -> None:
     with pytest.raises(WrongState, match="preset"):
-        await models.delete_model(context, PROJECT, "small", NOW)
+        await models.delete_model(PROJECT, "small", context, NOW)
     with pytest.raises(WrongState, match="preset"):
-        await versions.delete_version(context, PROJECT, "small", "1", NOW)
+        await versions.delete_version(PROJECT, "small", "1", context, NOW)
 
 
 async def test_another_project_deletes_nothing(context: ServiceContext) -> None:
     version = await ready_model(context)
     with pytest.raises(NotFound):
-        await versions.delete_version(context, OTHER, "-", version.id, NOW)
+        await versions.delete_version(OTHER, "-", version.id, context, NOW)
     with pytest.raises(NotFound):
-        await models.delete_model(context, OTHER, "own", NOW)
+        await models.delete_model(OTHER, "own", context, NOW)

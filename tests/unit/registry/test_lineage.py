@@ -28,7 +28,7 @@ async def use(
 async def test_an_adapter_was_made_from_a_base_a_job_its_checkpoint_and_data(context: ServiceContext) -> None:
     base = await ready_model(context)
     adapter = await begin_publication(context, a_publication(base))
-    graph = await get_lineage(context, PROJECT, "helper", "1")
+    graph = await get_lineage(PROJECT, "helper", "1", context)
     assert {(node.id, node.kind, node.label) for node in graph.nodes} == {
         (adapter.id, "modelVersion", "helper@1"),
         (CHECKPOINT, "checkpoint", "step 40"),
@@ -51,7 +51,7 @@ async def test_an_adapter_was_made_from_a_base_a_job_its_checkpoint_and_data(con
 async def test_a_base_shows_where_it_came_from_and_its_adapters(context: ServiceContext) -> None:
     base = await ready_model(context)
     adapters = [await begin_publication(context, a_publication(base, request_id=f"r-{n}")) for n in range(2)]
-    graph = await get_lineage(context, PROJECT, "own", "latest")
+    graph = await get_lineage(PROJECT, "own", "latest", context)
     assert graph.nodes[0].digest == MANIFEST.digest
     source = "team/sources/own"
     assert set(graph.edges) == {
@@ -67,7 +67,7 @@ async def test_evaluations_and_deployments_of_the_project_stand_in_the_lineage_o
     await use(context, "deployment", "dep-1", version.id)
     await use(context, "job", "ftjob-9", version.id)
     await use(context, "deployment", "dep-2", version.id, OTHER)
-    graph = await get_lineage(context, PROJECT, "own", "1")
+    graph = await get_lineage(PROJECT, "own", "1", context)
     assert [edge for edge in graph.edges if edge[0] == version.id] == [
         (version.id, "dep-1", "serves"),
         (version.id, "eval-1", "evaluated"),
@@ -75,11 +75,11 @@ async def test_evaluations_and_deployments_of_the_project_stand_in_the_lineage_o
 
 
 async def test_the_adapters_of_a_preset_are_those_of_the_project(context: ServiceContext) -> None:
-    graph = await get_lineage(context, PROJECT, "small", "1")
+    graph = await get_lineage(PROJECT, "small", "1", context)
     assert (len(graph.nodes), graph.edges) == (1, ())
 
 
 async def test_another_project_sees_no_lineage(context: ServiceContext) -> None:
     version = await ready_model(context)
     with pytest.raises(NotFound):
-        await get_lineage(context, OTHER, "-", version.id)
+        await get_lineage(OTHER, "-", version.id, context)

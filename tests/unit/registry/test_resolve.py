@@ -28,14 +28,14 @@ pytestmark = pytest.mark.unit
 
 
 async def resolve(context: ServiceContext, reference: str, project: str = PROJECT, holder: str = "") -> ModelVersion:
-    return (await resolve_model(context, project, reference, holder, NOW)).version
+    return (await resolve_model(project, reference, holder, context, NOW)).version
 
 
 async def test_a_reference_means_a_number_an_alias_an_id_or_the_newest_ready_version(context: ServiceContext) -> None:
     first = await ready_model(context)
     second = await complete(context, await import_version(context))
     third = await import_version(context)
-    await aliases.set_alias(context, PROJECT, "own", "live", "1", "key-1", NOW)
+    await aliases.set_alias(PROJECT, "own", "live", "1", "key-1", context, NOW)
     meant = {"own@1": first, "own@live": first, "own": second, "own@latest": second, "own@3": third, third.id: third}
     assert {reference: (await resolve(context, reference)).id for reference in meant} == {
         reference: version.id for reference, version in meant.items()
@@ -69,7 +69,7 @@ async def test_an_adapter_comes_with_its_base_also_by_its_fine_tuned_name(contex
     base = await ready_model(context)
     adapter = await begin_publication(context, a_publication(base))
     for reference in ("helper", adapter.fine_tuned_name):
-        found = await resolve_model(context, PROJECT, reference, "", NOW)
+        found = await resolve_model(PROJECT, reference, "", context, NOW)
         assert (found.version.id, found.base) == (adapter.id, base)
     with pytest.raises(NotFound):
         await resolve(context, adapter.fine_tuned_name, OTHER)
@@ -91,7 +91,7 @@ async def test_a_preset_is_found_by_its_name_and_hub_id_in_every_project(context
 
 async def test_an_own_model_wins_over_a_preset_that_comes_later(context: ServiceContext) -> None:
     own = await ready_model(context, "large")
-    await models.install_presets(context, [PRESET, PRESET | {"name": "large", "hub_id": "maker/Large"}], NOW)
+    await models.install_presets([PRESET, PRESET | {"name": "large", "hub_id": "maker/Large"}], context, NOW)
     assert await resolve(context, "large") == own
     assert (await resolve(context, "large", OTHER)).project == ""
 
@@ -106,7 +106,7 @@ async def test_a_preset_is_prepared_when_it_is_held_and_not_when_it_is_looked_at
 
 async def test_a_preset_that_failed_is_not_prepared_again_by_a_hold(context: ServiceContext) -> None:
     begun = await resolve(context, "small", holder="ftjob-1")
-    await versions.fail(context, begun.id, Failure("NO_SOURCE", "It is away.", FailureKind.SYSTEM), NOW)
+    await versions.fail(begun.id, Failure("NO_SOURCE", "It is away.", FailureKind.SYSTEM), context, NOW)
     found = await resolve(context, "small", holder="ftjob-1")
     assert found.state is State.AVAILABLE
     assert found.failure is not None and found.failure.message == "It is away."

@@ -13,7 +13,7 @@ from services.chassis.data import outbox
 from services.serving.domain import Deployment, Engine, Replica, ReplicaState
 from services.serving.operations import deployments, replicas
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.create_deployment import Wish, create_deployment
+from services.serving.operations.create_deployment import CreateDeployment, create_deployment
 from tests.unit.serving.made import MOMENT
 
 PROJECT, OTHER = "proj-1", "proj-2"
@@ -23,12 +23,14 @@ LATER = MOMENT + timedelta(hours=1)
 
 
 async def create(context: ServiceContext, caller: Principal = CALLER, **fields: Any) -> Deployment:
-    wish = Wish(**{"model": "tiny", "name": "help", "engine": Engine(cpus=2), **fields})
-    return await create_deployment(context, caller, wish, MOMENT)
+    command = CreateDeployment(
+        **{"caller": caller, "model": "tiny", "name": "help", "engine": Engine(cpus=2), **fields}
+    )
+    return await create_deployment(command, context, MOMENT)
 
 
 async def now_of(context: ServiceContext, deployment: Deployment) -> Deployment:
-    return await deployments.get_deployment(context, PROJECT, deployment.id)
+    return await deployments.get_deployment(PROJECT, deployment.id, context)
 
 
 async def living(context: ServiceContext) -> list[Replica]:
@@ -39,11 +41,11 @@ async def living(context: ServiceContext) -> list[Replica]:
 async def start_replica(context: ServiceContext, deployment: Deployment, to: ReplicaState) -> Replica:
     """One more replica, and its way to a state."""
     known = {one.id for one in await living(context)}
-    await replicas.create_replica(context, deployment.id, 0, "", MOMENT)
+    await replicas.create_replica(deployment.id, 0, "", context, MOMENT)
     (replica,) = [one for one in await living(context) if one.id not in known]
     for state in (ReplicaState.STARTING, ReplicaState.READY):
         if replica.state is not to:
-            moved = await replicas.move_replica(context, replica.id, state, "", MOMENT, port=15001)
+            moved = await replicas.move_replica(replica.id, state, "", context, MOMENT, port=15001)
             assert moved is not None
             replica = moved
     return replica

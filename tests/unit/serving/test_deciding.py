@@ -75,7 +75,7 @@ def test_only_a_probe_that_passed_makes_ready() -> None:
     "sight",
     [
         {"program": GONE, "exit": "exit code 1"},
-        {"program": RUNNING, "problem": "its tokens are others"},
+        {"program": RUNNING, "problem": "Its tokens are others."},
         {"program": RUNNING, "seconds": 601.0},
     ],
 )

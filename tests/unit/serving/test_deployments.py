@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable, WrongState
+from services.chassis.names import UpdateLabels
 from services.serving.domain import Billing, Engine, ReplicaState, State
 from services.serving.operations import deployments, money, replicas
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.create_deployment import Wish, quote_deployment
+from services.serving.operations.create_deployment import CreateDeployment, quote_deployment
+from services.serving.operations.deployments import ClaimKey, ScaleDeployment
 from services.serving.operations.release import remove_deployment
 from services.serving.operations.routes import all_routes
 from tests.unit.serving.conftest import Fakes
@@ -43,7 +45,7 @@ async def test_a_deployment_holds_its_model_and_the_money_of_its_first_hour(
     assert (reserved.state, reserved.quantity) == ("HELD", 4.0)  # two replicas of two cores, one hour
     assert await happenings(context) == ["created"]
     assert context.wake.is_set()
-    assert (await all_routes(context))[made.id][0] == made.route_version == 1
+    assert (await all_routes(context.reading(), context.secret_of))[made.id][0] == made.route_version == 1
 
 
 async def test_a_repeated_create_gives_the_first_deployment(context: ServiceContext, others: Fakes) -> None:
@@ -109,14 +111,15 @@ async def test_a_shared_deployment_is_an_admins_and_costs_its_owner_nothing(
         await create(context, **shared)
     made = await create(context, ADMIN, **shared)
     assert (made.shared_with, others.billing.reservations) == ((OTHER,), {})
-    await money.meter(context, made, 2.0, 0, LATER)
+    await money.meter(made, 2.0, 0, context, LATER)
     assert (await now_of(context, made)).used_hours == 0
     with pytest.raises(Invalid, match="no project 'nobody'"):
         await create(context, ADMIN, name="other", billing=Billing.SHARED, shared_with=("nobody",))
 
 
 async def test_a_quote_says_the_price_of_an_hour_and_takes_nothing(context: ServiceContext, others: Fakes) -> None:
-    quote = await quote_deployment(context, CALLER, Wish(model="tiny", replicas=3, engine=Engine(cpus=2)))
+    command = CreateDeployment(CALLER, model="tiny", replicas=3, engine=Engine(cpus=2))
+    quote = await quote_deployment(command, context)
     assert (quote.items[0].quantity_low, quote.items[0].quantity_high) == (6.0, 6.0)
     assert "3 replicas of 2 cores are more than the 4 cores given out." in quote.notes
     assert (others.registry.holds.holders(), others.billing.reservations) == ([], {})
@@ -124,35 +127,35 @@ async def test_a_quote_says_the_price_of_an_hour_and_takes_nothing(context: Serv
 
 async def test_scaling_to_what_is_wanted_already_changes_nothing(context: ServiceContext) -> None:
     made = await create(context)
-    assert await deployments.scale_deployment(context, PROJECT, "help", 1, "asked", LATER) == made
-    idle = await deployments.scale_deployment(context, PROJECT, "help", 0, "asked", LATER)
+    assert await deployments.scale_deployment(ScaleDeployment(PROJECT, "help", 1, "asked"), context, LATER) == made
+    idle = await deployments.scale_deployment(ScaleDeployment(PROJECT, "help", 0, "asked"), context, LATER)
     assert (idle.state, idle.replicas, idle.cause) == (State.IDLE, 0, "asked")
     assert await happenings(context) == ["created", "idle", "scaled"]
     with pytest.raises(NotFound):
-        await deployments.scale_deployment(context, OTHER, "help", 2, "asked", LATER)
+        await deployments.scale_deployment(ScaleDeployment(OTHER, "help", 2, "asked"), context, LATER)
 
 
 async def test_a_change_needs_the_present_etag(context: ServiceContext) -> None:
     made = await create(context)
-    change = deployments.Update(PROJECT, "help", "Help desk", None, str(made.version))
-    assert (await deployments.update_deployment(context, change, LATER)).title == "Help desk"
+    change = UpdateLabels(PROJECT, "help", "Help desk", None, str(made.version))
+    assert (await deployments.update_deployment(change, context, LATER)).title == "Help desk"
     with pytest.raises(Conflict):
-        await deployments.update_deployment(context, change, LATER)
+        await deployments.update_deployment(change, context, LATER)
 
 
 async def test_the_key_of_a_deployment_is_shown_once(context: ServiceContext) -> None:
     await create(context)
     with pytest.raises(WrongState) as early:
-        await deployments.claim_key(context, PROJECT, "help", "", "", MOMENT)
+        await deployments.claim_key(ClaimKey(PROJECT, "help", "", ""), context, MOMENT)
     assert early.value.reason == "NOT_READY"
     (made,) = [one for one, _ in await replicas.load_all(context)]
     await start_replica(context, made, ReplicaState.READY)
-    claim = await deployments.claim_key(context, PROJECT, "help", "r-1", "digest", MOMENT)
+    claim = await deployments.claim_key(ClaimKey(PROJECT, "help", "r-1", "digest"), context, MOMENT)
     assert (claim.key_id, claim.secret, claim.deployment.key_id) == ("key-1", "mk-secret", "key-1")
-    repeat = await deployments.claim_key(context, PROJECT, "help", "r-1", "digest", LATER)
+    repeat = await deployments.claim_key(ClaimKey(PROJECT, "help", "r-1", "digest"), context, LATER)
     assert (repeat.key_id, repeat.secret) == ("key-1", "")
     with pytest.raises(AlreadyExists) as caught:
-        await deployments.claim_key(context, PROJECT, "help", "r-2", "digest", LATER)
+        await deployments.claim_key(ClaimKey(PROJECT, "help", "r-2", "digest"), context, LATER)
     assert (caught.value.reason, caught.value.metadata["key_id"]) == ("ALREADY_CLAIMED", "key-1")
 
 
@@ -160,19 +163,19 @@ async def test_a_deleted_deployment_gives_back_key_money_and_holds_before_it_goe
     context: ServiceContext, others: Fakes
 ) -> None:
     made = await ready_deployment(context)
-    await deployments.claim_key(context, PROJECT, "help", "", "", MOMENT)
-    await money.meter(context, made, 0.5, 0, MOMENT)
-    going = await deployments.delete_deployment(context, PROJECT, "help", LATER)
+    await deployments.claim_key(ClaimKey(PROJECT, "help", "", ""), context, MOMENT)
+    await money.meter(made, 0.5, 0, context, MOMENT)
+    going = await deployments.delete_deployment(PROJECT, "help", context, LATER)
     assert going.state is State.DELETING
-    assert await deployments.delete_deployment(context, PROJECT, "help", LATER) == going
+    assert await deployments.delete_deployment(PROJECT, "help", context, LATER) == going
     with pytest.raises(WrongState):
-        await deployments.scale_deployment(context, PROJECT, "help", 2, "asked", LATER)
+        await deployments.scale_deployment(ScaleDeployment(PROJECT, "help", 2, "asked"), context, LATER)
     others.registry.away = {"release_hold"}
     with pytest.raises(Unavailable):
-        await remove_deployment(context, going, LATER)
+        await remove_deployment(going, context, LATER)
     others.registry.away = set()
-    await remove_deployment(context, going, LATER)
-    assert await remove_deployment(context, going, LATER) == []
+    await remove_deployment(going, context, LATER)
+    assert await remove_deployment(going, context, LATER) == []
     assert others.credentials.revoked == {made.id}
     assert others.billing.in_state("RELEASED") == {made.id}
     assert [record.quantity for record in others.billing.records.values()] == [0.5]
@@ -180,17 +183,17 @@ async def test_a_deleted_deployment_gives_back_key_money_and_holds_before_it_goe
     assert (await happenings(context))[-2:] == ["deleting", "deleted"]
     with pytest.raises(NotFound):
         await now_of(context, made)
-    assert await all_routes(context) == {}
+    assert await all_routes(context.reading(), context.secret_of) == {}
 
 
 async def test_a_watcher_sees_a_deployment_until_its_end(context: ServiceContext) -> None:
     made = await create(context)
     seen = []
-    async for deployment in deployments.watch_deployment(context, PROJECT, "help", 0):
+    async for deployment in deployments.watch_deployment(PROJECT, "help", 0, context):
         seen.append(deployment.state)
         if len(seen) == 1:
-            going = await deployments.delete_deployment(context, PROJECT, "help", LATER)
+            going = await deployments.delete_deployment(PROJECT, "help", context, LATER)
         if len(seen) == 2:
-            await remove_deployment(context, going, LATER)
+            await remove_deployment(going, context, LATER)
     assert seen == [State.STARTING, State.DELETING, State.DELETED]
     assert made.version == 1

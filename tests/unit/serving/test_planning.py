@@ -95,4 +95,5 @@ def test_an_adapter_that_cannot_be_attached_says_why_and_has_no_name_at_the_engi
         adapter_of(deployment(), ADAPTER, {}, 4, 4),
         adapter_of(full, ADAPTER, {}, 64, 4),
     ):
-        assert refused.cause and refused.engine_name == "" and not refused.ready
+        assert refused.cause[0].isupper() and refused.cause.endswith(".")
+        assert refused.engine_name == "" and not refused.ready
