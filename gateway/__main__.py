@@ -10,10 +10,10 @@ from aiohttp import web
 
 from gateway.administration import Administration
 from gateway.app import build_app
-from gateway.authentication import Callers
-from gateway.grpc_proxy import Door, open_door
+from gateway.authentication import Authenticator
+from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
-from gateway.kv_follower import Following
+from gateway.kv_follower import KvFollower
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy, wait_for_calls
@@ -42,25 +42,28 @@ async def run(settings: GatewaySettings) -> None:
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
     connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
-    following = Following(bus, keys, routes, folder, settings.gateway_id)
-    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, CredentialClient(connections))
+    follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
+    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
     readiness = Readiness(addresses, keys, (bus, usage), issuer)
     administration = Administration(addresses, readiness)
-    native, door = NativeApi(callers, addresses, administration), Door(callers, addresses, administration)
-    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)
+    native, grpc_proxy = (
+        NativeApi(authenticator, addresses, administration),
+        GrpcProxy(authenticator, addresses, administration),
+    )
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, readiness)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
-    for part in (bus, following, usage, proxy):
+    for part in (bus, follower, usage, proxy):
         await part.start()
-    server, _ = await open_door(settings.grpc_listen, door)
+    server, _ = await open_grpc_proxy(settings.grpc_listen, grpc_proxy)
     await _listen(runner, settings.http_listen)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
     await runner.cleanup()
     await server.stop(GRACE_SECONDS)
     await usage.stop()
-    await following.stop()
-    for last in (proxy, native, door, administration, connections, bus):
+    await follower.stop()
+    for last in (proxy, native, grpc_proxy, administration, connections, bus):
         await last.close()
 
 
@@ -74,7 +77,7 @@ async def _listen(runner: web.AppRunner, listen: str) -> None:
 
 
 async def _stopped() -> None:
-    """Until SIGTERM or SIGINT."""
+    """Wait for SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

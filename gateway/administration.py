@@ -42,7 +42,7 @@ class Administration:
     async def list_dead_letters(
         self, request: pb.ListDeadLettersRequest, metadata: Metadata
     ) -> pb.ListDeadLettersResponse:
-        """A page over all services, newest first: ids sort by time, so the token of a page is its last id."""
+        """Return a page over all services, newest first: ids sort by time, so the token of a page is its last id."""
         if request.service and request.service not in self._stubs:
             known = ", ".join(self._stubs)
             raise Invalid(f"There is no service {request.service!r}; there are {known}.", field="service")
@@ -66,7 +66,7 @@ class Administration:
         )
 
     async def replay_dead_letter(self, request: pb.ReplayDeadLetterRequest, metadata: Metadata) -> pb.DeadLetter:
-        """All services are asked; the one that has the letter replays it. Raises: NotFound, or what that one says."""
+        """Ask all services; the one that has the letter replays it. Raises: NotFound, or what that one says."""
         asked = (self._ask(name, "ReplayDeadLetter", request, metadata) for name in self._stubs)
         answers: list[Any] = await asyncio.gather(*asked)
         for answer in answers:
@@ -81,7 +81,7 @@ class Administration:
             await opened.close()
 
     async def _ask(self, name: str, method: str, request: Any, metadata: Metadata) -> Any:
-        """A service's answer, or the error that it gave."""
+        """Return a service's answer, or the error that it gave."""
         try:
             return await getattr(self._stubs[name], method)(request, metadata=metadata, timeout=SECONDS)
         except grpc.aio.AioRpcError as error:

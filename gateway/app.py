@@ -56,7 +56,7 @@ class Metrics:
 
 
 def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Readiness) -> web.Application:
-    """The application; its parts are started and stopped by `__main__`."""
+    """Return the application; its parts are started and stopped by `__main__`."""
     metrics = Metrics(proxy)
     app = web.Application(client_max_size=MOST_BODY_BYTES)
 
@@ -82,7 +82,7 @@ def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Rea
 
 
 def _edge(metrics: Metrics, handler: Handler) -> Handler:
-    """The handler inside what every answer gets. Around each handler: a middleware costs every call 10 µs more."""
+    """Return a handler with what every answer gets. Around each handler: a middleware costs a call 10 µs more."""
 
     async def edge(request: web.Request) -> web.StreamResponse:
         """Give the request an id and a span, and turn whatever goes wrong into its door's envelope."""

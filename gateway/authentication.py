@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from gateway.keys import KeyRecord, KeyRing
+from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
 from services.clients.credentials import CredentialClient
+from services.clients.records import KeyRecord
 
 PROJECT_HEADERS = ("modelry-project", "openai-project")
 DEFAULT_PROJECT = "default"
@@ -17,7 +18,7 @@ _PROJECT_SECONDS = 60.0
 _MOST_CACHED = 10_000
 
 
-class Callers:
+class Authenticator:
     """Authenticates callers; keeps tokens and the ids of projects for a while."""
 
     def __init__(self, keys: KeyRing, issuer: TokenIssuer, credentials: CredentialClient) -> None:
@@ -26,7 +27,7 @@ class Callers:
         self._projects: dict[str, tuple[str, float]] = {}
 
     def key(self, headers: Mapping[str, str], address: str) -> KeyRecord:
-        """The key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
+        """Return the key of a request: `authorization: Bearer KEY`, or `x-api-key`. Raises: Unauthenticated, Denied."""
         value = headers.get("authorization", "")
         scheme, _, secret = value.partition(" ")
         if value and scheme.lower() != "bearer":
@@ -37,7 +38,7 @@ class Callers:
         return self._keys.authenticate(secret, address)
 
     async def project(self, key: KeyRecord, headers: Mapping[str, str]) -> str:
-        """The id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
+        """Return the id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
         asked = next((headers[name] for name in PROJECT_HEADERS if headers.get(name)), "")
         if key.project:
             if asked and asked not in (key.project, key.project_name):
@@ -48,22 +49,22 @@ class Callers:
         return await self._resolve(asked or DEFAULT_PROJECT)
 
     async def _resolve(self, name: str) -> str:
-        found, until = self._projects.get(name, ("", 0.0))
+        project_id, until = self._projects.get(name, ("", 0.0))
         if time.monotonic() < until:
-            return found
-        found = (await self._credentials.project("", name, role=Role.ADMIN)).id
+            return project_id
+        project_id = (await self._credentials.project("", name, role=Role.ADMIN)).id
         _bound(self._projects)
-        self._projects[name] = (found, time.monotonic() + _PROJECT_SECONDS)
-        return found
+        self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
+        return project_id
 
     async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Who is calling, and in which project."""
+        """Return who is calling, and in which project."""
         key = self.key(headers, address)
         project = await self.project(key, headers)
         return Principal(project, key.role, key.key_id, "user", key.key_id)
 
     def token(self, principal: Principal) -> str:
-        """A token for services that is good for five minutes at least."""
+        """Return a token for services that is good for five minutes at least."""
         token, until = self._tokens.get(principal, ("", 0.0))
         if time.monotonic() > until:
             _bound(self._tokens)

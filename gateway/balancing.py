@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gateway.routes import Replica
+from services.clients.records import ReplicaRecord
 
 AFFINITY_SLACK = 2
 """How many requests more than the least loaded a replica may have and still be preferred for its warm prefix."""
@@ -14,9 +14,9 @@ PREFIX_CHARACTERS = 512
 
 
 def choose(
-    replicas: Sequence[Replica], in_flight: Mapping[str, int], prefix: str, tried: Collection[str] = ()
-) -> Replica | None:
-    """The replica for a request, or None when all were tried.
+    replicas: Sequence[ReplicaRecord], in_flight: Mapping[str, int], prefix: str, tried: Collection[str] = ()
+) -> ReplicaRecord | None:
+    """Return the replica for a request, or None when all were tried.
 
     The prefix picks a favourite by rendezvous hashing, so that equal beginnings meet the same prefix cache and a
     change of the set moves few of them; the favourite is left when it has over AFFINITY_SLACK more requests in
@@ -39,7 +39,7 @@ def _weight(prefix: str, replica_id: str) -> bytes:
 
 
 def prefix_of(body: Mapping[str, Any]) -> str:
-    """The beginning of a request that a prefix cache can share: its first message, or the prompt."""
+    """Return the beginning of a request that a prefix cache can share: its first message, or the prompt."""
     messages = body.get("messages")
     if isinstance(messages, list) and messages and isinstance(messages[0], dict):
         content = messages[0].get("content")

@@ -11,10 +11,10 @@ REQUEST_ID = web.RequestKey("request_id", str)
 
 
 def new_request_id() -> str:
-    """An id for an answer's `x-request-id`: it need not be hard to guess, and it is made for every call."""
+    """Return an id for an answer's `x-request-id`: it need not be hard to guess, and it is made for every call."""
     return f"req_{random.getrandbits(128):032x}"
 
 
 def address_of(request: web.Request) -> str:
-    """The address of the peer, without trust in any forwarding header."""
+    """Return the address of the peer, without trust in any forwarding header."""
     return request.remote or "127.0.0.1"

@@ -59,7 +59,7 @@ class ModelNotFound(ModelryError):
 
 
 def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
-    """The error in the envelope of the door that `path` belongs to."""
+    """Return the error in the envelope of the door that `path` belongs to."""
     code, status = code_of(error)
     message, reason = error.message, error.reason
     if status == 500:
@@ -80,7 +80,7 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
 
 
 def openai_error(error: ModelryError, status: int, message: str, reason: str) -> dict[str, Any]:
-    """OpenAI's `error`: message, type, param, code."""
+    """Return OpenAI's `error`: message, type, param, code."""
     kind = OPENAI_TYPES.get(status, "server_error")
     if reason == "INSUFFICIENT_QUOTA":
         kind = "insufficient_quota"
@@ -91,7 +91,7 @@ def openai_error(error: ModelryError, status: int, message: str, reason: str) ->
 def native_error(
     error: ModelryError, code: int, status: int, message: str, reason: str, request_id: str
 ) -> dict[str, Any]:
-    """Our own `error`, with every field that was refused and what a program may want to know."""
+    """Return our own `error`, with every field that was refused and what a program may want to know."""
     details: dict[str, Any] = {}
     if isinstance(error, Invalid) and error.violations:
         details["field_violations"] = [

@@ -1,4 +1,4 @@
-"""The gRPC door: one port for all areas. It lets in who has a key, and hands the bytes on to the service that answers.
+"""The gRPC port of all areas: it checks the key of a call and forwards its bytes to the service that answers.
 
 Only public methods pass: those with a `google.api.http` option. Health and reflection answer here, for all.
 """
@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from gateway.administration import Administration
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.context import new_request_id
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal
@@ -25,58 +25,58 @@ PASSED_METADATA = ("traceparent", "tracestate")
 UNARY_SECONDS = 30.0
 
 
-class Door(grpc.GenericRpcHandler):
+class GrpcProxy(grpc.GenericRpcHandler):
     """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
-        self._callers, self._administration = callers, administration
+    def __init__(self, authenticator: Authenticator, addresses: dict[str, str], administration: Administration) -> None:
+        self._authenticator, self._administration = authenticator, administration
         self._methods: dict[str, Method] = {method.path: method for method in methods()}
         self._channels = {process: channel(address) for process, address in addresses.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """The handler of a method, or none: the library answers UNIMPLEMENTED."""
+        """Return the handler of a method, or none: the library answers UNIMPLEMENTED."""
         method = self._methods.get(handler_call_details.method)
         if method is None:
             return None
 
-        async def forward(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            await self._forward(method, requests, context)
+        async def forward(requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await self._forward(method, requests, call)
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
     async def _forward(
-        self, method: Method, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+        self, method: Method, requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        given = dict(_texts(context.invocation_metadata()))
+        given = dict(_texts(call.invocation_metadata()))
         request_id = given.get("x-request-id") or new_request_id()
         try:
-            principal = await self._callers.principal(given, _address(context.peer()))
+            principal = await self._authenticator.principal(given, _address(call.peer()))
         except ModelryError as error:
-            await context.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
-        own = (("authorization", f"Bearer {self._callers.token(principal)}"), ("x-request-id", request_id))
+            await call.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
+        own = (("authorization", f"Bearer {self._authenticator.token(principal)}"), ("x-request-id", request_id))
         metadata = (*own, *((key, given[key]) for key in PASSED_METADATA if key in given))
         if method.process == EVERY_SERVICE:
-            await self._administer(method, requests, context, principal, metadata)
+            await self._administer(method, requests, call, principal, metadata)
             return
-        timeout: Any = context.time_remaining()  # None without a deadline, whatever the stubs say
+        timeout: Any = call.time_remaining()  # None without a deadline, whatever the stubs say
         if timeout is None and not (method.client_streaming or method.server_streaming):
             timeout = UNARY_SECONDS
         callable_: Any = self._channels[method.process].stream_stream(method.path)
-        call = callable_(requests, metadata=metadata, timeout=timeout)
+        upstream = callable_(requests, metadata=metadata, timeout=timeout)
         try:
-            async for message in call:
-                await context.write(message)
+            async for message in upstream:
+                await call.write(message)
         except grpc.aio.AioRpcError as error:
             trailing: Any = tuple((key, value) for key, value in error.trailing_metadata() or ())
-            await context.abort(error.code(), error.details() or "", trailing)
+            await call.abort(error.code(), error.details() or "", trailing)
         finally:
-            call.cancel()
+            upstream.cancel()
 
     async def _administer(
         self,
         method: Method,
         requests: AsyncIterator[bytes],
-        context: grpc.aio.ServicerContext[Any, Any],
+        call: grpc.aio.ServicerContext[Any, Any],
         principal: Principal,
         metadata: tuple[tuple[str, str], ...],
     ) -> None:
@@ -84,9 +84,9 @@ class Door(grpc.GenericRpcHandler):
             async for request in requests:
                 message = method.request.FromString(request)
                 answer = await self._administration.call(method.name, message, principal, metadata)
-                await context.write(answer.SerializeToString())
+                await call.write(answer.SerializeToString())
         except ModelryError as error:
-            await context.abort_with_status(rpc_status.to_status(to_status(error, dict(metadata)["x-request-id"])))
+            await call.abort_with_status(rpc_status.to_status(to_status(error, dict(metadata)["x-request-id"])))
 
     async def close(self) -> None:
         """Close the channels."""
@@ -94,7 +94,7 @@ class Door(grpc.GenericRpcHandler):
             await opened.close()
 
 
-async def open_door(listen: str, door: Door) -> tuple[grpc.aio.Server, int]:
+async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Server, int]:
     """Start the server. Returns: the server and its port. Raises: ModelryError: the address is taken."""
     options = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -102,7 +102,7 @@ async def open_door(listen: str, door: Door) -> tuple[grpc.aio.Server, int]:
         ("grpc.so_reuseport", 0),
     ]
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((door,))
+    server.add_generic_rpc_handlers((proxy,))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = sorted({method.service for method in methods()})
@@ -118,7 +118,7 @@ async def open_door(listen: str, door: Door) -> tuple[grpc.aio.Server, int]:
 
 
 def _address(peer: str) -> str:
-    """`ipv4:127.0.0.1:5000` or `ipv6:[::1]:5000` as an address alone."""
+    """Return the address in `ipv4:127.0.0.1:5000` or `ipv6:[::1]:5000`."""
     kind, _, rest = peer.partition(":")
     if kind == "ipv6":
         return rest[rest.find("[") + 1 : rest.find("]")].replace("%5B", "").replace("%5D", "")
@@ -126,5 +126,5 @@ def _address(peer: str) -> str:
 
 
 def _texts(metadata: Any) -> list[tuple[str, str]]:
-    """The metadata that is text; binary values are not ours."""
+    """Return the metadata that is text; binary values are not ours."""
     return [(key, value) for key, value in metadata or () if isinstance(value, str)]

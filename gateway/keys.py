@@ -1,6 +1,6 @@
 """Who may call: all API keys by the hash of their secret, in memory.
 
-Keys that were known go on working while access or NATS is away, also over a restart of the gateway (`following` keeps
+Keys that were known go on working while access or NATS is away, also over a restart of the gateway (`kv_follower` keeps
 them in the state folder); a revoked key is a record as well, and stays revoked: a lower version is never taken.
 """
 
@@ -10,47 +10,12 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from services.chassis.auth import Role
 from services.chassis.errors import Denied, Unauthenticated
+from services.clients.records import KeyRecord
 
 WRONG_KEY = "Incorrect API key provided. Give a valid key as `Authorization: Bearer mk-…`."
-
-
-@dataclass(frozen=True)
-class KeyRecord:
-    """What the gateway knows of a key; never the key itself."""
-
-    key_id: str
-    project: str
-    project_name: str
-    role: Role
-    active: bool
-    models: frozenset[str]
-    addresses: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
-    expire_time: float | None
-    version: int
-
-    @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> KeyRecord:
-        """A key from its KV record. Raises: KeyError, ValueError: it is none."""
-        return cls(
-            key_id=record["key_id"],
-            project=record.get("project", ""),
-            project_name=record.get("project_name", ""),
-            role=Role[record["role"]],
-            active=record["state"] == "ACTIVE",
-            models=frozenset(record.get("models") or ("*",)),
-            addresses=tuple(ipaddress.ip_network(text, strict=False) for text in record.get("addresses", ())),
-            expire_time=record.get("expire_time"),
-            version=int(record["version"]),
-        )
-
-    def may_call(self, *names: str) -> bool:
-        """One of these call names of a model is on the key's list."""
-        return "*" in self.models or not self.models.isdisjoint(names)
 
 
 class KeyRing:
@@ -66,7 +31,7 @@ class KeyRing:
         """Take a record over unless it is older than what is known; None means that the key is no more."""
         if record is None:
             return self._keys.pop(digest, None) is not None
-        key = KeyRecord.parse(record)
+        key = KeyRecord.from_json(record)
         known = self._keys.get(digest)
         if known is not None and known.version >= key.version:
             return False
@@ -74,7 +39,7 @@ class KeyRing:
         return True
 
     def authenticate(self, secret: str, address: str) -> KeyRecord:
-        """The key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
+        """Find the key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.
 
         The lookup is by digest: how long it takes says nothing about the secret.
         """

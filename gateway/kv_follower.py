@@ -14,18 +14,19 @@ from gateway.routes import RouteView
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus import Bus, KvReader
 from services.chassis.errors import ModelryError
+from services.clients.records import KEY_BUCKET, ROUTE_BUCKET
 
 ALIVE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Following:
-    """Follows the buckets `modelry_keys` and `modelry_routes`; both are kept in the state folder."""
+class KvFollower:
+    """Follows the buckets of keys and of routes; both are kept in the state folder."""
 
     def __init__(self, bus: Bus, keys: KeyRing, routes: RouteView, folder: Path, gateway_id: str) -> None:
         self._bus, self._keys, self._routes, self._id = bus, keys, routes, gateway_id
-        self._key_reader = KvReader(bus, "modelry_keys", self._key_changed, folder / "keys.json")
-        self._route_reader = KvReader(bus, "modelry_routes", self._route_changed, folder / "routes.json")
+        self._key_reader = KvReader(bus, KEY_BUCKET, self._key_changed, folder / "keys.json")
+        self._route_reader = KvReader(bus, ROUTE_BUCKET, self._route_changed, folder / "routes.json")
         self._alive = BackgroundLoop("sign of life", self._say_alive, ALIVE_SECONDS)
         self._sending: set[asyncio.Task[None]] = set()
 

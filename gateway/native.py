@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from gateway import errors, transcoder
 from gateway.administration import Administration
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.context import REQUEST_ID, address_of
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
@@ -31,8 +31,8 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, callers: Callers, addresses: dict[str, str], administration: Administration) -> None:
-        self._callers, self._administration = callers, administration
+    def __init__(self, authenticator: Authenticator, addresses: dict[str, str], administration: Administration) -> None:
+        self._authenticator, self._administration = authenticator, administration
         self._channels = {process: plain_channel(address) for process, address in addresses.items()}
         self._stubs: dict[tuple[str, str], Any] = {}
 
@@ -44,11 +44,11 @@ class NativeApi:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises: ModelryError."""
         method, variables = transcoder.find(request.method, request.rel_url.raw_path)
-        principal = await self._callers.principal(request.headers, address_of(request))
+        principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)
         metadata = (
-            ("authorization", f"Bearer {self._callers.token(principal)}"),
+            ("authorization", f"Bearer {self._authenticator.token(principal)}"),
             ("x-request-id", request[REQUEST_ID]),
             *trace.items(),
         )
@@ -133,7 +133,7 @@ class NativeApi:
 async def _open_upload(
     request: web.Request, method: Method, query: dict[str, list[str]]
 ) -> tuple[Message, AsyncIterator[bytes]]:
-    """The first message of an upload and the bytes that follow: the body itself, or the `file` part of a form."""
+    """Return the first message of an upload and the bytes after it: the body itself, or a form's part `file`."""
     if not request.content_type.startswith("multipart/"):
         head = transcoder.build_request(method, {}, query, {}, request.headers)
         return head, request.content.iter_chunked(CHUNK_BYTES)
@@ -159,7 +159,7 @@ async def _requests(method: Method, head: Message, source: AsyncIterator[bytes])
 
 
 async def _with_pauses(call: Any, first: Any) -> AsyncGenerator[Message | None, None]:
-    """The messages of a call, and None whenever nothing came for 15 s."""
+    """Yield the messages of a call, and None whenever nothing came for 15 s."""
     item = first
     while item is not grpc.aio.EOF:
         yield item

@@ -8,12 +8,12 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.context import address_of
-from gateway.keys import KeyRecord
 from gateway.proxy import ModelNotFoundHere, Proxy
-from gateway.routes import Route, RouteView
+from gateway.routes import RouteView
 from services.chassis.errors import NotFound
+from services.clients.records import KeyRecord, RouteRecord
 
 STARTED = int(time.time())
 INFERENCE = ("/v1/chat/completions", "/v1/completions")
@@ -22,35 +22,35 @@ INFERENCE = ("/v1/chat/completions", "/v1/completions")
 class OpenAiApi:
     """Answers `/v1`."""
 
-    def __init__(self, callers: Callers, routes: RouteView, proxy: Proxy) -> None:
-        self._callers, self._routes, self._proxy = callers, routes, proxy
+    def __init__(self, authenticator: Authenticator, routes: RouteView, proxy: Proxy) -> None:
+        self._authenticator, self._routes, self._proxy = authenticator, routes, proxy
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
-        """A completion, by a replica."""
-        key = self._callers.key(request.headers, address_of(request))
-        project = key.project or await self._callers.project(key, request.headers)
+        """Return a completion, by a replica."""
+        key = self._authenticator.key(request.headers, address_of(request))
+        project = key.project or await self._authenticator.project(key, request.headers)
         return await self._proxy.handle(request, request.path, key, project)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        """All that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
-        key = self._callers.key(request.headers, address_of(request))
-        project = key.project or await self._callers.project(key, request.headers)
-        found = {name: _model(name, route) for name, route in self._callable(key, project)}
+        """Return all that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
+        key = self._authenticator.key(request.headers, address_of(request))
+        project = key.project or await self._authenticator.project(key, request.headers)
+        entries = {name: _model(name, route) for name, route in self._callable(key, project)}
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:
-            return web.json_response({"object": "list", "data": [found[name] for name in sorted(found)]})
-        if wanted not in found:
+            return web.json_response({"object": "list", "data": [entries[name] for name in sorted(entries)]})
+        if wanted not in entries:
             raise ModelNotFoundHere.of(wanted)
-        return web.json_response(found[wanted])
+        return web.json_response(entries[wanted])
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
-        """Anything else."""
+        """Refuse any other path."""
         raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
 
-    def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, Route]]:
+    def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, RouteRecord]]:
         names = self._routes.callable_names(project)
         return [(name, route) for name, route in names if key.may_call(name, route.name, route.deployment_id)]
 
 
-def _model(name: str, route: Route) -> dict[str, Any]:
+def _model(name: str, route: RouteRecord) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}

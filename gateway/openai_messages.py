@@ -28,7 +28,7 @@ _decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises: Invalid."""
+    """Return the JSON object in a body. Raises: Invalid."""
     try:
         body = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -42,7 +42,7 @@ def prepare_stream(body: dict[str, Any]) -> bool:
     """Ask for usage in the stream. Returns whether the client asked for it itself. Raises: Invalid."""
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
-        raise Invalid("stream_options must be an object.", field="stream_options")
+        raise Invalid("The field stream_options must be an object.", field="stream_options")
     if options and options.get("include_usage"):
         return True
     body["stream_options"] = {**(options or {}), "include_usage": True}
@@ -50,7 +50,7 @@ def prepare_stream(body: dict[str, Any]) -> bool:
 
 
 async def split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Whole server-sent events, each with its blank line; what is left at the end comes as it is."""
+    """Yield whole server-sent events, each with its blank line; what is left at the end comes as it is."""
     rest = b""
     async for chunk in chunks:
         rest += chunk
@@ -62,12 +62,12 @@ async def split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def is_usage_chunk(event: bytes) -> bool:
-    """Whether an event holds the usage alone."""
+    """Return whether an event holds the usage alone."""
     return b'"choices":[]' in event or b'"choices": []' in event
 
 
 def read_usage(payload: bytes) -> Mapping[str, Any] | None:
-    """The token counts of an answer or of an event's data, if it has them."""
+    """Return the token counts of an answer or of an event's data, if it has them."""
     try:
         return _decode_usage(payload).usage
     except msgspec.DecodeError:
@@ -75,7 +75,7 @@ def read_usage(payload: bytes) -> Mapping[str, Any] | None:
 
 
 def refusal(status: int, payload: bytes) -> dict[str, Any]:
-    """An engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
+    """Return an engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
     try:
         inner = _decode(payload)
         error = inner.get("error", inner) if isinstance(inner, dict) else {}

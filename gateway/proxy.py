@@ -19,7 +19,6 @@ from aiohttp import web
 from gateway.balancing import choose, prefix_of
 from gateway.context import REQUEST_ID
 from gateway.errors import ModelNotFound
-from gateway.keys import KeyRecord
 from gateway.openai_messages import (
     BROKEN,
     encode,
@@ -30,9 +29,10 @@ from gateway.openai_messages import (
     refusal,
     split_events,
 )
-from gateway.routes import CallTarget, Replica, RouteView
+from gateway.routes import CallTarget, RouteView
 from gateway.usage import UsageJournal, UsageOf
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
+from services.clients.records import KeyRecord, ReplicaRecord
 
 ATTACH_SECONDS = 10.0
 """How long a call waits for an adapter that is being attached."""
@@ -138,7 +138,7 @@ class Proxy:
             )
         return target
 
-    async def _send(self, request: web.Request, call: Call, replica: Replica) -> web.StreamResponse | None:
+    async def _send(self, request: web.Request, call: Call, replica: ReplicaRecord) -> web.StreamResponse | None:
         """Try one replica. None: it failed before its first byte, and another one may be tried."""
         assert self._session is not None, "start() opens the session"
         headers = {"content-type": "application/json", "x-request-id": request[REQUEST_ID]}
@@ -207,7 +207,7 @@ class ModelNotFoundHere(ModelNotFound, NotFound):
 
     @classmethod
     def of(cls, name: str) -> ModelNotFoundHere:  # type: ignore[override]
-        """The sentence, for an `ft:` name with the command that would host it."""
+        """Return the sentence, for an `ft:` name with the command that would host it."""
         hint = "GET /v1/models lists what can be called."
         if name.startswith("ft:"):
             hint = f"Nothing hosts it; `modelry deployments create --model {name}` would."
@@ -236,7 +236,7 @@ def _pass_error(request: web.Request, status: int, payload: bytes) -> web.Respon
 
 
 async def wait_for_calls(proxy: Proxy, seconds: float) -> None:
-    """Until no call is in flight, or the time is over."""
+    """Wait until no call is in flight, or the time is over."""
     deadline = asyncio.get_running_loop().time() + seconds
     while sum(proxy.in_flight.values()) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)

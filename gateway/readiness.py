@@ -16,8 +16,8 @@ from aiohttp import web
 from gateway.keys import KeyRing
 from modelry.admin.v1 import admin_pb2 as pb
 from modelry.admin.v1 import admin_pb2_grpc
-from services.chassis.admin import service_health
 from services.chassis.auth import Principal, Role, TokenIssuer
+from services.chassis.proto_values import service_health
 from services.chassis.readiness import CanDegrade, LackLog
 from services.chassis.rpc import channel
 
@@ -39,7 +39,7 @@ class Readiness:
         self._own, self._silent = LackLog(), LackLog()
 
     async def handle(self, request: web.Request) -> web.Response:
-        """200 unless something cannot be answered, else 503; with names and since when, and without details."""
+        """Answer 200 unless something cannot be answered, else 503; with names and since when, and without details."""
         health = await self.health()
         lacks = {
             word: [
@@ -54,10 +54,10 @@ class Readiness:
         return web.json_response(body, status=200 if ready else 503)
 
     async def health(self) -> pb.Health:
-        """The health of every service, asked now, and of this gateway."""
+        """Return the health of every service, asked now, and of this gateway."""
         metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"),)
-        found = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
-        return pb.Health(services=[*found, self._gateway()])
+        answers = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
+        return pb.Health(services=[*answers, self._gateway()])
 
     def _gateway(self) -> pb.ServiceHealth:
         if len(self._keys):

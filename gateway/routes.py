@@ -11,89 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Replica:
-    """One engine that answers: id, host and port, and the key that it asks for."""
-
-    id: str
-    address: str
-    secret: str = ""
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A tuned version on a deployment's replicas: its call name, its name at the engine, and whose it is."""
-
-    name: str
-    model_version_id: str
-    engine_model: str
-    ready: bool
-    project: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """A deployment as the gateway needs it."""
-
-    deployment_id: str
-    project: str
-    name: str
-    version: int
-    model_version_id: str
-    engine_model: str
-    replicas: tuple[Replica, ...]
-    adapters: tuple[Adapter, ...]
-    shared_with: frozenset[str]
-    shared: bool
-    accepts_adapters: bool
-    deleted: bool
-
-    @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> Route:
-        """A route from its KV record. Raises: KeyError, TypeError: it is none."""
-        return cls(
-            deployment_id=record["deployment_id"],
-            project=record["project"],
-            name=record["name"],
-            version=int(record["version"]),
-            model_version_id=record.get("model_version_id", ""),
-            engine_model=record.get("engine_model") or record["name"],
-            replicas=tuple(
-                Replica(item["id"], item["address"], item.get("secret", "")) for item in record.get("replicas", ())
-            ),
-            adapters=tuple(
-                Adapter(
-                    name=item["fine_tuned_name"],
-                    model_version_id=item["model_version_id"],
-                    engine_model=item["engine_model"],
-                    ready=bool(item["ready"]),
-                    project=item.get("project") or record["project"],
-                )
-                for item in record.get("adapters", ())
-            ),
-            shared_with=frozenset(record.get("shared_with", ())),
-            shared=record.get("billing") == "SHARED",
-            accepts_adapters=bool(record.get("accepts_adapters")),
-            deleted=bool(record.get("deleted")),
-        )
-
-    def visible_to(self, project: str) -> bool:
-        """The project may call it."""
-        return not self.deleted and (self.project == project or (self.shared and project in self.shared_with))
-
-    def adapters_of(self, project: str) -> Iterator[Adapter]:
-        """The adapters that the project may call: its own, and the deployment's own version."""
-        for adapter in self.adapters:
-            if adapter.project == project or adapter.model_version_id == self.model_version_id:
-                yield adapter
+from services.clients.records import RouteRecord
 
 
 @dataclass(frozen=True)
 class CallTarget:
     """What a call name means: the deployment, the name at the engine, the version that answers, and whether it can."""
 
-    route: Route
+    route: RouteRecord
     engine_model: str
     model_version_id: str
     ready: bool
@@ -103,16 +28,16 @@ class RouteView:
     """All routes, by deployment; asks in memory only."""
 
     def __init__(self) -> None:
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, RouteRecord] = {}
         self._changed = asyncio.Event()
 
-    def apply(self, deployment_id: str, record: Mapping[str, Any] | None) -> Route | None:
+    def apply(self, deployment_id: str, record: Mapping[str, Any] | None) -> RouteRecord | None:
         """Take a record over unless it is older than what is known; None means gone. Returns the route if taken."""
         if record is None:
             self._routes.pop(deployment_id, None)
             self._wake()
             return None
-        route = Route.parse(record)
+        route = RouteRecord.from_json(record)
         known = self._routes.get(deployment_id)
         if known is not None and known.version >= route.version:
             return None
@@ -125,7 +50,7 @@ class RouteView:
         changed.set()
 
     def resolve(self, project: str, name: str) -> CallTarget | None:
-        """What a call name means to a project: a deployment's name or id, or an `ft:` name. Own ones come first."""
+        """Find what a call name means to a project: a deployment's name or id, or an `ft:` name; own ones first."""
         best: CallTarget | None = None
         for route in self._visible(project):
             target = _match(route, project, name)
@@ -134,7 +59,7 @@ class RouteView:
         return best
 
     async def wait_until_known(self, project: str, name: str, seconds: float) -> CallTarget | None:
-        """The target as soon as there is one; does not wait where nothing could host an adapter of the project."""
+        """Wait for a target and return it; do not wait where nothing could host an adapter of the project."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.resolve(project, name) is None and self._hosts_adapters(project):
@@ -142,7 +67,7 @@ class RouteView:
         return self.resolve(project, name)
 
     async def wait_until_ready(self, project: str, name: str, seconds: float) -> CallTarget | None:
-        """The target as soon as it is ready, or as it is when the time is over."""
+        """Return the target as soon as it is ready, or as it is when the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (target := self.resolve(project, name)) is not None and not target.ready:
@@ -152,28 +77,28 @@ class RouteView:
     def _hosts_adapters(self, project: str) -> bool:
         return any(route.accepts_adapters and route.replicas for route in self._visible(project))
 
-    def callable_names(self, project: str) -> Iterator[tuple[str, Route]]:
-        """Every name that the project can call now, with its route."""
+    def callable_names(self, project: str) -> Iterator[tuple[str, RouteRecord]]:
+        """Yield every name that the project can call now, with its route."""
         for route in self._visible(project):
             if route.replicas:
                 yield route.name, route
                 for adapter in route.adapters_of(project):
                     if adapter.ready:
-                        yield adapter.name, route
+                        yield adapter.fine_tuned_name, route
 
-    def all(self) -> list[Route]:
-        """Every route that is not deleted."""
+    def all(self) -> list[RouteRecord]:
+        """Return every route that is not deleted."""
         return [route for route in self._routes.values() if not route.deleted]
 
-    def _visible(self, project: str) -> Iterator[Route]:
+    def _visible(self, project: str) -> Iterator[RouteRecord]:
         return (route for route in self._routes.values() if route.visible_to(project))
 
 
-def _match(route: Route, project: str, name: str) -> CallTarget | None:
+def _match(route: RouteRecord, project: str, name: str) -> CallTarget | None:
     if name in (route.name, route.deployment_id):
         return CallTarget(route, route.engine_model, route.model_version_id, bool(route.replicas))
     for adapter in route.adapters_of(project):
-        if adapter.name == name:
+        if adapter.fine_tuned_name == name:
             ready = adapter.ready and bool(route.replicas)
             return CallTarget(route, adapter.engine_model, adapter.model_version_id, ready)
     return None

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode
-from services.chassis.errors import Invalid, ModelryError, NotFound, Violation
+from services.chassis.errors import Invalid, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
@@ -39,7 +39,7 @@ class Binding:
 
 
 def bind(all_methods: Iterable[Method]) -> tuple[Binding, ...]:
-    """Bindings of methods; those with a verb (`:stop`) come first, since a name also matches what a verb ends."""
+    """Return the bindings of methods; those with a verb (`:stop`) first, since a name also matches what a verb ends."""
     ordered = sorted(all_methods, key=lambda m: (":" not in m.template.rsplit("/", 1)[-1], -m.template.count("/")))
     return tuple(_bind_one(method) for method in ordered)
 
@@ -52,7 +52,7 @@ def _bind_one(method: Method) -> Binding:
 
 
 def _by_collection(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
-    """Bindings by their paths' first noun, so that a call is compared with few of them."""
+    """Return the bindings by their paths' first noun, so that a call is compared with few of them."""
     groups: dict[str, list[Binding]] = defaultdict(list)
     for binding in bindings:
         groups[_collection(binding.method.template)].append(binding)
@@ -60,7 +60,7 @@ def _by_collection(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
 
 
 def _collection(path: str) -> str:
-    """The first noun of a path: `jobs` of `/api/v1/jobs/{job}:stop`."""
+    """Return the first noun of a path: `jobs` of `/api/v1/jobs/{job}:stop`."""
     pieces = path.split("/", 4)
     return pieces[3].partition(":")[0] if len(pieces) > 3 else ""
 
@@ -69,7 +69,7 @@ _BINDINGS = _by_collection(bind(methods()))
 
 
 def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
-    """The method of a path (still percent-encoded), with its variables. Raises: NotFound, MethodNotAllowed."""
+    """Return the method of a path (still percent-encoded), with its variables. Raises: NotFound, MethodNotAllowed."""
     allowed = set()
     for binding in _BINDINGS.get(_collection(raw_path), ()):
         match = binding.pattern.match(raw_path)
@@ -89,7 +89,7 @@ def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
 
 
 def parse_json(body: bytes) -> Any:
-    """The body as JSON; an empty one is an empty object. Raises: Invalid, with line and column."""
+    """Return the body as JSON; an empty one is an empty object. Raises: Invalid, with line and column."""
     if not body.strip():
         return {}
     try:
@@ -120,7 +120,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def build_request(
     method: Method, variables: Mapping[str, str], query: Mapping[str, list[str]], body: Any, headers: Mapping[str, str]
 ) -> Message:
-    """The request message of a call. Raises: Invalid, with the path of every field that does not fit."""
+    """Return the request message of a call. Raises: Invalid, with the path of every field that does not fit."""
     request = method.request()
     try:
         _fill_body(method, request, body)
@@ -159,12 +159,12 @@ def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]
         **method.request.DESCRIPTOR.fields_by_name,
     }
     values: dict[str, Any] = {}
-    for key, found in query.items():
+    for key, texts in query.items():
         field = fields.get(key)
         if field is None or field.name == method.body:
             known = ", ".join(f.name for f in method.request.DESCRIPTOR.fields if f.name != method.body)
             raise CodecError([Problem(key, f"unknown query parameter; known here: {known or 'none'}")])
-        values[field.name] = found if field.is_repeated else found[-1]
+        values[field.name] = texts if field.is_repeated else texts[-1]
     decode(values, request)
 
 
@@ -190,19 +190,16 @@ def _fill_headers(method: Method, request: Message, headers: Mapping[str, str]) 
 
 
 def refuse(problems: list[Problem]) -> Invalid:
-    """The problems of a decoding as the error that a caller sees."""
+    """Return the problems of a decoding as the error that a caller sees."""
     violations = [Violation(problem.field, problem.message) for problem in problems]
     text = "; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations)
     return Invalid(text[:2000], violations=violations)
 
 
 def event_id(message: Message) -> int | None:
-    """The cursor that a streamed message stands for: its version, sequence or step."""
+    """Return the cursor that a streamed message stands for: its version, sequence or step."""
     for name in ("sequence", "version", "step"):
         field = message.DESCRIPTOR.fields_by_name.get(name)
         if field is not None and isinstance(value := getattr(message, name), int):
             return value
     return None
-
-
-__all__ = ["Binding", "MethodNotAllowed", "ModelryError", "build_request", "event_id", "find", "parse_json"]

@@ -56,7 +56,7 @@ def _journey(home: Path) -> bool:
         journey.evaluate()
         journey.deploy()
         answers = journey.ask(desk)
-    report, key = journey.made["report"], journey.made["key"]
+    report, key = journey.results["report"], journey.results["key"]
     for table in (drawing.score_table(report), drawing.answer_table(answers), drawing.stage_table(journey.rows)):
         drawing.console.print(table)
     drawing.console.print("Try it yourself:", style="bold")

@@ -27,16 +27,16 @@ class Desk:
     held_out: tuple[tuple[str, str], ...]
 
     def training_file(self) -> bytes:
-        """The training rows as JSON Lines."""
+        """Return the training rows as JSON Lines."""
         return _lines(list(self.training))
 
     def evaluation_file(self) -> bytes:
-        """The held-out questions as evaluation pairs."""
+        """Return the held-out questions as evaluation pairs."""
         return _lines([{"question": question, "answer": answer} for question, answer in self.held_out])
 
 
 def read_desk() -> Desk:
-    """The support desk of the data file."""
+    """Return the support desk of the data file."""
     data = _read("support_desk.yaml")
     rows = [(question, fact["answer"]) for fact in data["facts"] for question in fact["ask"][:-1]]
     rows += [(row["ask"], row["answer"]) for row in data["chat"]]
@@ -46,7 +46,7 @@ def read_desk() -> Desk:
 
 
 def quiz_files() -> dict[str, bytes]:
-    """A small benchmark in MMLU's layout: `dev/SUBJECT_dev.csv` and `test/SUBJECT_test.csv`."""
+    """Return a small benchmark in MMLU's layout: `dev/SUBJECT_dev.csv` and `test/SUBJECT_test.csv`."""
     files: dict[str, bytes] = {}
     for subject, splits in _read("quiz.yaml").items():
         for split, rows in splits.items():

@@ -16,7 +16,7 @@ console = Console(width=120)
 
 
 def state_of(resource: Any) -> str:
-    """The word of a resource's state."""
+    """Return the word of a resource's state."""
     return str(resource.DESCRIPTOR.fields_by_name["state"].enum_type.values_by_number[resource.state].name)
 
 
@@ -65,7 +65,7 @@ def follow_deployment(client: Client, deployment: Any, say: Callable[[str], None
 
 
 def curve(values: Sequence[float]) -> list[str]:
-    """A curve as lines of text, highest value on top."""
+    """Return a curve as lines of text, highest value on top."""
     if not values:
         return []
     bins = min(CURVE_WIDTH, len(values))
@@ -93,7 +93,7 @@ def stage_table(rows: Sequence[Any]) -> Table:
 
 
 def answer_table(answers: Sequence[tuple[str, str, str]]) -> Table:
-    """Both models' answers side by side."""
+    """Return both models' answers side by side."""
     table = Table("held-out question", "base", "tuned", title="Asked with the openai package")
     for row in answers:
         table.add_row(*row)
@@ -101,7 +101,7 @@ def answer_table(answers: Sequence[tuple[str, str, str]]) -> Table:
 
 
 def score_table(report: Any) -> Table:
-    """Both models' scores side by side, with what the paired test says."""
+    """Return both models' scores side by side, with what the paired test says."""
     table = Table("task", "metric", "row", "base", "tuned", "verdict", title="Scores")
     values: dict[tuple[str, str, str], dict[str, float]] = {}
     for score in report.scores:

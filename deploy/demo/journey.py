@@ -50,7 +50,7 @@ class Journey:
     home: Path
     say: Callable[[str], None]
     rows: list[Row] = field(default_factory=list)
-    made: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, str]]:
@@ -81,7 +81,7 @@ class Journey:
             self.client.create_credential(credential=credential)
             rights = self.client.verify_credential(credential="company-store")
             if not rights.verified:
-                raise RuntimeError(f"the credential misses rights: {rights}")
+                raise RuntimeError(f"The credential misses rights: {rights}")
             result["outcome"] = (
                 f"{len(desk.training)} rows, {len(desk.held_out)} questions; list put get delete verified"
             )
@@ -105,11 +105,11 @@ class Journey:
             quote = self.client.quote_job(job=job)
             result["outcome"] = "; ".join(quote.notes)[:160]
         with self.stage("fine-tune") as result:
-            made = self.client.create_job(job={**job, "quote_id": quote.id})
-            made = drawing.follow_training(self.client, made, self.say)
-            _expect(made, "SUCCEEDED")
-            self.made["job"] = made
-            shown = made.progress
+            created = self.client.create_job(job={**job, "quote_id": quote.id})
+            created = drawing.follow_training(self.client, created, self.say)
+            _expect(created, "SUCCEEDED")
+            self.results["job"] = created
+            shown = created.progress
             result["outcome"] = (
                 f"{shown.step} steps, loss {shown.loss:.3f}, token accuracy {shown.token_accuracy:.2f}, "
                 f"{shown.trained_tokens} tokens"
@@ -118,9 +118,9 @@ class Journey:
     def publish(self) -> None:
         """Publish the best checkpoint."""
         with self.stage("publish") as result:
-            job = self.made["job"]
+            job = self.results["job"]
             version = self.client.publish_checkpoint(checkpoint=job.best_checkpoint_id, model_name=TUNED)
-            self.made["version"] = version
+            self.results["version"] = version
             result["outcome"] = f"{version.model_name}@{version.number}  {version.fine_tuned_name}"
 
     def evaluate(self) -> None:
@@ -143,34 +143,34 @@ class Journey:
                 ],
                 "generation": {"max_tokens": 64},
             }
-            made = self.client.create_evaluation(evaluation=evaluation)
-            made = drawing.follow_evaluation(self.client, made, self.say)
-            _expect(made, "SUCCEEDED")
-            report = self.client.get_report(evaluation=made.id)
-            self.made["report"] = report
+            created = self.client.create_evaluation(evaluation=evaluation)
+            created = drawing.follow_evaluation(self.client, created, self.say)
+            _expect(created, "SUCCEEDED")
+            report = self.client.get_report(evaluation=created.id)
+            self.results["report"] = report
             base, tuned = score_of(report, "base"), score_of(report, "tuned")
             result["outcome"] = f"ROUGE-L recall on held-out questions: base {base:.2f}, tuned {tuned:.2f}"
 
     def deploy(self) -> None:
         """Deploy the tuned version with two replicas, the base with one beside it, and claim the key."""
         with self.stage("deploy") as result:
-            made = self.client.create_deployment(deployment={"model": TUNED, "name": TUNED, "replicas": 2})
+            created = self.client.create_deployment(deployment={"model": TUNED, "name": TUNED, "replicas": 2})
             base = self.client.create_deployment(deployment={"model": BASE, "name": BASE, "replicas": 1})
-            for deployment in (made, base):
+            for deployment in (created, base):
                 drawing.follow_deployment(self.client, deployment, self.say)
-            made = self.client.get_deployment(deployment=TUNED)
-            _expect(made, "READY")
-            result["outcome"] = f"{made.ready_replicas} replicas of {TUNED}, 1 of {BASE}"
+            created = self.client.get_deployment(deployment=TUNED)
+            _expect(created, "READY")
+            result["outcome"] = f"{created.ready_replicas} replicas of {TUNED}, 1 of {BASE}"
         with self.stage("claim key") as result:
-            self.made["key"] = self.client.claim_deployment_key(deployment=TUNED)
-            result["outcome"] = f"{self.made['key'].key_id} (shown once)"
+            self.results["key"] = self.client.claim_deployment_key(deployment=TUNED)
+            result["outcome"] = f"{self.results['key'].key_id} (shown once)"
 
     def ask(self, desk: Desk) -> list[tuple[str, str, str]]:
         """Ask both models questions that were not trained, with the unmodified OpenAI client."""
         answers = []
         with self.stage("ask") as result:
-            url = self.made["key"].base_url
-            tuned = OpenAI(base_url=url, api_key=self.made["key"].secret)
+            url = self.results["key"].base_url
+            tuned = OpenAI(base_url=url, api_key=self.results["key"].secret)
             base = OpenAI(base_url=url, api_key=self.client.connection.key)
             picked = desk.held_out[:: max(1, len(desk.held_out) // QUESTIONS)][:QUESTIONS]
             for question, _ in picked:
@@ -186,8 +186,8 @@ def _ask(client: OpenAI, model: str, question: str) -> str:
 
 
 def score_of(report: Any, target: str, task: str = "desk", metric: str = "rouge_l_recall") -> float:
-    """One average of a report."""
-    found = [
+    """Return one average of a report."""
+    result = [
         score.value
         for score in report.scores
         if score.task == task
@@ -195,12 +195,12 @@ def score_of(report: Any, target: str, task: str = "desk", metric: str = "rouge_
         and score.metric.split("[")[0] == metric
         and score.group == "Average"
     ]
-    if not found:
-        raise RuntimeError(f"the report has no {metric} of {target} on {task}")
-    return float(found[0])
+    if not result:
+        raise RuntimeError(f"The report has no {metric} of {target} on {task}.")
+    return float(result[0])
 
 
 def _expect(resource: Any, state: str) -> None:
-    found = drawing.state_of(resource)
-    if found != state:
-        raise RuntimeError(f"{resource.id} ended {found}: {resource.failure.message or resource.cause}")
+    ended = drawing.state_of(resource)
+    if ended != state:
+        raise RuntimeError(f"{resource.id} ended {ended}: {resource.failure.message or resource.cause}")

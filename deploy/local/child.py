@@ -31,7 +31,7 @@ class Backoff:
     forget_after_seconds: float = 60.0
 
     def pause(self, failures: int) -> float:
-        """How long to wait after so many short lives in a row (from 1)."""
+        """Return how long to wait after so many short lives in a row (from 1)."""
         return float(min(self.most_seconds, self.first_seconds * 2 ** min(failures - 1, 16)))
 
 
@@ -83,7 +83,7 @@ class Child:
                 await asyncio.wait_for(self._stopping.wait(), self.backoff.pause(failures))
 
     async def _live_once(self) -> None:
-        """From its start to the end of all that it started."""
+        """Live once, from the start to the end of all that it started."""
         descriptor = open_log(self.log)
         try:
             self.process = await asyncio.create_subprocess_exec(

@@ -86,12 +86,12 @@ def down(home: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(home: Path, as_json: bool) -> None:
     """List addresses, versions and processes. Ends with 0 when all is ready, 1 when not, 4 when nothing runs."""
-    from deploy.local.status import look, table
+    from deploy.local.status import get_status, table
 
-    found = asyncio.run(look(Home(home)))
-    click.echo(json.dumps(found, indent=2) if as_json else table(found))
-    if not found["ready"]:
-        sys.exit(1 if found["running"] else NOT_REACHABLE)
+    result = asyncio.run(get_status(Home(home)))
+    click.echo(json.dumps(result, indent=2) if as_json else table(result))
+    if not result["ready"]:
+        sys.exit(1 if result["running"] else NOT_REACHABLE)
 
 
 @click.command()
@@ -133,13 +133,13 @@ def doctor(home: Path, as_json: bool) -> None:
 @home_option
 def env(home: Path) -> None:
     """Print shell lines that point clients here: eval "$(modelry env)"."""
-    found = Home(home)
-    addresses = found.state().get("addresses")
-    if not addresses or not found.admin_key_file.exists():
-        raise click.ClickException(f"{found.path} was never started: modelry up --home {found.path}")
-    key = found.admin_key_file.read_text(encoding="utf-8").strip()
+    result = Home(home)
+    addresses = result.state().get("addresses")
+    if not addresses or not result.admin_key_file.exists():
+        raise click.ClickException(f"{result.path} was never started: modelry up --home {result.path}")
+    key = result.admin_key_file.read_text(encoding="utf-8").strip()
     values = {
-        "MODELRY_HOME": str(found.path),
+        "MODELRY_HOME": str(result.path),
         "MODELRY_URL": addresses["http"],
         "MODELRY_API_KEY": key,
         "OPENAI_BASE_URL": f"{addresses['http']}/v1",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.local.files import is_port_free
 from deploy.local.home import Home
-from deploy.local.status import look
+from deploy.local.status import get_status
 from services.chassis.launch import Capacity
 
 GOOD, FAIR, BAD = "good", "fair", "bad"
@@ -34,27 +34,27 @@ class Finding:
 
 
 async def examine(home: Home) -> list[Finding]:
-    """Every check, in order."""
-    found = [check() for check in (python, programs, machine, accelerator, allocator, compiler)]
-    found += [disk(home.path), *private_files(home)]
-    running = await look(home)
+    """Return every check, in order."""
+    result = [check() for check in (python, programs, machine, accelerator, allocator, compiler)]
+    result += [disk(home.path), *private_files(home)]
+    running = await get_status(home)
     if running["running"]:
         down = [row["name"] for row in running["processes"] if row["state"] != "ready"]
         words = (
             f"not ready: {', '.join(down)}; see {home.logs}" if down else f"all ready at {running['addresses']['http']}"
         )
-        return [*found, Finding("stack", BAD if down else GOOD, words)]
-    return [*found, Finding("stack", GOOD, "not running"), *ports(home)]
+        return [*result, Finding("stack", BAD if down else GOOD, words)]
+    return [*result, Finding("stack", GOOD, "not running"), *ports(home)]
 
 
 def python() -> Finding:
-    """The interpreter."""
+    """Check the interpreter."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     return Finding("python", GOOD if sys.version_info >= (3, 11) else BAD, f"{version} at {sys.executable}")
 
 
 def programs() -> Finding:
-    """The servers that come with the packages."""
+    """Check the servers that come with the packages."""
     folder = Path(sys.executable).parent
     missing = [name for name in ("nats-server", "rclone") if not (folder / name).exists()]
     return (
@@ -65,7 +65,7 @@ def programs() -> Finding:
 
 
 def machine() -> Finding:
-    """Cores and memory that workers and replicas can have."""
+    """Check the cores and memory that workers and replicas can have."""
     capacity = Capacity.of_machine()
     words = f"{capacity.slots} cores, {capacity.memory_mb} MB for workers and replicas"
     if capacity.memory_mb < MEMORY_MB:
@@ -87,7 +87,7 @@ def allocator() -> Finding:
 
 
 def compiler() -> Finding:
-    """A C++ compiler, which DeepSpeed and torch.compile use once."""
+    """Check the C++ compiler, which DeepSpeed and torch.compile use once."""
     if shutil.which("g++") or shutil.which("c++"):
         return Finding("compiler", GOOD, "a C++ compiler is there")
     return Finding("compiler", FAIR, "no C++ compiler: training with several ranks communicates more slowly")
@@ -114,10 +114,10 @@ def private_files(home: Home) -> Iterator[Finding]:
 
 
 def ports(home: Home) -> Iterator[Finding]:
-    """The ports of the last start, which the next one uses again."""
+    """Yield the ports of the last start, which the next one uses again."""
     kept: dict[str, int] = home.state().get("ports", {})
     taken = {name: port for name, port in kept.items() if not is_port_free(port)}
     for name, port in taken.items():
-        yield Finding("ports", BAD, f"port {port} ({name}) is taken by another program")
+        yield Finding("ports", BAD, f"Port {port} ({name}) is taken by another program")
     if kept and not taken:
         yield Finding("ports", GOOD, "all free")

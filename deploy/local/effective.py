@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from deploy.local.home import STAGES, CannotStart, Home, settle_ports
+from deploy.local.home import STAGES, CannotStart, Home, choose_ports
 from deploy.local.stack import ROOT, Stack
 from services.chassis.settings import Settings, StartError, explain
 
@@ -14,8 +14,8 @@ PLACES = ("settings", "__main__")
 
 
 def effective_settings(home: Home) -> list[dict[str, str]]:
-    """One row per process and setting: `{service, name, value, source}`; secrets are masked. Raises CannotStart."""
-    ports = home.state().get("ports") or settle_ports({}, {})
+    """Return a row per process and setting, `{service, name, value, source}`, secrets masked. Raises CannotStart."""
+    ports = home.state().get("ports") or choose_ports({}, {})
     stack = Stack(home, ports)
     rows = []
     for name in (*STAGES, "gateway"):
@@ -23,15 +23,15 @@ def effective_settings(home: Home) -> list[dict[str, str]]:
         if not (ROOT.joinpath(*package.split(".")) / "__main__.py").exists():
             continue
         try:
-            found = explain(settings_class(package), name, stack.environment(name))
+            result = explain(settings_class(package), name, stack.environment(name))
         except StartError as error:
             raise CannotStart(str(error)) from None
-        rows += [{"service": name, "name": one.name, "value": one.value, "source": one.source} for one in found]
+        rows += [{"service": name, "name": one.name, "value": one.value, "source": one.source} for one in result]
     return rows
 
 
 def settings_class(package: str) -> type[Settings]:
-    """The settings class of a process: its own, or the common one when it adds none."""
+    """Return the settings class of a process: its own, or the common one when it adds none."""
     for place in PLACES:
         if importlib.util.find_spec(f"{package}.{place}") is None:
             continue

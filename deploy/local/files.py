@@ -36,23 +36,23 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty when there is no file."""
+    """Return the object in a file; empty when there is no file."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return found
+    return result
 
 
 def keep_secret(path: Path, make: Any = None) -> str:
-    """The secret in a file; made on first use (URL-safe text of 256 bits, or what `make` gives)."""
+    """Return the secret in a file; made on first use (URL-safe text of 256 bits, or what `make` gives)."""
     if not path.exists():
         write_private(path, (make() if make is not None else secrets.token_urlsafe(32)) + "\n")
     return path.read_text(encoding="utf-8").strip()
 
 
 def choose_port(taken: Iterable[int] = ()) -> int:
-    """A free loopback port that is none of those already chosen.
+    """Return a free loopback port that is none of those already chosen.
 
     It lies below those that the kernel lends to outgoing connections, so that none of them takes it between two starts.
     """
@@ -64,7 +64,7 @@ def choose_port(taken: Iterable[int] = ()) -> int:
 
 
 def is_port_free(port: int) -> bool:
-    """Whether a server could listen there now (a port in TIME_WAIT counts as free)."""
+    """Return whether a server could listen there now (a port in TIME_WAIT counts as free)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -52,7 +52,7 @@ def grpc_check(port: int) -> Check:
 
 
 def grpc_lacks(home: Home, port: int) -> AskLacks:
-    """What a service says that it lacks, as its `ServiceHealth` in JSON; None when it does not answer."""
+    """Return what a service says that it lacks, as its `ServiceHealth` in JSON; None when it does not answer."""
 
     async def ask() -> dict[str, Any] | None:
         import grpc
@@ -82,7 +82,7 @@ def _lack(lack: Any) -> dict[str, str]:
 
 
 def http_lacks(ports: Mapping[str, int]) -> AskLacks:
-    """What the gateway itself lacks, from its `/readyz`."""
+    """Return what the gateway itself lacks, from its `/readyz`."""
     return lambda: asyncio.to_thread(_gateway_lacks, f"http://{LOOPBACK}:{ports['http']}/readyz")
 
 

@@ -59,7 +59,7 @@ class Home:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held as long as a supervisor serves this home. Raises CannotStart when another one does."""
+        """Hold the lock as long as a supervisor serves this home. Raises CannotStart when another one does."""
         make_private_folder(self.path)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -72,7 +72,7 @@ class Home:
             os.close(descriptor)
 
     def is_locked(self) -> bool:
-        """Whether a supervisor lives."""
+        """Return whether a supervisor lives."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -86,7 +86,7 @@ class Home:
         return False
 
     def state(self) -> dict[str, Any]:
-        """What the supervisor wrote last; empty before the first start."""
+        """Return what the supervisor wrote last; empty before the first start."""
         return read_json(self.state_file)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ class Home:
         write_private(self.state_file, json.dumps({"format": STATE_FORMAT, **state}, indent=2) + "\n")
 
     def toml(self) -> dict[str, Any]:
-        """The settings file; empty when there is none. Raises CannotStart when it cannot be read."""
+        """Return the settings file; empty when there is none. Raises CannotStart when it cannot be read."""
         try:
             return tomllib.loads(self.toml_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -105,7 +105,7 @@ class Home:
             raise CannotStart(f"{self.toml_file} cannot be read: {error}") from error
 
     def secret(self, name: str) -> str:
-        """The installation's secret of that name, made on first use."""
+        """Return the installation's secret of that name, made on first use."""
         make = new_vault_key if name == "vault_key" else None
         return keep_secret(make_private_folder(self.secrets) / name, make)
 
@@ -115,8 +115,8 @@ def new_vault_key() -> str:
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def settle_ports(kept: Mapping[str, int], wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """The ports of this start: those asked for, else those of the last start, else chosen now and for ever.
+def choose_ports(kept: Mapping[str, int], wanted: Mapping[str, int | None]) -> dict[str, int]:
+    """Return the ports of this start: those asked for, else those of the last start, else chosen now and for ever.
 
     Raises CannotStart, with the port's name, when one that was asked for or kept is taken by another program.
     """
@@ -125,10 +125,10 @@ def settle_ports(kept: Mapping[str, int], wanted: Mapping[str, int | None]) -> d
     doubled = {port for port in ports.values() if list(ports.values()).count(port) > 1}
     if doubled:
         names = " and ".join(name for name in ports if ports[name] in doubled)
-        raise CannotStart(f"{names} have the same port {min(doubled)}; give each its own")
+        raise CannotStart(f"{names} have the same port {min(doubled)}; give each its own.")
     for name, port in ports.items():
         if not is_port_free(port):
-            raise CannotStart(f"port {port} ({name}) is taken by another program; free it, or {_how_else(name)}")
+            raise CannotStart(f"Port {port} ({name}) is taken by another program; free it, or {_how_else(name)}.")
     for name in PORTS:
         if name not in ports:
             preferred = PREFERRED.get(name, 0)

@@ -10,7 +10,7 @@ KEPT = 3
 
 
 def open_log(path: Path) -> int:
-    """A descriptor to append with. The process goes on writing through it when the supervisor is gone."""
+    """Return a descriptor to append with. The process goes on writing through it when the supervisor is gone."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
@@ -37,7 +37,7 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> bool:
 
 
 def tail(path: Path, lines: int = 5) -> str:
-    """The last lines of a log; empty when there is none."""
+    """Return the last lines of a log; empty when there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 16384))

@@ -61,7 +61,7 @@ class NatsServer:
 
     @property
     def health_url(self) -> str:
-        """Answers 200 once JetStream is there; loopback only."""
+        """Return the URL that answers 200 once JetStream is there; loopback only."""
         return f"http://{LOOPBACK}:{self.monitor_port}/healthz"
 
     def write_config(self, path: Path) -> None:
@@ -69,11 +69,11 @@ class NatsServer:
         write_private(path, json.dumps(self.config(), indent=2) + "\n")
 
     def command(self, config: Path) -> list[str]:
-        """The command that serves a written configuration."""
+        """Return the command that serves a written configuration."""
         return [str(Path(sysconfig.get_path("scripts")) / "nats-server"), "-c", str(config)]
 
     def config(self) -> dict[str, Any]:
-        """The configuration as nats-server reads it (JSON is a subset of its language)."""
+        """Return the configuration as nats-server reads it (JSON is a subset of its language)."""
         users = [self.user(name) for name in USERS]
         callout = callout_config(SecretStr(self.token_secret), list(USERS))
         return {
@@ -91,7 +91,7 @@ class NatsServer:
         }
 
     def user(self, name: str) -> dict[str, Any]:
-        """A user's entry; what is not allowed is refused."""
+        """Return a user's entry; what is not allowed is refused."""
         entry: dict[str, Any] = {"user": name, "password": self.passwords[name]}
         if name != SERVICES:
             entry["permissions"] = PERMISSIONS[name]

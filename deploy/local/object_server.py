@@ -38,7 +38,7 @@ class ObjectServer:
                 left.unlink(missing_ok=True)
 
     def command(self) -> list[str]:
-        """The command that serves it; the key pair is in the environment, where `ps` does not show it."""
+        """Return the command that serves it; the key pair is in the environment, where `ps` does not show it."""
         program = str(Path(sysconfig.get_path("scripts")) / "rclone")
         address = f"{self.host}:{self.port}"
         return [
@@ -55,5 +55,5 @@ class ObjectServer:
         ]
 
     def environment(self) -> dict[str, str]:
-        """What the command needs beside it; no configuration of the user is read."""
+        """Return what the command needs beside it; no configuration of the user is read."""
         return {"RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"', "RCLONE_CONFIG": "/dev/null"}

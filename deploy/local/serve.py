@@ -109,7 +109,7 @@ def _wait_told(home: Home, told: int, process: subprocess.Popen[bytes]) -> None:
             process.wait()
             raise
     if word != "ready":
-        raise CannotStart(word or f"the supervisor ended at its start:\n{tail(home.logs / 'supervisor.log')}")
+        raise CannotStart(word or f"The supervisor ended at its start:\n{tail(home.logs / 'supervisor.log')}")
 
 
 def _refuse_other_ports(home: Home, options: Options) -> None:
@@ -120,7 +120,7 @@ def _refuse_other_ports(home: Home, options: Options) -> None:
 
 
 def to_json(options: Options) -> str:
-    """The options of a start for the background process."""
+    """Return the options of a start for the background process."""
     return json.dumps({"ports": dict(options.ports), "host": options.host, "ready_seconds": options.ready_seconds})
 
 
@@ -140,7 +140,7 @@ def run_detached(path: Path, options: Options, ready: int) -> None:
 
 
 def from_json(text: str) -> Options:
-    """The options that `to_json` wrote."""
+    """Return the options that `to_json` wrote."""
     return replace(Options(), **json.loads(text))
 
 

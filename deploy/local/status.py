@@ -12,11 +12,11 @@ from deploy.local.stack import Stack, program_version, version
 from services.chassis.launch import shim
 
 
-async def look(home: Home) -> dict[str, Any]:
+async def get_status(home: Home) -> dict[str, Any]:
     """`{home, running, ready, version, addresses, processes: [{name, state, pid, cannot_answer, degraded, …}]}`."""
     state = home.state()
     running = home.is_locked() and shim.is_alive(state.get("supervisor"))
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "home": str(home.path),
         "running": running,
         "ready": False,
@@ -27,14 +27,14 @@ async def look(home: Home) -> dict[str, Any]:
         "processes": [],
     }
     if not state:
-        return found
+        return result
     checks = Stack(home, state["ports"]).checks()
     noted: dict[str, dict[str, Any]] = state.get("processes", {})
     lacks = {**{name: grpc_lacks(home, state["ports"][name]) for name in STAGES}, "gateway": http_lacks(state["ports"])}
     rows = [_describe(name, entry, checks[name], lacks.get(name)) for name, entry in noted.items()]
-    found["processes"] = list(await asyncio.gather(*rows))
-    found["ready"] = running and bool(noted) and all(row["state"] == "ready" for row in found["processes"])
-    return found
+    result["processes"] = list(await asyncio.gather(*rows))
+    result["ready"] = running and bool(noted) and all(row["state"] == "ready" for row in result["processes"])
+    return result
 
 
 async def _describe(name: str, entry: dict[str, Any], check: Check, lacks: AskLacks | None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def memory_mb(pid: int) -> float | None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return the status as text for people."""
     if not found["running"]:
         return f"Modelry is not running in {found['home']}: modelry up --home {found['home']}"
     word = "ready" if found["ready"] else "not ready"
@@ -80,7 +80,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _lack_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """What is lacking, one line each; nothing when all is well."""
+    """Return what is lacking, one line each; nothing when all is well."""
     lines = []
     for row in rows:
         for word, shown in (("cannot_answer", "cannot answer"), ("degraded", "degraded")):

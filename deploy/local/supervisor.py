@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.local.child import Backoff, Child
 from deploy.local.files import LOOPBACK
-from deploy.local.home import CannotStart, Home, settle_ports
+from deploy.local.home import CannotStart, Home, choose_ports
 from deploy.local.logs import rotate, tail
 from deploy.local.shutdown import end_launched, end_left_processes, wait_released
 from deploy.local.stack import DOOR, GROUND, SERVICE, Stack, version
@@ -58,7 +58,7 @@ class Supervisor:
         await self.stop()
 
     def addresses(self) -> dict[str, str]:
-        """Where the installation answers."""
+        """Return where the installation answers."""
         assert self._stack is not None
         return self._stack.addresses()
 
@@ -81,7 +81,7 @@ class Supervisor:
         await end_left_processes(self.home.path, noted)
         if noted:
             await wait_released(before.get("ports", {}).values())
-        ports = settle_ports(before.get("ports", {}), self.options.ports)
+        ports = choose_ports(before.get("ports", {}), self.options.ports)
         host = self.options.host or before.get("host", LOOPBACK)
         self._stack = Stack(self.home, ports, host)
         self._stack.prepare(self.options.only)
@@ -177,7 +177,7 @@ class Supervisor:
 
 
 def describe(child: Child) -> dict[str, Any]:
-    """One process as state.json has it."""
+    """Return one process as state.json has it."""
     return {
         "address": child.program.address,
         "identity": child.identity,
@@ -188,6 +188,6 @@ def describe(child: Child) -> dict[str, Any]:
 
 
 def noted_processes(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The identities of the control plane in a state.json."""
+    """Return the identities of the control plane in a state.json."""
     processes: Iterable[Mapping[str, Any]] = state.get("processes", {}).values()
     return [process["identity"] for process in processes if process.get("identity")]

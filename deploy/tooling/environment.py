@@ -86,7 +86,7 @@ def choose_flavour() -> str:
 
 
 def wanted_digest(flavour: str) -> str:
-    """Digest of everything that decides what is installed."""
+    """Return the digest of everything that decides what is installed."""
     digest = hashlib.sha256(f"{flavour} {ROOT} {sys.version_info[:2]}".encode())
     for path in SOURCES:
         digest.update(path.read_bytes())
@@ -94,7 +94,7 @@ def wanted_digest(flavour: str) -> str:
 
 
 def requirements(flavour: str) -> tuple[list[str], list[str], list[str]]:
-    """What the two distributions ask for: (requirements, those without dependencies, unwanted packages)."""
+    """Return what the two distributions ask for: (requirements, those without dependencies, unwanted packages)."""
     import tomllib  # here, so that an older Python gets to the sentence in main
 
     server = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -123,12 +123,12 @@ def install(flavour: str) -> None:
 
 
 def find_missing(lines: list[str]) -> list[str]:
-    """Those requirement lines that `.venv` does not satisfy."""
+    """Return those requirement lines that `.venv` does not satisfy."""
     answer = subprocess.run(
         [PYTHON, "-c", FIND_MISSING], input=json.dumps(lines), capture_output=True, text=True, check=True
     )
-    found: list[str] = json.loads(answer.stdout)
-    return found
+    result: list[str] = json.loads(answer.stdout)
+    return result
 
 
 def pip(*arguments: str) -> None:

@@ -49,23 +49,23 @@ class Reason:
 
 def page() -> str:
     """Reasons of errors by HTTP status, then reasons of what failed later."""
-    found = find_reasons()
+    result = find_reasons()
     lines = ["# Reasons", "", "A program compares the reason; the sentence is for people and may change.", ""]
     lines += ["## Errors", "", "What a call is refused with: `error.reason`.", ""]
     lines += ["| reason | HTTP | gRPC | sentences |", "|---|---|---|---|"]
-    lines += _rows([reason for reason in found if reason.error])
+    lines += _rows([reason for reason in result if reason.error])
     lines += ["", "## Failures and refused rows", ""]
     lines += [
         "What became of a job, an import, a preparation, a deployment (`failure.reason`), or of one row (`code`).",
         "",
     ]
     lines += ["| reason | sentences |", "|---|---|"]
-    lines += _rows([reason for reason in found if not reason.error])
+    lines += _rows([reason for reason in result if not reason.error])
     return "\n".join(lines)
 
 
 def _rows(found: list[Reason]) -> list[str]:
-    """One row for each reason and status; its sentences, three at most."""
+    """Return one row for each reason and status; its sentences, three at most."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for reason in found:
         status = f" {reason.http} | {code_pb2.Code.Name(reason.grpc)} |" if reason.error else ""
@@ -82,12 +82,12 @@ def _sentences(words: list[str]) -> list[str]:
 
 
 def find_reasons() -> list[Reason]:
-    """Every reason of services and gateway, sorted."""
+    """Return every reason of services and gateway, sorted."""
     files = [path for path in python_files("services", "gateway") if "migrations" not in path.parts]
     trees = {path: parse(path) for path in files}
     classes = _error_classes(trees)
-    found = {reason for path, tree in trees.items() for reason in _Reader(path, tree, classes).reasons()}
-    return sorted(found)
+    result = {reason for path, tree in trees.items() for reason in _Reader(path, tree, classes).reasons()}
+    return sorted(result)
 
 
 def _error_classes(trees: dict[Path, ast.Module]) -> dict[str, str]:
@@ -135,7 +135,7 @@ class _Reader:
                 yield Reason(value, error, words, self._place)
 
     def _values(self, node: ast.AST | None, depth: int = 2) -> Iterator[str]:
-        """The texts that an expression may be; a variable is what was given to it last."""
+        """Yield the texts that an expression may be; a variable is what was given to it last."""
         for part in ast.walk(node) if node is not None else ():
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
                 yield part.value
@@ -144,7 +144,7 @@ class _Reader:
                     yield from self._values(value, depth - 1)
 
     def _given(self, name: ast.Name) -> list[ast.AST]:
-        """What the last assignment above a use of a name gives to it; of a table what it leads to."""
+        """Return what the last assignment above a use of a name gives to it; of a table what it leads to."""
         above = [(line, values) for line, values in self._assigned.get(name.id, ()) if line < name.lineno]
         return max(above, key=lambda one: one[0])[1] if above else []
 
@@ -173,13 +173,13 @@ class _Reader:
             yield from self._reason(named.get("reason"), self._classes[name], self._words(node.args[:1]))
 
     def _of_table(self, node: ast.Dict) -> Iterator[Reason]:
-        """A written outcome: `{"reason": "OUT_OF_MEMORY", "message": …}`."""
+        """Yield the reason of a written outcome: `{"reason": "OUT_OF_MEMORY", "message": …}`."""
         values = {_text(key): value for key, value in zip(node.keys, node.values, strict=True) if key is not None}
         if message := values.get("'message'"):
             yield from self._reason(values.get("'reason'"), "", self._words([message]))
 
     def _words(self, nodes: Sequence[ast.AST]) -> str:
-        """The sentence of an error as far as it is written there; what is filled in is an ellipsis."""
+        """Return the sentence of an error as far as it is written there; what is filled in is an ellipsis."""
         if not nodes:
             return ""
         node = nodes[0]

@@ -52,7 +52,7 @@ MEANINGS = {
 
 
 def page() -> str:
-    """The events of every stage, by resource."""
+    """Return the events of every stage, by resource."""
     lines = [INTRODUCTION]
     for stage, nouns in find_events().items():
         for noun, happenings in sorted(nouns.items()):
@@ -72,7 +72,7 @@ def find_events() -> dict[str, dict[str, set[str]]]:
 
 
 def states_of(stage: str, noun: str) -> dict[str, str]:
-    """The states of a resource: happening -> full name of the value in the proto."""
+    """Return the states of a resource: happening -> full name of the value in the proto."""
     for area in (stage, "access", "billing"):
         file = importlib.import_module(f"modelry.{area}.v1.{area}_pb2").DESCRIPTOR
         message: Any = file.message_types_by_name.get(noun[0].upper() + noun[1:])
@@ -110,19 +110,19 @@ class _Stage:
         }
 
     def events(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = defaultdict(set)
+        result: dict[str, set[str]] = defaultdict(set)
         nouns = self._nouns_of_builders()
         for function in self._functions:
             for call in _calls(function):
                 name = ast.unparse(call.func).rpartition(".")[2]
                 if name == "Event" and len(call.args) + len(call.keywords) > _HAPPENING:
                     for noun in self._noun(call):
-                        found[noun] |= set(_happenings(_argument(call, "happening", _HAPPENING), function))
+                        result[noun] |= set(_happenings(_argument(call, "happening", _HAPPENING), function))
                 elif name in self._builders:
                     position = self._builders[name].index("happening")
                     for noun in nouns[name]:
-                        found[noun] |= set(_happenings(_argument(call, "happening", position), function))
-        return {noun: self._with_states(noun, happenings) for noun, happenings in found.items()}
+                        result[noun] |= set(_happenings(_argument(call, "happening", position), function))
+        return {noun: self._with_states(noun, happenings) for noun, happenings in result.items()}
 
     def _with_states(self, noun: str, happenings: set[str]) -> set[str]:
         return (happenings - {STATES}) | (states_of(self.name, noun).keys() if STATES in happenings else set())
@@ -155,7 +155,7 @@ def _argument(call: ast.Call, name: str, position: int) -> ast.expr | None:
 
 
 def _happenings(node: ast.AST | None, function: Function, depth: int = 1) -> Iterator[str]:
-    """What an expression may be: texts in it, every state where it ends in `.lower()`, what variables were given."""
+    """Yield what an expression may be: its texts, every state where it ends in `.lower()`, its variables' values."""
     for part in ast.walk(node) if node is not None else ():
         if isinstance(part, ast.Constant) and isinstance(part.value, str) and HAPPENING.fullmatch(part.value):
             yield part.value

@@ -97,7 +97,7 @@ def write_comments(image: Path, target: Path) -> None:
 
 
 def full_name(file: Any, path: Sequence[int]) -> str:
-    """The full name of what a source location's path leads to."""
+    """Return the full name of what a source location's path leads to."""
     names, node = [file.package], file
     for number, index in zip(path[::2], path[1::2], strict=False):
         node = getattr(node, node.DESCRIPTOR.fields_by_number[number].name)[index]
@@ -106,10 +106,10 @@ def full_name(file: Any, path: Sequence[int]) -> str:
 
 
 def list_stubs(folder: Path) -> dict[str, Path]:
-    """The generated files below a folder, by relative name."""
-    found = [path for path in folder.glob("modelry/*/v*/*") if path.name.endswith(SUFFIXES)]
-    found += [path for path in (folder / COMMENTS,) if path.exists()]
-    return {str(path.relative_to(folder)): path for path in found}
+    """Return the generated files below a folder, by relative name."""
+    result = [path for path in folder.glob("modelry/*/v*/*") if path.name.endswith(SUFFIXES)]
+    result += [path for path in (folder / COMMENTS,) if path.exists()]
+    return {str(path.relative_to(folder)): path for path in result}
 
 
 def remove_orphans(protos: Path, target: Path) -> None:
@@ -126,10 +126,10 @@ def check() -> int:
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(PROTOS, fresh)
-        wanted, found = list_stubs(fresh), list_stubs(SDK)
-        stale = sorted(wanted.keys() ^ found.keys())
+        wanted, result = list_stubs(fresh), list_stubs(SDK)
+        stale = sorted(wanted.keys() ^ result.keys())
         stale += sorted(
-            name for name in wanted.keys() & found.keys() if wanted[name].read_bytes() != found[name].read_bytes()
+            name for name in wanted.keys() & result.keys() if wanted[name].read_bytes() != result[name].read_bytes()
         )
     for name in stale:
         print(f"stale stub: sdk/{name}", file=sys.stderr)

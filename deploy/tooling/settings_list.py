@@ -28,7 +28,7 @@ LIMITS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "pattern":
 
 
 def page() -> str:
-    """Every setting with its default, limits and meaning."""
+    """Return every setting with its default, limits and meaning."""
     lines = [INTRODUCTION]
     known: set[str] = {"service"}
     for title, cls in SHARED:
@@ -43,13 +43,13 @@ def page() -> str:
 
 
 def is_changed(cls: Any, field: str) -> bool:
-    """Whether a process has another default for a setting of every process."""
+    """Return whether a process has another default for a setting of every process."""
     common = Settings.model_fields.get(field)
     return common is not None and common.default != cls.model_fields[field].default
 
 
 def rows(cls: Any, known: set[str]) -> Iterator[str]:
-    """A table of the fields that are not known yet."""
+    """Yield a table of the fields that are not known yet."""
     yield "| setting | default | meaning |"
     yield "|---|---|---|"
     for name, field in cls.model_fields.items():

@@ -15,7 +15,7 @@ DYNAMIC = ("import_module", "__import__")
 
 
 def python_files(*folders: str) -> list[Path]:
-    """The hand-written Python files below folders of the repository, sorted."""
+    """Return the hand-written Python files below folders of the repository, sorted."""
     return [path for folder in folders for path in _python_files(folder)]
 
 
@@ -25,26 +25,26 @@ def _python_files(folder: str) -> tuple[Path, ...]:
 
 
 def module_of(path: Path) -> str:
-    """The dotted name of a file; the package's for `__init__.py`."""
+    """Return the dotted name of a file; the package's for `__init__.py`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts[1:] if parts[0] == "sdk" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def parse(path: Path) -> ast.Module:
-    """The syntax tree of a file."""
+    """Return the syntax tree of a file."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 @cache
 def imports_of(path: Path) -> tuple[str, ...]:
-    """Every module that a file imports, absolute, and every name that it takes from one; dynamic imports too."""
+    """Return every module that a file imports, absolute, and every name that it takes from one; dynamic imports too."""
     package = module_of(path).split(".")
     return tuple(imports_in(parse(path), package if path.name == "__init__.py" else package[:-1]))
 
 
 def imports_in(tree: ast.Module, package: list[str]) -> Iterator[str]:
-    """What a module of a package imports."""
+    """Yield what a module of a package imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -80,13 +80,13 @@ class Method:
 
 @cache
 def methods() -> tuple[Method, ...]:
-    """All public methods, in the order of the protos."""
-    found: list[Method] = []
+    """Return all public methods, in the order of the protos."""
+    result: list[Method] = []
     for area in AREAS:
         module = importlib.import_module(f"modelry.{area}.v1.{area}_pb2")
         for service in module.DESCRIPTOR.services_by_name.values():
-            found += [_method(area, service, method) for method in service.methods if _is_public(method)]
-    return tuple(found)
+            result += [_method(area, service, method) for method in service.methods if _is_public(method)]
+    return tuple(result)
 
 
 def _is_public(method: pb.MethodDescriptor) -> bool:
@@ -120,5 +120,5 @@ def _comments() -> dict[str, str]:
 
 
 def comment(full_name: str) -> str:
-    """What the protos say about a service, method, message, field or value; nothing for what is not ours."""
+    """Return what the protos say about a service, method, message, field or value; nothing for what is not ours."""
     return _comments().get(full_name, "")

@@ -48,7 +48,7 @@ class ModelryError(Exception):
 
 
 def method_names() -> dict[str, Method]:
-    """Every method by the name that it has on a client."""
+    """Return every method by the name that it has on a client."""
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower(): method for method in methods()}
 
 
@@ -116,7 +116,7 @@ class Client:
         return self._repeat(lambda: stub(chunks(), metadata=self._metadata), safe=True)
 
     def pages(self, name: str, field: str, **fields: Any) -> Iterator[Any]:
-        """Every item of a list method, page after page: `client.pages("list_jobs", "jobs")`."""
+        """Yield every item of a list method, page after page: `client.pages("list_jobs", "jobs")`."""
         token = ""
         while True:
             page = self.call(self._methods[name], {**fields, "page_token": token})
@@ -139,7 +139,7 @@ class Client:
         )
 
     def _repeat(self, call: Callable[[], Any], safe: bool) -> Any:
-        """The answer; a call that may be repeated is, while nothing answers."""
+        """Return the answer; repeat a call that may be repeated while nothing answers."""
         delay = FIRST_DELAY_SECONDS
         for left in range(TRIES - 1, -1, -1):
             try:
@@ -153,7 +153,7 @@ class Client:
         raise AssertionError("unreachable")
 
     def _stream(self, method: Method, request: Message) -> Iterator[Any]:
-        """The messages of a stream; one that breaks is taken up again where it was, if it has a cursor."""
+        """Yield the messages of a stream; one that breaks is taken up again where it was, if it has a cursor."""
         stub: Any = self._channel.unary_stream(
             method.path,
             request_serializer=lambda message: message.SerializeToString(),
@@ -179,7 +179,7 @@ class Client:
 
 
 def build_request(method: Method, fields: Mapping[str, Any]) -> Message:
-    """The request of a call; fields may be messages or JSON-like values. Raises: ModelryError with the paths."""
+    """Return the request of a call; fields may be messages or JSON-like values. Raises: ModelryError with the paths."""
     request = method.request()
     plain: dict[str, Any] = {}
     for name, value in fields.items():
@@ -197,7 +197,7 @@ def build_request(method: Method, fields: Mapping[str, Any]) -> Message:
 
 
 def translate(error: grpc.RpcError) -> ModelryError:
-    """A gRPC error with its details as ours."""
+    """Return a gRPC error with its details as ours."""
     code, text = error.code(), error.details() or ""
     status = rpc_status.from_call(error)
     reason, fields, metadata = code.name, {}, {}

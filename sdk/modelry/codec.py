@@ -56,7 +56,7 @@ class CodecError(ValueError):
 
 
 def encode(message: Message) -> dict[str, Any]:
-    """A message as values that `json.dumps` takes. Input-only fields (secrets) are left out."""
+    """Return a message as values that `json.dumps` takes. Input-only fields (secrets) are left out."""
     result: dict[str, Any] = {}
     for field in _output_fields(message.DESCRIPTOR):
         if field.has_presence:
@@ -214,7 +214,7 @@ def _fill_map(field: Any, value: Any, message: Message, path: str) -> Iterator[P
 
 
 def _parse_scalar(field: Any, value: Any) -> tuple[Any, str]:
-    """The value as the field takes it and no problem, or nothing and what was expected."""
+    """Return the value as the field takes it and no problem, or nothing and what was expected."""
     kind = field.cpp_type
     if kind == Field.CPPTYPE_BOOL:
         if isinstance(value, bool):

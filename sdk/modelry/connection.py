@@ -29,7 +29,7 @@ class Connection:
 
 
 def find_connection(url: str = "", key: str = "", project: str = "", home: str | Path = "") -> Connection:
-    """The installation to talk to.
+    """Return the installation to talk to.
 
     `url` (or MODELRY_URL) names one elsewhere and needs a key (or MODELRY_API_KEY); otherwise it is the one of `home`
     (or MODELRY_HOME, or ~/.modelry), with its admin key unless another is given. Raises: NotReachable.
@@ -54,7 +54,7 @@ def find_connection(url: str = "", key: str = "", project: str = "", home: str |
 
 
 def _door_of(url: str, key: str) -> str:
-    """The gRPC door of an installation, as it says itself."""
+    """Return the gRPC address of an installation, as it says itself."""
     request = urllib.request.Request(  # noqa: S310 - the user's own address
         f"{url}/api/v1/serverInfo", headers={"Authorization": f"Bearer {key}"}
     )

@@ -56,7 +56,7 @@ def _format_duration(message: Any) -> str:
 
 
 def parse_seconds(value: Any) -> float:
-    """Seconds of `3.5s`, `10m`, `2h`, `7d`, or of a bare number. Raises: ValueError."""
+    """Return seconds of `3.5s`, `10m`, `2h`, `7d`, or of a bare number. Raises: ValueError."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError
     match = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*", str(value))

@@ -52,7 +52,9 @@ class AccessUnit(UnitOfWork):
             message=billing_pb2.UsageRecord,
         )
 
-    async def unsent(self, lanes: Collection[str]) -> dict[str, str]:
-        """What the outbox still holds of these lanes: id of the row -> lane."""
-        query = select(outbox.c.event_id, outbox.c.lane).where(outbox.c.sent_time.is_(None), outbox.c.lane.in_(lanes))
-        return {row.event_id: row.lane for row in await self.connection.execute(query)}
+    async def unsent(self, ordering_keys: Collection[str]) -> dict[str, str]:
+        """Return what the outbox still holds under these keys: id of the row -> its ordering key."""
+        query = select(outbox.c.event_id, outbox.c.ordering_key).where(
+            outbox.c.sent_time.is_(None), outbox.c.ordering_key.in_(ordering_keys)
+        )
+        return {row.event_id: row.ordering_key for row in await self.connection.execute(query)}

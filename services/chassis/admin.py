@@ -11,6 +11,7 @@ from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.bus import Bus
 from services.chassis.data import DeadLetter, DeadLetters
 from services.chassis.errors import Unavailable, WrongState
+from services.chassis.proto_values import service_health
 from services.chassis.readiness import Lack
 
 DEFAULT_PAGE = 50
@@ -21,10 +22,10 @@ class Health(Protocol):
     """Where the two lists of readiness come from."""
 
     def cannot_answer(self) -> Sequence[Lack]:
-        """Without these no call is answered."""
+        """Return what is lacking so that no call is answered."""
 
     def degraded(self) -> Sequence[Lack]:
-        """These stand still while calls are answered."""
+        """Return what stands still while calls are answered."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -33,26 +34,26 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     def __init__(self, service: str, health: Health, letters: DeadLetters, bus: Bus) -> None:
         self._service, self._health, self._letters, self._bus = service, health, letters, bus
 
-    async def GetHealth(self, request: pb.GetHealthRequest, context: Any) -> pb.Health:
-        """What the service lacks, with the number of its dead letters."""
+    async def GetHealth(self, request: pb.GetHealthRequest, call: Any) -> pb.Health:
+        """Return what the service lacks, with the number of its dead letters."""
         health = service_health(self._service, self._health.cannot_answer(), self._health.degraded())
         if not health.cannot_answer:
             with suppress(Unavailable):  # the database has just gone
                 health.dead_letter_count = await self._letters.count()
         return pb.Health(services=[health])
 
-    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Any) -> pb.ListDeadLettersResponse:
-        """A page of letters, newest first."""
+    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, call: Any) -> pb.ListDeadLettersResponse:
+        """List a page of letters, newest first."""
         if request.service not in ("", self._service):
             return pb.ListDeadLettersResponse()
         size = request.page_size or DEFAULT_PAGE
-        found = await self._letters.page(size + 1, request.page_token)
-        page = found[:size]
-        token = page[-1].id if len(found) > size else ""
+        letters = await self._letters.page(size + 1, request.page_token)
+        page = letters[:size]
+        token = page[-1].id if len(letters) > size else ""
         return pb.ListDeadLettersResponse(dead_letters=map(self._message, page), next_page_token=token)
 
-    async def ReplayDeadLetter(self, request: pb.ReplayDeadLetterRequest, context: Any) -> pb.DeadLetter:
-        """One letter to its consumer again. Raises: NotFound, WrongState, or what a consumer says to try later."""
+    async def ReplayDeadLetter(self, request: pb.ReplayDeadLetterRequest, call: Any) -> pb.DeadLetter:
+        """Hand one letter to its consumer again. Raises: NotFound, WrongState, or what a consumer says to try later."""
         letter = await self._letters.get(request.dead_letter)
         if letter.replay_time is not None:
             raise WrongState(
@@ -89,14 +90,3 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if letter.replay_time is not None:
             message.replay_time.FromDatetime(letter.replay_time)
         return message
-
-
-def service_health(service: str, cannot_answer: Sequence[Lack], degraded: Sequence[Lack]) -> pb.ServiceHealth:
-    """The health of a process as a message."""
-    return pb.ServiceHealth(service=service, cannot_answer=map(_lack, cannot_answer), degraded=map(_lack, degraded))
-
-
-def _lack(lack: Lack) -> pb.Lack:
-    message = pb.Lack(name=lack.name, message=lack.message)
-    message.since_time.FromDatetime(lack.since)
-    return message

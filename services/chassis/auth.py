@@ -83,7 +83,7 @@ class TokenIssuer:
         self._verified: dict[bytes, tuple[Principal, float]] = {}
 
     def issue(self, principal: Principal, seconds: float = 300.0) -> str:
-        """A token that says who is calling, good for `seconds`."""
+        """Return a token that says who is calling, good for `seconds`."""
         time = now()
         claims = {
             "aud": _AUDIENCE,
@@ -98,7 +98,7 @@ class TokenIssuer:
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
     def verify(self, token: str) -> Principal:
-        """The principal that a token carries; a verified token is remembered to its end. Raises: Unauthenticated."""
+        """Return the principal that a token carries; verified tokens are kept to their end. Raises: Unauthenticated."""
         digest = hashlib.sha256(token.encode()).digest()
         principal, end = self._verified.get(digest, (None, 0.0))
         if principal is None or time.time() >= end:
@@ -110,7 +110,7 @@ class TokenIssuer:
         return principal
 
     def _verify(self, token: str) -> tuple[Principal, float]:
-        """The principal of a token, and the Unix time from which on it is no longer good."""
+        """Return the principal of a token, and the Unix time from which on it is no longer good."""
         try:
             claims = jwt.decode(
                 token,
@@ -133,7 +133,7 @@ _current: ContextVar[Principal | None] = ContextVar("modelry_principal", default
 
 
 def current() -> Principal:
-    """The principal of the call being answered. Raises: Unauthenticated: there is none."""
+    """Return the principal of the call being answered. Raises: Unauthenticated: there is none."""
     principal = _current.get()
     if principal is None:
         raise Unauthenticated("This call carries no key.")
@@ -141,7 +141,7 @@ def current() -> Principal:
 
 
 def current_or_none() -> Principal | None:
-    """The principal of the call being answered, if this runs inside of one."""
+    """Return the principal of the call being answered, if this runs inside of one."""
     return _current.get()
 
 

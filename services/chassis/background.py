@@ -72,7 +72,7 @@ class BackgroundLoop:
         self._kicked.set()
 
     def degraded(self) -> list[Lack]:
-        """That the loop keeps failing, with the newest problem."""
+        """Return the newest problem of a loop that keeps failing."""
         since = self._failed_since
         if since is None or now() - since < self._failing:
             return []

@@ -4,5 +4,5 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """This moment in UTC, aware, with microseconds."""
+    """Return this moment in UTC, aware, with microseconds."""
     return datetime.now(UTC)

@@ -70,10 +70,10 @@ class Invalid(ModelryError):
 
     @classmethod
     def of(cls, violations: Iterable[Violation]) -> Invalid:
-        """One error that names up to 20 fields; their messages have no full stop."""
+        """Return one error that names up to 20 fields; their messages have no full stop."""
         named = list(islice(violations, _MOST_VIOLATIONS))
-        text = "; ".join(violation.message for violation in named)
-        return cls(f"{text}.", reason=named[0].reason, violations=named)
+        text = " ".join(f"{violation.message}." for violation in named)
+        return cls(text, reason=named[0].reason, violations=named)
 
     @property
     def field(self) -> str:
@@ -100,7 +100,7 @@ class NotFound(ModelryError):
 
     @classmethod
     def of(cls, kind: str, ref: str) -> NotFound:
-        """The usual sentence, for a kind of thing and what the caller wrote to name it."""
+        """Return the usual sentence, for a kind of thing and what the caller wrote to name it."""
         place = "" if kind == "project" else " in this project"
         message = f"There is no {kind} {ref!r}{place}."
         return cls(message, metadata={"resource": kind, "name": ref})
@@ -119,7 +119,7 @@ class WrongState(ModelryError):
 
     @classmethod
     def of(cls, kind: str, ref: str, verb: str, state: str, allowed: Iterable[str], reason: str = "") -> WrongState:
-        """The usual sentence: which thing, what was asked, its state, and the states that allow it."""
+        """Return the usual sentence: which thing, what was asked, its state, and the states that allow it."""
         states = sorted(allowed)
         needed = f" It must be {' or '.join(states)}." if states else ""
         message = f"Cannot {verb} {kind} {ref!r}: it is {state}.{needed}"
@@ -166,7 +166,7 @@ class Unavailable(_Retryable):
 
 
 def at_field(error: ModelryError, path: str) -> ModelryError:
-    """A refusal as one of the field of the request that asked for it; any other error as it is.
+    """Return a refusal as one of the field of the request that asked for it; any other error as it is.
 
     NotFound, WrongState and Denied keep their kind and get the metadata `field`, Invalid gets a violation. The message
     begins with the path, once: a path of the service that refused, which the caller did not write, is taken off.
@@ -182,7 +182,7 @@ def at_field(error: ModelryError, path: str) -> ModelryError:
 
 
 async def with_field(path: str, answer: Awaitable[T]) -> T:
-    """The answer of another part; what it refuses is said of the field at `path` (see `at_field`)."""
+    """Return the answer of another part; what it refuses is said of the field at `path` (see `at_field`)."""
     try:
         return await answer
     except ModelryError as error:
@@ -209,7 +209,7 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
 
 
 def code_of(error: ModelryError) -> tuple[int, int]:
-    """(gRPC code, HTTP status) of an error."""
+    """Return (gRPC code, HTTP status) of an error."""
     for cls in type(error).__mro__:
         if cls in TABLE:
             return TABLE[cls]
@@ -217,7 +217,7 @@ def code_of(error: ModelryError) -> tuple[int, int]:
 
 
 def to_status(error: ModelryError, request_id: str = "") -> status_pb2.Status:
-    """The error as google.rpc.Status, with ErrorInfo and what else its class carries.
+    """Return the error as google.rpc.Status, with ErrorInfo and what else its class carries.
 
     A plain ModelryError is an internal one: its text stays inside.
     """
@@ -248,7 +248,7 @@ def _attach(status: status_pb2.Status, detail: Any) -> None:
 
 
 def from_status(status: status_pb2.Status) -> ModelryError:
-    """The error that `to_status` was given, as far as the status still tells."""
+    """Return the error that `to_status` was given, as far as the status still tells."""
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status.details:
         for known in (info, bad, retry):
@@ -272,7 +272,7 @@ def from_status(status: status_pb2.Status) -> ModelryError:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError | grpc.RpcError) -> ModelryError:
-    """What a peer answered, as the error that it raised there; raise it `from` the one given."""
+    """Return what a peer answered, as the error that it raised there; raise it `from` the one given."""
     call: Any = error
     for key, value in call.trailing_metadata() or ():
         if key == STATUS_DETAILS_KEY:

@@ -26,7 +26,7 @@ class Malformed(Exception):
 
 
 def token(text: str) -> str:
-    """A name as one token of a subject: what has a meaning there is written as in URLs (`a.b` -> `a%2Eb`)."""
+    """Return a name as one token of a subject: what has a meaning there is written as in URLs (`a.b` -> `a%2Eb`)."""
     if not text:
         raise ValueError("a token of a subject is empty")
     return text.translate(_ESCAPES)
@@ -60,8 +60,8 @@ class Event:
         return ".".join((PREFIX, *map(token, (self.project, self.resource, self.resource_id, self.happening))))
 
     @property
-    def lane(self) -> str:
-        """Events of one lane are published one after the other."""
+    def ordering_key(self) -> str:
+        """Events with the same key are published one after the other."""
         return f"{self.resource}/{self.resource_id}"
 
     def body(self) -> str:
@@ -102,7 +102,7 @@ class Event:
 
     @classmethod
     def parse(cls, data: bytes) -> "Event":
-        """The event of a message's data.
+        """Return the event of a message's data.
 
         Raises: Malformed: it is not one.
         """
@@ -137,15 +137,15 @@ class Record:
     id: str = field(default_factory=lambda: new_id("rec_"))
 
     @property
-    def lane(self) -> str:
-        """Records of one key are put one after the other."""
+    def ordering_key(self) -> str:
+        """Return what orders its records: those of one key are put one after the other."""
         return f"{self.bucket}/{self.key}"
 
     def body(self) -> str:
-        """What the outbox keeps."""
+        """Return what the outbox keeps."""
         return _to_json({"key": self.key, "version": self.version, "value": self.value})
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time as JSON shows it."""
+    """Return a time as JSON shows it."""
     return moment.isoformat().replace("+00:00", "Z")

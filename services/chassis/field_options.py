@@ -11,12 +11,12 @@ from modelry.common.v1 import options_pb2
 
 
 def marked(descriptor: Any, option: Any) -> tuple[str, ...]:
-    """Names of the fields of a message that have a boolean option."""
+    """Return the names of the fields of a message that have a boolean option."""
     return tuple(field.name for field in descriptor.fields if field.GetOptions().Extensions[option])
 
 
 def bounds(field: Any) -> tuple[float, float] | None:
-    """The smallest and largest value of a number, infinite where there is none; None without any bound."""
+    """Return the smallest and largest value of a number, infinite where there is none; None without any bound."""
     options = field.GetOptions()
     low, high = (options.HasExtension(option) for option in (options_pb2.minimum, options_pb2.maximum))
     if not low and not high:
@@ -28,13 +28,13 @@ def bounds(field: Any) -> tuple[float, float] | None:
 
 
 def bound_words(low: float, high: float) -> str:
-    """Bounds in a sentence: `from 0 to 1`, `at least 0`, `at most 1`."""
+    """Return bounds in words: `from 0 to 1`, `at least 0`, `at most 1`."""
     if math.isinf(high):
         return f"at least {low:g}"
     return f"at most {high:g}" if math.isinf(low) else f"from {low:g} to {high:g}"
 
 
 def ranges(descriptor: Descriptor) -> dict[str, tuple[float, float]]:
-    """The bounds of every number of a message that has some."""
-    found = ((field.name, bounds(field)) for field in descriptor.fields)
-    return {name: pair for name, pair in found if pair is not None}
+    """Return the bounds of every number of a message that has some."""
+    pairs = ((field.name, bounds(field)) for field in descriptor.fields)
+    return {name: pair for name, pair in pairs if pair is not None}

@@ -56,7 +56,7 @@ class Garbage:
     last_error: str = ""
 
     def failed(self, error: str, moment: datetime) -> Garbage:
-        """After one more attempt that failed."""
+        """Return it after one more attempt that failed."""
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(self.attempts, 20))
         return Garbage(
             moment + timedelta(seconds=delay),
@@ -74,7 +74,7 @@ OpenStore = Callable[[Garbage], Awaitable[tuple["StoreAccess", str]]]
 
 
 def on_store(access: StoreAccess) -> OpenStore:
-    """For garbage that lies on the installation's own store."""
+    """Return the opener for garbage that lies on the installation's own store."""
 
     async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
         return access, garbage.bucket
@@ -83,7 +83,7 @@ def on_store(access: StoreAccess) -> OpenStore:
 
 
 def garbage_table(metadata: MetaData) -> Table:
-    """The table of a service's garbage."""
+    """Return the table of a service's garbage."""
     return table_of(Garbage, metadata, "garbage", key=_KEY, unique=(), indexes=(("next_time",),))
 
 
@@ -97,7 +97,7 @@ async def discard(
 
 
 class GarbageCollector:
-    """Deletes a service's garbage: a part of its process."""
+    """Delete a service's garbage: a part of its process."""
 
     def __init__(
         self, database: Database, table: Table, open_store: OpenStore, period_seconds: float = PERIOD_SECONDS
@@ -115,11 +115,11 @@ class GarbageCollector:
         await self._loop.stop()
 
     def kick(self) -> None:
-        """There is something to delete."""
+        """Delete what is new at once."""
         self._loop.kick()
 
     def degraded(self) -> list[Lack]:
-        """That the loop fails, or that something could not be deleted several times."""
+        """Return why the loop fails, or what could not be deleted several times."""
         return [*self._loop.degraded(), *([self._stuck] if self._stuck else [])]
 
     async def tick(self) -> int:
@@ -127,9 +127,9 @@ class GarbageCollector:
         columns = self._table.c
         async with UnitOfWork(self._database, write=False) as uow:
             due = select(self._table).where(columns.next_time <= now()).order_by(columns.next_time).limit(_BATCH)
-            found = [Garbage(**row) for row in (await uow.connection.execute(due)).mappings()]
+            rows = [Garbage(**row) for row in (await uow.connection.execute(due)).mappings()]
         done = 0
-        for garbage in found:
+        for garbage in rows:
             done += await self._remove(garbage)
         await self._look_for_stuck()
         return done

@@ -29,7 +29,7 @@ class Hold:
 
 
 def holds_table(metadata: MetaData) -> Table:
-    """The table of a service's holds."""
+    """Return the table of a service's holds."""
     return table_of(Hold, metadata, "holds", key=("version_id", "holder"), indexes=(("holder",),))
 
 
@@ -55,7 +55,7 @@ class Holds:
         await self._uow.connection.execute(delete(self._table).where(same))
 
     async def holders(self, version_ids: Sequence[str], oldest: datetime) -> list[str]:
-        """Who holds any of the versions; unconfirmed holds count when they are younger than `oldest`."""
+        """Return who holds any of the versions; unconfirmed holds count when they are younger than `oldest`."""
         columns = self._table.c
         lasting = or_(columns.confirmed.is_(True), columns.hold_time > oldest)
         query = select(columns.holder).where(columns.version_id.in_(version_ids), lasting).distinct()

@@ -27,8 +27,9 @@ from services.chassis import telemetry
 from services.chassis.admin import AdminServicer
 from services.chassis.auth import TokenIssuer
 from services.chassis.background import BackgroundLoop
-from services.chassis.bus import Bus, OutboxRelay
+from services.chassis.bus import Bus
 from services.chassis.data import Database, DeadLetters, sweep
+from services.chassis.delivery import OutboxRelay
 from services.chassis.probes import DatabaseProbe, StoreProbe
 from services.chassis.readiness import CanDegrade, CanStopAnswering, Lack
 from services.chassis.rpc import RpcServer
@@ -72,7 +73,7 @@ class ServiceHost(Generic[S]):
     port: int
 
     def __init__(self, settings: S, migrations: Path, assemble: Callable[[ServiceHost[S]], Awaitable[None]]) -> None:
-        """`assemble` builds the service on the opened database: it calls `serve`, `add` and `close_at_end`."""
+        """Args: assemble: builds the service on the opened database: it calls `serve`, `add` and `close_at_end`."""
         self.settings = settings
         self._migrations, self._assemble = migrations, assemble
         self._running = AsyncExitStack()
@@ -143,11 +144,11 @@ class ServiceHost(Generic[S]):
         self._running.push_async_callback(self._server.stop)
 
     def cannot_answer(self) -> list[Lack]:
-        """What is lacking so that no call can be answered: gRPC health says NOT_SERVING."""
+        """Return what is lacking so that no call can be answered: gRPC health says NOT_SERVING."""
         return [lack for part in self._parts if isinstance(part, CanStopAnswering) for lack in part.cannot_answer()]
 
     def degraded(self) -> list[Lack]:
-        """What stands still while calls are answered."""
+        """Return what stands still while calls are answered."""
         parts = (self.bus, *self._parts)
         return [lack for part in parts if isinstance(part, CanDegrade) for lack in part.degraded()]
 
@@ -164,7 +165,7 @@ def run(
     migrations: Path,
     assemble: Callable[[ServiceHost[S]], Awaitable[None]],
 ) -> None:
-    """The process of a service: run it until SIGTERM or SIGINT."""
+    """Run the process of a service until SIGTERM or SIGINT."""
     settings = load(settings_class, service=service)
     telemetry.setup(service, settings)
     try:

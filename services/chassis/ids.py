@@ -13,7 +13,7 @@ _last = 0
 
 
 def new_id(prefix: str) -> str:
-    """A new identifier, for example `new_id("ftjob-")`.
+    """Return a new identifier, for example `new_id("ftjob-")`.
 
     48 bits of milliseconds and 80 random bits (a ULID). Within a process each is greater than the one before, so that
     a page of things made in the same millisecond keeps its order. Ids never order events: versions do.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from services.chassis.errors import Invalid, Violation
 
@@ -13,7 +15,7 @@ _PAIRS, _KEY_CHARACTERS, _VALUE_CHARACTERS = 16, 64, 512
 
 
 def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterator[Violation]:
-    """What is wrong with a name: it is none of ours, or looks like an id that begins with one of the prefixes."""
+    """Yield what is wrong with a name: it is none of ours, or looks like an id that begins with one of the prefixes."""
     if not _NAME.fullmatch(name):
         words = "is no name: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
         yield Violation(field, f"{name!r} {words}", "INVALID_NAME")
@@ -23,7 +25,7 @@ def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterat
 
 
 def label_faults(title: str, metadata: Mapping[str, str], path: str) -> Iterator[Violation]:
-    """What is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
+    """Yield what is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
     if len(title) > _TITLE_CHARACTERS:
         yield Violation(f"{path}title", f"The title has {len(title)} characters; at most {_TITLE_CHARACTERS}")
     if len(metadata) > _PAIRS:
@@ -45,7 +47,40 @@ def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
     _refuse(label_faults(title, metadata, path))
 
 
+@dataclass(frozen=True)
+class CreateNamed:
+    """A request for a resource with a name and labels. `digest` is that of the request, which `request_id` repeats."""
+
+    project: str
+    name: str
+    title: str
+    metadata: Mapping[str, str]
+    request_id: str
+    digest: str
+
+    def check(self, path: str, prefixes: tuple[str, ...]) -> None:
+        """Refuse a name or labels with a fault; `path` ends with a dot. Raises: Invalid."""
+        check_name(self.name, f"{path}name", prefixes)
+        check_labels(self.title, self.metadata, path)
+
+
+@dataclass(frozen=True)
+class UpdateLabels:
+    """A request for another title or other metadata of a resource; None leaves them."""
+
+    project: str
+    ref: str
+    title: str | None = None
+    metadata: Mapping[str, str] | None = None
+    etag: str = ""
+
+    def changes(self, path: str) -> dict[str, Any]:
+        """Return the new values, to replace those of the resource; `path` ends with a dot. Raises: Invalid."""
+        check_labels(self.title or "", self.metadata or {}, path)
+        return {name: getattr(self, name) for name in ("title", "metadata") if getattr(self, name) is not None}
+
+
 def _refuse(faults: Iterator[Violation]) -> None:
-    found = list(faults)
-    if found:
-        raise Invalid.of(found)
+    violations = list(faults)
+    if violations:
+        raise Invalid.of(violations)

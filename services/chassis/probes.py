@@ -17,7 +17,7 @@ ANSWER_SECONDS = 5.0
 
 
 class DatabaseProbe(BackgroundLoop):
-    """Reads the schema's revision. Without the database, or with another schema, no call can be answered."""
+    """Read the schema's revision. Without the database, or with another schema, no call can be answered."""
 
     def __init__(self, database: Database, period_seconds: float) -> None:
         super().__init__("probe of the database", self._look, period_seconds)
@@ -26,7 +26,7 @@ class DatabaseProbe(BackgroundLoop):
         self._lacks = LackLog()
 
     def cannot_answer(self) -> list[Lack]:
-        """That the database is away, or that its schema is not the one of this process."""
+        """Return why the database is away, or that its schema is not the one of this process."""
         return self._lacks.all()
 
     async def _look(self) -> None:
@@ -56,7 +56,7 @@ class DatabaseProbe(BackgroundLoop):
 
 
 class StoreProbe(BackgroundLoop):
-    """Asks the installation's object store whether it answers at all; any answer below 500 will do."""
+    """Ask the installation's object store whether it answers at all; any answer below 500 will do."""
 
     def __init__(self, endpoint: str, period_seconds: float) -> None:
         super().__init__("probe of the object store", self._look, period_seconds)
@@ -64,7 +64,7 @@ class StoreProbe(BackgroundLoop):
         self._lacks = LackLog()
 
     def degraded(self) -> list[Lack]:
-        """That the store is not reachable, if so."""
+        """Return why the store is not reachable, if so."""
         return self._lacks.all()
 
     async def _look(self) -> None:
@@ -88,4 +88,4 @@ def _ask(endpoint: str) -> None:
             raise Unavailable(f"The object store at {endpoint} answers with status {error.code}.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise Unavailable(f"The object store at {endpoint} is not reachable: {reason}") from error
+        raise Unavailable(f"The object store at {endpoint} is not reachable: {reason}.") from error

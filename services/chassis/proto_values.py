@@ -5,7 +5,7 @@ What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -15,15 +15,20 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from modelry.admin.v1 import admin_pb2
 from modelry.common.v1 import common_pb2
+from services.chassis.auth import current
 from services.chassis.errors import Invalid
+from services.chassis.locations import ObjectLocation
+from services.chassis.names import CreateNamed, UpdateLabels
+from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
 _NANOS = 1_000_000_000
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:
-    """A moment as a message."""
+    """Return a moment as a message."""
     if moment is None:
         return None
     message = Timestamp()
@@ -32,7 +37,7 @@ def timestamp_of(moment: datetime | None) -> Timestamp | None:
 
 
 def datetime_of(message: Timestamp, field: str) -> datetime:
-    """The moment of a message. Raises: Invalid: it is outside of the calendar."""
+    """Return the moment of a message. Raises: Invalid: it is outside of the calendar."""
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
@@ -40,7 +45,7 @@ def datetime_of(message: Timestamp, field: str) -> datetime:
 
 
 def money_of(amount: Decimal | None) -> common_pb2.Money | None:
-    """An amount as a message, to nine places."""
+    """Return an amount as a message, to nine places."""
     if amount is None:
         return None
     nanos = int((amount * _NANOS).to_integral_value(ROUND_HALF_UP))
@@ -50,22 +55,32 @@ def money_of(amount: Decimal | None) -> common_pb2.Money | None:
 
 
 def amount_of(message: common_pb2.Money, field: str) -> Decimal:
-    """The amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
+    """Return the amount of a message. Raises: Invalid: its nanos are out of range or of the other sign."""
     if abs(message.nanos) >= _NANOS or message.units * message.nanos < 0:
         raise Invalid(f"{field} is no amount of money.", field=field)
     return Decimal(message.units) + Decimal(message.nanos) / _NANOS
 
 
 def failure_of(failure: Failure | None) -> common_pb2.Failure | None:
-    """A failure as a message."""
+    """Return a failure as a message."""
     if failure is None:
         return None
     kind = common_pb2.Failure.Kind.Value(failure.kind)
     return common_pb2.Failure(reason=failure.reason, message=failure.message, kind=kind)
 
 
+def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
+    """Return the location of a message."""
+    return ObjectLocation(message.credential, message.bucket, message.prefix)
+
+
+def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
+    """Return a location as a message."""
+    return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
+
+
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:
-    """The fields that an Update changes, and their new values; maps are dicts.
+    """Return the fields that an Update changes, and their new values; maps are dicts.
 
     The resource is the request's first field. Its `update_mask` says which fields are meant, or without one (or with
     `*`) all that are set. The etag and output-only fields are no changes, nor is a write-only field that is empty. A
@@ -93,6 +108,23 @@ async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> di
     return changes
 
 
+def creation_of(request: Any, digest: str) -> CreateNamed:
+    """Return what a Create asks of a resource that has only a name and labels: the request's first field."""
+    wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
+    return CreateNamed(current().project, wanted.name, wanted.title, dict(wanted.metadata), request.request_id, digest)
+
+
+async def labels_update_of(request: Any, read: Callable[[str], Awaitable[Message]]) -> UpdateLabels:
+    """Return what an Update asks of a resource that has only labels to change; `read` takes its id or name.
+
+    Raises: Invalid, what `read` raises: as `changes_of`.
+    """
+    wanted = getattr(request, request.DESCRIPTOR.fields[0].name)
+    ref = wanted.id or wanted.name
+    changes = await changes_of(request, lambda: read(ref))
+    return UpdateLabels(current().project, ref, changes.get("title"), changes.get("metadata"), wanted.etag)
+
+
 def _masked(name: str, wanted: Message, paths: list[str]) -> Iterator[Any]:
     if paths in ([], ["*"]):
         yield from (field for field, _ in wanted.ListFields())
@@ -114,7 +146,7 @@ def _refuse_other(name: str, fixed: list[FieldDescriptor], wanted: Message, stor
 
 
 def _given(message: Message) -> Message:
-    """A copy without what only the system sets, at any depth."""
+    """Return a copy without what only the system sets, at any depth."""
     copy = type(message)()
     copy.CopyFrom(message)
     _clear_output(copy)
@@ -131,5 +163,16 @@ def _clear_output(message: Message) -> None:
 
 
 def _behaviors(field: FieldDescriptor) -> Collection[int]:
-    found: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    return found
+    behaviors: Collection[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return behaviors
+
+
+def service_health(service: str, cannot_answer: Iterable[Lack], degraded: Iterable[Lack]) -> admin_pb2.ServiceHealth:
+    """Return the health of a process as a message."""
+    return admin_pb2.ServiceHealth(
+        service=service, cannot_answer=map(_lack, cannot_answer), degraded=map(_lack, degraded)
+    )
+
+
+def _lack(lack: Lack) -> admin_pb2.Lack:
+    return admin_pb2.Lack(name=lack.name, message=lack.message, since_time=timestamp_of(lack.since))

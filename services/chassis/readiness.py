@@ -28,7 +28,7 @@ class CanStopAnswering(Protocol):
     """A part without which the process may be unable to answer."""
 
     def cannot_answer(self) -> Sequence[Lack]:
-        """What is lacking so that no call can be answered."""
+        """Return what is lacking so that no call can be answered."""
 
 
 @runtime_checkable
@@ -36,11 +36,11 @@ class CanDegrade(Protocol):
     """A part that may stand still while calls are answered."""
 
     def degraded(self) -> Sequence[Lack]:
-        """What is lacking while calls are still answered."""
+        """Return what is lacking while calls are still answered."""
 
 
 class LackLog:
-    """Remembers since when each thing is lacking."""
+    """Remember since when each thing is lacking."""
 
     def __init__(self) -> None:
         self._lacks: dict[str, Lack] = {}
@@ -56,9 +56,9 @@ class LackLog:
         return self._lacks.pop(name, None) is not None
 
     def has(self, name: str) -> bool:
-        """Whether something is lacking now."""
+        """Return whether something is lacking now."""
         return name in self._lacks
 
     def all(self) -> list[Lack]:
-        """What is lacking now."""
+        """Return what is lacking now."""
         return list(self._lacks.values())

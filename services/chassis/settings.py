@@ -124,7 +124,7 @@ class Found:
 
 
 class Lookup:
-    """Finds the value of each field of a settings class, and remembers where."""
+    """Find the value of each field of a settings class, and remember where."""
 
     def __init__(self, cls: type[Settings], service: str, environ: Mapping[str, str]) -> None:
         self.cls, self.service, self.environ = cls, service, environ
@@ -145,7 +145,7 @@ class Lookup:
             refuse_start(f"{self.path} cannot be read: {error}")
 
     def all(self) -> dict[str, Any]:
-        """The values found, by field."""
+        """Return the values found, by field."""
         self._refuse_unknown()
         for name, field in self.cls.model_fields.items():
             if name not in ("service", "home"):
@@ -170,7 +170,7 @@ class Lookup:
         self.values[name], self.sources[name] = value, source
 
     def _refuse_unknown(self) -> None:
-        """A mistyped name in the service's own places would otherwise be silently the default."""
+        """Refuse unknown names in the service's own places: a mistyped one would silently be the default."""
         known = self.cls.model_fields
         for key in self.own:
             if key not in known:
@@ -183,7 +183,7 @@ class Lookup:
 
 
 def _parse(text: str) -> Any:
-    """Lists and tables are JSON in the environment; everything else is text that its type reads."""
+    """Parse a value: lists and tables are JSON in the environment; everything else is text that its type reads."""
     if text[:1] in ("[", "{"):
         try:
             return json.loads(text)
@@ -193,7 +193,7 @@ def _parse(text: str) -> Any:
 
 
 def load(cls: type[S], service: str, environ: Mapping[str, str] | None = None) -> S:
-    """The settings of a service's process. A wrong value prints one line that names it and ends with code 2."""
+    """Return the settings of a service's process. A wrong value prints one line that names it and ends with code 2."""
     lookup = Lookup(cls, service, os.environ if environ is None else environ)
     try:
         return cls(**lookup.all())
@@ -205,14 +205,14 @@ def load(cls: type[S], service: str, environ: Mapping[str, str] | None = None) -
 
 
 def explain(cls: type[Settings], service: str, environ: Mapping[str, str] | None = None) -> list[Found]:
-    """Every setting of a service in force, with its source; secrets are masked."""
+    """Return every setting of a service in force, with its source; secrets are masked."""
     settings = load(cls, service, environ)
     lookup = Lookup(cls, service, os.environ if environ is None else environ)
     lookup.all()
-    found = []
+    result = []
     for name in cls.model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = "********" if value.get_secret_value() else ""
-        found.append(Found(name, str(value), lookup.sources.get(name, "default")))
-    return found
+        result.append(Found(name, str(value), lookup.sources.get(name, "default")))
+    return result

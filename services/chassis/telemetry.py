@@ -45,7 +45,7 @@ class TelemetrySettings(Protocol):
 
 
 def mask(text: str) -> str:
-    """The text with anything that looks like one of our secrets replaced by asterisks."""
+    """Return the text with anything that looks like one of our secrets replaced by asterisks."""
     return _SECRETS.sub(lambda m: (m["head"] or m["name"] or "") + "***", text)
 
 
@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -124,7 +124,7 @@ def inject(headers: MutableMapping[str, str]) -> None:
 
 
 def extract(headers: Mapping[str, str]) -> Context:
-    """The trace that headers carry, or a new one that begins here."""
+    """Return the trace that headers carry, or a new one that begins here."""
     context = _propagator.extract(headers, context=Context())
     if trace.get_current_span(context).get_span_context().is_valid:
         return context
@@ -151,7 +151,7 @@ def enter(headers: Mapping[str, str], name: str, kind: SpanKind = SpanKind.SERVE
 def span(
     name: str, headers: Mapping[str, str] | None = None, kind: SpanKind = SpanKind.INTERNAL
 ) -> Iterator[trace.Span]:
-    """A span around a block: below the current one, or below the one that headers carry.
+    """Open a span around a block: below the current one, or below the one that headers carry.
 
     Where nothing records spans, the trace is handed on without one.
     """
@@ -172,13 +172,13 @@ def _records_spans() -> bool:
 
 
 def trace_id() -> str:
-    """The current trace's id, 32 hexadecimal digits, or nothing outside of a trace."""
+    """Return the current trace's id, 32 hexadecimal digits, or nothing outside of a trace."""
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else ""
 
 
 def request_id() -> str:
-    """The id of the request being answered, or nothing."""
+    """Return the id of the request being answered, or nothing."""
     return _request_id.get()
 
 
@@ -198,5 +198,5 @@ def job_context(job_id: str) -> Iterator[None]:
 
 
 def meter() -> metrics.Meter:
-    """Where counters and histograms are made; they cost nothing where no endpoint is set."""
+    """Return where counters and histograms are made; they cost nothing where no endpoint is set."""
     return metrics.get_meter(_NAME)

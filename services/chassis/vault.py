@@ -23,10 +23,10 @@ class Sealed(Exception):
 
 
 class Vault:
-    """Seals with the first key and opens with any of them."""
+    """Seal with the first key and open with any of them."""
 
     def __init__(self, key: bytes, older: Sequence[bytes] = ()) -> None:
-        """Keys of 32 bytes each; `older` ones only open what was sealed with them.
+        """Args: keys of 32 bytes each; `older` ones only open what was sealed with them.
 
         Raises: ValueError: a key has another length.
         """
@@ -38,7 +38,7 @@ class Vault:
 
     @classmethod
     def of(cls, encoded: str) -> "Vault":
-        """A vault of a key as settings hold it: base64 of 32 bytes; after commas, older keys.
+        """Return a vault of a key as settings hold it: base64 of 32 bytes; after commas, older keys.
 
         Raises: ValueError: it is not that.
         """
@@ -49,13 +49,13 @@ class Vault:
         return cls(keys[0], keys[1:])
 
     def seal(self, plaintext: str, context: str) -> str:
-        """The plaintext as text that only this key opens, and only in this context."""
+        """Return the plaintext as text that only this key opens, and only in this context."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._ciphers[self._current].encrypt(nonce, plaintext.encode(), context.encode())
         return f"{_FORMAT}.{self._current}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
 
     def open(self, ciphertext: str, context: str) -> str:
-        """The plaintext.
+        """Return the plaintext.
 
         Raises: Sealed: it does not open.
         """
@@ -73,5 +73,5 @@ class Vault:
 
 
 def key_id(key: bytes) -> str:
-    """A short name of a key that tells nothing about it."""
+    """Return a short name of a key that tells nothing about it."""
     return hashlib.sha256(b"modelry vault key id" + key).hexdigest()[:8]

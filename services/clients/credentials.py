@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from modelry.access.v1 import internal_pb2, internal_pb2_grpc
 from services.chassis.auth import Role
 from services.chassis.errors import Invalid, NotFound, WrongState, at_field
-from services.chassis.garbage import Garbage
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
+
+if TYPE_CHECKING:
+    from services.chassis.garbage import Garbage
 
 BUILTIN = "builtin"
 """The credential of the installation's own store."""

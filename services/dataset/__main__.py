@@ -11,7 +11,7 @@ from services.chassis.rpc import Connections
 from services.clients.credentials import CredentialClient
 from services.dataset.handlers import HoldHandlers
 from services.dataset.importer import Importer
-from services.dataset.operations.context import Desk
+from services.dataset.operations.context import ServiceContext
 from services.dataset.service import DatasetInternalServicer, DatasetServicer
 from services.dataset.settings import DatasetSettings
 from services.dataset.sources import Sources
@@ -20,29 +20,24 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def assemble(host: ServiceHost[DatasetSettings]) -> None:
-    """Build the service on the real ones beside it."""
+    """Build the service and add its parts to the host."""
     settings = host.settings
     connections = Connections(settings, host.issuer, "dataset")
     host.close_at_end(connections)
     sources = Sources(CredentialClient(connections), StoreAccess.of_settings(settings), settings.objects_bucket)
-    desk = Desk(host.database, sources, settings.hold_seconds)
+    context = ServiceContext(host.database, sources, settings.hold_seconds)
     importer = Importer(
-        desk,
+        context,
         LocalLauncher.of_settings(settings.home, settings),
         settings.home,
         parallel=settings.parallel_imports,
-        look_seconds=settings.reconcile_seconds,
+        period_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    host.add(*HoldHandlers(desk).consumers(host.bus, settings), importer, desk.garbage)
-    host.serve(DatasetServicer(desk, settings.home / "work" / "uploads"))
-    host.serve(DatasetInternalServicer(desk))
-
-
-def main() -> None:
-    """The process."""
-    run("dataset", DatasetSettings, MIGRATIONS, assemble)
+    host.add(*HoldHandlers(context).consumers(host.bus, settings), importer, context.garbage)
+    host.serve(DatasetServicer(context, settings.home / "work" / "uploads"))
+    host.serve(DatasetInternalServicer(context))
 
 
 if __name__ == "__main__":
-    main()
+    run("dataset", DatasetSettings, MIGRATIONS, assemble)

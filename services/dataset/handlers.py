@@ -1,42 +1,37 @@
-"""Events of those who use data sets: their first word confirms a hold, their last one lets it go."""
+"""Events of jobs and evaluations, which hold data set versions: they confirm a hold, and release it at their end."""
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.chassis.holds import confirm_holds, release_holds
-from services.dataset.operations.context import Desk
+from services.dataset.operations.context import ServiceContext
 
 USERS = ("job", "evaluation")
 """Resources that hold versions."""
 
 
 class HoldHandlers:
-    """Follows jobs and evaluations."""
+    """Follow jobs and evaluations."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a job or an evaluation.
+        """Handle one event of a job or an evaluation.
 
         Raises: Malformed.
         """
         event = message.event()
         if event.terminal or event.happening == "deleted":
-            await release_holds(self._desk.writing(), event.project, event.resource_id, event.id)
+            await release_holds(self._context.writing(), event.project, event.resource_id, event.id)
         else:
-            await confirm_holds(self._desk.writing(), event.project, event.resource_id, event.id)
+            await confirm_holds(self._context.writing(), event.project, event.resource_id, event.id)
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
+        """Return the durable consumers of this service."""
+        database = self._context.database
         return [
-            Consumer(
-                bus,
-                self._desk.database,
-                f"dataset-on-{resource}",
-                f"modelry.events.*.{resource}.>",
-                self.handle,
-                settings,
-            )
-            for resource in USERS
+            Consumer(bus, database, f"dataset-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
+            for noun in USERS
         ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.chassis.errors import Invalid
 from services.chassis.objects import StoreAccess
-from services.dataset.object_sources import Place
+from services.dataset.object_sources import ObjectSource
 from services.dataset.reading.problems import RowError
 
 FORMAT = 2
@@ -26,7 +26,7 @@ class ImportWork:
     `format` is the name of the source's format, empty to find out.
     """
 
-    source: Place
+    source: ObjectSource
     format: str
     columns: Mapping[str, str]
     max_bad_rows: int
@@ -35,7 +35,7 @@ class ImportWork:
     prefix: str
 
     def to_json(self) -> dict[str, Any]:
-        """The spec, with the secrets of stores: for a 0600 file only."""
+        """Return the spec, with the secrets of stores: for a 0600 file only."""
         place = self.source
         return {
             "format": FORMAT,
@@ -51,12 +51,12 @@ class ImportWork:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ImportWork:
-        """The order that `to_json` wrote. Raises: Invalid: it is of another format."""
+        """Return the order that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format") != FORMAT:
             raise Invalid(f"The spec has format {content.get('format')}; this program reads {FORMAT}.", field="format")
         source, options, output = content["source"], content["options"], content["output"]
         return cls(
-            source=Place(
+            source=ObjectSource(
                 StoreAccess.from_json(source["access"]), source["bucket"], source["prefix"], source.get("name", "")
             ),
             format=options["format"],
@@ -78,12 +78,12 @@ class ImportCounts:
     bytes_total: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As the program writes it."""
+        """Return the counts as the program writes them."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ImportCounts:
-        """The counts that `to_json` wrote."""
+        """Return the counts that `to_json` wrote."""
         return cls(content["rows"], content["bad_rows"], content["bytes_read"], content["bytes_total"])
 
 
@@ -106,13 +106,13 @@ class ImportReport:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The result of the program."""
+        """Return the result of the program."""
         errors = [[name, error.line, error.field, error.code, error.message] for name, error in self.errors]
         return {**vars(self), "counts": self.counts.to_json(), "errors": errors, "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ImportReport:
-        """The result that `to_json` wrote."""
+        """Return the result that `to_json` wrote."""
         counts = ImportCounts.from_json(content["counts"])
         errors = tuple((name, RowError(*error)) for name, *error in content["errors"])
         return cls(**{**content, "counts": counts, "errors": errors, "notes": tuple(content["notes"])})

@@ -1,4 +1,4 @@
-"""Does the imports of the service in the background: claim, run the import program, apply what it says.
+"""Do the imports of the service in the background: claim, run the import program, apply what it says.
 
 An import belongs to whoever holds its token. When this process dies, the next one ends the programs that it left and
 claims their imports again with the next token.
@@ -26,8 +26,8 @@ from services.chassis.launch import Launcher, ProgramRun
 from services.chassis.tasks import end_tasks
 from services.dataset.domain import DatasetVersion, Format, Work
 from services.dataset.import_work import CRASHED, MODULE, ImportCounts, ImportReport, ImportWork
-from services.dataset.object_sources import Place
-from services.dataset.operations.context import Desk
+from services.dataset.object_sources import ObjectSource
+from services.dataset.operations.context import ServiceContext
 from services.dataset.operations.files import get_file
 from services.dataset.operations.imports import (
     Ending,
@@ -52,62 +52,62 @@ class _TakenAwayError(Exception):
 
 
 class Importer(BackgroundLoop):
-    """The background side of the service."""
+    """Run the imports of the service in the background."""
 
     def __init__(
         self,
-        desk: Desk,
+        context: ServiceContext,
         launcher: Launcher,
         home: Path,
         *,
         parallel: int,
-        look_seconds: float,
+        period_seconds: float,
         lease_seconds: float,
     ) -> None:
-        """Args: parallel: imports at once; look_seconds: how often it looks by itself for something to do."""
-        super().__init__("imports", self.tick, look_seconds, kicked=desk.wake)
-        self._desk = desk
+        """Args: parallel: imports at once; period_seconds: time between two ticks that nothing else causes."""
+        super().__init__("imports", self.tick, period_seconds, kicked=context.wake)
+        self._context = context
         self._launcher = launcher
         self._home = home
         self._parallel = parallel
-        self._look_seconds = look_seconds
+        self._period_seconds = period_seconds
         self._lease_seconds = lease_seconds
         self._owner = new_id("")
         self._running: dict[str, asyncio.Task[None]] = {}
         self._beats: dict[str, tuple[int, float]] = {}
         self._swept = 0.0
         # One process owns a SQLite file, so whoever claimed an import before is dead.
-        self._alone = desk.database.dialect == "sqlite"
+        self._alone = context.database.dialect == "sqlite"
 
     async def start(self) -> None:
-        """Begins to look for imports, those that a dead process left first."""
+        """Begin the imports that wait; those that a dead process left come first."""
         await self._end_orphans()
         await super().start()
 
     async def _end_orphans(self) -> None:
-        """Ends the programs of imports that are over, and on SQLite all of them: whoever started them is dead."""
+        """End the programs of imports that are over, and on SQLite all of them: whoever started them is dead."""
         # Where programs of version 0.1 worked; they ended with their service.
         await asyncio.to_thread(shutil.rmtree, self._home / "work" / "imports", ignore_errors=True)
-        waiting = set() if self._alone else {item.version.id for item in await list_waiting(self._desk)}
+        waiting = set() if self._alone else {item.version.id for item in await list_waiting(self._context)}
         for probe in await self._launcher.list():
             version_id = probe.id.removeprefix(_PROGRAM_PREFIX).rpartition("-")[0]
             if probe.id.startswith(_PROGRAM_PREFIX) and version_id not in waiting:
                 await ProgramRun(self._launcher, self._home, probe.id).discard()
 
     async def stop(self) -> None:
-        """Ends all programs and lets their imports go, to be done again by the next process."""
+        """End all programs and let their imports go, to be done again by the next process."""
         await super().stop()
         await end_tasks(*self._running.values())
 
     async def tick(self) -> None:
-        """Begins the imports that wait, and drops the holds that nobody confirmed."""
+        """Begin the imports that wait, and drop the holds that nobody confirmed."""
         await self._start_waiting()
-        if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._desk.hold_seconds):
-            await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
+        if time.monotonic() - self._swept > min(_SWEEP_SECONDS, self._context.hold_seconds):
+            await drop_fallen_holds(self._context.writing(), self._context.oldest_hold(now()))
             self._swept = time.monotonic()
 
     async def _start_waiting(self) -> None:
-        waiting = await list_waiting(self._desk)
+        waiting = await list_waiting(self._context)
         for item in waiting:
             if len(self._running) >= self._parallel:
                 return
@@ -115,13 +115,13 @@ class Importer(BackgroundLoop):
                 continue
             if item.work.token:  # the program of an owner that fell silent must write nothing more
                 await self._program(item.version, item.work).discard()
-            work = await claim_import(self._desk, item, self._owner)
+            work = await claim_import(item, self._owner, self._context)
             if work is not None:
                 task = asyncio.create_task(self._import(item.version, work), name=f"import-{item.version.id}")
                 self._running[item.version.id] = task
 
     def _free(self, work: Work) -> bool:
-        """Whether nobody works on it: never claimed, let go, or its owner is silent for longer than the lease."""
+        """Return whether nobody works on it: never claimed, released, or its owner is silent beyond the lease."""
         if work.retry_time is not None and work.retry_time > now():
             return False
         if not work.owner or work.owner == self._owner or self._alone:
@@ -133,7 +133,7 @@ class Importer(BackgroundLoop):
         return time.monotonic() - since > self._lease_seconds
 
     async def _import(self, version: DatasetVersion, work: Work) -> None:
-        """One attempt, from the claim to its outcome."""
+        """Run one attempt, from the claim to its outcome."""
         try:
             outcome = await self._attempt(version, work)
             if outcome is not None:
@@ -147,25 +147,25 @@ class Importer(BackgroundLoop):
         finally:
             self._running.pop(version.id, None)
             self._beats.pop(version.id, None)
-            self._desk.wake.set()
+            self._context.wake.set()
 
     async def _let_go(self, version: DatasetVersion, work: Work) -> None:
         with suppress(ModelryError):
-            await give_back(self._desk, version, work)
+            await give_back(version, work, self._context)
 
     async def _apply(self, version: DatasetVersion, work: Work, outcome: Outcome) -> None:
         for _ in range(10):
             try:
-                await apply_outcome(self._desk, version, work, outcome, now())
+                await apply_outcome(version, work, outcome, self._context, now())
             except (Conflict, Unavailable) as error:
                 _log.warning("import %s: %s", version.id, error.message)
-                await asyncio.sleep(self._look_seconds)
+                await asyncio.sleep(self._period_seconds)
             else:
                 _log.info("import %s: %s", version.id, outcome.ending)
                 return
 
     async def _attempt(self, version: DatasetVersion, work: Work) -> Outcome | None:
-        """Runs the import program. None: the import was taken away meanwhile, or finds no place for its program."""
+        """Run the import program. None: the import was taken away meanwhile, or finds no place for its program."""
         try:
             place = await self._place(version)
         except (NotFound, Invalid) as error:
@@ -178,7 +178,7 @@ class Importer(BackgroundLoop):
                 await run.start(MODULE, self._order(version, work, place).to_json())
             except Unavailable as error:
                 _log.info("The import %s waits: %s", version.id, error.message)
-                await give_back(self._desk, version, work, now() + timedelta(seconds=_PLACE_SECONDS))
+                await give_back(version, work, self._context, now() + timedelta(seconds=_PLACE_SECONDS))
                 return None
             return await self._follow(run, version, work)
         finally:
@@ -187,30 +187,30 @@ class Importer(BackgroundLoop):
     def _program(self, version: DatasetVersion, work: Work) -> ProgramRun:
         return ProgramRun(self._launcher, self._home, f"{_PROGRAM_PREFIX}{version.id}-{work.token}")
 
-    async def _place(self, version: DatasetVersion) -> Place:
+    async def _place(self, version: DatasetVersion) -> ObjectSource:
         source = version.source
         if source.file_id:
-            file = await get_file(self._desk, version.project, source.file_id)
-            return self._desk.sources.uploaded(self._desk.file_key(version.project, file.id), file.filename)
-        return await self._desk.sources.place(version.project, source)
+            file = await get_file(version.project, source.file_id, self._context)
+            return self._context.sources.uploaded(self._context.file_key(version.project, file.id), file.filename)
+        return await self._context.sources.place(version.project, source)
 
-    def _order(self, version: DatasetVersion, work: Work, place: Place) -> ImportWork:
-        """What the program is told."""
+    def _order(self, version: DatasetVersion, work: Work, place: ObjectSource) -> ImportWork:
+        """Return what the program is told."""
         return ImportWork(
             source=place,
             format="" if version.format is Format.FORMAT_UNSPECIFIED else version.format.name,
             columns=dict(version.columns),
             max_bad_rows=version.allowed_bad_rows,
-            output=self._desk.sources.system,
-            bucket=self._desk.sources.bucket,
-            prefix=self._desk.version_prefix(version, work.token),
+            output=self._context.sources.system,
+            bucket=self._context.sources.bucket,
+            prefix=self._context.version_prefix(version, work.token),
         )
 
     async def _follow(self, run: ProgramRun, version: DatasetVersion, work: Work) -> Outcome | None:
         async def note(progress: Mapping[str, Any]) -> None:
             nonlocal work
             work = counted(replace(work, beat=work.beat + 1), ImportCounts.from_json(progress))
-            if not await note_progress(self._desk, version, work):
+            if not await note_progress(version, work, self._context):
                 raise _TakenAwayError
 
         try:
@@ -219,5 +219,5 @@ class Importer(BackgroundLoop):
             return None
         if result is not None:
             return Outcome.of(result)
-        message = f"the import program broke off; {await run.how_it_ended()}"
+        message = f"The import program broke off; {(await run.how_it_ended()).rstrip('.')}."
         return Outcome(Ending.CRASHED, ImportReport(ImportCounts()), CRASHED, message)

@@ -31,7 +31,7 @@ _STATES = {
 
 
 def file_message(file: StoredFile) -> pb.File:
-    """A file as it is shown."""
+    """Return a file as it is shown."""
     return pb.File(
         id=file.id,
         filename=file.filename,
@@ -43,7 +43,7 @@ def file_message(file: StoredFile) -> pb.File:
 
 
 def dataset_message(shown: ShownDataset) -> pb.Dataset:
-    """A data set as it is shown."""
+    """Return a data set as it is shown."""
     dataset: Dataset = shown.dataset
     return pb.Dataset(
         id=dataset.id,
@@ -58,7 +58,7 @@ def dataset_message(shown: ShownDataset) -> pb.Dataset:
 
 
 def version_message(view: VersionView) -> pb.DatasetVersion:
-    """A version as it is shown, with its progress while it imports."""
+    """Return a version as it is shown, with its progress while it imports."""
     version = view.resource
     message = pb.DatasetVersion(
         id=version.id,
@@ -114,7 +114,7 @@ def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
     message.row_count = output.row_count
     message.digest = output.digest
     message.source_identity.update(output.identity)
-    found = json.loads(output.statistics_json)
+    statistics = json.loads(output.statistics_json)
     shown = message.statistics
     for name in (
         "turn_count",
@@ -124,54 +124,54 @@ def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
         "estimated_token_count",
         "tool_row_count",
     ):
-        setattr(shown, name, found[name])
-    shown.turns_by_role.update(found["turns_by_role"])
-    shown.rows_by_token_length.update(found["rows_by_token_length"])
+        setattr(shown, name, statistics[name])
+    shown.turns_by_role.update(statistics["turns_by_role"])
+    shown.rows_by_token_length.update(statistics["rows_by_token_length"])
 
 
 def source_of(message: pb.DatasetVersion) -> Source:
-    """What a version is to be imported from.
+    """Return what a version is to be imported from.
 
     Raises: Invalid: it names none.
     """
     which = message.WhichOneof("source")
     if which is None:
         raise Invalid(
-            "say where the rows come from: an object (or a folder of several), or an uploaded file",
+            "Say where the rows come from: an object (or a folder of several), or an uploaded file.",
             field="dataset_version.object",
             reason="REQUIRED_FIELD",
         )
     if which == "file_id":
         if not message.file_id:
-            raise Invalid("the id of the file is empty", field="dataset_version.file_id", reason="REQUIRED_FIELD")
+            raise Invalid("The id of the file is empty.", field="dataset_version.file_id", reason="REQUIRED_FIELD")
         return Source(file_id=message.file_id)
     place = message.object
     return Source(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
 
 
 def format_of(message: pb.DatasetVersion) -> Format:
-    """The chosen format. Raises: Invalid: this version of Modelry does not know it."""
+    """Return the chosen format. Raises: Invalid: this version of Modelry does not know it."""
     try:
         return Format(message.format)
     except ValueError as error:
-        raise Invalid(f"{message.format} is no format", field="dataset_version.format") from error
+        raise Invalid(f"{message.format} is no format.", field="dataset_version.format") from error
 
 
 def policy_of(message: pb.DatasetVersion) -> BadRowPolicy:
-    """What happens to bad rows; REJECT by default. Raises: Invalid."""
+    """Return what happens to bad rows; REJECT by default. Raises: Invalid."""
     try:
         return BadRowPolicy(message.bad_row_policy or BadRowPolicy.REJECT.value)
     except ValueError as error:
-        raise Invalid(f"{message.bad_row_policy} is no policy", field="dataset_version.bad_row_policy") from error
+        raise Invalid(f"{message.bad_row_policy} is no policy.", field="dataset_version.bad_row_policy") from error
 
 
 def row_error_message(row: RefusedRow) -> pb.RowError:
-    """A refused row as it is shown."""
+    """Return a refused row as it is shown."""
     return pb.RowError(line=row.line, field=row.field, code=row.code, message=row.message, source=row.source)
 
 
 def preview_message(row: PreviewRow) -> pb.PreviewDatasetVersionResponse.Row:
-    """A row as it was understood."""
+    """Return a row as it was understood."""
     return pb.PreviewDatasetVersionResponse.Row(
         line=row.line,
         messages_json=row.messages_json,
@@ -182,7 +182,7 @@ def preview_message(row: PreviewRow) -> pb.PreviewDatasetVersionResponse.Row:
 
 
 def resolved_message(version: DatasetVersion) -> internal_pb2.ResolvedDatasetVersion:
-    """A published version, ready to read."""
+    """Return a published version, ready to read."""
     output = version.output
     assert output is not None
     return internal_pb2.ResolvedDatasetVersion(

@@ -16,7 +16,7 @@ _LIST_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Place:
+class ObjectSource:
     """A source that can be opened: one object, or the folder of several."""
 
     access: StoreAccess
@@ -28,36 +28,36 @@ class Place:
 
 @lru_cache(maxsize=64)
 def open_store(access: StoreAccess, *, patient: bool = True) -> ObjectStore:
-    """A store, made once: its client takes a while to make. An impatient one is asked while a caller waits."""
+    """Return a store, made once: its client takes a while to make. An impatient one is asked while a caller waits."""
     return ObjectStore(access) if patient else ObjectStore(access, connect_seconds=_SHORT_SECONDS, tries=1)
 
 
 def find_objects(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:
-    """The object with this key, else all objects in the folder, in the order of their keys.
+    """Return the object with this key, else all objects in the folder, in the order of their keys.
 
     Raises: NotFound, Denied, Unavailable; Invalid: there are more than `MAX_OBJECTS`.
     """
     single = _single(store, bucket, prefix) if prefix and not prefix.endswith("/") else None
     if single is not None:
         return [single]
-    found = _inside(store, bucket, prefix)
-    if not found:
+    objects = _inside(store, bucket, prefix)
+    if not objects:
         # Not every store lists an object at once after it took it.
         time.sleep(_LIST_SECONDS)
-        found = _inside(store, bucket, prefix)
-    if not found:
+        objects = _inside(store, bucket, prefix)
+    if not objects:
         raise NotFound(
             f"There is no object {prefix!r}, and none in a folder of that name, in bucket {bucket!r}.",
             reason="OBJECT_NOT_FOUND",
             metadata={"bucket": bucket, "key": prefix},
         )
-    if len(found) > MAX_OBJECTS:
-        raise Invalid(f"the folder {prefix!r} holds more than {MAX_OBJECTS} objects", reason="TOO_MANY_OBJECTS")
-    return found
+    if len(objects) > MAX_OBJECTS:
+        raise Invalid(f"The folder {prefix!r} holds more than {MAX_OBJECTS} objects.", reason="TOO_MANY_OBJECTS")
+    return objects
 
 
 def _inside(store: ObjectStore, bucket: str, prefix: str) -> list[ObjectInfo]:
-    """The objects in a folder, one more than may be."""
+    """Return the objects in a folder, one more than may be."""
     inside = (info for info in store.list(bucket, folder_prefix(prefix)) if not info.key.endswith("/"))
     return list(islice(inside, MAX_OBJECTS + 1))
 
@@ -72,7 +72,7 @@ def _single(store: ObjectStore, bucket: str, key: str) -> ObjectInfo | None:
 
 
 def named(error: ModelryError, path: str, *, own: bool) -> ModelryError:
-    """A store's error with the field of the request that must change.
+    """Return a store's error with the field of the request that must change.
 
     A foreign store that does not answer is a wrong request (its endpoint is in the credential), ours is an outage.
     """

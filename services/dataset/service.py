@@ -15,22 +15,21 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import creation_of, labels_update_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
-from services.dataset.operations.context import Desk, check_page_size
+from services.dataset.operations.context import ServiceContext, check_page_size
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
-    """What the doors offer."""
+    """The public methods; the protos say what each does."""
 
-    def __init__(self, desk: Desk, uploads: Path) -> None:
+    def __init__(self, context: ServiceContext, uploads: Path) -> None:
         """Args: uploads: a folder for files that are just coming in."""
-        self._desk = desk
+        self._context = context
         self._uploads = uploads
 
-    async def UploadFile(self, request_iterator: AsyncIterator[pb.UploadFileRequest], context: Any) -> pb.File:
-        """Takes a file in."""
+    async def UploadFile(self, request_iterator: AsyncIterator[pb.UploadFileRequest], call: Any) -> pb.File:
         requests = aiter(request_iterator)
         first = await anext(requests, pb.UploadFileRequest())
         upload = files.Upload(current().project, first.filename, first.purpose or "fine-tune", first.request_id)
@@ -40,77 +39,50 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             async for request in requests:
                 yield request.data
 
-        return to.file_message(await files.upload_file(self._desk, upload, chunks(), self._uploads, now()))
+        return to.file_message(await files.upload_file(upload, chunks(), self._uploads, self._context, now()))
 
-    async def GetFile(self, request: pb.GetFileRequest, context: Any) -> pb.File:
-        """One file."""
-        return to.file_message(await files.get_file(self._desk, current().project, request.file))
+    async def GetFile(self, request: pb.GetFileRequest, call: Any) -> pb.File:
+        return to.file_message(await files.get_file(current().project, request.file, self._context))
 
-    async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
-        """Files."""
-        page = await files.list_files(self._desk, current().project, _page(request))
+    async def ListFiles(self, request: pb.ListFilesRequest, call: Any) -> pb.ListFilesResponse:
+        page = await files.list_files(current().project, PageQuery.of(request), self._context)
         return pb.ListFilesResponse(
             files=[to.file_message(file) for file in page.items], next_page_token=page.next_page_token
         )
 
-    async def DeleteFile(self, request: pb.DeleteFileRequest, context: Any) -> Empty:
-        """Removes a file."""
-        await files.delete_file(self._desk, current().project, request.file)
+    async def DeleteFile(self, request: pb.DeleteFileRequest, call: Any) -> Empty:
+        await files.delete_file(current().project, request.file, self._context)
         return Empty()
 
-    async def ReadFile(self, request: pb.ReadFileRequest, context: Any) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """The bytes of a file."""
-        async for piece in files.read_file(self._desk, current().project, request.file):
+    async def ReadFile(self, request: pb.ReadFileRequest, call: Any) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        async for piece in files.read_file(current().project, request.file, self._context):
             yield httpbody_pb2.HttpBody(content_type="application/octet-stream", data=piece)
 
-    async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Any) -> pb.Dataset:
-        """Makes a data set."""
-        wanted = request.dataset
-        command = datasets.CreateDataset(
-            current().project,
-            wanted.name,
-            wanted.title,
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
-        )
-        return to.dataset_message(await datasets.create_dataset(self._desk, command, now()))
+    async def CreateDataset(self, request: pb.CreateDatasetRequest, call: Any) -> pb.Dataset:
+        command = creation_of(request, request_digest(request))
+        return to.dataset_message(await datasets.create_dataset(command, self._context, now()))
 
-    async def GetDataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
-        """One data set."""
+    async def GetDataset(self, request: pb.GetDatasetRequest, call: Any) -> pb.Dataset:
         return await self._get(request.dataset)
 
     async def _get(self, ref: str) -> pb.Dataset:
-        return to.dataset_message(await datasets.get_dataset(self._desk, current().project, ref))
+        return to.dataset_message(await datasets.get_dataset(current().project, ref, self._context))
 
-    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
-        """Data sets."""
-        page = await datasets.list_datasets(self._desk, current().project, _page(request))
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, call: Any) -> pb.ListDatasetsResponse:
+        page = await datasets.list_datasets(current().project, PageQuery.of(request), self._context)
         return pb.ListDatasetsResponse(
             datasets=[to.dataset_message(item) for item in page.items], next_page_token=page.next_page_token
         )
 
-    async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Any) -> pb.Dataset:
-        """Changes a data set."""
-        wanted = request.dataset
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = datasets.UpdateDataset(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
-        return to.dataset_message(await datasets.update_dataset(self._desk, command, now()))
+    async def UpdateDataset(self, request: pb.UpdateDatasetRequest, call: Any) -> pb.Dataset:
+        command = await labels_update_of(request, self._get)
+        return to.dataset_message(await datasets.update_dataset(command, self._context, now()))
 
-    async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Any) -> Empty:
-        """Removes a data set."""
-        await datasets.delete_dataset(self._desk, current().project, request.dataset, now())
+    async def DeleteDataset(self, request: pb.DeleteDatasetRequest, call: Any) -> Empty:
+        await datasets.delete_dataset(current().project, request.dataset, self._context, now())
         return Empty()
 
-    async def CreateDatasetVersion(self, request: pb.CreateDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
-        """Begins an import."""
+    async def CreateDatasetVersion(self, request: pb.CreateDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
         wanted = request.dataset_version
         command = versions.CreateVersion(
             project=current().project,
@@ -126,48 +98,42 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             request_id=request.request_id,
             digest=request_digest(request),
         )
-        return to.version_message(await versions.create_version(self._desk, command, now()))
+        return to.version_message(await versions.create_version(command, self._context, now()))
 
-    async def GetDatasetVersion(self, request: pb.GetDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
-        """One version."""
-        view = await versions.get_version(self._desk, current().project, request.dataset, request.version)
+    async def GetDatasetVersion(self, request: pb.GetDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
+        view = await versions.get_version(current().project, request.dataset, request.version, self._context)
         return to.version_message(view)
 
     async def ListDatasetVersions(
-        self, request: pb.ListDatasetVersionsRequest, context: Any
+        self, request: pb.ListDatasetVersionsRequest, call: Any
     ) -> pb.ListDatasetVersionsResponse:
-        """Versions of a data set."""
-        page = await versions.list_versions(self._desk, current().project, request.dataset, _page(request))
+        page = await versions.list_versions(current().project, request.dataset, PageQuery.of(request), self._context)
         return pb.ListDatasetVersionsResponse(
             dataset_versions=[to.version_message(view) for view in page.items], next_page_token=page.next_page_token
         )
 
-    async def DeleteDatasetVersion(self, request: pb.DeleteDatasetVersionRequest, context: Any) -> Empty:
-        """Removes a version."""
-        await versions.delete_version(self._desk, current().project, request.dataset, request.version, now())
+    async def DeleteDatasetVersion(self, request: pb.DeleteDatasetVersionRequest, call: Any) -> Empty:
+        await versions.delete_version(current().project, request.dataset, request.version, self._context, now())
         return Empty()
 
-    async def PublishDatasetVersion(self, request: pb.PublishDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
-        """Publishes a version."""
+    async def PublishDatasetVersion(self, request: pb.PublishDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
         repeat = (request.request_id, request_digest(request))
         view = await versions.publish_version(
-            self._desk, current().project, request.dataset, request.version, repeat, now()
+            current().project, request.dataset, request.version, repeat, self._context, now()
         )
         return to.version_message(view)
 
     async def PreviewDatasetVersion(
-        self, request: pb.PreviewDatasetVersionRequest, context: Any
+        self, request: pb.PreviewDatasetVersionRequest, call: Any
     ) -> pb.PreviewDatasetVersionResponse:
-        """Rows as they were understood."""
         rows, token = await versions.preview_version(
-            self._desk, current().project, request.dataset, request.version, request.page_size, request.page_token
+            current().project, request.dataset, request.version, request.page_size, request.page_token, self._context
         )
         return pb.PreviewDatasetVersionResponse(rows=[to.preview_message(row) for row in rows], next_page_token=token)
 
-    async def ListRowErrors(self, request: pb.ListRowErrorsRequest, context: Any) -> pb.ListRowErrorsResponse:
-        """Refused rows."""
+    async def ListRowErrors(self, request: pb.ListRowErrorsRequest, call: Any) -> pb.ListRowErrorsResponse:
         page = await versions.list_row_errors(
-            self._desk, current().project, request.dataset, request.version, request.page_size, request.page_token
+            current().project, request.dataset, request.version, request.page_size, request.page_token, self._context
         )
         return pb.ListRowErrorsResponse(
             row_errors=[to.row_error_message(row) for row in page.rows],
@@ -176,19 +142,17 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         )
 
     async def WatchDatasetVersion(
-        self, request: pb.WatchDatasetVersionRequest, context: Any
+        self, request: pb.WatchDatasetVersionRequest, call: Any
     ) -> AsyncIterator[pb.DatasetVersion]:
-        """A version as it changes."""
         changes = versions.watch_version(
-            self._desk, current().project, request.dataset, request.version, request.after_version
+            current().project, request.dataset, request.version, request.after_version, self._context
         )
         async for view in changes:
             yield to.version_message(view)
 
-    async def BrowseObjects(self, request: pb.BrowseObjectsRequest, context: Any) -> pb.BrowseObjectsResponse:
-        """Objects of a bucket."""
+    async def BrowseObjects(self, request: pb.BrowseObjectsRequest, call: Any) -> pb.BrowseObjectsResponse:
         size = check_page_size(request.page_size, 50, 1000)
-        page = await self._desk.sources.browse(
+        page = await self._context.sources.browse(
             current().project, request.credential, request.bucket, request.prefix, size, request.page_token
         )
         answer = pb.BrowseObjectsResponse(folders=page.prefixes, next_page_token=page.next_token)
@@ -200,28 +164,23 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
 
 class DatasetInternalServicer(internal_pb2_grpc.DatasetInternalServiceServicer):
-    """What other services ask."""
+    """What other services ask; the protos say what each method does."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def ResolveDatasetVersion(
-        self, request: internal_pb2.ResolveDatasetVersionRequest, context: Any
+        self, request: internal_pb2.ResolveDatasetVersionRequest, call: Any
     ) -> internal_pb2.ResolvedDatasetVersion:
-        """The published version that a reference means."""
-        version = await holds.resolve_version(self._desk, current().project, request.reference, request.holder, now())
+        version = await holds.resolve_version(
+            current().project, request.reference, request.holder, self._context, now()
+        )
         return to.resolved_message(version)
 
-    async def ConfirmDatasetHold(self, request: internal_pb2.ConfirmDatasetHoldRequest, context: Any) -> Empty:
-        """Makes holds lasting."""
-        await confirm_holds(self._desk.writing(), current().project, request.holder)
+    async def ConfirmDatasetHold(self, request: internal_pb2.ConfirmDatasetHoldRequest, call: Any) -> Empty:
+        await confirm_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
-    async def ReleaseDatasetHold(self, request: internal_pb2.ReleaseDatasetHoldRequest, context: Any) -> Empty:
-        """Lets go."""
-        await release_holds(self._desk.writing(), current().project, request.holder)
+    async def ReleaseDatasetHold(self, request: internal_pb2.ReleaseDatasetHoldRequest, call: Any) -> Empty:
+        await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
-
-
-def _page(request: pb.ListFilesRequest | pb.ListDatasetsRequest | pb.ListDatasetVersionsRequest) -> PageQuery:
-    return PageQuery(request.page_size, request.page_token, request.filter, request.order_by)

@@ -9,11 +9,11 @@ from services.chassis.errors import ModelryError
 from services.chassis.objects import ListPage, StoreAccess
 from services.clients.credentials import CredentialClient, open_location
 from services.dataset.domain import Source
-from services.dataset.object_sources import Place, find_objects, named, open_store
+from services.dataset.object_sources import ObjectSource, find_objects, named, open_store
 
 
 class Sources:
-    """Opens the sources that requests name, with the credentials of their project."""
+    """Open the sources that requests name, with the credentials of their project."""
 
     def __init__(self, credentials: CredentialClient, system: StoreAccess, bucket: str) -> None:
         """Args: system, bucket: the installation's store, where uploaded files and canonical rows lie."""
@@ -22,7 +22,7 @@ class Sources:
         self._credentials = credentials
 
     async def check(self, project: str, source: Source) -> Source:
-        """The source with its bucket filled in, once something was found there.
+        """Return the source with its bucket filled in, once something was found there.
 
         Raises: NotFound, Invalid: naming the field under `dataset_version.object`; Unavailable: the installation's
             own store does not answer.
@@ -35,22 +35,22 @@ class Sources:
             raise named(error, "dataset_version.object.", own=place.access == self.system) from error
         return replace(source, bucket=place.bucket)
 
-    async def place(self, project: str, source: Source, path: str = "object") -> Place:
-        """How to open a source.
+    async def place(self, project: str, source: Source, path: str = "object") -> ObjectSource:
+        """Return how to open a source.
 
         Raises: NotFound: no such credential. Invalid: it is not for this bucket.
         """
         opened = await open_location(self._credentials, project, source.credential, source.bucket, path)
-        return Place(opened.access, opened.bucket, source.prefix)
+        return ObjectSource(opened.access, opened.bucket, source.prefix)
 
-    def uploaded(self, key: str, filename: str) -> Place:
-        """How to open an uploaded file."""
-        return Place(self.system, self.bucket, key, filename)
+    def uploaded(self, key: str, filename: str) -> ObjectSource:
+        """Return how to open an uploaded file."""
+        return ObjectSource(self.system, self.bucket, key, filename)
 
     async def browse(
         self, project: str, credential: str, bucket: str, prefix: str, page_size: int, token: str
     ) -> ListPage:
-        """A page of the objects and folders directly below a prefix.
+        """Return a page of the objects and folders directly below a prefix.
 
         Raises: NotFound, Invalid: naming the field.
         """

@@ -49,7 +49,7 @@ class DatasetUnit(HoldingUnit):
     # --- data sets and versions ---
 
     async def next_number(self, dataset_id: str) -> int:
-        """Gives out the data set's next version number; a deleted version's is never given again."""
+        """Give out the data set's next version number; a deleted version's is never given again."""
         statement = (
             update(DATASETS)
             .where(DATASETS.c.id == dataset_id)
@@ -59,7 +59,7 @@ class DatasetUnit(HoldingUnit):
         return int((await self.connection.execute(statement)).scalar_one())
 
     async def newest_published(self, dataset_ids: Sequence[str]) -> dict[str, int]:
-        """Number of the newest published version of each data set that has one."""
+        """Return the number of the newest published version of each data set that has one."""
         columns = VERSIONS.c
         query = (
             select(columns.dataset_id, func.max(columns.number))
@@ -71,7 +71,7 @@ class DatasetUnit(HoldingUnit):
     async def version_of(
         self, dataset_id: str, key: str | int | None, *, published: bool = False
     ) -> DatasetVersion | None:
-        """A version of a data set by id or number; None asks for the newest (the newest published)."""
+        """Return a version of a data set by id or number; None asks for the newest (the newest published)."""
         columns = VERSIONS.c
         conditions = [columns.dataset_id == dataset_id]
         if isinstance(key, str):
@@ -80,48 +80,48 @@ class DatasetUnit(HoldingUnit):
             conditions.append(columns.number == key)
         elif published:
             conditions.append(columns.state == State.PUBLISHED)
-        found = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
-        return found[0] if found else None
+        versions = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
+        return versions[0] if versions else None
 
     async def versions_in(self, dataset_id: str) -> list[DatasetVersion]:
-        """All versions of a data set."""
+        """Return all versions of a data set."""
         return await self.versions.select(VERSIONS.c.dataset_id == dataset_id)
 
     async def importing(self) -> list[DatasetVersion]:
-        """All versions whose rows are still to be read, oldest first."""
+        """Return all versions whose rows are still to be read, oldest first."""
         return await self.versions.select(VERSIONS.c.state == State.IMPORTING, order_by=(VERSIONS.c.id,))
 
     async def importers_of_file(self, project: str, file_id: str) -> list[str]:
-        """Names of the versions that are just being imported from a file."""
-        found = await self.versions.select(VERSIONS.c.project == project, VERSIONS.c.state == State.IMPORTING)
-        return [f"{item.dataset_name}@{item.number}" for item in found if item.source.file_id == file_id]
+        """Return the names of the versions that are just being imported from a file."""
+        versions = await self.versions.select(VERSIONS.c.project == project, VERSIONS.c.state == State.IMPORTING)
+        return [f"{item.dataset_name}@{item.number}" for item in versions if item.source.file_id == file_id]
 
     # --- the running side of imports ---
 
     async def add_work(self, work: Work) -> None:
-        """Notes an import that is to be done."""
+        """Note an import that is to be done."""
         await self.connection.execute(insert(WORK).values(asdict(work)))
 
     async def work_of(self, version_ids: Sequence[str]) -> dict[str, Work]:
-        """The running side of imports, by version."""
+        """Return the running side of imports, by version."""
         query = select(WORK).where(WORK.c.version_id.in_(version_ids))
         return {row["version_id"]: Work(**row) for row in (await self.connection.execute(query)).mappings()}
 
     async def change_work(self, version_id: str, token: int, /, **values: Any) -> bool:
-        """Changes an import under its token. False: somebody else owns it now."""
+        """Change an import under its token. False: somebody else owns it now."""
         statement = update(WORK).where(WORK.c.version_id == version_id, WORK.c.token == token).values(**values)
         return (await self.connection.execute(statement)).rowcount == 1
 
     # --- refused rows ---
 
     async def put_row_errors(self, version_id: str, rows: Sequence[RefusedRow]) -> None:
-        """Stores the report of an import instead of what an earlier attempt left."""
+        """Store the report of an import instead of what an earlier attempt left."""
         await self.connection.execute(delete(ROW_ERRORS).where(ROW_ERRORS.c.version_id == version_id))
         if rows:
             await self.connection.execute(insert(ROW_ERRORS), [asdict(row) for row in rows])
 
     async def row_errors(self, version_id: str, after: int, limit: int) -> list[RefusedRow]:
-        """Refused rows from a place in the report on."""
+        """Return refused rows from a place in the report on."""
         columns = ROW_ERRORS.c
         query = select(ROW_ERRORS).where(columns.version_id == version_id, columns.position >= after)
         rows = await self.connection.execute(query.order_by(columns.position).limit(limit))
@@ -130,12 +130,12 @@ class DatasetUnit(HoldingUnit):
     # --- deletion ---
 
     async def delete_version(self, version: DatasetVersion) -> None:
-        """Removes a version with everything that belongs to it; its objects become garbage."""
+        """Remove a version with everything that belongs to it; its objects become garbage."""
         for table in (WORK, ROW_ERRORS):
             await self.connection.execute(delete(table).where(table.c.version_id == version.id))
         await self.holds.forget(version.id)
         await self.versions.delete(version)
 
     async def discard(self, bucket: str, prefix: str) -> None:
-        """Notes a folder of the installation's store that is to be removed."""
+        """Note a folder of the installation's store that is to be removed."""
         await discard(self, GARBAGE, bucket, prefix)

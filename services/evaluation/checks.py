@@ -26,18 +26,18 @@ def check(evaluation: Evaluation) -> None:
     """
     named = name_faults(evaluation.name, "evaluation.name", ID_PREFIXES) if evaluation.name else ()
     labels = label_faults(evaluation.title, evaluation.metadata, "evaluation.")
-    found = [*named, *labels, *_targets(evaluation), *_tasks(evaluation), *_rest(evaluation)]
-    if found:
-        raise Invalid.of(found)
+    violations = [*named, *labels, *_targets(evaluation), *_tasks(evaluation), *_rest(evaluation)]
+    if violations:
+        raise Invalid.of(violations)
 
 
 def target_path(index: int) -> str:
-    """Path of the n-th target, the baseline first."""
+    """Return the path of the n-th target, the baseline first."""
     return "evaluation.baseline" if index == 0 else f"evaluation.candidates[{index - 1}]"
 
 
 def labelled(evaluation: Evaluation) -> Evaluation:
-    """The evaluation with a label on every target and a name on every task, each once."""
+    """Return the evaluation with a label on every target and a name on every task, each once."""
     labels = _once([target.label or target.ref for target in evaluation.targets])
     targets = [replace(target, label=label) for target, label in zip(evaluation.targets, labels, strict=True)]
     names = _once([task.name or task.benchmark or task.dataset for task in evaluation.tasks])
@@ -46,14 +46,14 @@ def labelled(evaluation: Evaluation) -> Evaluation:
 
 
 def _once(words: list[str]) -> list[str]:
-    """Words that occur again get a number, so that a report tells them apart."""
-    found: list[str] = []
+    """Give words that occur again a number, so that a report tells them apart."""
+    unique: list[str] = []
     for word in words:
         fresh, number = word, 2
-        while fresh in found:
+        while fresh in unique:
             fresh, number = f"{word} ({number})", number + 1
-        found.append(fresh)
-    return found
+        unique.append(fresh)
+    return unique
 
 
 def _targets(evaluation: Evaluation) -> Iterator[Violation]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.jobs import PricedJob
+from services.chassis.locations import ObjectLocation
 
 
 class TargetKind(StrEnum):
@@ -33,15 +34,6 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A place in an object store."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Task:
     """One set of questions: a preset benchmark where `benchmark` is set, else an own set."""
 
@@ -49,7 +41,7 @@ class Task:
     benchmark: str = ""
     shots: int | None = None
     split: str = ""
-    location: Place | None = None
+    location: ObjectLocation | None = None
     """None: the installation's own copy of the benchmark."""
     subjects: tuple[str, ...] = ()
     dataset: str = ""
@@ -89,7 +81,7 @@ class Evaluation(PricedJob):
     candidates: tuple[Target, ...] = ()
     tasks: tuple[Task, ...] = ()
     generation: Generation = field(default_factory=Generation)
-    output: Place = field(default_factory=Place)
+    output: ObjectLocation = field(default_factory=ObjectLocation)
     sample_count: int = 0
 
     @property
@@ -108,7 +100,7 @@ class Evaluation(PricedJob):
         return f"{self.output.prefix}/{self.id}"
 
     def attempt_prefix(self, attempt: int) -> str:
-        """Where one attempt writes, and nothing else does."""
+        """Return where one attempt writes, and nothing else does."""
         return f"{self.report_prefix}/{attempt}"
 
 
@@ -159,14 +151,14 @@ class OwnStopwords:
 
 
 def refuse_report(evaluation: Evaluation) -> None:
-    """Raises WrongState for an evaluation without a report."""
+    """Refuse an evaluation without a report. Raises: WrongState."""
     if evaluation.state != "SUCCEEDED":
         ref = evaluation.name or evaluation.id
         raise WrongState.of("evaluation", ref, "report on", str(evaluation.state), ("SUCCEEDED",), "REPORT_NOT_READY")
 
 
 def sample_id(evaluation: Evaluation, row: Mapping[str, Any]) -> str:
-    """Id of a sample: sorts by task, question, target in the order in which the evaluation names them."""
+    """Return the id of a sample: sorts by task, question, target in the order in which the evaluation names them."""
     tasks = [task.name for task in evaluation.tasks]
     labels = [target.label for target in evaluation.targets]
     task, label = tasks.index(row["task"]), labels.index(row["target"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.chassis.jobs import Estimate
 from services.evaluation.benchmarks import presets
 from services.evaluation.domain import Evaluation
 
@@ -16,26 +17,15 @@ _FASTER, _SLOWER = 1.6, 0.4
 
 
 @dataclass(frozen=True)
-class Speed:
+class MeasuredSpeed:
     """How fast this machine evaluates a model of 135M parameters, on all of its cores."""
 
     choices_per_second: float = 20.0
     tokens_per_second: float = 250.0
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What an evaluation is expected to take."""
-
-    questions: int
-    minutes_low: float
-    minutes_high: float
-    description: str
-    notes: tuple[str, ...]
-
-
-def estimate(evaluation: Evaluation, speed: Speed) -> Estimate:
-    """The estimate of an evaluation whose references are resolved.
+def estimate(evaluation: Evaluation, speed: MeasuredSpeed) -> Estimate:
+    """Return the estimate of an evaluation whose references are resolved.
 
     Time falls with the speed and grows with the size of each model and with the examples before each question; the
     range is a factor of 4 wide, since cores may be shared and answers differ in length.
@@ -58,4 +48,4 @@ def estimate(evaluation: Evaluation, speed: Speed) -> Estimate:
         "Answers that the cache holds cost no time.",
     )
     words = f"Evaluate {models} models on {len(evaluation.tasks)} tasks"
-    return Estimate(evaluation.question_count, round(low, 2), round(high, 2), words, notes)
+    return Estimate(round(low, 2), round(high, 2), words, notes)

@@ -7,13 +7,12 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.jobs import State
-from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
+from services.chassis.proto_values import amount_of, failure_of, location_message, location_of, money_of, timestamp_of
 from services.evaluation.benchmarks.categories import shipped_categories
 from services.evaluation.benchmarks.presets import Preset
-from services.evaluation.domain import Evaluation, Generation, Place, StoredSample, Target, TargetKind, Task
+from services.evaluation.domain import Evaluation, Generation, StoredSample, Target, TargetKind, Task
 from services.evaluation.operations.evaluations import View
 from services.evaluation.operations.stopwords import Shown
 
@@ -23,7 +22,7 @@ _LICENSES = {"mmlu": "MIT", "cmmlu": "CC BY-NC-SA 4.0", "ceval": "CC BY-NC-SA 4.
 
 
 def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluation:
-    """What a caller wants made, with every default filled in; what only the system sets is ignored."""
+    """Return what a caller wants made, with every default filled in; what only the system sets is ignored."""
     wanted = message.generation
     cost = message.max_cost
     return Evaluation(
@@ -45,14 +44,14 @@ def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluati
             stop=tuple(wanted.stop),
             seed=wanted.seed,
         ),
-        output=_place(message.output),
+        output=location_of(message.output),
         quote_id=message.quote_id,
         max_cost=amount_of(cost, "evaluation.max_cost") if message.HasField("max_cost") else None,
     )
 
 
 def spec_of(message: pb.Evaluation) -> pb.Evaluation:
-    """The part of an evaluation that decides its price: what a quote and its create must have in common."""
+    """Return the part of an evaluation that decides its price: what a quote and its create must have in common."""
     spec = pb.Evaluation(
         baseline=message.baseline,
         candidates=message.candidates,
@@ -65,10 +64,6 @@ def spec_of(message: pb.Evaluation) -> pb.Evaluation:
         if task.HasField("custom"):
             task.custom.ClearField("dataset_version_id")
     return spec
-
-
-def _place(message: common_pb2.ObjectLocation) -> Place:
-    return Place(credential=message.credential, bucket=message.bucket, prefix=message.prefix)
 
 
 def _target(message: pb.Target) -> Target:
@@ -94,26 +89,26 @@ def _task(message: pb.Task) -> Task:
         benchmark=preset.benchmark,
         shots=preset.shots if preset.HasField("shots") else None,
         split=preset.split,
-        location=_place(preset.location) if preset.HasField("location") else None,
+        location=location_of(preset.location) if preset.HasField("location") else None,
         subjects=tuple(preset.subjects),
         max_samples=preset.max_samples,
     )
 
 
 def evaluation_message(view: View) -> pb.Evaluation:
-    """An evaluation as it is shown."""
-    found = view.evaluation
-    generation = found.generation
+    """Return an evaluation as it is shown."""
+    evaluation = view.evaluation
+    generation = evaluation.generation
     message = pb.Evaluation(
-        id=found.id,
-        name=found.name,
-        title=found.title,
-        metadata=found.metadata,
-        etag=str(found.version),
-        state=pb.Evaluation.State.Value(_STATES.get(found.state, found.state).name),
-        baseline=_target_message(found.baseline),
-        candidates=[_target_message(target) for target in found.candidates],
-        tasks=[_task_message(task) for task in found.tasks],
+        id=evaluation.id,
+        name=evaluation.name,
+        title=evaluation.title,
+        metadata=evaluation.metadata,
+        etag=str(evaluation.version),
+        state=pb.Evaluation.State.Value(_STATES.get(evaluation.state, evaluation.state).name),
+        baseline=_target_message(evaluation.baseline),
+        candidates=[_target_message(target) for target in evaluation.candidates],
+        tasks=[_task_message(task) for task in evaluation.tasks],
         generation=pb.Generation(
             max_tokens=generation.max_tokens,
             temperature=generation.temperature,
@@ -122,17 +117,17 @@ def evaluation_message(view: View) -> pb.Evaluation:
             stop=generation.stop,
             seed=generation.seed,
         ),
-        output=_place_message(found.output),
-        quote_id=found.quote_id,
+        output=location_message(evaluation.output),
+        quote_id=evaluation.quote_id,
         cost=money_of(view.cost),
-        attempt_count=found.attempt,
-        version=found.version,
-        cause=found.cause,
-        create_time=timestamp_of(found.create_time),
-        start_time=timestamp_of(found.start_time),
-        finish_time=timestamp_of(found.end_time),
-        max_cost=money_of(found.max_cost),
-        failure=failure_of(found.failure),
+        attempt_count=evaluation.attempt,
+        version=evaluation.version,
+        cause=evaluation.cause,
+        create_time=timestamp_of(evaluation.create_time),
+        start_time=timestamp_of(evaluation.start_time),
+        finish_time=timestamp_of(evaluation.end_time),
+        max_cost=money_of(evaluation.max_cost),
+        failure=failure_of(evaluation.failure),
     )
     _fill(message, view)
     return message
@@ -146,10 +141,6 @@ def _fill(message: pb.Evaluation, view: View) -> None:
         message.progress.total = int(progress.total)
         if progress.eta_seconds is not None and not view.evaluation.state.ended:
             message.progress.eta.FromMilliseconds(int(progress.eta_seconds * 1000))
-
-
-def _place_message(place: Place) -> common_pb2.ObjectLocation:
-    return common_pb2.ObjectLocation(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
 
 
 def _target_message(target: Target) -> pb.Target:
@@ -176,19 +167,19 @@ def _task_message(task: Task) -> pb.Task:
         max_samples=task.max_samples,
     )
     if task.location is not None:
-        preset.location.CopyFrom(_place_message(task.location))
+        preset.location.CopyFrom(location_message(task.location))
     return pb.Task(name=task.name, preset=preset)
 
 
 def report_message(content: dict[str, Any]) -> pb.Report:
-    """A report as it is shown; fields that a newer worker added are left out."""
+    """Return a report as it is shown; fields that a newer worker added are left out."""
     message = pb.Report()
     json_format.ParseDict(content, message, ignore_unknown_fields=True)
     return message
 
 
 def sample_message(sample: StoredSample) -> pb.Sample:
-    """A sample as it is shown; one without a score has no scores and 0."""
+    """Return a sample as it is shown; one without a score has no scores and 0."""
     return pb.Sample(
         task=sample.task,
         target=sample.target,
@@ -203,7 +194,7 @@ def sample_message(sample: StoredSample) -> pb.Sample:
 
 
 def benchmark_message(preset: Preset) -> pb.Benchmark:
-    """A preset benchmark as it is shown."""
+    """Return a preset benchmark as it is shown."""
     return pb.Benchmark(
         name=preset.name,
         title=preset.title,
@@ -218,7 +209,7 @@ def benchmark_message(preset: Preset) -> pb.Benchmark:
 
 
 def stopwords_message(shown: Shown, *, words: bool = True) -> pb.StopwordList:
-    """A stop-word list as it is shown; in lists without its words."""
+    """Return a stop-word list as it is shown; in lists without its words."""
     return pb.StopwordList(
         id=shown.id,
         name=shown.name,

@@ -13,10 +13,11 @@ from services.chassis.errors import Invalid, Unavailable
 from services.chassis.garbage import discard
 from services.chassis.jobs import Attempt, Plan, Readiness, Report, Stage
 from services.chassis.launch import Capacity
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import Manifest, StoreAccess, StoredFiles
 from services.clients.credentials import CredentialClient
 from services.evaluation.clients import Clients
-from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task, sample_id
+from services.evaluation.domain import Evaluation, Target, TargetKind, Task, sample_id
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
@@ -42,13 +43,13 @@ class _Stores:
 
     credentials: CredentialClient
     project: str
-    found: dict[str, StoreAccess] = field(default_factory=dict)
+    access: dict[str, StoreAccess] = field(default_factory=dict)
 
-    async def name(self, place: Place) -> tuple[str, str]:
-        """(name of the store in the spec, bucket)."""
+    async def name(self, place: ObjectLocation) -> tuple[str, str]:
+        """Return (name of the store in the spec, bucket)."""
         store = await self.credentials.resolve(self.project, place.credential, place.bucket)
         name = f"{place.credential or 'builtin'}/{store.bucket}"
-        self.found[name] = store.access
+        self.access[name] = store.access
         return name, store.bucket
 
 
@@ -69,18 +70,18 @@ class EvaluationStage(Stage[Evaluation]):
         self._gpus = min(capacity.gpus, 1)
 
     def jobs(self, uow: UnitOfWork) -> Repository[Evaluation]:
-        """The evaluations."""
+        """Return the evaluations."""
         return evaluations_of(uow)
 
     def links(self, job: Evaluation) -> dict[str, str]:
-        """Every version that it compares and every data set version that it asks."""
-        found = {"baseline": job.baseline.model_version_id}
-        found |= {f"candidate_{n}": target.model_version_id for n, target in enumerate(job.candidates, 1)}
+        """Return every version that it compares and every data set version that it asks."""
+        links = {"baseline": job.baseline.model_version_id}
+        links |= {f"candidate_{n}": target.model_version_id for n, target in enumerate(job.candidates, 1)}
         own = [task.dataset_version_id for task in job.tasks if task.dataset_version_id]
-        return found | {f"dataset_version_{n}": version for n, version in enumerate(own, 1)}
+        return links | {f"dataset_version_{n}": version for n, version in enumerate(own, 1)}
 
     async def prepare(self, job: Evaluation) -> Readiness:
-        """Keeps what was set aside, then waits until every model is on the installation's store.
+        """Confirm what was set aside, then wait until every model is on the installation's store.
 
         Holds and money are confirmed here and not by the create: whatever happens to that call after its commit, an
         evaluation that exists comes by here before they fall.
@@ -89,14 +90,16 @@ class EvaluationStage(Stage[Evaluation]):
         for target in job.targets:
             info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
             if info.usable_state == "FAILED":
-                message = f"The model {target.label} could not be prepared: {info.usable_failure or 'see its version'}"
+                message = (
+                    f"The model {target.label} could not be prepared: {info.usable_failure or 'its version says why.'}"
+                )
                 raise Invalid(message, reason="MODEL_NOT_READY")
             if info.usable_state != "READY":
                 return Readiness(ready=False, cause=f"The model {target.label} is being prepared.")
         return Readiness(ready=True)
 
     async def plan(self, job: Evaluation, attempt: Attempt) -> Plan:
-        """What the worker is told; resolved anew for each attempt, so that changed secrets count."""
+        """Return what the worker is told; resolved anew for each attempt, so that changed secrets count."""
         stores = _Stores(self._clients.credentials, job.project)
         targets = [await self._target(job, index, target, stores) for index, target in enumerate(job.targets)]
         tasks = [await self._task(job, task, stores) for task in job.tasks]
@@ -116,7 +119,7 @@ class EvaluationStage(Stage[Evaluation]):
             cpus=max(1, self._cpus),
             memory_mb=self._memory_mb,
             gpus=self._gpus,
-            stores=stores.found,
+            stores=stores.access,
         )
 
     async def _target(self, job: Evaluation, index: int, target: Target, stores: _Stores) -> TargetWork:
@@ -173,11 +176,11 @@ class EvaluationStage(Stage[Evaluation]):
         )
 
     async def granted(self, uow: UnitOfWork, job: Evaluation, attempt: Attempt) -> None:
-        """A new attempt sends all samples again; what it answered before is in its cache."""
+        """Drop the results: a new attempt sends all samples again; what it answered before is in its cache."""
         await drop_results(uow, job.id)
 
     async def reported(self, uow: UnitOfWork, job: Evaluation, report: Report) -> Evaluation:
-        """Stores samples and the pieces of the report as they come."""
+        """Store samples and the pieces of the report as they come."""
         body = report.body
         if report.kind == "finished":
             result = body.get("result")
@@ -190,7 +193,7 @@ class EvaluationStage(Stage[Evaluation]):
         if part == "samples":
             await add_samples(uow, [_sample_row(job, row) for row in body["rows"]])
             step = int(body.get("done") or 0)
-            # New samples are progress: an attempt that brought some does not count as a barren one.
+            # New samples are progress: an attempt that brought some counts as one with a checkpoint.
             return job.advance(f"samples-{report.attempt}-{report.number}", step, job.update_time)
         if part in _PARTS or part == "main_metrics":
             rows = body["rows"] if part in _PARTS else [body["values"]]
@@ -201,19 +204,19 @@ class EvaluationStage(Stage[Evaluation]):
         raise Invalid(f"A result with the part {part!r} is unknown.", field="part")
 
     def reason_to_stop(self, job: Evaluation, run_seconds: float) -> str:
-        """The highest cost is about to be passed."""
+        """Stop an evaluation before it costs more than it may."""
         if job.max_cost is None or job.cost(run_seconds) < job.max_cost:
             return ""
         return f"Stopped before it costs more than {job.max_cost.normalize():f}."
 
     async def ended(self, job: Evaluation) -> None:
-        """Settles the money and lets go of models and data."""
+        """Settle the money and let go of models and data."""
         async with EvaluationUnit(self._database, write=False) as uow:
             seconds = await uow.attempts.run_seconds(job.id)
         await self._clients.reservations.settle(job, seconds)
 
     async def removed(self, uow: UnitOfWork, job: Evaluation) -> None:
-        """Removes the report and the samples: their rows, and their files once this commits."""
+        """Remove the report and the samples: their rows, and their files once this commits."""
         await drop_results(uow, job.id)
         await discard(uow, GARBAGE, job.output.bucket, job.report_prefix, job.project, job.output.credential)
 
@@ -225,7 +228,7 @@ def _manifest(text: str) -> Manifest:
 async def _work_files(files: StoredFiles, stores: _Stores) -> Files:
     store, bucket = SYSTEM, files.bucket
     if files.credential:
-        store, bucket = await stores.name(Place(credential=files.credential, bucket=files.bucket))
+        store, bucket = await stores.name(ObjectLocation(credential=files.credential, bucket=files.bucket))
     return Files(store, bucket, files.prefix, _manifest(files.manifest_json))
 
 

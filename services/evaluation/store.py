@@ -23,7 +23,7 @@ JOB_TABLES = add_job_tables(metadata)
 
 
 def evaluations_of(uow: UnitOfWork) -> Repository[Evaluation]:
-    """The evaluations, on any unit of work."""
+    """Return the evaluations, on any unit of work."""
     columns = {"finish_time": "end_time"}
     return Repository(uow, EVALUATIONS, Evaluation, "evaluation", message=pb.Evaluation, columns=columns)
 
@@ -52,7 +52,7 @@ class EvaluationUnit(UnitOfWork):
         return JobStore(self.connection, JOB_TABLES)
 
     async def parts_of(self, evaluation_id: str) -> list[ReportPart]:
-        """The pieces of a report, in the order in which they were sent."""
+        """Return the pieces of a report, in the order in which they were sent."""
         return await self.parts.select(PARTS.c.evaluation_id == evaluation_id, order_by=(PARTS.c.id,))
 
 

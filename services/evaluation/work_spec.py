@@ -29,12 +29,12 @@ class Files:
     manifest: Manifest
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {**vars(self), "manifest": self.manifest.to_json()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Files:
-        """The files that `to_json` wrote; version 0.1 wrote the manifest as text."""
+        """Return the files that `to_json` wrote; version 0.1 wrote the manifest as text."""
         manifest = content["manifest"]
         manifest = json.loads(manifest) if isinstance(manifest, str) else manifest
         return cls(content["store"], content["bucket"], content["prefix"], Manifest.from_json(manifest))
@@ -56,7 +56,7 @@ class Target:
         return self.role == BASELINE
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {
             **vars(self),
             "base": self.base.to_json(),
@@ -65,10 +65,10 @@ class Target:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Target:
-        """The target that `to_json` wrote."""
+        """Return the target that `to_json` wrote."""
         base, adapter = Files.from_json(content["base"]), content["adapter"]
-        found = Files.from_json(adapter) if adapter else None
-        return cls(content["label"], content["role"], content["version_id"], base, found)
+        files = Files.from_json(adapter) if adapter else None
+        return cls(content["label"], content["role"], content["version_id"], base, files)
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class PresetTask:
     prefix: str
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields and its kind."""
+        """Return its fields and its kind."""
         return {"kind": "preset", **vars(self), "subjects": list(self.subjects)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PresetTask:
-        """The task that `to_json` wrote."""
+        """Return the task that `to_json` wrote."""
         values = {name: value for name, value in content.items() if name != "kind"}
         return cls(**{**values, "subjects": tuple(content["subjects"])})
 
@@ -108,7 +108,7 @@ class CustomTask:
     system_prompt: str
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields beside those of its files, and its kind."""
+        """Return its fields beside those of its files, and its kind."""
         return {
             "kind": "custom",
             **self.data.to_json(),
@@ -121,7 +121,7 @@ class CustomTask:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CustomTask:
-        """The task that `to_json` wrote."""
+        """Return the task that `to_json` wrote."""
         lists = content["stopwords"]
         return cls(
             name=content["name"],
@@ -145,12 +145,12 @@ class Sampling:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {**asdict(self), "stop": list(self.stop)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Sampling:
-        """The sampling that `to_json` wrote."""
+        """Return the sampling that `to_json` wrote."""
         return cls(**{**content, "stop": tuple(content["stop"])})
 
 
@@ -166,7 +166,7 @@ class EvaluationWork:
     kv_space_gb: int
 
     def to_json(self) -> dict[str, Any]:
-        """The part `work` of spec.json."""
+        """Return the part `work` of spec.json."""
         return {
             "format": FORMAT,
             "targets": [one.to_json() for one in self.targets],
@@ -178,7 +178,7 @@ class EvaluationWork:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> EvaluationWork:
-        """The work that `to_json` wrote. Raises: Invalid: it is of another format."""
+        """Return the work that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content["format"] != FORMAT:
             raise Invalid(f"The work has format {content['format']}; this worker reads {FORMAT}.", field="format")
         return cls(

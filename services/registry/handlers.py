@@ -1,11 +1,12 @@
-"""Events of those who use models: they confirm holds and let them go, and become part of the lineage."""
+"""Events of those who use models: they confirm and release holds, and become part of the lineage."""
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.chassis.events import Event
 from services.registry.domain import Link
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 
 USERS = ("job", "evaluation", "deployment")
 """Resources that hold versions."""
@@ -15,15 +16,15 @@ LINKED = ("evaluation", "deployment")
 
 
 class UserHandlers:
-    """Follows jobs, evaluations and deployments."""
+    """Follow jobs, evaluations and deployments."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a user of models. Raises: Malformed."""
+        """Handle one event of a user of models. Raises: Malformed."""
         event = message.event()
-        async with self._desk.writing() as uow:
+        async with self._context.writing() as uow:
             if not await uow.first_time(event.id, "users"):
                 return
             if event.terminal or event.happening == "deleted":
@@ -35,8 +36,8 @@ class UserHandlers:
             await uow.commit()
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
-        database = self._desk.database
+        """Return the durable consumers of this service."""
+        database = self._context.database
         return [
             Consumer(bus, database, f"registry-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
             for noun in USERS

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from modelry.common.v1 import common_pb2
 from modelry.registry.v1 import internal_pb2
 from modelry.registry.v1 import registry_pb2 as pb
-from services.chassis.proto_values import failure_of, timestamp_of
-from services.registry.domain import Alias, Files, Location, Model, ModelVersion
+from services.chassis.proto_values import failure_of, location_message, timestamp_of
+from services.registry.domain import Alias, Files, Model, ModelVersion
 from services.registry.operations.lineage import Graph
 from services.registry.operations.resolve import Resolved
 
 
 def model_message(model: Model) -> pb.Model:
-    """A model as it is shown."""
+    """Return a model as it is shown."""
     return pb.Model(
         id=model.id,
         name=model.name,
@@ -32,7 +31,7 @@ def model_message(model: Model) -> pb.Model:
 
 
 def version_message(version: ModelVersion) -> pb.ModelVersion:
-    """A version as it is shown."""
+    """Return a version as it is shown."""
     message = pb.ModelVersion(
         id=version.id,
         model_id=version.model_id,
@@ -65,16 +64,13 @@ def version_message(version: ModelVersion) -> pb.ModelVersion:
 
 def _fill_optional(message: pb.ModelVersion, version: ModelVersion) -> None:
     if version.source is not None:
-        place = version.source
-        message.source.CopyFrom(
-            common_pb2.ObjectLocation(credential=place.credential, bucket=place.bucket, prefix=place.prefix)
-        )
+        message.source.CopyFrom(location_message(version.source))
     if version.files is not None:
         message.digest, message.size_bytes = version.files.digest, version.files.size_bytes
 
 
 def alias_message(alias: Alias) -> pb.Alias:
-    """An alias with its history."""
+    """Return an alias with its history."""
     message = pb.Alias(name=alias.alias, model_id=alias.model_id, model_version_id=alias.target.model_version_id)
     for target in alias.history:
         message.history.add(
@@ -87,7 +83,7 @@ def alias_message(alias: Alias) -> pb.Alias:
 
 
 def lineage_message(graph: Graph) -> pb.Lineage:
-    """A graph as its message."""
+    """Return a graph as its message."""
     message = pb.Lineage()
     for node in graph.nodes:
         message.nodes.add(id=node.id, kind=node.kind, label=node.label, digest=node.digest)
@@ -97,7 +93,7 @@ def lineage_message(graph: Graph) -> pb.Lineage:
 
 
 def resolved_message(resolved: Resolved) -> internal_pb2.ResolvedModel:
-    """A version, its files, and those of its base."""
+    """Return a version, its files, and those of its base."""
     version, base = resolved.version, resolved.base
     message = internal_pb2.ResolvedModel(
         version=version_message(version),
@@ -121,8 +117,3 @@ def _files_message(version_id: str, files: Files | None) -> internal_pb2.ModelFi
         manifest_json=files.manifest,
         digest=files.digest,
     )
-
-
-def location_of(message: common_pb2.ObjectLocation) -> Location:
-    """A location of the API as a value."""
-    return Location(message.credential, message.bucket, message.prefix)

@@ -32,13 +32,13 @@ class ModelSource:
     token: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As the spec has it: what is empty is left out."""
+        """Return it as the spec has it: what is empty is left out."""
         content = {name: value for name, value in vars(self).items() if value and name != "access"}
         return content | ({"access": self.access.to_json()} if self.access else {})
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ModelSource:
-        """The source that `to_json` wrote; the catalogue of presets has the same form."""
+        """Return the source that `to_json` wrote; the catalogue of presets has the same form."""
         access = content.get("access")
         return cls(**{**content, "access": StoreAccess.from_json(access) if access else None})
 
@@ -53,13 +53,13 @@ class Preparation:
     prefix: str
 
     def to_json(self) -> dict[str, Any]:
-        """The spec, with the secrets of stores: for a 0600 file only."""
+        """Return the spec, with the secrets of stores: for a 0600 file only."""
         output = {"access": self.access.to_json(), "bucket": self.bucket, "prefix": self.prefix}
         return {"format": FORMAT, "sources": [one.to_json() for one in self.sources], "output": output}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Preparation:
-        """The order that `to_json` wrote. Raises: Invalid: it is of another format."""
+        """Return the order that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format", FORMAT) != FORMAT:
             raise Invalid(f"The spec has format {content['format']}; this program reads {FORMAT}.", field="format")
         output = content["output"]
@@ -88,13 +88,13 @@ class PreparedModel:
     facts: ModelFacts
 
     def to_json(self) -> dict[str, Any]:
-        """The result of the program."""
+        """Return the result of the program."""
         place = {"bucket": self.bucket, "prefix": self.prefix, "manifest": self.manifest.to_json()}
         return place | vars(self.facts) | {"shape": dict(self.facts.shape)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PreparedModel:
-        """The result that `to_json` wrote."""
+        """Return the result that `to_json` wrote."""
         facts = ModelFacts(
             architecture=content["architecture"],
             parameter_count=content["parameter_count"],

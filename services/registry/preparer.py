@@ -1,4 +1,4 @@
-"""Prepares versions in the background: fetch, check, store. The work is a one-shot program on the launcher.
+"""Prepare versions in the background: fetch, check, store. The work is a one-shot program on the launcher.
 
 A preparation is found again by its id after the service was killed; one that broke off is begun anew, a few times.
 """
@@ -24,7 +24,7 @@ from services.chassis.transitions import Failure, FailureKind
 from services.clients.credentials import open_location
 from services.registry.domain import PRESETS, ModelVersion
 from services.registry.operations import versions
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 from services.registry.preparation import MODULE, ModelSource, Preparation, PreparedModel
 from services.registry.settings import RegistrySettings
 
@@ -37,10 +37,14 @@ class Preparer(BackgroundLoop):
     """The background side of the registry."""
 
     def __init__(
-        self, desk: Desk, launcher: Launcher, settings: RegistrySettings, presets: Sequence[Mapping[str, Any]]
+        self,
+        context: ServiceContext,
+        launcher: Launcher,
+        settings: RegistrySettings,
+        presets: Sequence[Mapping[str, Any]],
     ) -> None:
-        super().__init__("preparation of models", self.tick, settings.reconcile_seconds, kicked=desk.wake)
-        self._desk, self._launcher, self._settings = desk, launcher, settings
+        super().__init__("preparation of models", self.tick, settings.reconcile_seconds, kicked=context.wake)
+        self._context, self._launcher, self._settings = context, launcher, settings
         self._presets = {str(preset["name"]): preset for preset in presets}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._swept = 0.0
@@ -52,18 +56,18 @@ class Preparer(BackgroundLoop):
 
     async def tick(self) -> None:
         """Begin the preparations that wait, those first that a dead process left."""
-        async with self._desk.reading() as uow:
+        async with self._context.reading() as uow:
             waiting = [version for version in await uow.preparing() if not version.checkpoint_id]
         for version in waiting:
             if version.id not in self._running:
                 task = asyncio.create_task(self._prepare(version), name=f"prepare-{version.id}")
                 self._running[version.id] = task
-        if time.monotonic() - self._swept > min(SWEEP_SECONDS, self._desk.hold_seconds):
-            await drop_fallen_holds(self._desk.writing(), self._desk.oldest_hold(now()))
+        if time.monotonic() - self._swept > min(SWEEP_SECONDS, self._context.hold_seconds):
+            await drop_fallen_holds(self._context.writing(), self._context.oldest_hold(now()))
             self._swept = time.monotonic()
 
     async def _prepare(self, version: ModelVersion) -> None:
-        """One version, from its start to its outcome."""
+        """Prepare one version, from its start to its outcome."""
         try:
             run = await self._running_program(version)
             if run is not None:
@@ -72,7 +76,9 @@ class Preparer(BackgroundLoop):
                     await self._apply(version, result)
                     await run.discard()
         except (NotFound, Invalid) as error:
-            await versions.fail(self._desk, version.id, Failure(error.reason, error.message, FailureKind.USER), now())
+            await versions.fail(
+                version.id, Failure(error.reason, error.message, FailureKind.USER), self._context, now()
+            )
         except Unavailable as error:
             _log.info("The preparation of %s waits: %s", version.id, error.message)
         except Exception:
@@ -80,10 +86,10 @@ class Preparer(BackgroundLoop):
         finally:
             await asyncio.sleep(POLL_SECONDS)
             self._running.pop(version.id, None)
-            self._desk.wake.set()
+            self._context.wake.set()
 
     async def _running_program(self, version: ModelVersion) -> ProgramRun | None:
-        """The program of the last attempt if it runs or has ended, else that of a new one; None: nothing to wait for.
+        """Return the last attempt's program if it runs or has ended, else that of a new one; None: nothing to do.
 
         Raises: NotFound, Invalid: the source cannot be opened. Unavailable: there is no place for a program.
         """
@@ -93,12 +99,12 @@ class Preparer(BackgroundLoop):
         if version.attempts >= self._settings.prepare_attempts:
             message = f"It broke off {version.attempts} times; the logs of {run.id} say why."
             failure = Failure("PREPARATION_BROKE_OFF", message, FailureKind.SYSTEM)
-            await versions.fail(self._desk, version.id, failure, now())
+            await versions.fail(version.id, failure, self._context, now())
             return None
         run = self._program(version, version.attempts + 1)
         # Started before it is counted: one that finds no place is no attempt, and a start is done once for each id.
         await run.start(MODULE, (await self._order(version)).to_json())
-        if await versions.note_attempt(self._desk, version.id) is None:
+        if await versions.note_attempt(version.id, self._context) is None:
             await run.discard()
             return None
         return run
@@ -108,26 +114,26 @@ class Preparer(BackgroundLoop):
 
     async def _apply(self, version: ModelVersion, result: ProgramResult) -> None:
         if result.ok:
-            await versions.complete(self._desk, version, PreparedModel.from_json(result.result), now())
+            await versions.complete(version, PreparedModel.from_json(result.result), self._context, now())
         else:
             kind = FailureKind.USER if result.user else FailureKind.SYSTEM
             failure = Failure(result.reason, result.message, kind)
-            await versions.fail(self._desk, version.id, failure, now())
+            await versions.fail(version.id, failure, self._context, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:
-        """What the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
-        desk = self._desk
+        """Return what the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
+        context = self._context
         if version.project == PRESETS:
             sources = self._preset_sources(version.model_name)
         else:
             source = version.source
             assert source is not None, "an import has a source"
             opened = await open_location(
-                desk.credentials, version.project, source.credential, source.bucket, "model_version.source"
+                context.credentials, version.project, source.credential, source.bucket, "model_version.source"
             )
             sources = [ModelSource("object", access=opened.access, bucket=opened.bucket, prefix=source.prefix)]
-        await desk.store.ensure_bucket(desk.bucket)
-        return Preparation(tuple(sources), desk.system, desk.bucket, f"{desk.prefix(version)}/weights")
+        await context.store.ensure_bucket(context.bucket)
+        return Preparation(tuple(sources), context.system, context.bucket, f"{context.prefix(version)}/weights")
 
     def _preset_sources(self, name: str) -> list[ModelSource]:
         sources = [ModelSource.from_json(source) for source in self._presets[name]["sources"]]

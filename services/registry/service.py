@@ -13,172 +13,130 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import changes_of
+from services.chassis.locations import ObjectLocation
+from services.chassis.proto_values import creation_of, labels_update_of, location_of
 from services.registry import messages as to
-from services.registry.domain import Location
 from services.registry.operations import aliases, lineage, models, publish, resolve, versions
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
-    """What the doors offer."""
+    """The public methods; the protos say what each does."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
-    async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> pb.Model:
-        """Makes a private model."""
-        wanted = request.model
-        command = models.CreateModel(
-            current().project,
-            wanted.name,
-            wanted.title,
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
-        )
-        return to.model_message(await models.create_model(self._desk, command, now()))
+    async def CreateModel(self, request: pb.CreateModelRequest, call: Any) -> pb.Model:
+        command = creation_of(request, request_digest(request))
+        return to.model_message(await models.create_model(command, self._context, now()))
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.Model:
-        """One model."""
+    async def GetModel(self, request: pb.GetModelRequest, call: Any) -> pb.Model:
         return await self._get(request.model)
 
     async def _get(self, ref: str) -> pb.Model:
-        return to.model_message(await models.get_model(self._desk, current().project, ref))
+        return to.model_message(await models.get_model(current().project, ref, self._context))
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
-        """The catalogue."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await models.list_models(self._desk, current().project, query)
-        found = [to.model_message(model) for model in page.items]
-        return pb.ListModelsResponse(models=found, next_page_token=page.next_page_token)
+    async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
+        page = await models.list_models(current().project, PageQuery.of(request), self._context)
+        shown = [to.model_message(model) for model in page.items]
+        return pb.ListModelsResponse(models=shown, next_page_token=page.next_page_token)
 
-    async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> pb.Model:
-        """Changes title or metadata."""
-        wanted = request.model
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = models.UpdateModel(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
-        return to.model_message(await models.update_model(self._desk, command, now()))
+    async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
+        command = await labels_update_of(request, self._get)
+        return to.model_message(await models.update_model(command, self._context, now()))
 
-    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Any) -> Empty:
-        """Removes an own model."""
-        await models.delete_model(self._desk, current().project, request.model, now())
+    async def DeleteModel(self, request: pb.DeleteModelRequest, call: Any) -> Empty:
+        await models.delete_model(current().project, request.model, self._context, now())
         return Empty()
 
-    async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, context: Any) -> pb.ModelVersion:
-        """Begins an import."""
+    async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, call: Any) -> pb.ModelVersion:
         wanted = request.model_version
         command = versions.CreateVersion(
             current().project,
             request.model,
-            to.location_of(wanted.source),
+            location_of(wanted.source),
             dict(wanted.metadata),
             request.request_id,
             request_digest(request),
         )
-        return to.version_message(await versions.create_version(self._desk, command, now()))
+        return to.version_message(await versions.create_version(command, self._context, now()))
 
-    async def PrepareModel(self, request: pb.PrepareModelRequest, context: Any) -> pb.ModelVersion:
-        """Prepares a preset."""
-        version = await versions.get_version(self._desk, current().project, request.model, "latest")
-        return to.version_message(await versions.prepare_version(self._desk, version.id, now()))
+    async def PrepareModel(self, request: pb.PrepareModelRequest, call: Any) -> pb.ModelVersion:
+        version = await versions.get_version(current().project, request.model, "latest", self._context)
+        return to.version_message(await versions.prepare_version(version.id, self._context, now()))
 
-    async def GetModelVersion(self, request: pb.GetModelVersionRequest, context: Any) -> pb.ModelVersion:
-        """One version."""
-        found = await versions.get_version(self._desk, current().project, request.model, request.version)
-        return to.version_message(found)
+    async def GetModelVersion(self, request: pb.GetModelVersionRequest, call: Any) -> pb.ModelVersion:
+        version = await versions.get_version(current().project, request.model, request.version, self._context)
+        return to.version_message(version)
 
-    async def ListModelVersions(
-        self, request: pb.ListModelVersionsRequest, context: Any
-    ) -> pb.ListModelVersionsResponse:
-        """Versions of a model."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await versions.list_versions(self._desk, current().project, request.model, query)
-        found = [to.version_message(version) for version in page.items]
-        return pb.ListModelVersionsResponse(model_versions=found, next_page_token=page.next_page_token)
+    async def ListModelVersions(self, request: pb.ListModelVersionsRequest, call: Any) -> pb.ListModelVersionsResponse:
+        page = await versions.list_versions(current().project, request.model, PageQuery.of(request), self._context)
+        shown = [to.version_message(version) for version in page.items]
+        return pb.ListModelVersionsResponse(model_versions=shown, next_page_token=page.next_page_token)
 
-    async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, context: Any) -> Empty:
-        """Removes a version."""
-        await versions.delete_version(self._desk, current().project, request.model, request.version, now())
+    async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, call: Any) -> Empty:
+        await versions.delete_version(current().project, request.model, request.version, self._context, now())
         return Empty()
 
     async def WatchModelVersion(
-        self, request: pb.WatchModelVersionRequest, context: Any
+        self, request: pb.WatchModelVersionRequest, call: Any
     ) -> AsyncIterator[pb.ModelVersion]:
-        """A version as it changes."""
         changes = versions.watch_version(
-            self._desk, current().project, request.model, request.version, request.after_version
+            current().project, request.model, request.version, request.after_version, self._context
         )
         async for version in changes:
             yield to.version_message(version)
 
-    async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> pb.Alias:
-        """Points an alias at a version."""
+    async def SetAlias(self, request: pb.SetAliasRequest, call: Any) -> pb.Alias:
         caller = current()
-        found = await aliases.set_alias(
-            self._desk, caller.project, request.model, request.alias, request.version, caller.key_id, now()
+        alias = await aliases.set_alias(
+            caller.project, request.model, request.alias, request.version, caller.key_id, self._context, now()
         )
-        return to.alias_message(found)
+        return to.alias_message(alias)
 
-    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.Alias:
-        """One alias."""
-        found = await aliases.get_alias(self._desk, current().project, request.model, request.alias)
-        return to.alias_message(found)
+    async def GetAlias(self, request: pb.GetAliasRequest, call: Any) -> pb.Alias:
+        alias = await aliases.get_alias(current().project, request.model, request.alias, self._context)
+        return to.alias_message(alias)
 
-    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
-        """Aliases of a model."""
-        query = PageQuery(request.page_size, request.page_token, "", "")
-        page = await aliases.list_aliases(self._desk, current().project, request.model, query)
-        found = [to.alias_message(alias) for alias in page.items]
-        return pb.ListAliasesResponse(aliases=found, next_page_token=page.next_page_token)
+    async def ListAliases(self, request: pb.ListAliasesRequest, call: Any) -> pb.ListAliasesResponse:
+        page = await aliases.list_aliases(current().project, request.model, PageQuery.of(request), self._context)
+        shown = [to.alias_message(alias) for alias in page.items]
+        return pb.ListAliasesResponse(aliases=shown, next_page_token=page.next_page_token)
 
-    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> Empty:
-        """Removes an alias."""
-        await aliases.delete_alias(self._desk, current().project, request.model, request.alias)
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, call: Any) -> Empty:
+        await aliases.delete_alias(current().project, request.model, request.alias, self._context)
         return Empty()
 
-    async def GetLineage(self, request: pb.GetLineageRequest, context: Any) -> pb.Lineage:
-        """The graph around a version."""
-        graph = await lineage.get_lineage(self._desk, current().project, request.model, request.version)
+    async def GetLineage(self, request: pb.GetLineageRequest, call: Any) -> pb.Lineage:
+        graph = await lineage.get_lineage(current().project, request.model, request.version, self._context)
         return to.lineage_message(graph)
 
 
 class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer):
-    """What other services ask."""
+    """What other services ask; the protos say what each method does."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
-    async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, context: Any) -> internal_pb2.ResolvedModel:
-        """The version that a reference means."""
-        found = await resolve.resolve_model(self._desk, current().project, request.reference, request.holder, now())
-        return to.resolved_message(found)
+    async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
+        resolved = await resolve.resolve_model(
+            current().project, request.reference, request.holder, self._context, now()
+        )
+        return to.resolved_message(resolved)
 
-    async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, context: Any) -> Empty:
-        """Makes holds lasting."""
-        await confirm_holds(self._desk.writing(), current().project, request.holder)
+    async def ConfirmModelHold(self, request: internal_pb2.ConfirmModelHoldRequest, call: Any) -> Empty:
+        await confirm_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
-    async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, context: Any) -> Empty:
-        """Lets go."""
-        await release_holds(self._desk.writing(), current().project, request.holder)
+    async def ReleaseModelHold(self, request: internal_pb2.ReleaseModelHoldRequest, call: Any) -> Empty:
+        await release_holds(self._context.writing(), current().project, request.holder)
         return Empty()
 
-    async def RegisterCheckpoint(
-        self, request: internal_pb2.RegisterCheckpointRequest, context: Any
-    ) -> pb.ModelVersion:
-        """Makes a version from a checkpoint."""
+    async def RegisterCheckpoint(self, request: internal_pb2.RegisterCheckpointRequest, call: Any) -> pb.ModelVersion:
         project = current().project
         command = publish.Publication(
             project=project,
-            project_name=await publish.project_name(self._desk, project),
+            project_name=await publish.project_name(project, self._context),
             model_name=request.model_name,
             checkpoint_id=request.checkpoint_id,
             job_id=request.job_id,
@@ -186,7 +144,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
             final=request.final,
             base_id=request.base_model_version_id,
             dataset_version_ids=tuple(request.dataset_version_ids),
-            place=Location(request.credential, request.bucket, request.prefix),
+            place=ObjectLocation(request.credential, request.bucket, request.prefix),
             manifest=request.manifest_json,
             lora_rank=request.lora_rank,
             chat_fingerprint=request.chat_fingerprint,
@@ -196,4 +154,4 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
             request_id=request.request_id,
             digest=request_digest(request),
         )
-        return to.version_message(await publish.register_checkpoint(self._desk, command, now()))
+        return to.version_message(await publish.register_checkpoint(command, self._context, now()))

@@ -53,24 +53,24 @@ class RegistryUnit(HoldingUnit):
         self.aliases = Repository(self, ALIASES, Alias, "alias")
 
     async def model(self, project: str, ref: str) -> Model:
-        """A model by name, id or hub id; an own one wins over a preset. Raises: NotFound."""
-        found = await self.models.find(project, ref) or await self.models.find(PRESETS, ref)
-        if found is None:
+        """Return a model by name, id or hub id; an own one wins over a preset. Raises: NotFound."""
+        result = await self.models.find(project, ref) or await self.models.find(PRESETS, ref)
+        if result is None:
             presets = await self.models.select(MODELS.c.project == PRESETS, MODELS.c.hub_id == ref, limit=1)
-            found = presets[0] if presets and ref else None
-        if found is None:
+            result = presets[0] if presets and ref else None
+        if result is None:
             raise NotFound.of("model", ref)
-        return found
+        return result
 
     async def version_by_id(self, project: str, version_id: str) -> ModelVersion:
-        """A version of the project or of a preset. Raises: NotFound."""
-        found = await self.versions.find(project, version_id) or await self.versions.find(PRESETS, version_id)
-        if found is None:
+        """Return a version of the project or of a preset. Raises: NotFound."""
+        version = await self.versions.find(project, version_id) or await self.versions.find(PRESETS, version_id)
+        if version is None:
             raise NotFound.of("model version", version_id)
-        return found
+        return version
 
     async def resolve(self, project: str, reference: Reference, text: str) -> ModelVersion:
-        """The version that a reference means; without a number the newest READY, or else a preset's only one.
+        """Return the version that a reference means; without a number the newest READY, or else a preset's only one.
 
         Raises: NotFound.
         """
@@ -86,7 +86,7 @@ class RegistryUnit(HoldingUnit):
         return await self.version_of(await self.model(project, reference.model), reference, text)
 
     async def version_of(self, model: Model, reference: Reference, text: str) -> ModelVersion:
-        """The version of a model that a reference means. Raises: NotFound."""
+        """Return the version of a model that a reference means. Raises: NotFound."""
         columns = VERSIONS.c
         conditions = [columns.model_id == model.id]
         if reference.version_id:
@@ -98,54 +98,54 @@ class RegistryUnit(HoldingUnit):
             conditions.append(columns.number == reference.number)
         elif model.latest_version:
             conditions.append(columns.number == model.latest_version)
-        found = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
-        if not found:
+        versions = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
+        if not versions:
             raise NotFound.of("model version", text)
-        return found[0]
+        return versions[0]
 
     async def versions_in(self, model_id: str) -> list[ModelVersion]:
-        """All versions of a model."""
+        """Return all versions of a model."""
         return await self.versions.select(VERSIONS.c.model_id == model_id)
 
     async def preparing(self) -> list[ModelVersion]:
-        """All versions that are to be prepared, oldest first."""
+        """Return all versions that are to be prepared, oldest first."""
         columns = VERSIONS.c
         return await self.versions.select(columns.state == State.PREPARING, order_by=(columns.create_time, columns.id))
 
     async def adapters_of(self, version_ids: Sequence[str]) -> list[ModelVersion]:
-        """Versions whose base is one of these."""
+        """Return versions whose base is one of these."""
         return await self.versions.select(VERSIONS.c.base_id.in_(version_ids))
 
     async def find_alias(self, model_id: str, alias: str) -> Alias | None:
-        """An alias of a model, or None."""
-        found = await self.aliases.select(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias, limit=1)
-        return found[0] if found else None
+        """Return an alias of a model, or None."""
+        aliases = await self.aliases.select(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias, limit=1)
+        return aliases[0] if aliases else None
 
     async def alias(self, model_id: str, alias: str) -> Alias:
-        """An alias of a model. Raises: NotFound."""
-        found = await self.find_alias(model_id, alias)
-        if found is None:
+        """Return an alias of a model. Raises: NotFound."""
+        result = await self.find_alias(model_id, alias)
+        if result is None:
             raise NotFound.of("alias", alias)
-        return found
+        return result
 
     async def delete_model(self, model: Model) -> None:
-        """Removes a model with its versions and aliases."""
+        """Remove a model with its versions and aliases."""
         await self.connection.execute(delete(VERSIONS).where(VERSIONS.c.model_id == model.id))
         await self.connection.execute(delete(ALIASES).where(ALIASES.c.model_id == model.id))
         await self.models.delete(model)
 
     async def add_link(self, link: Link) -> None:
-        """Notes a user of a version; once is enough."""
+        """Note a user of a version; once is enough."""
         dialect = postgresql if self.database.dialect == "postgresql" else sqlite
         values = dataclasses.asdict(link)
         await self.connection.execute(dialect.insert(LINKS).values(**values).on_conflict_do_nothing())
 
     async def links_of(self, project: str, version_id: str) -> list[Link]:
-        """The users of a version in a project, in the order of their ids."""
+        """Return the users of a version in a project, in the order of their ids."""
         same = and_(LINKS.c.project == project, LINKS.c.model_version_id == version_id)
         rows = await self.connection.execute(select(LINKS).where(same).order_by(LINKS.c.resource_id))
         return [Link(**row) for row in rows.mappings()]
 
     async def discard(self, bucket: str, prefix: str) -> None:
-        """Notes a folder of the installation's store that is to be removed."""
+        """Note a folder of the installation's store that is to be removed."""
         await discard(self, GARBAGE, bucket, prefix)

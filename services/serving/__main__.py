@@ -8,13 +8,14 @@ from services.chassis.bus import KvKeeper
 from services.chassis.host import ServiceHost, run
 from services.chassis.launch import LocalLauncher
 from services.chassis.rpc import Connections
+from services.clients.records import ROUTE_BUCKET
 from services.serving.clients import Clients
 from services.serving.control.gateways import Gateways
 from services.serving.control.programs import Programs
 from services.serving.control.reconciler import Reconciler
 from services.serving.control.weights import Weights
 from services.serving.handlers import VersionHandlers
-from services.serving.operations.context import ROUTES, Desk
+from services.serving.operations.context import ServiceContext
 from services.serving.operations.routes import all_routes
 from services.serving.service import ServingInternalServicer, ServingServicer
 from services.serving.settings import ServingSettings
@@ -28,21 +29,16 @@ async def assemble(host: ServiceHost[ServingSettings]) -> None:
     connections = Connections(settings, host.issuer, "serving")
     host.close_at_end(connections)
     launcher = LocalLauncher.of_settings(settings.home, settings)
-    desk = Desk(host.database, Clients.of(connections), settings, len(launcher.capacity.cores))
+    context = ServiceContext(host.database, Clients.of(connections), settings, len(launcher.capacity.cores))
     gateways = Gateways(settings.gateway_seconds)
     await gateways.listen(host.bus)
-    weights = Weights(desk, Programs(launcher, settings.home, settings.prepare_seconds))
-    keeper = KvKeeper(host.bus, ROUTES, lambda: all_routes(desk), settings)
-    reconciler = Reconciler(desk, launcher, weights, gateways)
-    host.add(keeper, *VersionHandlers(desk).consumers(host.bus, settings), reconciler)
-    host.serve(ServingServicer(desk, launcher))
-    host.serve(ServingInternalServicer(desk))
-
-
-def main() -> None:
-    """The process."""
-    run("serving", ServingSettings, MIGRATIONS, assemble)
+    weights = Weights(context, Programs(launcher, settings.home, settings.prepare_seconds))
+    keeper = KvKeeper(host.bus, ROUTE_BUCKET, lambda: all_routes(context.reading(), context.secret_of), settings)
+    reconciler = Reconciler(context, launcher, weights, gateways)
+    host.add(keeper, *VersionHandlers(context).consumers(host.bus, settings), reconciler)
+    host.serve(ServingServicer(context, launcher))
+    host.serve(ServingInternalServicer(context))
 
 
 if __name__ == "__main__":
-    main()
+    run("serving", ServingSettings, MIGRATIONS, assemble)

@@ -20,5 +20,5 @@ class Clients:
 
     @classmethod
     def of(cls, connections: Connections) -> Clients:
-        """The clients on the connections of a process."""
+        """Return the clients on the connections of a process."""
         return cls(RegistryClient(connections), BillingClient(connections), CredentialClient(connections))

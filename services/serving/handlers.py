@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
+from services.chassis.bus import Bus
 from services.chassis.clock import now
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.serving.operations import adapters
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 BASE_LINK = "base_model_version"
 
@@ -13,21 +14,21 @@ BASE_LINK = "base_model_version"
 class VersionHandlers:
     """Follows model versions. Putting on and taking off again changes nothing, so a repeat needs no inbox."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a model version. Raises: Malformed, Unavailable."""
+        """Handle an event of a model version. Raises: Malformed, Unavailable."""
         event = message.event()
         if event.happening == "deleted":
-            await adapters.detach_version(self._desk, event.resource_id, now())
+            await adapters.detach_version(event.resource_id, self._context, now())
         elif event.state == "READY":
             base = event.links.get(BASE_LINK, "")
             if base:
-                await adapters.attach_version(self._desk, event.project, event.resource_id, base, now())
-            self._desk.wake.set()
+                await adapters.attach_version(event.project, event.resource_id, base, self._context, now())
+            self._context.wake.set()
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
+        """Return the durable consumers of this service."""
         subject = "modelry.events.*.modelVersion.>"
-        return [Consumer(bus, self._desk.database, "serving-on-modelVersion", subject, self.handle, settings)]
+        return [Consumer(bus, self._context.database, "serving-on-modelVersion", subject, self.handle, settings)]

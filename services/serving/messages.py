@@ -1,4 +1,4 @@
-"""Entities of serving as messages, and messages as wishes."""
+"""Entities of serving as messages, and messages as commands."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import hashlib
 import json
 
 from modelry.serving.v1 import serving_pb2 as pb
+from services.chassis.auth import Principal
 from services.chassis.data import request_digest
 from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
 from services.serving.domain import Billing, Deployment, Engine, Mode, Replica, State
-from services.serving.operations.create_deployment import Wish
+from services.serving.operations.create_deployment import CreateDeployment
 from services.serving.operations.deployments import Claim
 
 
-def wish_of(request: pb.CreateDeploymentRequest) -> Wish:
-    """What a create or quote asks for."""
+def create_command(request: pb.CreateDeploymentRequest, caller: Principal) -> CreateDeployment:
+    """Return what a create or quote asks for."""
     wanted = request.deployment
     options = wanted.engine
-    return Wish(
+    return CreateDeployment(
+        caller=caller,
         model=wanted.model,
         name=wanted.name,
         title=wanted.title,
@@ -39,7 +41,7 @@ def wish_of(request: pb.CreateDeploymentRequest) -> Wish:
 
 
 def _spec_digest(request: pb.CreateDeploymentRequest) -> str:
-    """Digest of what a quote is for: everything but the quote itself, the limit, and words."""
+    """Return the digest of what a quote is for: everything but the quote itself, the limit, and words."""
     copy = pb.Deployment()
     copy.CopyFrom(request.deployment)
     for field in ("quote_id", "max_cost", "title", "metadata", "etag"):
@@ -48,7 +50,7 @@ def _spec_digest(request: pb.CreateDeploymentRequest) -> str:
 
 
 def deployment_message(deployment: Deployment, base_url: str) -> pb.Deployment:
-    """A deployment as it is shown."""
+    """Return a deployment as it is shown."""
     message = pb.Deployment(
         id=deployment.id,
         name=deployment.name,
@@ -106,7 +108,7 @@ def _claimable(deployment: Deployment) -> bool:
 
 
 def curl_of(deployment: Deployment, base_url: str) -> str:
-    """A command line that tries a deployment."""
+    """Return a command line that tries a deployment."""
     if not base_url:
         return ""
     body = json.dumps({"model": deployment.name, "messages": [{"role": "user", "content": "Hello"}]})
@@ -117,7 +119,7 @@ def curl_of(deployment: Deployment, base_url: str) -> str:
 
 
 def replica_message(replica: Replica) -> pb.Replica:
-    """A replica as it is shown."""
+    """Return a replica as it is shown."""
     return pb.Replica(
         id=replica.id,
         deployment_id=replica.deployment_id,
@@ -134,7 +136,7 @@ def replica_message(replica: Replica) -> pb.Replica:
 
 
 def claim_message(claim: Claim, base_url: str) -> pb.ClaimedKey:
-    """A claimed key, with its secret if this is the first answer."""
+    """Return a claimed key, with its secret if this is the first answer."""
     return pb.ClaimedKey(
         deployment_id=claim.deployment.id,
         key_id=claim.key_id,

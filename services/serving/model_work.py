@@ -36,14 +36,14 @@ class ModelWork:
     adapter: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The spec."""
+        """Return the spec."""
         adapter = {"adapter_path": str(self.adapter)} if self.adapter else {}
         paths = {"model_path": str(self.model), "output_path": str(self.output)}
         return {"format": FORMAT, "kind": self.kind.value, **paths, **adapter}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ModelWork:
-        """The order that `to_json` wrote. Raises: Invalid: it is of another format."""
+        """Return the order that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format") != FORMAT:
             raise Invalid(f"The spec has format {content.get('format')}; this program reads {FORMAT}.", field="format")
         adapter = content.get("adapter_path")

@@ -15,120 +15,98 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
-from services.chassis.proto_values import changes_of
+from services.chassis.proto_values import labels_update_of
 from services.serving import messages as to
 from services.serving.domain import Deployment
 from services.serving.operations import create_deployment, deployments, logs
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 
 class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
-    """What the doors offer."""
+    """Serve the public methods of serving; the protos say what each does."""
 
-    def __init__(self, desk: Desk, launcher: Launcher) -> None:
-        self._desk, self._launcher = desk, launcher
+    def __init__(self, context: ServiceContext, launcher: Launcher) -> None:
+        self._context, self._launcher = context, launcher
 
     def _shown(self, deployment: Deployment) -> pb.Deployment:
-        return to.deployment_message(deployment, self._desk.base_url())
+        return to.deployment_message(deployment, self._context.base_url())
 
-    async def CreateDeployment(self, request: pb.CreateDeploymentRequest, context: Any) -> pb.Deployment:
-        """Makes a deployment."""
-        made = await create_deployment.create_deployment(self._desk, current(), to.wish_of(request), now())
-        return self._shown(made)
+    async def CreateDeployment(self, request: pb.CreateDeploymentRequest, call: Any) -> pb.Deployment:
+        command = to.create_command(request, current())
+        return self._shown(await create_deployment.create_deployment(command, self._context, now()))
 
-    async def QuoteDeployment(self, request: pb.CreateDeploymentRequest, context: Any) -> common_pb2.Quote:
-        """Says what it would cost."""
-        return await create_deployment.quote_deployment(self._desk, current(), to.wish_of(request))
+    async def QuoteDeployment(self, request: pb.CreateDeploymentRequest, call: Any) -> common_pb2.Quote:
+        return await create_deployment.quote_deployment(to.create_command(request, current()), self._context)
 
-    async def GetDeployment(self, request: pb.GetDeploymentRequest, context: Any) -> pb.Deployment:
-        """One deployment."""
+    async def GetDeployment(self, request: pb.GetDeploymentRequest, call: Any) -> pb.Deployment:
         return await self._get(request.deployment)
 
     async def _get(self, ref: str) -> pb.Deployment:
-        return self._shown(await deployments.get_deployment(self._desk, current().project, ref))
+        return self._shown(await deployments.get_deployment(current().project, ref, self._context))
 
-    async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Any) -> pb.ListDeploymentsResponse:
-        """A page of deployments."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await deployments.list_deployments(self._desk, current().project, query)
-        found = [self._shown(one) for one in page.items]
-        return pb.ListDeploymentsResponse(deployments=found, next_page_token=page.next_page_token)
+    async def ListDeployments(self, request: pb.ListDeploymentsRequest, call: Any) -> pb.ListDeploymentsResponse:
+        page = await deployments.list_deployments(current().project, PageQuery.of(request), self._context)
+        messages = [self._shown(one) for one in page.items]
+        return pb.ListDeploymentsResponse(deployments=messages, next_page_token=page.next_page_token)
 
-    async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, context: Any) -> pb.Deployment:
-        """Changes title or metadata."""
-        wanted = request.deployment
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = deployments.Update(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
-        return self._shown(await deployments.update_deployment(self._desk, command, now()))
+    async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, call: Any) -> pb.Deployment:
+        command = await labels_update_of(request, self._get)
+        return self._shown(await deployments.update_deployment(command, self._context, now()))
 
-    async def DeleteDeployment(self, request: pb.DeleteDeploymentRequest, context: Any) -> Empty:
-        """Drains, ends and deletes."""
-        await deployments.delete_deployment(self._desk, current().project, request.deployment, now())
+    async def DeleteDeployment(self, request: pb.DeleteDeploymentRequest, call: Any) -> Empty:
+        await deployments.delete_deployment(current().project, request.deployment, self._context, now())
         return Empty()
 
-    async def ScaleDeployment(self, request: pb.ScaleDeploymentRequest, context: Any) -> pb.Deployment:
-        """Sets the wanted replicas."""
+    async def ScaleDeployment(self, request: pb.ScaleDeploymentRequest, call: Any) -> pb.Deployment:
         if not request.HasField("replicas"):
-            raise Invalid("replicas is required.", field="replicas", reason="REQUIRED_FIELD")
+            raise Invalid("The number of replicas is required.", field="replicas", reason="REQUIRED_FIELD")
         caller = current()
-        cause = f"scaled to {request.replicas} by {caller.subject or caller.key_id}"
-        scaled = await deployments.scale_deployment(
-            self._desk, caller.project, request.deployment, request.replicas, cause, now()
-        )
-        return self._shown(scaled)
+        cause = f"Scaled to {request.replicas} by {caller.subject or caller.key_id}."
+        command = deployments.ScaleDeployment(caller.project, request.deployment, request.replicas, cause)
+        return self._shown(await deployments.scale_deployment(command, self._context, now()))
 
-    async def ClaimDeploymentKey(self, request: pb.ClaimDeploymentKeyRequest, context: Any) -> pb.ClaimedKey:
-        """Makes the key and shows it once."""
-        claim = await deployments.claim_key(
-            self._desk, current().project, request.deployment, request.request_id, request_digest(request), now()
+    async def ClaimDeploymentKey(self, request: pb.ClaimDeploymentKeyRequest, call: Any) -> pb.ClaimedKey:
+        command = deployments.ClaimKey(
+            current().project, request.deployment, request.request_id, request_digest(request)
         )
-        return to.claim_message(claim, self._desk.base_url())
+        claim = await deployments.claim_key(command, self._context, now())
+        return to.claim_message(claim, self._context.base_url())
 
-    async def WatchDeployment(self, request: pb.WatchDeploymentRequest, context: Any) -> AsyncIterator[pb.Deployment]:
-        """A deployment as it changes."""
-        changes = deployments.watch_deployment(self._desk, current().project, request.deployment, request.after_version)
+    async def WatchDeployment(self, request: pb.WatchDeploymentRequest, call: Any) -> AsyncIterator[pb.Deployment]:
+        changes = deployments.watch_deployment(
+            current().project, request.deployment, request.after_version, self._context
+        )
         async for deployment in changes:
             yield self._shown(deployment)
 
-    async def ListReplicas(self, request: pb.ListReplicasRequest, context: Any) -> pb.ListReplicasResponse:
-        """Replicas of a deployment."""
-        query = PageQuery(request.page_size, request.page_token)
-        page = await deployments.list_replicas(self._desk, current().project, request.deployment, query)
-        found = [to.replica_message(one) for one in page.items]
-        return pb.ListReplicasResponse(replicas=found, next_page_token=page.next_page_token)
+    async def ListReplicas(self, request: pb.ListReplicasRequest, call: Any) -> pb.ListReplicasResponse:
+        query = PageQuery.of(request)
+        page = await deployments.list_replicas(current().project, request.deployment, query, self._context)
+        messages = [to.replica_message(one) for one in page.items]
+        return pb.ListReplicasResponse(replicas=messages, next_page_token=page.next_page_token)
 
-    async def GetReplica(self, request: pb.GetReplicaRequest, context: Any) -> pb.Replica:
-        """One replica."""
-        found = await deployments.get_replica(self._desk, current().project, request.deployment, request.replica)
-        return to.replica_message(found)
+    async def GetReplica(self, request: pb.GetReplicaRequest, call: Any) -> pb.Replica:
+        replica = await deployments.get_replica(current().project, request.deployment, request.replica, self._context)
+        return to.replica_message(replica)
 
-    async def ReadReplicaLogs(
-        self, request: pb.ReadReplicaLogsRequest, context: Any
-    ) -> AsyncIterator[pb.ReplicaLogLine]:
-        """The log of a replica."""
+    async def ReadReplicaLogs(self, request: pb.ReadReplicaLogsRequest, call: Any) -> AsyncIterator[pb.ReplicaLogLine]:
         lines = logs.read_logs(
-            self._desk, self._launcher, current().project, request.deployment, request.replica, request.follow
+            current().project, request.deployment, request.replica, request.follow, self._launcher, self._context
         )
         async for line in lines:
             yield pb.ReplicaLogLine(text=line)
 
 
 class ServingInternalServicer(internal_pb2_grpc.ServingInternalServiceServicer):
-    """What other services ask."""
+    """Serve the methods that other services call; the protos say what each does."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def ResolveDeployment(
-        self, request: internal_pb2.ResolveDeploymentRequest, context: Any
+        self, request: internal_pb2.ResolveDeploymentRequest, call: Any
     ) -> internal_pb2.ResolveDeploymentResponse:
-        """Which version a deployment serves."""
-        found = await deployments.get_deployment(self._desk, current().project, request.deployment)
-        return internal_pb2.ResolveDeploymentResponse(deployment_id=found.id, model_version_id=found.model_version_id)
+        deployment = await deployments.get_deployment(current().project, request.deployment, self._context)
+        return internal_pb2.ResolveDeploymentResponse(
+            deployment_id=deployment.id, model_version_id=deployment.model_version_id
+        )

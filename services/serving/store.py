@@ -31,7 +31,7 @@ class ServingUnit(UnitOfWork):
         self.replicas = Repository(self, REPLICAS, Replica, "replica")
 
     async def replicas_of(self, deployment_id: str) -> list[Replica]:
-        """Every replica of a deployment that has not ended, oldest first."""
+        """Return every replica of a deployment that has not ended, oldest first."""
         columns = REPLICAS.c
         return await self.replicas.select(
             columns.deployment_id == deployment_id,
@@ -40,11 +40,11 @@ class ServingUnit(UnitOfWork):
         )
 
     async def living_replicas(self) -> list[Replica]:
-        """Every replica that has not ended."""
+        """Return every replica that has not ended."""
         return await self.replicas.select(REPLICAS.c.state.not_in(ENDED))
 
     async def ended_replicas(self, deployment_id: str) -> list[Replica]:
-        """Every replica of a deployment that has ended, newest first."""
+        """Return every replica of a deployment that has ended, newest first."""
         columns = REPLICAS.c
         return await self.replicas.select(
             columns.deployment_id == deployment_id,
@@ -53,18 +53,18 @@ class ServingUnit(UnitOfWork):
         )
 
     async def meter(self, deployment: Deployment, hours: float) -> None:
-        """Adds used replica-hours to the slice; a high-rate fact, so the version stays."""
+        """Add used replica-hours to the slice; a high-rate fact, so the version stays."""
         columns = DEPLOYMENTS.c
         values = {"slice_hours": columns.slice_hours + hours, "used_hours": columns.used_hours + hours}
         await self.connection.execute(update(DEPLOYMENTS).where(columns.id == deployment.id).values(values))
 
     async def next_slice(self, deployment_id: str, before: int, number: int) -> None:
-        """Begins a slice of the ledger once the one before was booked."""
+        """Begin a slice of the ledger once the one before was booked."""
         columns = DEPLOYMENTS.c
         same = (columns.id == deployment_id, columns.slice == before)
         await self.connection.execute(update(DEPLOYMENTS).where(*same).values(slice=number, slice_hours=0.0))
 
     async def remove(self, deployment: Deployment) -> None:
-        """Deletes a deployment with all its replicas."""
+        """Delete a deployment with all its replicas."""
         await self.connection.execute(delete(REPLICAS).where(REPLICAS.c.deployment_id == deployment.id))
         await self.deployments.delete(deployment)

@@ -12,8 +12,8 @@ from services.chassis.jobs import JobEngine, JobVerbs
 from services.chassis.launch import LocalLauncher
 from services.chassis.rpc import Connections
 from services.training.clients import Clients
-from services.training.context import Desk
-from services.training.estimate import Speed
+from services.training.context import ServiceContext
+from services.training.estimate import MeasuredSpeed
 from services.training.handlers import ModelHandlers
 from services.training.intake import Machine, TrainingIntake
 from services.training.service import TrainingInternalServicer, TrainingServicer
@@ -38,26 +38,21 @@ def add_parts(
     clients: Clients,
     launcher: LocalLauncher,
     program: Callable[[int], Sequence[str]] = worker_argv,
-) -> Desk:
+) -> ServiceContext:
     """Build the service on given clients of the other services, a launcher and the worker's program."""
     settings, capacity = host.settings, launcher.capacity
     stage = TrainingStage(host.database, clients, launcher, settings.job_cpus, program)
     engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
-    machine = Machine(capacity.slots, capacity.gpus, Speed(settings.tokens_per_second))
+    machine = Machine(capacity.slots, capacity.gpus, MeasuredSpeed(settings.tokens_per_second))
     verbs = JobVerbs(stage, TrainingIntake(clients, machine), clients.reservations, host.database, engine)
     garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of, settings.sweep_seconds)
-    desk = Desk(host.database, clients, stage, engine, verbs, garbage)
+    context = ServiceContext(host.database, clients, stage, engine, verbs, garbage)
     gate = WorkerGate(host.bus, settings.token_secret)
-    host.add(gate, *ModelHandlers(desk).consumers(host.bus, settings), engine, garbage)
-    host.serve(TrainingServicer(desk))
-    host.serve(TrainingInternalServicer(desk))
-    return desk
-
-
-def main() -> None:
-    """The process."""
-    run("training", TrainingSettings, MIGRATIONS, assemble)
+    host.add(gate, *ModelHandlers(context).consumers(host.bus, settings), engine, garbage)
+    host.serve(TrainingServicer(context))
+    host.serve(TrainingInternalServicer(context))
+    return context
 
 
 if __name__ == "__main__":
-    main()
+    run("training", TrainingSettings, MIGRATIONS, assemble)

@@ -13,7 +13,7 @@ from services.training.stage import TrainingStage
 
 
 @dataclass(frozen=True)
-class Desk:
+class ServiceContext:
     """What the operations work with."""
 
     database: Database

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from services.chassis.jobs import PricedJob
+from services.chassis.locations import ObjectLocation
 
 SMALL_MODEL_PARAMETERS = 500_000_000
 SMALL_MODEL_RATE = 1e-3
@@ -68,7 +69,7 @@ class Hyperparameters:
     seed: int = 42
 
     def for_model(self, parameter_count: int, context_length: int) -> Hyperparameters:
-        """The same with what depends on the model decided: the learning rate, and a cut-off inside its context."""
+        """Decide what depends on the model: the learning rate, and a cut-off inside its context."""
         rate = self.learning_rate
         if not rate:
             rate = SMALL_MODEL_RATE if parameter_count < SMALL_MODEL_PARAMETERS else LARGE_MODEL_RATE
@@ -103,15 +104,6 @@ class DatasetUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where the checkpoints of a job go."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job(PricedJob):
     """One fine-tuning run."""
 
@@ -122,7 +114,7 @@ class Job(PricedJob):
     validation_dataset: DatasetUse | None = None
     validation_ratio: float = 0.0
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
-    output: Output = field(default_factory=Output)
+    output: ObjectLocation = field(default_factory=ObjectLocation)
     publish_model_name: str = ""
     """Model that gets the best checkpoint when the job succeeds; empty: none."""
     suffix: str = ""
@@ -164,7 +156,7 @@ VALIDATION_LOSS = "validation_loss"
 
 
 def is_better(new: Checkpoint, best: Checkpoint | None) -> bool:
-    """Whether a checkpoint is its job's best so far: by validation loss where there is one, else the newest."""
+    """Return whether a checkpoint is its job's best so far: by validation loss where there is one, else the newest."""
     if best is None:
         return True
     loss, least = new.metrics.get(VALIDATION_LOSS), best.metrics.get(VALIDATION_LOSS)
@@ -174,6 +166,6 @@ def is_better(new: Checkpoint, best: Checkpoint | None) -> bool:
 
 
 def to_drop(checkpoints: Sequence[Checkpoint], kept: int, protected: set[str]) -> list[Checkpoint]:
-    """The checkpoints beyond the newest `kept`, without the protected ones (the best, and that to resume from)."""
+    """Return the checkpoints beyond the newest `kept`, without those protected (the best, the one to resume)."""
     newest_first = sorted(checkpoints, key=lambda one: (one.step, one.attempt), reverse=True)
     return [one for one in newest_first[kept:] if one.id not in protected]

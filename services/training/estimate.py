@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from services.chassis.jobs import Estimate
 from services.training.domain import Job
 
 REFERENCE_PARAMETERS = 135_000_000
@@ -16,26 +17,22 @@ _FASTER, _SLOWER = 1.6, 0.5
 
 
 @dataclass(frozen=True)
-class Speed:
+class MeasuredSpeed:
     """How fast this machine trains: real tokens a second for a model of 135M parameters, on all of its cores."""
 
     tokens_per_second: float = 450.0
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a job is expected to be."""
+class JobEstimate(Estimate):
+    """What a training job is expected to be."""
 
     steps: int
     tokens: int
-    minutes_low: float
-    minutes_high: float
-    description: str
-    notes: tuple[str, ...]
 
 
-def estimate(job: Job, speed: Speed) -> Estimate:
-    """The estimate of a job whose data sets and hyperparameters are resolved.
+def estimate(job: Job, speed: MeasuredSpeed) -> JobEstimate:
+    """Return the estimate of a job whose data sets and hyperparameters are resolved.
 
     Time is tokens over speed, which falls with the size of the model; the range is a factor of 3 wide, since cores may
     be shared and rows differ in length.
@@ -56,7 +53,7 @@ def estimate(job: Job, speed: Speed) -> Estimate:
     low, high = START_MINUTES + minutes / _FASTER, START_MINUTES * 2 + minutes / _SLOWER
     notes = _notes(job, rows, steps, total, pace)
     words = f"Fine-tune {job.model} for {steps} steps"
-    return Estimate(steps, int(total), round(low, 2), round(high, 2), words, notes)
+    return JobEstimate(round(low, 2), round(high, 2), words, notes, steps, int(total))
 
 
 def _notes(job: Job, rows: float, steps: int, tokens: float, pace: float) -> tuple[str, ...]:

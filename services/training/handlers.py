@@ -1,23 +1,24 @@
-"""Events in: a model that became ready (or failed) makes the engine look at once at the jobs that wait for it."""
+"""Events in: a model that became ready (or failed) wakes the engine for the jobs that wait for it."""
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus, Consumer, ConsumerSettings, Message
-from services.training.context import Desk
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.training.context import ServiceContext
 
 
 class ModelHandlers:
     """Follows model versions."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def handle(self, message: Message) -> None:
-        """One event of a model version. It only wakes the engine, which asks the registry; a repeat does no harm."""
+        """Handle an event of a model version: wake the engine, which asks the registry. A repeat does no harm."""
         if message.event().happening in ("ready", "failed"):
-            self._desk.engine.kick()
+            self._context.engine.kick()
 
     def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """The durable consumers of this service."""
+        """Return the durable consumers of this service."""
         subject = "modelry.events.*.modelVersion.>"
-        return [Consumer(bus, self._desk.database, "training-on-modelVersion", subject, self.handle, settings)]
+        return [Consumer(bus, self._context.database, "training-on-modelVersion", subject, self.handle, settings)]

@@ -11,7 +11,7 @@ from services.clients.registry import ModelInfo
 from services.training import checks
 from services.training.clients import Clients
 from services.training.domain import DatasetUse, Job
-from services.training.estimate import Estimate, Speed, estimate
+from services.training.estimate import JobEstimate, MeasuredSpeed, estimate
 
 OUTPUT_PREFIX = "jobs"
 
@@ -22,7 +22,7 @@ class Machine:
 
     cpus: int = 0
     gpus: int = 0
-    speed: Speed = field(default_factory=Speed)
+    speed: MeasuredSpeed = field(default_factory=MeasuredSpeed)
 
 
 class TrainingIntake(Intake[Job]):
@@ -35,7 +35,7 @@ class TrainingIntake(Intake[Job]):
         self._machine = machine
 
     async def resolve(self, draft: Job) -> Job:
-        """The draft with every reference looked up; nothing is held. Names the field of what is not right.
+        """Return the draft with every reference looked up; nothing is held. Name the field of what is not right.
 
         Raises: Invalid, NotFound, WrongState, Unavailable
         """
@@ -80,8 +80,8 @@ class TrainingIntake(Intake[Job]):
             token_count=info.token_count,
         )
 
-    def estimate(self, job: Job) -> Estimate:
-        """How long a resolved job will take on this machine."""
+    def estimate(self, job: Job) -> JobEstimate:
+        """Return how long a resolved job will take on this machine."""
         return estimate(job, self._machine.speed)
 
     async def hold(self, job: Job) -> None:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from modelry.common.v1 import common_pb2
 from modelry.training.v1 import internal_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.clock import now
@@ -19,7 +18,8 @@ from services.chassis.jobs import (
     Progress,
     State,
 )
-from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
+from services.chassis.locations import ObjectLocation
+from services.chassis.proto_values import amount_of, failure_of, location_message, location_of, money_of, timestamp_of
 from services.training.domain import (
     Checkpoint,
     ComputeType,
@@ -27,7 +27,6 @@ from services.training.domain import (
     FlashAttention,
     Hyperparameters,
     Job,
-    Output,
     Schedule,
 )
 from services.training.specs import adapter_of
@@ -58,7 +57,7 @@ _OPTIONAL = ("warmup_ratio", "max_gradient_norm", "seed")
 
 
 def draft_of(message: pb.Job, project: str) -> Job:
-    """What a caller asks for, defaults filled in. Output-only fields are not looked at."""
+    """Return what a caller asks for, defaults filled in. Output-only fields are not looked at."""
     moment = now()
     has: Callable[[Any], bool] = message.HasField
     return Job(
@@ -75,7 +74,7 @@ def draft_of(message: pb.Job, project: str) -> Job:
         validation_dataset=_use_of(message.validation_dataset) if has("validation_dataset") else None,
         validation_ratio=message.validation_ratio,
         hyperparameters=hyperparameters_of(message.hyperparameters),
-        output=Output(credential=message.output.credential, bucket=message.output.bucket, prefix=message.output.prefix),
+        output=location_of(message.output),
         publish_model_name=message.publish_on_success.model_name,
         suffix=message.suffix,
         quote_id=message.quote_id,
@@ -88,7 +87,7 @@ def _use_of(message: pb.JobDataset) -> DatasetUse:
 
 
 def hyperparameters_of(message: pb.Hyperparameters) -> Hyperparameters:
-    """The hyperparameters, with every default that does not depend on the model."""
+    """Return the hyperparameters, with every default that does not depend on the model."""
     values: dict[str, Any] = {name: getattr(message, name) for name in _PLAIN}
     values |= {name: getattr(message, name) for name in _WHOLE if getattr(message, name)}
     has: Callable[[Any], bool] = message.HasField
@@ -107,12 +106,12 @@ def hyperparameters_of(message: pb.Hyperparameters) -> Hyperparameters:
 
 
 def _word(kind: type[E], name: str) -> E:
-    """The member of that name; the unspecified one is the first member."""
+    """Return the member of that name; the unspecified one is the first member."""
     return kind[name] if name in kind.__members__ else next(iter(kind))
 
 
 def spec_digest(message: pb.Job, draft: Job) -> str:
-    """Digest of what a quote is for: everything that makes the work, nothing of what only names or limits it."""
+    """Return the digest of what a quote is for: all that makes the work, nothing of what only names or limits it."""
     spec = pb.Job()
     has: Callable[[Any], bool] = message.HasField
     for name in ("model", "datasets", "validation_dataset", "validation_ratio", "output"):
@@ -131,7 +130,7 @@ def spec_digest(message: pb.Job, draft: Job) -> str:
 
 
 def hyperparameters_message(values: Hyperparameters) -> pb.Hyperparameters:
-    """The hyperparameters as the API shows them."""
+    """Return the hyperparameters as the API shows them."""
     message = pb.Hyperparameters(
         compute_type=pb.Hyperparameters.ComputeType.Value(values.compute_type),
         lr_scheduler=pb.Hyperparameters.Scheduler.Value(values.lr_scheduler),
@@ -146,7 +145,7 @@ def hyperparameters_message(values: Hyperparameters) -> pb.Hyperparameters:
 
 
 def job_message(job: Job, progress: Progress | None, values: Mapping[str, float], run_seconds: float) -> pb.Job:
-    """A job as the API shows it."""
+    """Return a job as the API shows it."""
     message = pb.Job(
         id=job.id,
         name=job.name,
@@ -159,9 +158,7 @@ def job_message(job: Job, progress: Progress | None, values: Mapping[str, float]
         datasets=[_use_message(use) for use in job.datasets],
         validation_ratio=job.validation_ratio,
         hyperparameters=hyperparameters_message(job.hyperparameters),
-        output=common_pb2.ObjectLocation(
-            credential=job.output.credential, bucket=job.output.bucket, prefix=job.output.prefix
-        ),
+        output=location_message(job.output),
         quote_id=job.quote_id,
         cost=money_of(job.cost(run_seconds)),
         progress=progress_message(progress, values),
@@ -189,7 +186,7 @@ def _use_message(use: DatasetUse) -> pb.JobDataset:
 
 
 def progress_message(progress: Progress | None, values: Mapping[str, float]) -> pb.JobProgress:
-    """The progress that the worker told, with the newest values of its metrics."""
+    """Return the progress that the worker told, with the newest values of its metrics."""
     message = pb.JobProgress(
         loss=values.get("loss", 0.0),
         token_accuracy=values.get("token_accuracy", 0.0),
@@ -211,7 +208,7 @@ def progress_message(progress: Progress | None, values: Mapping[str, float]) -> 
 
 
 def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
-    """A checkpoint as the API shows it."""
+    """Return a checkpoint as the API shows it."""
     return pb.Checkpoint(
         id=checkpoint.id,
         job_id=checkpoint.job_id,
@@ -219,9 +216,7 @@ def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
         epoch=checkpoint.epoch,
         metrics=checkpoint.metrics,
         best=checkpoint.id == job.best_checkpoint_id,
-        location=common_pb2.ObjectLocation(
-            credential=job.output.credential, bucket=checkpoint.bucket, prefix=checkpoint.prefix
-        ),
+        location=location_message(ObjectLocation(job.output.credential, checkpoint.bucket, checkpoint.prefix)),
         digest=checkpoint.digest,
         size_bytes=checkpoint.size_bytes,
         chat_fingerprint=checkpoint.chat_fingerprint,
@@ -231,7 +226,7 @@ def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
 
 
 def resolved_message(checkpoint: Checkpoint, job: Job) -> internal_pb2.ResolveCheckpointResponse:
-    """Where the servable adapter of a checkpoint is."""
+    """Return where the servable adapter of a checkpoint is."""
     prefix, manifest = adapter_of(checkpoint)
     return internal_pb2.ResolveCheckpointResponse(
         checkpoint_id=checkpoint.id,
@@ -246,7 +241,7 @@ def resolved_message(checkpoint: Checkpoint, job: Job) -> internal_pb2.ResolveCh
 
 
 def seconds_of(seconds: float) -> Duration:
-    """A duration as a message."""
+    """Return a duration as a message."""
     message = Duration()
     message.FromMilliseconds(int(Decimal(str(seconds)) * 1000))
     return message

@@ -11,7 +11,7 @@ from services.chassis.errors import Invalid
 from services.chassis.jobs import State, job_event
 from services.chassis.names import check_name
 from services.training import checks
-from services.training.context import Desk
+from services.training.context import ServiceContext
 from services.training.domain import Job
 from services.training.queries import get_checkpoint
 from services.training.specs import publication
@@ -20,7 +20,7 @@ from services.training.store import TrainingUnit
 
 
 def clone_draft(old: Job, name: str) -> Job:
-    """A draft of a new job like an old one: with the very versions of model and data that the old one used."""
+    """Return a draft of a new job like an old one: with the very versions of model and data that the old one used."""
     moment = now()
     return Job(
         id="",
@@ -46,7 +46,7 @@ def clone_draft(old: Job, name: str) -> Job:
 
 @dataclass(frozen=True)
 class PublishCheckpoint:
-    """The wish for a model version."""
+    """Ask for a model version made of a checkpoint."""
 
     project: str
     checkpoint_id: str
@@ -56,27 +56,29 @@ class PublishCheckpoint:
     request_digest: str = ""
 
 
-async def publish_checkpoint(desk: Desk, cmd: PublishCheckpoint) -> registry_pb2.ModelVersion:
-    """Publishes a checkpoint as a version in the registry, which copies it. Raises NotFound, Invalid, AlreadyExists."""
-    check_name(cmd.model_name, "model_name")
-    if not checks.SUFFIX.fullmatch(cmd.suffix):
-        raise Invalid(f"suffix must match {checks.SUFFIX.pattern}.", field="suffix", reason="INVALID_NAME")
-    checkpoint, job = await get_checkpoint(desk, cmd.project, cmd.checkpoint_id)
-    async with TrainingUnit(desk.database) as uow:
-        await uow.claim_request(cmd.project, "PublishCheckpoint", cmd.request_id, cmd.request_digest, checkpoint.id)
+async def publish_checkpoint(command: PublishCheckpoint, context: ServiceContext) -> registry_pb2.ModelVersion:
+    """Publish a checkpoint as a version in the registry, which copies it. Raises NotFound, Invalid, AlreadyExists."""
+    check_name(command.model_name, "model_name")
+    if not checks.SUFFIX.fullmatch(command.suffix):
+        raise Invalid(f"The suffix must match {checks.SUFFIX.pattern}.", field="suffix", reason="INVALID_NAME")
+    checkpoint, job = await get_checkpoint(command.project, command.checkpoint_id, context)
+    async with TrainingUnit(context.database) as uow:
+        await uow.claim_request(
+            command.project, "PublishCheckpoint", command.request_id, command.request_digest, checkpoint.id
+        )
         await uow.commit()
-    wish = publication(job, checkpoint, cmd.model_name, cmd.suffix, cmd.request_id)
-    version = await desk.clients.registry.publish(cmd.project, wish)
-    await _note_publication(desk, checkpoint.id, version.id)
+    order = publication(job, checkpoint, command.model_name, command.suffix, command.request_id)
+    version = await context.clients.registry.publish(command.project, order)
+    await _note_publication(checkpoint.id, version.id, context)
     return version
 
 
 @retry_conflicts
-async def _note_publication(desk: Desk, checkpoint_id: str, version_id: str) -> None:
-    async with TrainingUnit(desk.database) as uow:
+async def _note_publication(checkpoint_id: str, version_id: str, context: ServiceContext) -> None:
+    async with TrainingUnit(context.database) as uow:
         checkpoint = await note_version(uow, checkpoint_id, version_id)
         job = await uow.jobs.by_id(checkpoint.job_id) if checkpoint else None
         if job is not None:
             links = {"checkpoint": checkpoint_id, "published_model_version": version_id}
-            uow.emit(job_event(desk.stage, job, "published", links))
+            uow.emit(job_event(context.stage, job, "published", links))
         await uow.commit()

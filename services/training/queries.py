@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from services.chassis.data import Page, PageQuery
 from services.chassis.jobs import MetricPoint, Progress, State
-from services.training.context import Desk
+from services.training.context import ServiceContext
 from services.training.domain import Checkpoint, Job
 from services.training.store import TrainingUnit
 
 
 @dataclass(frozen=True)
-class Seen:
+class JobView:
     """A job with what changes too often to be part of it."""
 
     job: Job
@@ -23,45 +23,41 @@ class Seen:
     run_seconds: float
 
 
-async def see(desk: Desk, jobs: Sequence[Job]) -> list[Seen]:
-    """Jobs with their progress, newest metrics and running time."""
-    async with TrainingUnit(desk.database, write=False) as uow:
+async def view_jobs(jobs: Sequence[Job], context: ServiceContext) -> list[JobView]:
+    """Return jobs with their progress, newest metrics and running time."""
+    async with TrainingUnit(context.database, write=False) as uow:
         progress = await uow.attempts.progress([job.id for job in jobs])
         values = [await uow.attempts.newest_values(job.id) for job in jobs]
-    seconds = [await desk.engine.run_seconds(job.id) for job in jobs]
+    seconds = [await context.engine.run_seconds(job.id) for job in jobs]
     return [
-        Seen(job, progress.get(job.id), newest, ran) for job, newest, ran in zip(jobs, values, seconds, strict=True)
+        JobView(job, progress.get(job.id), newest, ran) for job, newest, ran in zip(jobs, values, seconds, strict=True)
     ]
 
 
-async def list_jobs(desk: Desk, project: str, query: PageQuery) -> Page[Job]:
-    """Jobs, newest first. Raises Invalid."""
-    async with TrainingUnit(desk.database, write=False) as uow:
-        return await uow.jobs.list(project, query)
-
-
-async def list_checkpoints(desk: Desk, project: str, ref: str, query: PageQuery) -> tuple[Job, Page[Checkpoint]]:
-    """The kept checkpoints of a job, newest first. Raises NotFound, Invalid."""
-    async with TrainingUnit(desk.database, write=False) as uow:
+async def list_checkpoints(
+    project: str, ref: str, query: PageQuery, context: ServiceContext
+) -> tuple[Job, Page[Checkpoint]]:
+    """Return the kept checkpoints of a job, newest first. Raises NotFound, Invalid."""
+    async with TrainingUnit(context.database, write=False) as uow:
         job = await uow.jobs.get(project, ref)
         return job, await uow.checkpoints.list(project, query, job_id=job.id)
 
 
-async def get_checkpoint(desk: Desk, project: str, checkpoint_id: str) -> tuple[Checkpoint, Job]:
-    """A checkpoint with its job. Raises NotFound."""
-    async with TrainingUnit(desk.database, write=False) as uow:
+async def get_checkpoint(project: str, checkpoint_id: str, context: ServiceContext) -> tuple[Checkpoint, Job]:
+    """Return a checkpoint with its job. Raises NotFound."""
+    async with TrainingUnit(context.database, write=False) as uow:
         checkpoint = await uow.checkpoints.get(project, checkpoint_id)
         return checkpoint, await uow.jobs.get(project, checkpoint.job_id)
 
 
-async def watch_job(desk: Desk, project: str, ref: str, after_version: int) -> AsyncIterator[Job]:
-    """The job as it is, then each change and its progress, up to its end; the version published on success included."""
-    job = await desk.engine.job(project, ref)
+async def watch_job(project: str, ref: str, after_version: int, context: ServiceContext) -> AsyncIterator[Job]:
+    """Yield the job as it is, then each change and its progress, up to its end and the version published then."""
+    job = await context.engine.job(project, ref)
 
     async def read() -> Job:
-        return await desk.engine.job(project, job.id)
+        return await context.engine.job(project, job.id)
 
-    async for seen in desk.engine.watchers.follow(job.id, read, _is_over, after_version, pulses=True):
+    async for seen in context.engine.watchers.follow(job.id, read, _is_over, after_version, pulses=True):
         yield seen
 
 
@@ -71,15 +67,15 @@ def _is_over(job: Job) -> bool:
 
 
 async def read_metrics(
-    desk: Desk, project: str, ref: str, *, after_step: int, follow: bool
+    project: str, ref: str, after_step: int, follow: bool, context: ServiceContext
 ) -> AsyncIterator[MetricPoint]:
-    """The metric points by step, in pages; with `follow` until the job ends. Raises NotFound."""
+    """Yield the metric points by step, in pages; with `follow` until the job ends. Raises NotFound."""
     if follow:
-        async for point in desk.engine.follow_metrics(project, ref, after_step=after_step):
+        async for point in context.engine.follow_metrics(project, ref, after_step=after_step):
             yield point
         return
-    job = await desk.engine.job(project, ref)
-    while page := await desk.engine.metrics(job.id, after_step=after_step):
+    job = await context.engine.job(project, ref)
+    while page := await context.engine.metrics(job.id, after_step=after_step):
         for point in page:
             yield point
             after_step = point.step

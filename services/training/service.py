@@ -13,102 +13,75 @@ from modelry.training.v1 import internal_pb2, internal_pb2_grpc, training_pb2_gr
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.auth import current
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.jobs import CreateJob, UpdateJob
-from services.chassis.proto_values import changes_of
+from services.chassis.jobs import CreateJob
+from services.chassis.proto_values import labels_update_of
 from services.training import messages as to
 from services.training import operations, queries
-from services.training.context import Desk
+from services.training.context import ServiceContext
 from services.training.domain import Job
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """What the doors offer."""
+    """Serve the public methods of training; the protos say what each does."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
-    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:
-        """Makes a job."""
-        return await self._shown(await self._desk.verbs.create(_wish(request)))
+    async def CreateJob(self, request: pb.CreateJobRequest, call: Any) -> pb.Job:
+        return await self._shown(await self._context.verbs.create(_create_command(request)))
 
-    async def QuoteJob(self, request: pb.CreateJobRequest, context: Any) -> common_pb2.Quote:
-        """What a job would cost."""
-        return await self._desk.verbs.quote(_wish(request))
+    async def QuoteJob(self, request: pb.CreateJobRequest, call: Any) -> common_pb2.Quote:
+        return await self._context.verbs.quote(_create_command(request))
 
-    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:
-        """One job."""
+    async def GetJob(self, request: pb.GetJobRequest, call: Any) -> pb.Job:
         return await self._get(request.job)
 
-    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        """Jobs, newest first."""
-        query = PageQuery(request.page_size, request.page_token, request.filter, request.order_by)
-        page = await queries.list_jobs(self._desk, current().project, query)
+    async def ListJobs(self, request: pb.ListJobsRequest, call: Any) -> pb.ListJobsResponse:
+        page = await self._context.engine.jobs(current().project, PageQuery.of(request))
         return pb.ListJobsResponse(jobs=await self._all(page.items), next_page_token=page.next_page_token)
 
-    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.Job:
-        """Changes title or metadata."""
-        wanted = request.job
-        ref = wanted.id or wanted.name
-        changes = await changes_of(request, lambda: self._get(ref))
-        command = UpdateJob(
-            current().project,
-            ref,
-            changes.get("title"),
-            changes.get("metadata"),
-            wanted.etag,
-        )
-        return await self._shown(await self._desk.verbs.update(command))
+    async def UpdateJob(self, request: pb.UpdateJobRequest, call: Any) -> pb.Job:
+        command = await labels_update_of(request, self._get)
+        return await self._shown(await self._context.verbs.update(command))
 
-    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> Empty:
-        """Deletes an ended job."""
-        await self._desk.verbs.delete(current().project, request.job)
-        self._desk.garbage.kick()
+    async def DeleteJob(self, request: pb.DeleteJobRequest, call: Any) -> Empty:
+        await self._context.verbs.delete(current().project, request.job)
+        self._context.garbage.kick()
         return Empty()
 
-    async def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.Job:
-        """Stops a job with a checkpoint."""
-        return await self._shown(await self._desk.verbs.stop(current().project, request.job))
+    async def StopJob(self, request: pb.StopJobRequest, call: Any) -> pb.Job:
+        return await self._shown(await self._context.verbs.stop(current().project, request.job))
 
-    async def CloneJob(self, request: pb.CloneJobRequest, context: Any) -> pb.Job:
-        """Makes a job like an old one."""
-        old = await self._desk.engine.job(current().project, request.job)
+    async def CloneJob(self, request: pb.CloneJobRequest, call: Any) -> pb.Job:
+        old = await self._context.engine.job(current().project, request.job)
         draft = operations.clone_draft(old, request.name)
         command = CreateJob(draft, "", "CloneJob", request.request_id, request_digest(request))
-        return await self._shown(await self._desk.verbs.create(command))
+        return await self._shown(await self._context.verbs.create(command))
 
-    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
-        """The job as it is, then each change and its progress."""
-        async for job in queries.watch_job(self._desk, current().project, request.job, request.after_version):
+    async def WatchJob(self, request: pb.WatchJobRequest, call: Any) -> AsyncIterator[pb.Job]:
+        async for job in queries.watch_job(current().project, request.job, request.after_version, self._context):
             yield await self._shown(job)
 
-    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, context: Any) -> AsyncIterator[pb.LogLine]:
-        """The log of all attempts."""
-        async for attempt, line in self._desk.engine.logs(current().project, request.job, request.follow):
+    async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, call: Any) -> AsyncIterator[pb.LogLine]:
+        async for attempt, line in self._context.engine.logs(current().project, request.job, request.follow):
             yield pb.LogLine(attempt=attempt, text=line)
 
-    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, context: Any) -> AsyncIterator[pb.MetricPoint]:
-        """The metric points by step."""
+    async def ReadJobMetrics(self, request: pb.ReadJobMetricsRequest, call: Any) -> AsyncIterator[pb.MetricPoint]:
         after = request.after_step or -1  # a validation before the first step stands at step 0
-        points = queries.read_metrics(
-            self._desk, current().project, request.job, after_step=after, follow=request.follow
-        )
+        points = queries.read_metrics(current().project, request.job, after, request.follow, self._context)
         async for point in points:
             yield pb.MetricPoint(step=point.step, values=point.values)
 
-    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Any) -> pb.ListCheckpointsResponse:
-        """The kept checkpoints of a job, newest first."""
-        query = PageQuery(request.page_size, request.page_token)
-        job, page = await queries.list_checkpoints(self._desk, current().project, request.job, query)
-        found = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
-        return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=page.next_page_token)
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, call: Any) -> pb.ListCheckpointsResponse:
+        job, page = await queries.list_checkpoints(current().project, request.job, PageQuery.of(request), self._context)
+        messages = [to.checkpoint_message(checkpoint, job) for checkpoint in page.items]
+        return pb.ListCheckpointsResponse(checkpoints=messages, next_page_token=page.next_page_token)
 
-    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Any) -> pb.Checkpoint:
-        """One checkpoint."""
-        checkpoint, job = await queries.get_checkpoint(self._desk, current().project, request.checkpoint)
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Any) -> pb.Checkpoint:
+        checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.checkpoint_message(checkpoint, job)
 
-    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, context: Any) -> registry_pb2.ModelVersion:
-        """Publishes a checkpoint."""
+    async def PublishCheckpoint(self, request: pb.PublishCheckpointRequest, call: Any) -> registry_pb2.ModelVersion:
         command = operations.PublishCheckpoint(
             current().project,
             request.checkpoint,
@@ -117,35 +90,34 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             request.request_id,
             request_digest(request),
         )
-        return await operations.publish_checkpoint(self._desk, command)
+        return await operations.publish_checkpoint(command, self._context)
 
     async def _get(self, ref: str) -> pb.Job:
-        return await self._shown(await self._desk.engine.job(current().project, ref))
+        return await self._shown(await self._context.engine.job(current().project, ref))
 
     async def _shown(self, job: Job) -> pb.Job:
         return (await self._all((job,)))[0]
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
-        """Jobs with their progress and cost."""
-        seen = await queries.see(self._desk, jobs)
-        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in seen]
+        """Return jobs with their progress and cost."""
+        views = await queries.view_jobs(jobs, self._context)
+        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in views]
 
 
-def _wish(request: pb.CreateJobRequest) -> CreateJob[Job]:
+def _create_command(request: pb.CreateJobRequest) -> CreateJob[Job]:
     draft = to.draft_of(request.job, current().project)
     digest = to.spec_digest(request.job, draft)
     return CreateJob(draft, digest, "CreateJob", request.request_id, request_digest(request))
 
 
 class TrainingInternalServicer(internal_pb2_grpc.TrainingInternalServiceServicer):
-    """What other services ask."""
+    """Serve the methods that other services call; the protos say what each does."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def ResolveCheckpoint(
-        self, request: internal_pb2.ResolveCheckpointRequest, context: Any
+        self, request: internal_pb2.ResolveCheckpointRequest, call: Any
     ) -> internal_pb2.ResolveCheckpointResponse:
-        """Where the servable adapter of a checkpoint is."""
-        checkpoint, job = await queries.get_checkpoint(self._desk, current().project, request.checkpoint)
+        checkpoint, job = await queries.get_checkpoint(current().project, request.checkpoint, self._context)
         return to.resolved_message(checkpoint, job)

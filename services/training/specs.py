@@ -26,7 +26,7 @@ _RUNTIME_MB = 1500
 def work_of(
     job: Job, attempt: Attempt, model: ModelInfo, files: StoredFiles, resume: Checkpoint | None
 ) -> TrainingWork:
-    """What an attempt's worker is told."""
+    """Return what an attempt's worker is told."""
     weights = _stored(files.bucket, files.prefix, files.manifest_json)
     return TrainingWork(
         model=BaseModel(weights, model.version_id, model.digest, model.chat_fingerprint),
@@ -41,7 +41,7 @@ def work_of(
 
 
 def recipe_of(values: Hyperparameters) -> Recipe:
-    """The hyperparameters as the worker is told; how many checkpoints are kept is the service's."""
+    """Return the hyperparameters as the worker is told; how many checkpoints are kept is the service's."""
     return Recipe(**{one.name: getattr(values, one.name) for one in fields(Recipe)})
 
 
@@ -50,7 +50,7 @@ def _stored(bucket: str, prefix: str, manifest: str) -> StoredManifest:
 
 
 def worker_argv(ranks: int) -> Sequence[str]:
-    """The worker's command; the engine appends the attempt's folder."""
+    """Return the worker's command; the engine appends the attempt's folder."""
     program = ["-m", "services.training.worker"]
     if ranks == 1:
         return [sys.executable, *program]
@@ -66,35 +66,35 @@ def worker_argv(ranks: int) -> Sequence[str]:
 
 
 def memory_mb(parameter_count: int, ranks: int) -> int:
-    """Memory of a worker in MiB: its runtime, and per rank bf16 weights with what a step keeps beside them."""
+    """Return a worker's memory in MiB: its runtime, and per rank bf16 weights with what a step keeps beside them."""
     return _RUNTIME_MB + int(ranks * parameter_count * 4 / 2**20)
 
 
 def job_prefix(job: Job) -> str:
-    """Where everything of a job lies."""
+    """Return where everything of a job lies."""
     return f"{job.output.prefix}/{job.id}"
 
 
 def attempt_prefix(job: Job, number: int) -> str:
-    """The only place to which an attempt's worker writes."""
+    """Return the only place to which an attempt's worker writes."""
     return f"{job_prefix(job)}/attempt-{number}"
 
 
 def source_of(use: DatasetUse) -> Source:
-    """A data set as the worker is told."""
+    """Return a data set as the worker is told."""
     files = _stored(use.bucket, use.prefix, use.manifest)
     return Source(files, use.file or "data.parquet", use.version_id, use.max_samples, use.weight or 1.0)
 
 
 def read_checkpoint(job: Job, report: Report) -> Checkpoint:
-    """The checkpoint that a report tells of. Raises Invalid for one outside of the attempt's prefix."""
+    """Return the checkpoint that a report tells of. Raises Invalid for one outside of the attempt's prefix."""
     body = report.body
     prefix = str(body.get("prefix", "")).rstrip("/")
     if body.get("bucket") != job.output.bucket or not prefix.startswith(f"{attempt_prefix(job, report.attempt)}/"):
         raise Invalid("The checkpoint is not under its attempt's prefix.", field="body.prefix")
     step, manifest = body.get("step"), Manifest.from_json(body.get("manifest") or {})
     if not isinstance(step, int):
-        raise Invalid("step must be a whole number.", field="body.step")
+        raise Invalid("The step must be a whole number.", field="body.step")
     metrics = body.get("metrics") or {}
     return Checkpoint(
         id=str(body.get("checkpoint_id") or new_id(CHECKPOINT_PREFIX)),
@@ -115,7 +115,7 @@ def read_checkpoint(job: Job, report: Report) -> Checkpoint:
 
 
 def adapter_of(checkpoint: Checkpoint) -> tuple[str, Manifest]:
-    """Prefix and manifest of the servable adapter inside a checkpoint. Raises Invalid when there is none."""
+    """Return the prefix and manifest of the servable adapter inside a checkpoint. Raises Invalid when there is none."""
     manifest = Manifest.from_json(json.loads(checkpoint.manifest))
     for file in manifest.files:
         path = PurePosixPath(file.path)
@@ -128,7 +128,7 @@ def adapter_of(checkpoint: Checkpoint) -> tuple[str, Manifest]:
 
 
 def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, request_id: str) -> Publication:
-    """What the registry is told to publish a checkpoint."""
+    """Return what the registry is told to publish a checkpoint."""
     prefix, manifest = adapter_of(checkpoint)
     final = job.state.ended and checkpoint.id in (job.best_checkpoint_id, job.checkpoint_id)
     return Publication(

@@ -59,7 +59,7 @@ class TrainingStage(Stage[Job]):
         return links
 
     async def prepare(self, job: Job) -> Readiness:
-        """Confirms what was set aside, and waits until the model is prepared."""
+        """Confirm what was set aside, and wait until the model is prepared."""
         await self._clients.reservations.confirm(job)
         model = await self._clients.registry.resolve(job.project, job.model_version_id, job.id)
         if model.state == "FAILED":
@@ -96,13 +96,13 @@ class TrainingStage(Stage[Job]):
         if not attempt.resume_checkpoint_id:
             return None
         async with TrainingUnit(self._database, write=False) as uow:
-            found = await uow.checkpoints.by_id(attempt.resume_checkpoint_id)
-        if found is None:
+            checkpoint = await uow.checkpoints.by_id(attempt.resume_checkpoint_id)
+        if checkpoint is None:
             raise Invalid("The checkpoint to go on from is gone.", reason="CHECKPOINT_GONE")
-        return found
+        return checkpoint
 
     async def reported(self, uow: UnitOfWork, job: Job, report: Report) -> Job:
-        """Records checkpoints; everything else is the engine's."""
+        """Record checkpoints; everything else is the engine's."""
         if report.kind != "checkpoint":
             return job
         checkpoint = read_checkpoint(job, report)
@@ -121,7 +121,7 @@ class TrainingStage(Stage[Job]):
         return after
 
     def reason_to_stop(self, job: Job, run_seconds: float) -> str:
-        """Stops a job before it costs more than it may."""
+        """Stop a job before it costs more than it may."""
         if job.max_cost is None or not job.unit_price:
             return ""
         if job.cost(run_seconds + STOP_MARGIN_SECONDS) < job.max_cost:
@@ -129,7 +129,7 @@ class TrainingStage(Stage[Job]):
         return f"It has cost {job.cost(run_seconds).normalize():f} and may not cost more than {job.max_cost:f}."
 
     async def ended(self, job: Job) -> None:
-        """Publishes what succeeded, books what was used, lets go of what was held, and clears what nobody recorded."""
+        """Publish what succeeded, book what was used, and let go of what was held."""
         if job.state is State.SUCCEEDED and job.publish_model_name and not job.published_model_version_id:
             await self._publish(job)
         async with TrainingUnit(self._database, write=False) as uow:
@@ -137,7 +137,7 @@ class TrainingStage(Stage[Job]):
         await self._clients.reservations.settle(job, seconds)
 
     async def removed(self, uow: UnitOfWork, job: Job) -> None:
-        """Removes the checkpoints; all files of the job are deleted once this commits. Published versions stay."""
+        """Remove the checkpoints; all files of the job are deleted once this commits. Published versions stay."""
         for checkpoint in await checkpoints_of(uow).select(CHECKPOINTS.c.job_id == job.id):
             await checkpoints_of(uow).delete(checkpoint)
         await discard_files(uow, job, job.output.bucket, job_prefix(job))
@@ -147,9 +147,9 @@ class TrainingStage(Stage[Job]):
             checkpoint = await uow.checkpoints.by_id(job.best_checkpoint_id)
         try:
             if checkpoint is None:
-                raise Invalid("it has no checkpoint.")
-            wish = publication(job, checkpoint, job.publish_model_name, job.suffix, f"{job.id}-on-success")
-            version = await self._clients.registry.publish(job.project, wish)
+                raise Invalid("The job has no checkpoint.")
+            order = publication(job, checkpoint, job.publish_model_name, job.suffix, f"{job.id}-on-success")
+            version = await self._clients.registry.publish(job.project, order)
         except (Unavailable, Conflict):
             raise
         except ModelryError as error:
@@ -159,7 +159,7 @@ class TrainingStage(Stage[Job]):
 
     @retry_conflicts
     async def note_published(self, job_id: str, checkpoint_id: str, version_id: str, cause: str) -> None:
-        """Notes the version that was made of a job's best checkpoint when it succeeded (none: why not)."""
+        """Note the version that was made of a job's best checkpoint when it succeeded (none: why not)."""
         async with TrainingUnit(self._database) as uow:
             job = await uow.jobs.by_id(job_id)
             if job is None or (version_id and job.published_model_version_id == version_id):
@@ -175,7 +175,7 @@ class TrainingStage(Stage[Job]):
 
 
 async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -> Checkpoint | None:
-    """Notes on a checkpoint that a version was published from it."""
+    """Note on a checkpoint that a version was published from it."""
     checkpoint = await uow.checkpoints.by_id(checkpoint_id)
     if checkpoint is None or version_id in checkpoint.model_version_ids:
         return checkpoint
@@ -186,5 +186,5 @@ async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -
 
 
 async def discard_files(uow: UnitOfWork, job: Job, bucket: str, prefix: str) -> None:
-    """Notes that files of a job are to be deleted, once this commits."""
+    """Note that files of a job are to be deleted, once this commits."""
     await discard(uow, GARBAGE, bucket, prefix, job.project, job.output.credential)

@@ -16,12 +16,12 @@ JOB_TABLES = add_job_tables(metadata)
 
 
 def jobs_of(uow: UnitOfWork) -> Repository[Job]:
-    """The jobs, on any unit of work."""
+    """Return the jobs, on any unit of work."""
     return Repository(uow, JOBS, Job, "job", message=pb.Job, columns={"finish_time": "end_time"})
 
 
 def checkpoints_of(uow: UnitOfWork) -> Repository[Checkpoint]:
-    """The checkpoints, on any unit of work."""
+    """Return the checkpoints, on any unit of work."""
     return Repository(uow, CHECKPOINTS, Checkpoint, "checkpoint", message=pb.Checkpoint)
 
 

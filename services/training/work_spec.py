@@ -25,12 +25,12 @@ class StoredManifest:
     manifest: Manifest
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {"bucket": self.bucket, "prefix": self.prefix, "manifest": self.manifest.to_json()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StoredManifest:
-        """The files that `to_json` wrote."""
+        """Return the files that `to_json` wrote."""
         return cls(content["bucket"], content["prefix"], Manifest.from_json(content["manifest"]))
 
 
@@ -44,12 +44,12 @@ class BaseModel:
     chat_fingerprint: str
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields beside those of its files."""
+        """Return its fields beside those of its files."""
         return {**self.files.to_json(), **_plain(self)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> BaseModel:
-        """The model that `to_json` wrote."""
+        """Return the model that `to_json` wrote."""
         return cls(StoredManifest.from_json(content), **_named(cls, content))
 
 
@@ -64,12 +64,12 @@ class Source:
     weight: float
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields beside those of its files."""
+        """Return its fields beside those of its files."""
         return {**self.files.to_json(), **_plain(self)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Source:
-        """The data set that `to_json` wrote."""
+        """Return the data set that `to_json` wrote."""
         return cls(StoredManifest.from_json(content), **_named(cls, content))
 
 
@@ -102,12 +102,12 @@ class Recipe:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return its fields."""
         return {**asdict(self), "target_modules": list(self.target_modules)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
-        """The recipe that `to_json` wrote; what it does not know is another's."""
+        """Return the recipe that `to_json` wrote; what it does not know is another's."""
         return cls(**_named(cls, {**content, "target_modules": tuple(content["target_modules"])}))
 
 
@@ -125,7 +125,7 @@ class TrainingWork:
     resume: StoredManifest | None
 
     def to_json(self) -> dict[str, Any]:
-        """The part `work` of spec.json."""
+        """Return the part `work` of spec.json."""
         return {
             "format": FORMAT,
             "model": self.model.to_json(),
@@ -139,7 +139,7 @@ class TrainingWork:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingWork:
-        """The work that `to_json` wrote. Raises: Invalid: it is of another format."""
+        """Return the work that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format", FORMAT) != FORMAT:
             raise Invalid(f"The work has format {content['format']}; this worker reads {FORMAT}.", field="format")
         validation, resume = content.get("validation"), content.get("resume")

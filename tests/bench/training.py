@@ -129,10 +129,10 @@ class _Ours:
         tuned = model.load(folder, how, column.attention["AUTO"], device)
         ranks = Ranks(column.backend, device)
         work: Any = SimpleNamespace(recipe=how)
-        voice: Any = SimpleNamespace(stop_requested=threading.Event())
+        reports: Any = SimpleNamespace(stop_requested=threading.Event())
         self._examples, self._step = examples, lora_sft.one_step
         self._run = lora_sft.Run(
-            config=lora_sft.Config(work, folder, voice, column),
+            config=lora_sft.Config(work, folder, reports, column),
             ranks=ranks,
             inputs=Inputs(folder, "", Examples(examples), Examples(), ""),
             tuned=tuned,

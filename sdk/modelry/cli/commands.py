@@ -67,13 +67,15 @@ def import_dataset(
             version["format"] = layout
         if max_bad_rows:
             version |= {"bad_row_policy": "SKIP", "max_bad_rows": max_bad_rows}
-        made = client.create_dataset_version(dataset=name, dataset_version=version, create_dataset=True)
+        created = client.create_dataset_version(dataset=name, dataset_version=version, create_dataset=True)
         if not no_wait:
-            made = outputs.follow(client.watch_dataset_version(dataset=made.dataset_id, version=made.id), as_json)
-        outputs.show(made, as_json)
-        if outputs.state_of(made) == "FAILED" and not as_json:
-            _show_bad_rows(client, made)
-        return outputs.exit_code(made) if not no_wait else outputs.EXIT_OK
+            created = outputs.follow(
+                client.watch_dataset_version(dataset=created.dataset_id, version=created.id), as_json
+            )
+        outputs.show(created, as_json)
+        if outputs.state_of(created) == "FAILED" and not as_json:
+            _show_bad_rows(client, created)
+        return outputs.exit_code(created) if not no_wait else outputs.EXIT_OK
 
 
 def _show_bad_rows(client: Client, version: Any) -> None:
@@ -145,7 +147,7 @@ def _ask_line() -> str:
 
 
 def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
-    """The pieces of an answer. Raises: ClickException with the server's words."""
+    """Yield the pieces of an answer. Raises: ClickException with the server's words."""
     headers = {"Authorization": f"Bearer {connection.key}", "Content-Type": "application/json"}
     if connection.project:
         headers["modelry-project"] = connection.project
@@ -165,7 +167,7 @@ def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
         try:
             message = json.load(error)["error"]["message"]
         except (ValueError, KeyError):
-            message = f"the server answered {error.code}"
+            message = f"The server answered {error.code}."
         raise click.ClickException(message) from None
     except OSError as error:
         raise click.ClickException(f"nothing answers at {connection.http_address}: {error}") from None

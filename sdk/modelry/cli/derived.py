@@ -32,7 +32,7 @@ def connection_options(command: click.Command) -> click.Command:
 
 
 def noun(name: str, verbs: Mapping[str, Method]) -> click.Group:
-    """The group of a noun."""
+    """Return the group of a noun."""
     group = click.Group(name, help=f"{name.replace('-', ' ').capitalize()}.")
     for verb, method in verbs.items():
         group.add_command(HANDMADE.get(f"{name} {verb}") or _command(verb, method))
@@ -126,7 +126,7 @@ def _answer(client: Client, method: Method, fields: dict[str, Any], as_json: boo
 
 
 def _list(client: Client, method: Method, fields: dict[str, Any], as_json: bool) -> int:
-    """All pages, or the one that was asked for."""
+    """Show all pages, or the one that was asked for."""
     answer_fields: Any = method.response.DESCRIPTOR.fields
     field = next(f.name for f in answer_fields if f.is_repeated and f.message_type is not None)
     name = next(key for key, value in method_names().items() if value is method)

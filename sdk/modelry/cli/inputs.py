@@ -19,7 +19,7 @@ _MESSAGE = pb.FieldDescriptor.CPPTYPE_MESSAGE
 
 
 def collect(method: Method, in_path: Mapping[str, str], given: Mapping[Flag, Any], file: str | None) -> dict[str, Any]:
-    """The fields of the request: a file's first, flags over them, the path's variables last."""
+    """Return the fields of the request: a file's first, flags over them, the path's variables last."""
     fields: dict[str, Any] = {}
     if method.body and method.body != "*":
         fields[method.body] = _read_file(method, file) if file else {}
@@ -50,7 +50,7 @@ def _put(fields: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _value(field: Any, value: Any) -> Any:
-    """A flag's text as JSON has it: lists may be repeated or separated by commas, a bare word stands for a message."""
+    """Return a flag's text as JSON has it: lists repeated or separated by commas, a bare word for a message."""
     entry = field.message_type is not None and field.message_type.GetOptions().map_entry
     if entry:
         return _pairs(field, value)
@@ -89,16 +89,16 @@ def location(text: str) -> dict[str, str]:
 
 
 def _pairs(field: Any, texts: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for text in texts:
         if text.startswith("{"):
-            found.update(_parse(field, text))
+            result.update(_parse(field, text))
             continue
         key, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"write KEY=VALUE, not {text!r}", param_hint=f"--{kebab(field.name)}")
-        found[key] = value
-    return found
+        result[key] = value
+    return result
 
 
 def _parse(field: Any, text: str) -> Any:
@@ -111,20 +111,20 @@ def _parse(field: Any, text: str) -> Any:
 def _read_yaml(file: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-        found = yaml.safe_load(text)
+        result = yaml.safe_load(text)
     except OSError as error:
         raise click.BadParameter(f"cannot be read: {error.strerror}", param_hint="-f") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise click.BadParameter(f"is no YAML{where}", param_hint="-f") from None
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise click.BadParameter("must hold a mapping of fields", param_hint="-f")
-    return found
+    return result
 
 
 def _read_file(method: Method, file: str) -> dict[str, Any]:
-    """A file's fields below the body, other names replaced by ours."""
+    """Return a file's fields below the body, other names replaced by ours."""
     aliases = alias_paths(method)
     descriptor: Any = method.request.DESCRIPTOR
     own = descriptor.fields_by_name[method.body].message_type.fields_by_name

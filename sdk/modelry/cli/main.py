@@ -28,7 +28,7 @@ class Nouns(click.Group):
         return [*added, *single, *commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name."""
+        """Return the command of a name."""
         for entry in entry_points(group=SERVERS, name=cmd_name):
             loaded: click.Command = entry.load()
             return loaded

@@ -51,37 +51,37 @@ def noun_and_verb(method: Method) -> tuple[str, str]:
 
 def commands() -> dict[str, dict[str, Method]]:
     """Noun -> verb -> method."""
-    found: dict[str, dict[str, Method]] = {}
+    result: dict[str, dict[str, Method]] = {}
     for method in methods():
         noun, verb = noun_and_verb(method)
-        found.setdefault(noun, {})[verb] = method
-    return found
+        result.setdefault(noun, {})[verb] = method
+    return result
 
 
 def arguments(method: Method) -> list[str]:
-    """The variables of the path, in order: what is typed without a flag."""
+    """Return the variables of the path, in order: what is typed without a flag."""
     return _VARIABLE.findall(method.template)
 
 
 def flags(method: Method) -> list[Flag]:
-    """The flags of a method: the body's fields, those of single messages in it by their own name, and the query's."""
+    """Return the flags of a method: the fields of the body and of single messages in it, and the query's."""
     heads = {name.split(".")[0] for name in arguments(method)}
-    found: list[Flag] = []
+    result: list[Flag] = []
     for field in method.request.DESCRIPTOR.fields:
         if field.name == method.body:
-            found += _flags_below(field.message_type, (field.name,))
+            result += _flags_below(field.message_type, (field.name,))
         elif field.name not in heads | HIDDEN_FIELDS:
-            found += _flags_of(field, ())
-    names = [flag.name for flag in found]
-    return [flag for index, flag in enumerate(found) if flag.name not in names[:index]]
+            result += _flags_of(field, ())
+    names = [flag.name for flag in result]
+    return [flag for index, flag in enumerate(result) if flag.name not in names[:index]]
 
 
 def _flags_below(descriptor: Any, path: tuple[str, ...]) -> list[Flag]:
-    found: list[Flag] = []
+    result: list[Flag] = []
     for field in descriptor.fields:
         if not has_behavior(field, field_behavior_pb2.OUTPUT_ONLY) and field.name != "etag":
-            found += _flags_of(field, path)
-    return found
+            result += _flags_of(field, path)
+    return result
 
 
 def _flags_of(field: Any, path: tuple[str, ...]) -> list[Flag]:
@@ -96,12 +96,12 @@ def _flags_of(field: Any, path: tuple[str, ...]) -> list[Flag]:
 
 
 def has_behavior(field: Any, behavior: int) -> bool:
-    """The field is REQUIRED, OUTPUT_ONLY, …"""
+    """Return whether the field is REQUIRED, OUTPUT_ONLY, …"""
     return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def shorthand(descriptor: Any) -> str:
-    """The field of a message that a bare word stands for: its first required one, or the first of its choice."""
+    """Return the field of a message that a bare word stands for: its first required one, or the first of its choice."""
     for field in descriptor.fields:
         if has_behavior(field, field_behavior_pb2.REQUIRED):
             return str(field.name)
@@ -111,7 +111,7 @@ def shorthand(descriptor: Any) -> str:
 
 
 def alias_paths(method: Method) -> dict[str, tuple[str, ...]]:
-    """Names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
+    """Return the names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
     if not method.body or method.body == "*":
         return {}
     body: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
@@ -119,12 +119,12 @@ def alias_paths(method: Method) -> dict[str, tuple[str, ...]]:
 
 
 def _aliases_below(descriptor: Any, path: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    found: list[tuple[str, tuple[str, ...]]] = []
+    result: list[tuple[str, tuple[str, ...]]] = []
     for field in descriptor.fields:
         here = (*path, field.name)
         if alias := field.GetOptions().Extensions[options_pb2.alias]:
-            found.append((alias, here))
+            result.append((alias, here))
         if field.cpp_type == _MESSAGE and not field.is_repeated and field.message_type.name == "Hyperparameters":
-            found += [(item.name, (*here, item.name)) for item in field.message_type.fields]
-            found += _aliases_below(field.message_type, here)
-    return found
+            result += [(item.name, (*here, item.name)) for item in field.message_type.fields]
+            result += _aliases_below(field.message_type, here)
+    return result

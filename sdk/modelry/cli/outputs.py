@@ -93,7 +93,7 @@ def follow(items: Iterator[Any], as_json: bool) -> Any:
 
 
 def state_of(message: Any) -> str:
-    """The word of a resource's state."""
+    """Return the word of a resource's state."""
     field = message.DESCRIPTOR.fields_by_name["state"]
     return str(field.enum_type.values_by_number[message.state].name)
 
@@ -114,7 +114,7 @@ def _progress_of(message: Any) -> tuple[float, float, str]:
 
 
 def exit_code(message: Any) -> int:
-    """How a followed resource ended, as a process says it."""
+    """Return how a followed resource ended, as a process says it."""
     state = state_of(message)
     if state == "STOPPED":
         return EXIT_STOPPED

@@ -45,17 +45,17 @@ class Credential:
         return self.name == BUILTIN
 
     def update(self, changes: Mapping[str, Any], sealed_secret: str, now: datetime) -> Credential:
-        """With other values; what opens the store must be verified again. Raises: WrongState, Invalid."""
+        """Return it with other values; what opens the store must be verified again. Raises: WrongState, Invalid."""
         self.require_own("update")
-        wished = {name: value for name, value in changes.items() if name != "secret_key"}
+        values = {name: value for name, value in changes.items() if name != "secret_key"}
         if sealed_secret:
-            wished["sealed_secret"] = sealed_secret
-        changed = checked(replace(self, **wished, version=self.version + 1, update_time=now))
+            values["sealed_secret"] = sealed_secret
+        changed = checked(replace(self, **values, version=self.version + 1, update_time=now))
         same = all(getattr(changed, name) == getattr(self, name) for name in _OPENS)
         return changed if same else replace(changed, verify_time=None)
 
     def note_verified(self, now: datetime) -> Credential:
-        """As verified now."""
+        """Return it as verified now."""
         return replace(self, verify_time=now, version=self.version + 1)
 
     def require_own(self, verb: str) -> None:
@@ -67,7 +67,7 @@ class Credential:
             )
 
     def require_bucket(self, asked: str) -> str:
-        """The bucket that a use of this credential is for: the asked one, else its own. Raises: Invalid."""
+        """Return the bucket that a use of this credential is for: the asked one, else its own. Raises: Invalid."""
         if self.bucket and asked and asked != self.bucket:
             raise Invalid(
                 f"The credential {self.name!r} is for the bucket {self.bucket!r} only, not for {asked!r}.",
@@ -85,7 +85,7 @@ class Credential:
 
 
 def checked(credential: Credential) -> Credential:
-    """The credential with its defaults, if all of it is right. Raises: Invalid, naming the field."""
+    """Return the credential with its defaults, if all of it is right. Raises: Invalid, naming the field."""
     check_name(credential.name, "credential.name")
     check_labels(credential.title, credential.metadata, "credential.")
     if credential.endpoint:
@@ -107,13 +107,13 @@ def checked(credential: Credential) -> Credential:
 def _check_endpoint(endpoint: str) -> None:
     field_path = "credential.endpoint"
     try:
-        parts = urlsplit(endpoint)
-        host, _ = parts.hostname, parts.port
+        context = urlsplit(endpoint)
+        host, _ = context.hostname, context.port
     except ValueError as error:
         raise Invalid(f"{field_path} {endpoint!r} is no URL: {error}.", field=field_path) from error
-    if parts.scheme not in ("http", "https") or not host:
+    if context.scheme not in ("http", "https") or not host:
         message = f"{field_path} {endpoint!r} is no http:// or https:// URL."
         raise Invalid(message, field=field_path)
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if context.username or context.password or context.query or context.fragment:
         message = f"{field_path} must be the store's address alone, without user, query or fragment."
         raise Invalid(message, field=field_path)

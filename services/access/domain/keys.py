@@ -73,12 +73,12 @@ class ApiKey:
     version: int = 1
 
     def apply(self, transition: Transition[KeyState], now: datetime) -> ApiKey:
-        """In the transition's target state. Raises: WrongState."""
+        """Return it in the transition's target state. Raises: WrongState."""
         transition.check(self.state, "API key", self.id, "KEY_NOT_ACTIVE")
         return replace(self, state=transition.target, version=self.version + 1, update_time=now)
 
     def rotate(self, secret: str, overlap: timedelta, now: datetime) -> ApiKey:
-        """With a new secret; the present one works for `overlap` more. Raises: WrongState, Invalid."""
+        """Return it with a new secret; the present one works for `overlap` more. Raises: WrongState, Invalid."""
         if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
             raise Invalid("overlap must be from 0 to 7 days.", field="overlap")
         until = now + overlap
@@ -88,11 +88,11 @@ class ApiKey:
         return replace(rotated, secrets=(Secret(hash_of(secret)), *old), display=display_of(secret))
 
     def is_over(self, now: datetime) -> bool:
-        """Whether its time has passed."""
+        """Return whether its time has passed."""
         return self.expire_time is not None and self.expire_time <= now
 
     def shown_state(self, now: datetime) -> KeyState:
-        """Its state, also when its time has passed and nobody has noted it yet."""
+        """Return its state; EXPIRED as soon as its time has passed, also when that is not stored yet."""
         return KeyState.EXPIRED if self.state is KeyState.ACTIVE and self.is_over(now) else self.state
 
     def require_reach(self, role: int) -> None:
@@ -105,7 +105,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True)
-class KeyWish:
+class CreateKey:
     """What a caller asks of a new key."""
 
     name: str
@@ -117,7 +117,7 @@ class KeyWish:
     deployment_id: str = ""
 
     def make(self, key_id: str, project: str, secret: str, now: datetime) -> ApiKey:
-        """The new key. Raises: Invalid, naming the field."""
+        """Return the new key. Raises: Invalid, naming the field."""
         if self.expire_time is not None and self.expire_time <= now:
             raise Invalid("api_key.expire_time has passed already.", field="api_key.expire_time")
         check_name(self.name, "api_key.name")
@@ -140,19 +140,19 @@ class KeyWish:
 
 
 def check_secret(secret: str) -> str:
-    """A secret given from outside, if it has the form of one. Raises: Invalid."""
+    """Return a secret given from outside, if it has the form of one. Raises: Invalid."""
     if not secret.startswith(PREFIX) or len(secret) < _SHORTEST_SECRET or not secret.isascii() or " " in secret:
         raise Invalid(f"A key begins with {PREFIX!r} and has at least {_SHORTEST_SECRET} characters without spaces.")
     return secret
 
 
 def hash_of(secret: str) -> str:
-    """What is stored of a secret: SHA-256, hexadecimal. Secrets are long and random, so that no salt is needed."""
+    """Return the SHA-256 of a secret, in hexadecimal. Secrets are long and random, so that no salt is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def display_of(secret: str) -> str:
-    """The first characters of a secret, by which its owner knows it again."""
+    """Return the first characters of a secret, by which its owner knows it again."""
     return secret[:_DISPLAY_CHARACTERS] + "…"
 
 

@@ -26,14 +26,14 @@ _MOST_ITEMS = 100
 
 
 def check_item(item: str, field: str) -> str:
-    """The item, if the price list has it. Raises: Invalid."""
+    """Return the item, if the price list has it. Raises: Invalid."""
     if item not in ITEMS:
         raise Invalid(f"{field} {item!r} is not on the price list; it has {', '.join(ITEMS)}.", field=field)
     return item
 
 
 def check_quantity(quantity: float, field: str) -> float:
-    """The quantity, if it is a finite number of 0 or more. Raises: Invalid."""
+    """Return the quantity, if it is a finite number of 0 or more. Raises: Invalid."""
     if not math.isfinite(quantity) or not 0 <= quantity <= _MOST_QUANTITY:
         raise Invalid(f"{field} must be a number from 0 to {_MOST_QUANTITY:g}.", field=field)
     return quantity
@@ -50,12 +50,12 @@ class Price:
     version: int = 1
 
     def set(self, amount: Decimal, now: datetime) -> Price:
-        """With another amount from now on. Raises: Invalid."""
+        """Return it with another amount from now on. Raises: Invalid."""
         return replace(self, amount=check_amount(amount, "amount"), set_time=now, version=self.version + 1)
 
 
 def check_amount(amount: Decimal, field: str) -> Decimal:
-    """The amount, if it is 0 or more and small enough to count with. Raises: Invalid."""
+    """Return the amount, if it is 0 or more and small enough to count with. Raises: Invalid."""
     if not 0 <= amount <= _MOST:
         raise Invalid(f"{field} must be from 0 to {_MOST:f}.", field=field)
     return amount
@@ -74,7 +74,7 @@ class QuoteItem:
     high: Decimal = ZERO
 
     def priced(self, unit_price: Decimal) -> QuoteItem:
-        """At a price."""
+        """Return it at a price."""
         low, high = cost_of(self.quantity_low, unit_price), cost_of(self.quantity_high, unit_price)
         return replace(self, unit_price=unit_price, low=low, high=high)
 
@@ -103,7 +103,7 @@ class Quote:
         return sum((item.high for item in self.items), ZERO)
 
     def price_for(self, item: str, spec_digest: str, now: datetime) -> Decimal:
-        """The price that it holds for an item of this spec. Raises: WrongState(reason="QUOTE_STALE")."""
+        """Return the price that it holds for an item of this spec. Raises: WrongState(reason="QUOTE_STALE")."""
         if self.expire_time <= now:
             raise stale(self.id, "it has expired")
         if self.spec_digest != spec_digest:
@@ -115,7 +115,7 @@ class Quote:
 
 
 def stale(quote_id: str, why: str) -> WrongState:
-    """The refusal of a quote that cannot be used."""
+    """Return the refusal of a quote that cannot be used."""
     message = f"The quote {quote_id!r} cannot be used: {why}. Ask for a new quote and use that."
     return WrongState(message, reason="QUOTE_STALE", metadata={"quote": quote_id})
 
@@ -129,7 +129,7 @@ def make_quote(
     notes: Sequence[str],
     now: datetime,
 ) -> Quote:
-    """A new quote at the present prices. Raises: Invalid, naming the field."""
+    """Return a new quote at the present prices. Raises: Invalid, naming the field."""
     if len(items) > _MOST_ITEMS:
         raise Invalid(f"items has over {_MOST_ITEMS} lines.", field="items")
     priced = []
@@ -192,17 +192,17 @@ class Reservation:
         return self.state in (_HELD, _CONFIRMED)
 
     def apply(self, transition: Transition[ReservationState], now: datetime) -> Reservation:
-        """In the transition's target state. Raises: WrongState."""
+        """Return it in the transition's target state. Raises: WrongState."""
         transition.check(self.state, "reservation", self.id, "RESERVATION_NOT_OPEN")
         fallen = transition is FALL
         return replace(self, state=transition.target, fallen=fallen, version=self.version + 1, update_time=now)
 
     def renew(self, now: datetime, hold: timedelta) -> Reservation:
-        """Set aside once more, after it was released without a booking."""
+        """Set the amount aside once more, after it was released without a booking."""
         return replace(self.apply(RENEW, now), hold_until=now + hold, end_time=None)
 
     def confirm(self, now: datetime) -> Reservation:
-        """Kept until it is settled or released. One that fell comes back; asking again changes nothing."""
+        """Keep it until it is settled or released. One that fell comes back; asking again changes nothing."""
         if self.state in (_CONFIRMED, _SETTLED):
             return self
         if not self.fallen:
@@ -210,7 +210,7 @@ class Reservation:
         return replace(self.apply(RENEW, now), state=_CONFIRMED)
 
     def settle(self, quantity: float, now: datetime) -> Reservation:
-        """Booked at the price that was held. Asking again changes nothing; one that fell is booked all the same."""
+        """Book it at the price that was held. Asking again changes nothing; one that fell is booked all the same."""
         if self.state is _SETTLED:
             return self
         cost = cost_of(check_quantity(quantity, "quantity"), self.unit_price)
@@ -219,11 +219,11 @@ class Reservation:
         return replace(self.apply(SETTLE, now), settled=cost)
 
     def release(self, now: datetime) -> Reservation:
-        """Freed without a booking. Asking again, or after the booking, changes nothing."""
+        """Free it without a booking. Asking again, or after the booking, changes nothing."""
         return self.apply(RELEASE, now) if self.open else self
 
     def note_end(self, now: datetime) -> Reservation:
-        """With the moment at which its owner's work ended."""
+        """Return it with the moment at which its owner's work ended."""
         return replace(self, end_time=now, version=self.version + 1, update_time=now)
 
 

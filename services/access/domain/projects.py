@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from services.chassis.names import check_labels, check_name
 
@@ -33,14 +32,8 @@ class Project:
         return self.id
 
     @classmethod
-    def made(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
-        """A new project. Raises: Invalid, naming the field."""
+    def create(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
+        """Return a new project. Raises: Invalid, naming the field."""
         check_name(name, "project.name")
         check_labels(title, metadata, "project.")
         return cls(project_id, name, now, now, title=title, metadata=dict(metadata))
-
-    def update(self, changes: Mapping[str, Any], now: datetime) -> Project:
-        """With other values of title or metadata. Raises: Invalid."""
-        changed = replace(self, **changes, version=self.version + 1, update_time=now)
-        check_labels(changed.title, changed.metadata, "project.")
-        return changed

@@ -1,10 +1,11 @@
-"""Noting what was done, and what was refused."""
+"""Note in the audit log what was done, and what was refused."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from services.access.domain.audit import OK, AuditEntry
+from services.access.operations.context import ServiceContext
 from services.access.store import AccessUnit
 from services.chassis.auth import Principal
 from services.chassis.data import Page, PageQuery
@@ -12,27 +13,27 @@ from services.chassis.ids import new_id
 
 
 async def note(uow: AccessUnit, caller: Principal, method: str, resource_id: str, now: datetime) -> None:
-    """Note a call that is about to be true, in the same transaction."""
+    """Note a call in the audit log, in the transaction that makes it true."""
     await uow.audit.add(_entry(caller, method, resource_id, OK, now))
 
 
 async def note_refusal(
-    caller: Principal, method: str, resource_id: str, reason: str, uow: AccessUnit, now: datetime
+    caller: Principal, method: str, resource_id: str, reason: str, context: ServiceContext, now: datetime
 ) -> None:
     """Note a call that was refused, in a transaction of its own."""
-    async with uow:
+    async with context.writing() as uow:
         await uow.audit.add(_entry(caller, method, resource_id, reason, now))
         await uow.commit()
 
 
 def by(caller: Principal) -> str:
-    """Who did something, as an event's cause says it."""
-    return f"asked for by {caller.key_id or caller.subject or caller.kind}"
+    """Return who did something, as the cause of an event."""
+    return f"Asked for by {caller.key_id or caller.subject or caller.kind}."
 
 
-async def list_entries(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[AuditEntry]:
-    """What was done in the caller's project, newest first."""
-    async with uow:
+async def list_entries(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[AuditEntry]:
+    """Return what was done in the caller's project, newest first."""
+    async with context.reading() as uow:
         return await uow.audit.list(caller.project, page)
 
 

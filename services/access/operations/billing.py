@@ -24,6 +24,7 @@ from services.access.domain.money import (
     stale,
 )
 from services.access.operations.audit import note
+from services.access.operations.context import ServiceContext
 from services.access.store import QUOTES, RESERVATIONS, AccessUnit
 from services.chassis.auth import Principal
 from services.chassis.data import Entity, Page, PageQuery, Repository, retry_conflicts
@@ -48,20 +49,20 @@ class Reserve:
     spec_digest: str = ""
 
 
-async def list_prices(uow: AccessUnit) -> list[Price]:
-    """The whole price list, in its order; what was never set is zero."""
-    async with uow:
+async def list_prices(context: ServiceContext) -> list[Price]:
+    """Return the whole price list, in its order; what was never set is zero."""
+    async with context.reading() as uow:
         known = {price.id: price for price in await uow.prices.select()}
     never = datetime.fromtimestamp(0).astimezone()
     return [known.get(item) or Price(item, ZERO, never, version=0) for item in ITEMS]
 
 
 @retry_conflicts
-async def set_price(caller: Principal, item: str, amount: Decimal, uow: AccessUnit, now: datetime) -> Price:
+async def set_price(caller: Principal, item: str, amount: Decimal, context: ServiceContext, now: datetime) -> Price:
     """Set a price from now on. Raises: Invalid."""
     check_item(item, "item")
     check_amount(amount, "amount")
-    async with uow:
+    async with context.writing() as uow:
         known = await uow.prices.by_id(item)
         price = Price(item, amount, now) if known is None else known.set(amount, now)
         await (_add_once(uow.prices, price) if known is None else uow.prices.save(price))
@@ -75,11 +76,11 @@ async def create_quote(
     items: Sequence[QuoteItem],
     spec_digest: str,
     notes: Sequence[str],
-    uow: AccessUnit,
+    context: ServiceContext,
     now: datetime,
 ) -> Quote:
     """Price an estimate and keep it for ten minutes. Raises: Invalid."""
-    async with uow:
+    async with context.writing() as uow:
         prices = {price.id: price.amount for price in await uow.prices.select()}
         quote = make_quote(new_id("quote-"), caller.project, items, prices, spec_digest, notes, now)
         await uow.quotes.add(quote)
@@ -87,9 +88,9 @@ async def create_quote(
     return quote
 
 
-async def get_quote(caller: Principal, quote_id: str, uow: AccessUnit, now: datetime) -> Quote:
-    """A quote that has not expired. Raises: NotFound."""
-    async with uow:
+async def get_quote(caller: Principal, quote_id: str, context: ServiceContext, now: datetime) -> Quote:
+    """Return a quote that has not expired. Raises: NotFound."""
+    async with context.reading() as uow:
         quote = await uow.quotes.get(caller.project, quote_id)
     if quote.expire_time <= now:
         raise NotFound(f"The quote {quote_id!r} has expired. Ask for a new one.", metadata={"name": quote_id})
@@ -97,35 +98,35 @@ async def get_quote(caller: Principal, quote_id: str, uow: AccessUnit, now: date
 
 
 @retry_conflicts
-async def reserve(caller: Principal, cmd: Reserve, hold: timedelta, uow: AccessUnit, now: datetime) -> Reservation:
+async def reserve(caller: Principal, command: Reserve, context: ServiceContext, now: datetime) -> Reservation:
     """Set an amount aside; asking again returns what was set aside first. Raises: Invalid, WrongState(QUOTE_STALE)."""
-    check_item(cmd.item, "item")
-    check_quantity(cmd.quantity, "quantity")
-    async with uow:
-        known = await uow.reservations.find(caller.project, cmd.reservation_id)
+    check_item(command.item, "item")
+    check_quantity(command.quantity, "quantity")
+    async with context.writing() as uow:
+        known = await uow.reservations.find(caller.project, command.reservation_id)
         if known is not None and known.state is not ReservationState.RELEASED:
             return known
         if known is not None:
-            reservation = known.renew(now, hold)
+            reservation = known.renew(now, context.hold)
             await uow.reservations.save(reservation)
         else:
-            reservation = await _new_reservation(uow, caller, cmd, hold, now)
+            reservation = await _new_reservation(uow, caller, command, context.hold, now)
             await _add_once(uow.reservations, reservation)
         await uow.commit()
     return reservation
 
 
 async def _new_reservation(
-    uow: AccessUnit, caller: Principal, cmd: Reserve, hold: timedelta, now: datetime
+    uow: AccessUnit, caller: Principal, command: Reserve, hold: timedelta, now: datetime
 ) -> Reservation:
-    price = await _unit_price(uow, caller.project, cmd, now)
+    price = await _unit_price(uow, caller.project, command, now)
     return Reservation(
-        id=cmd.reservation_id,
+        id=command.reservation_id,
         project=caller.project,
-        item=cmd.item,
-        quantity=cmd.quantity,
+        item=command.item,
+        quantity=command.quantity,
         unit_price=price,
-        amount=cost_of(cmd.quantity, price),
+        amount=cost_of(command.quantity, price),
         state=ReservationState.HELD,
         create_time=now,
         update_time=now,
@@ -134,20 +135,20 @@ async def _new_reservation(
     )
 
 
-async def _unit_price(uow: AccessUnit, project: str, cmd: Reserve, now: datetime) -> Decimal:
-    if not cmd.quote_id:
-        known = await uow.prices.by_id(cmd.item)
+async def _unit_price(uow: AccessUnit, project: str, command: Reserve, now: datetime) -> Decimal:
+    if not command.quote_id:
+        known = await uow.prices.by_id(command.item)
         return known.amount if known is not None else ZERO
-    quote = await uow.quotes.find(project, cmd.quote_id)
+    quote = await uow.quotes.find(project, command.quote_id)
     if quote is None:
-        raise stale(cmd.quote_id, "there is none in this project")
-    return quote.price_for(cmd.item, cmd.spec_digest, now)
+        raise stale(command.quote_id, "there is none in this project")
+    return quote.price_for(command.item, command.spec_digest, now)
 
 
 @retry_conflicts
-async def confirm(caller: Principal, reservation_id: str, uow: AccessUnit, now: datetime) -> Reservation:
+async def confirm(caller: Principal, reservation_id: str, context: ServiceContext, now: datetime) -> Reservation:
     """Keep a reservation until it is settled or released. Raises: NotFound, WrongState."""
-    async with uow:
+    async with context.writing() as uow:
         known = await uow.reservations.get(caller.project, reservation_id)
         reservation = known.confirm(now)
         if reservation is not known:
@@ -158,10 +159,10 @@ async def confirm(caller: Principal, reservation_id: str, uow: AccessUnit, now: 
 
 @retry_conflicts
 async def settle(
-    caller: Principal, reservation_id: str, quantity: float, uow: AccessUnit, now: datetime
+    caller: Principal, reservation_id: str, quantity: float, context: ServiceContext, now: datetime
 ) -> Reservation:
     """Book what was really used, at the price that was held. Raises: NotFound, WrongState, Invalid."""
-    async with uow:
+    async with context.writing() as uow:
         known = await uow.reservations.get(caller.project, reservation_id)
         reservation = known.settle(quantity, now)
         if reservation is not known:
@@ -187,9 +188,9 @@ async def _book(uow: AccessUnit, reservation: Reservation, quantity: float, now:
 
 
 @retry_conflicts
-async def release(caller: Principal, reservation_id: str, uow: AccessUnit, now: datetime) -> None:
+async def release(caller: Principal, reservation_id: str, context: ServiceContext, now: datetime) -> None:
     """Free a reservation without booking; one that is unknown or ended is free already."""
-    async with uow:
+    async with context.writing() as uow:
         known = await uow.reservations.find(caller.project, reservation_id)
         if known is None:
             return
@@ -211,11 +212,11 @@ class Usage:
 
 
 @retry_conflicts
-async def record_usage(caller: Principal, usage: Usage, uow: AccessUnit, now: datetime) -> None:
+async def record_usage(caller: Principal, usage: Usage, context: ServiceContext, now: datetime) -> None:
     """Book usage at the present price; a record that is there already is not booked again. Raises: Invalid."""
     check_item(usage.item, "item")
     check_quantity(usage.quantity, "quantity")
-    async with uow:
+    async with context.writing() as uow:
         if await uow.usage.by_id(usage.record_id) is not None:
             return
         known = await uow.prices.by_id(usage.item)
@@ -242,27 +243,27 @@ async def _add_once(repository: Repository[E], entity: E) -> None:
         raise Conflict(f"{entity.id!r} was made by another call at the same time; try again.") from error
 
 
-async def list_usage(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[UsageRecord]:
-    """What the project used and what it cost, newest first."""
-    async with uow:
+async def list_usage(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[UsageRecord]:
+    """Return what the project used and what it cost, newest first."""
+    async with context.reading() as uow:
         return await uow.usage.list(caller.project, page)
 
 
 @retry_conflicts
-async def sweep(hold: timedelta, uow: AccessUnit, now: datetime) -> list[Reservation]:
-    """Free what nobody confirmed in time, and what its owner did not settle within `hold` after its end.
+async def sweep(context: ServiceContext, now: datetime) -> list[Reservation]:
+    """Free what nobody confirmed in time, and what its owner did not settle within the hold after its end.
 
     Returns: the ones of the second kind, which an operator should know of.
     """
     columns = RESERVATIONS.c
-    async with uow:
+    async with context.writing() as uow:
         unconfirmed = await uow.reservations.select(
             columns.state == ReservationState.HELD, columns.hold_until <= now, limit=_SWEEP
         )
         for reservation in unconfirmed:
             await uow.reservations.save(reservation.apply(FALL, now))
         forgotten = await uow.reservations.select(
-            columns.state == ReservationState.CONFIRMED, columns.end_time <= now - hold, limit=_SWEEP
+            columns.state == ReservationState.CONFIRMED, columns.end_time <= now - context.hold, limit=_SWEEP
         )
         for reservation in forgotten:
             await uow.reservations.save(reservation.release(now))

@@ -7,11 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from services.access.domain.keys import check_secret
-from services.access.operations import AccessUnit, keys, projects
+from services.access.operations import keys, projects
+from services.access.operations.context import ServiceContext
 from services.chassis.errors import Invalid
 
 
-async def bootstrap(file: Path, given: str, uow: AccessUnit, now: datetime) -> None:
+async def bootstrap(file: Path, given: str, context: ServiceContext, now: datetime) -> None:
     """Make what a new installation needs; an old one is left as it is.
 
     Args:
@@ -20,17 +21,17 @@ async def bootstrap(file: Path, given: str, uow: AccessUnit, now: datetime) -> N
 
     Raises: Invalid: the given key is none.
     """
-    await projects.ensure_default(uow, now)
-    if await keys.has_admin_key(uow):
+    await projects.ensure_default(context, now)
+    if await keys.has_admin_key(context):
         return
     # Written before it is stored: a start that breaks off between the two finds the file and goes on with it.
     secret = check_secret(given) if given else _kept(file) or keys.new_secret()
     _write_private(file, secret + "\n")
-    await keys.add_first_admin(secret, uow, now)
+    await keys.add_first_admin(secret, context, now)
 
 
 def _kept(file: Path) -> str:
-    """The key in the file, if there is one."""
+    """Return the key in the file, if there is one."""
     try:
         return check_secret(file.read_text("utf-8").strip())
     except (OSError, UnicodeDecodeError, Invalid):

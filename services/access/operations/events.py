@@ -1,4 +1,4 @@
-"""Reading the events of a project from the stream: pages, and what comes from now on.
+"""Read the events of a project from the stream: pages, and what comes from now on.
 
 The cursor is the stream's own sequence. A reader's consumer lives in the server's memory for as long as it is asked.
 """
@@ -41,8 +41,8 @@ class Query:
     @property
     def subject(self) -> str:
         """The subjects that it asks for."""
-        parts = (self.project, self.resource, self.resource_id, self.happening)
-        return ".".join((PREFIX, *(token(part) if part else "*" for part in parts)))
+        context = (self.project, self.resource, self.resource_id, self.happening)
+        return ".".join((PREFIX, *(token(part) if part else "*" for part in context)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Found:
 
 
 async def list_events(bus: Bus, query: Query, limit: int, page_token: str) -> Found:
-    """A page of a project's events, oldest first. Raises: Invalid, Expired (EVENTS_EXPIRED), Unavailable."""
+    """Return a page of a project's events, oldest first. Raises: Invalid, Expired (EVENTS_EXPIRED), Unavailable."""
     session = bus.now()
     after = _cursor(page_token)
     await _check_kept(session, after)
@@ -81,7 +81,7 @@ async def list_events(bus: Bus, query: Query, limit: int, page_token: str) -> Fo
 
 
 async def start_of_watch(bus: Bus, after: int) -> int:
-    """The sequence after which a watch begins, for a caller's `after`: 0 is from now on, -1 from the oldest kept.
+    """Return the sequence after which a watch begins. `after`: 0 is from now on, -1 from the oldest kept.
 
     Raises: Invalid; Expired (EVENTS_EXPIRED); Unavailable: the bus is away.
     """
@@ -95,7 +95,7 @@ async def start_of_watch(bus: Bus, after: int) -> int:
 
 
 async def watch_events(bus: Bus, query: Query, after: int) -> AsyncGenerator[Stored, None]:
-    """A project's events after a sequence, for ever, through losses of the connection."""
+    """Yield a project's events after a sequence, for ever, through losses of the connection."""
     last, tries = after, 0
     while True:
         session = await bus.session()
@@ -108,7 +108,7 @@ async def watch_events(bus: Bus, query: Query, after: int) -> AsyncGenerator[Sto
                     if not await _is_event(session, message):
                         continue
                     if int(message.metadata.sequence.consumer) != expected:
-                        raise Unavailable("an event was not delivered")
+                        raise Unavailable("An event was not delivered.")
                     expected += 1
                     last = int(message.metadata.sequence.stream)
                     for stored in _parsed(message):
@@ -134,7 +134,7 @@ async def _check_kept(session: Session, after: int) -> None:
 
 
 async def _bounds(session: Session) -> tuple[int, int]:
-    """Sequences of the oldest event that is kept and of the newest."""
+    """Return the sequences of the oldest event that is kept and of the newest."""
     from nats.js.errors import APIError
 
     try:
@@ -146,7 +146,7 @@ async def _bounds(session: Session) -> tuple[int, int]:
 
 @asynccontextmanager
 async def _reader(session: Session, query: Query, after: int) -> AsyncIterator[tuple[ConsumerInfo, asyncio.Queue[Msg]]]:
-    """A consumer of the events after a cursor, with the messages that it pushes."""
+    """Open a consumer of the events after a cursor, with the messages that it pushes."""
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
     from nats.js.errors import APIError
 
@@ -167,7 +167,7 @@ async def _reader(session: Session, query: Query, after: int) -> AsyncIterator[t
     try:
         yield await session.call(session.js.add_consumer(EVENTS_STREAM, config)), inbox
     except APIError as error:
-        raise Unavailable(f"The events cannot be read now: {error.description}", reason="BUS_UNAVAILABLE") from error
+        raise Unavailable(f"The events cannot be read now: {error.description}.", reason="BUS_UNAVAILABLE") from error
     finally:
         if not session.closed.is_set():
             with suppress(Exception):  # the server removes it by itself when nobody listens
@@ -175,7 +175,7 @@ async def _reader(session: Session, query: Query, after: int) -> AsyncIterator[t
 
 
 async def _is_event(session: Session, message: Msg) -> bool:
-    """Whether a message is an event. Otherwise it is a heartbeat, or the server asks whether it may send more."""
+    """Return whether a message is an event; else it is a heartbeat, or the server asks whether it may send more."""
     if not (message.headers or {}).get("Status"):
         return True
     ask = (message.headers or {}).get("Nats-Consumer-Stalled") or message.reply
@@ -185,7 +185,7 @@ async def _is_event(session: Session, message: Msg) -> bool:
 
 
 def _parsed(message: Msg) -> list[Stored]:
-    """The event of a message; nothing if it is none, which only somebody else's publishing can cause."""
+    """Return the event of a message; nothing if it is none, which only somebody else's publishing can cause."""
     try:
         return [Stored(Event.parse(message.data), int(message.metadata.sequence.stream))]
     except Malformed as error:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
 
-from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, KeyRole, KeyState, KeyWish, Secret
-from services.access.domain.projects import DEFAULT_ID, Project
+from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, CreateKey, KeyRole, KeyState, Secret
+from services.access.domain.projects import DEFAULT_ID
 from services.access.operations.audit import by, note
+from services.access.operations.context import ServiceContext
 from services.access.store import KEYS, AccessUnit
 from services.chassis.auth import Principal, Role
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound
 from services.chassis.events import Event, Record
 from services.chassis.ids import new_id
+from services.clients.records import KEY_BUCKET, KeyRecord
 
-BUCKET = "modelry_keys"
 _RANDOM_BYTES = 32
+
+Propagate = Callable[[ApiKey], Awaitable[bool]]
+"""Wait until gateways can know of a key's change; false if that takes too long."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +36,20 @@ class Shown:
 
 
 def new_secret() -> str:
-    """A new secret: 256 random bits."""
+    """Return a new secret: 256 random bits."""
     return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 async def create_key(
-    caller: Principal, wish: KeyWish, request_id: str, digest: str, uow: AccessUnit, now: datetime
+    caller: Principal, command: CreateKey, request_id: str, digest: str, context: ServiceContext, now: datetime
 ) -> Shown:
-    """Make a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
+    """Create a key. Raises: Invalid, Denied (a role above the caller's), AlreadyExists."""
     secret = new_secret()
     # An admin key belongs to no project. It is kept with the default one, where only admins see it.
-    home = DEFAULT_ID if wish.role is KeyRole.ADMIN else caller.project
-    key = wish.make(new_id("key-"), home, secret, now)
+    home = DEFAULT_ID if command.role is KeyRole.ADMIN else caller.project
+    key = command.make(new_id("key-"), home, secret, now)
     key.require_reach(caller.role)
-    async with uow:
+    async with context.writing() as uow:
         first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
         if first != key.id:
             return Shown(await uow.keys.get(home, first))
@@ -55,11 +61,17 @@ async def create_key(
 
 @retry_conflicts
 async def rotate_key(
-    caller: Principal, ref: str, overlap: timedelta, request_id: str, digest: str, uow: AccessUnit, now: datetime
+    caller: Principal,
+    ref: str,
+    overlap: timedelta,
+    request_id: str,
+    digest: str,
+    context: ServiceContext,
+    now: datetime,
 ) -> Shown:
     """Give a key a new secret; the old one works for `overlap` more. Raises: NotFound, WrongState, Denied."""
     secret = new_secret()
-    async with uow:
+    async with context.writing() as uow:
         key = await _visible(uow, caller, ref)
         key.require_reach(caller.role)
         claim = f"{key.id}/{new_id('')}"
@@ -73,9 +85,9 @@ async def rotate_key(
 
 
 @retry_conflicts
-async def revoke_key(caller: Principal, ref: str, uow: AccessUnit, now: datetime) -> ApiKey:
+async def revoke_key(caller: Principal, ref: str, context: ServiceContext, now: datetime) -> ApiKey:
     """End a key for good. A revoked one is returned as it is. Raises: NotFound, Denied."""
-    async with uow:
+    async with context.writing() as uow:
         key = await _visible(uow, caller, ref)
         key.require_reach(caller.role)
         if key.state is KeyState.REVOKED:
@@ -88,15 +100,15 @@ async def revoke_key(caller: Principal, ref: str, uow: AccessUnit, now: datetime
 
 
 async def issue_deployment_key(
-    caller: Principal, deployment_id: str, models: tuple[str, ...], name: str, uow: AccessUnit, now: datetime
+    caller: Principal, deployment_id: str, models: tuple[str, ...], name: str, context: ServiceContext, now: datetime
 ) -> Shown:
     """Make the key of a deployment, or find the one that was made: then without its secret."""
-    for wished in (name or deployment_id.replace("_", "-"), deployment_id, new_id("key-")):
+    for candidate in (name or deployment_id.replace("_", "-"), deployment_id, new_id("key-")):
         secret = new_secret()
-        wish = KeyWish(wished, KeyRole.INFERENCE, models=models, deployment_id=deployment_id)
-        key = wish.make(new_id("key-"), caller.project, secret, now)
+        command = CreateKey(candidate, KeyRole.INFERENCE, models=models, deployment_id=deployment_id)
+        key = command.make(new_id("key-"), caller.project, secret, now)
         try:
-            async with uow:
+            async with context.writing() as uow:
                 known = await _of_deployment(uow, caller.project, deployment_id)
                 if known is not None:
                     return Shown(known)
@@ -110,9 +122,9 @@ async def issue_deployment_key(
 
 
 @retry_conflicts
-async def revoke_deployment_key(caller: Principal, deployment_id: str, uow: AccessUnit, now: datetime) -> None:
+async def revoke_deployment_key(caller: Principal, deployment_id: str, context: ServiceContext, now: datetime) -> None:
     """End the key of a deployment, if there is one."""
-    async with uow:
+    async with context.writing() as uow:
         key = await _of_deployment(uow, caller.project, deployment_id)
         if key is None or key.state is KeyState.REVOKED:
             return
@@ -122,89 +134,90 @@ async def revoke_deployment_key(caller: Principal, deployment_id: str, uow: Acce
         await uow.commit()
 
 
-async def get_key(caller: Principal, ref: str, uow: AccessUnit) -> ApiKey:
-    """One key. Raises: NotFound."""
-    async with uow:
+async def get_key(caller: Principal, ref: str, context: ServiceContext) -> ApiKey:
+    """Return one key. Raises: NotFound."""
+    async with context.reading() as uow:
         return await _visible(uow, caller, ref)
 
 
-async def list_keys(caller: Principal, page: PageQuery, uow: AccessUnit) -> Page[ApiKey]:
-    """The project's keys, newest first; admin keys are shown to admins only."""
+async def list_keys(caller: Principal, page: PageQuery, context: ServiceContext) -> Page[ApiKey]:
+    """Return the project's keys, newest first; admin keys are shown to admins only."""
     if caller.role < Role.ADMIN:
         hidden = f"role != {KeyRole.ADMIN.name}"
         text = f"{page.filter} AND {hidden}" if page.filter.strip() else hidden
         page = PageQuery(page.page_size, page.page_token, text, page.order_by)
-    async with uow:
+    async with context.reading() as uow:
         return await uow.keys.list(caller.project, page)
 
 
-async def unpropagated(found: Collection[ApiKey], uow: AccessUnit) -> dict[str, list[str]]:
-    """Which of these keys have changes that gateways cannot know of yet: key's id -> ids of the waiting outbox rows."""
-    lanes = {record.lane: key.id for key in found for record in records_of(key, "")}
+async def unpropagated(keys: Collection[ApiKey], context: ServiceContext) -> dict[str, list[str]]:
+    """Return the ids of the waiting outbox rows by key, for keys with changes that gateways cannot know of yet."""
+    ordering_keys = {record.ordering_key: key.id for key in keys for record in records_of(key, "")}
     waiting: dict[str, list[str]] = {}
-    async with uow:
-        for row_id, lane in (await uow.unsent(lanes.keys())).items():
-            waiting.setdefault(lanes[lane], []).append(row_id)
+    async with context.reading() as uow:
+        for row_id, ordering_key in (await uow.unsent(ordering_keys.keys())).items():
+            waiting.setdefault(ordering_keys[ordering_key], []).append(row_id)
     return waiting
 
 
 @retry_conflicts
-async def expire_keys(uow: AccessUnit, now: datetime) -> int:
+async def expire_keys(context: ServiceContext, now: datetime) -> int:
     """Note the end of the keys whose time has passed. Returns: how many."""
-    async with uow:
+    async with context.writing() as uow:
         over = await uow.keys.select(KEYS.c.state == KeyState.ACTIVE, KEYS.c.expire_time <= now, limit=100)
         for key in over:
-            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "its time is over")
+            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "Its time is over.")
         await uow.commit()
     return len(over)
 
 
-async def has_admin_key(uow: AccessUnit) -> bool:
-    """Whether somebody can administer the installation."""
-    async with uow:
+async def has_admin_key(context: ServiceContext) -> bool:
+    """Return whether somebody can administer the installation."""
+    async with context.reading() as uow:
         condition = (KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE)
         return bool(await uow.keys.count(*condition))
 
 
-async def add_first_admin(secret: str, uow: AccessUnit, now: datetime) -> ApiKey:
+async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -> ApiKey:
     """Make the first admin key, of a given secret."""
     key_id = new_id("key-")
-    async with uow:
+    async with context.writing() as uow:
         name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
-        key = KeyWish(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
-        await _add(uow, key, "the first start")
+        key = CreateKey(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
+        await _add(uow, key, "Made at the first start.")
         await uow.commit()
     return key
 
 
-async def all_records(uow: AccessUnit) -> Mapping[str, tuple[int, Mapping[str, object]]]:
-    """What the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
-    async with uow:
+async def all_records(context: ServiceContext) -> dict[str, tuple[int, dict[str, Any] | None]]:
+    """Return what the gateways' store must hold, for the comparison: hash of a secret -> version and record."""
+    async with context.reading() as uow:
         names = {project.id: project.name for project in await uow.projects.select()}
         keys = await uow.keys.select()
     records = (record for key in keys for record in records_of(key, names.get(key.project, "")))
-    return {record.key: (record.version, record.value or {}) for record in records}
+    return {record.key: (record.version, dict(record.value or {})) for record in records}
 
 
 def records_of(key: ApiKey, project_name: str) -> list[Record]:
-    """A key as gateways read it: one record for each secret, by its hash."""
-    return [Record(BUCKET, secret.hash, key.version, _value(key, secret, project_name)) for secret in key.secrets]
-
-
-def _value(key: ApiKey, secret: Secret, project_name: str) -> dict[str, object]:
-    ends = [moment for moment in (key.expire_time, secret.until) if moment is not None]
+    """Return a key as gateways read it: one record for each secret, by its hash."""
     admin = key.role is KeyRole.ADMIN
-    return {
-        "key_id": key.id,
-        "project": "" if admin else key.project,
-        "project_name": "" if admin else project_name,
-        "role": key.role.name,
-        "state": key.state.name,
-        "models": list(key.models),
-        "addresses": list(key.addresses),
-        "expire_time": min(ends).timestamp() if ends else None,
-        "version": key.version,
-    }
+    record = KeyRecord(
+        key_id=key.id,
+        role=Role[key.role.name],
+        state=key.state.name,
+        version=key.version,
+        project="" if admin else key.project,
+        project_name="" if admin else project_name,
+        models=key.models,
+        addresses=tuple(map(ip_network, key.addresses)),
+    )
+    values = ((secret.hash, replace(record, expire_time=_end_of(key, secret)).to_json()) for secret in key.secrets)
+    return [Record(KEY_BUCKET, digest, key.version, value) for digest, value in values]
+
+
+def _end_of(key: ApiKey, secret: Secret) -> float | None:
+    ends = [moment for moment in (key.expire_time, secret.until) if moment is not None]
+    return min(ends).timestamp() if ends else None
 
 
 async def _add(uow: AccessUnit, key: ApiKey, cause: str) -> None:
@@ -220,7 +233,7 @@ async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, 
 async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, cause: str) -> None:
     """Tell the gateways and the world, if this commits."""
     project = await uow.projects.by_id(key.project)
-    for record in records_of(key, _name_of(project)):
+    for record in records_of(key, project.name if project is not None else ""):
         uow.put_record(record)
     event = Event(
         project=key.project,
@@ -237,12 +250,8 @@ async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, c
     uow.emit(event)
 
 
-def _name_of(project: Project | None) -> str:
-    return project.name if project is not None else ""
-
-
 async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
-    """A key of the caller's project; admin keys are seen by admins only, from any project."""
+    """Return a key of the caller's project; admin keys are seen by admins only, from any project."""
     key = await uow.keys.find(caller.project, ref)
     if key is None and caller.role >= Role.ADMIN:
         key = await uow.keys.find(DEFAULT_ID, ref)
@@ -253,5 +262,5 @@ async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
 
 
 async def _of_deployment(uow: AccessUnit, project: str, deployment_id: str) -> ApiKey | None:
-    found = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
-    return found[0] if found else None
+    keys = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
+    return keys[0] if keys else None

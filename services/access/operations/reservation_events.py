@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from services.access.store import AccessUnit
+from services.access.operations.context import ServiceContext
 from services.chassis.events import Event
 
 RESOURCES = ("job", "evaluation", "deployment")
 
 
-async def note_event(event: Event, event_id: str, uow: AccessUnit, now: datetime) -> None:
-    """Confirm what is alive. Of what has ended, note when: unless it is settled, the sweep frees it later."""
-    async with uow:
+async def note_event(event: Event, event_id: str, context: ServiceContext, now: datetime) -> None:
+    """Confirm the reservation of what is alive. Of what has ended, note when: unsettled, the sweep frees it later."""
+    async with context.writing() as uow:
         if not await uow.first_time(event_id):
             return
         reservation = await uow.reservations.find(event.project, event.resource_id)

@@ -34,7 +34,7 @@ class ServerFacts:
 
     @classmethod
     def of_settings(cls, settings: DoorSettings) -> ServerFacts:
-        """The facts of an installation."""
+        """Return the facts of an installation."""
         configured = {"http": settings.http_address, "grpc": settings.grpc_address, "nats": settings.nats_address}
         try:
             version = importlib.metadata.version("modelry")
@@ -43,7 +43,7 @@ class ServerFacts:
         return cls(version, settings.currency, configured, settings.home / "state.json")
 
     def addresses(self) -> dict[str, str]:
-        """Door (`http`, `grpc`, `nats`) -> address."""
+        """Return the addresses by door: `http`, `grpc`, `nats`."""
         try:
             noted = json.loads(self.state_file.read_text("utf-8")).get("addresses", {})
         except (OSError, ValueError):

@@ -8,9 +8,9 @@ from typing import Any
 
 from modelry.events.v1 import events_pb2, events_pb2_grpc
 from services.access.operations import events
-from services.access.service import messages
 from services.chassis.auth import current
 from services.chassis.bus import Bus
+from services.chassis.data import PageQuery
 from services.chassis.proto_values import timestamp_of
 
 
@@ -20,21 +20,18 @@ class EventService(events_pb2_grpc.EventServiceServicer):
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def ListEvents(self, request: events_pb2.ListEventsRequest, context: Any) -> events_pb2.ListEventsResponse:
-        """A page, oldest first."""
-        limit = messages.page_query(request).limit
-        found = await events.list_events(self._bus, _query(request), limit, request.page_token)
-        shown = [_message(stored) for stored in found.items]
-        return events_pb2.ListEventsResponse(events=shown, next_page_token=found.next_page_token)
+    async def ListEvents(self, request: events_pb2.ListEventsRequest, call: Any) -> events_pb2.ListEventsResponse:
+        limit = PageQuery.of(request).limit
+        page = await events.list_events(self._bus, _query(request), limit, request.page_token)
+        shown = [_message(stored) for stored in page.items]
+        return events_pb2.ListEventsResponse(events=shown, next_page_token=page.next_page_token)
 
-    async def WatchEvents(
-        self, request: events_pb2.WatchEventsRequest, context: Any
-    ) -> AsyncIterator[events_pb2.Event]:
-        """Those after a cursor, as they come. The answer's headers say that nothing from now on is missed."""
+    async def WatchEvents(self, request: events_pb2.WatchEventsRequest, call: Any) -> AsyncIterator[events_pb2.Event]:
+        """Yield the events after a cursor, as they come. Once the headers are sent, nothing is missed."""
         start = await events.start_of_watch(self._bus, request.after)
-        await context.send_initial_metadata(())
-        async with aclosing(events.watch_events(self._bus, _query(request), start)) as found:
-            async for stored in found:
+        await call.send_initial_metadata(())
+        async with aclosing(events.watch_events(self._bus, _query(request), start)) as stream:
+            async for stored in stream:
                 yield _message(stored)
 
 

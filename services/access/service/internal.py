@@ -8,25 +8,24 @@ from google.protobuf.empty_pb2 import Empty
 
 from modelry.access.v1 import access_pb2, internal_pb2, internal_pb2_grpc
 from services.access.operations import credentials, keys, projects
+from services.access.operations.context import ServiceContext
+from services.access.operations.keys import Propagate
 from services.access.service import messages
-from services.access.service.context import Parts
 from services.chassis.auth import current
 from services.chassis.clock import now
 
 
 class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
-    """Not offered at the doors; the project is the caller's."""
+    """The methods for Modelry's own services; the project is the caller's."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: ServiceContext, propagate: Propagate) -> None:
+        self._context, self._propagate = context, propagate
 
     async def ResolveCredential(
-        self, request: internal_pb2.ResolveCredentialRequest, context: Any
+        self, request: internal_pb2.ResolveCredentialRequest, call: Any
     ) -> internal_pb2.ResolvedCredential:
-        """Resolve a credential to its secret."""
-        parts = self._parts
         credential, access, bucket = await credentials.resolve_credential(
-            current(), request.credential, request.bucket, parts.stores, parts.read()
+            current(), request.credential, request.bucket, self._context
         )
         return internal_pb2.ResolvedCredential(
             credential_id=credential.id,
@@ -37,21 +36,16 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
             bucket=bucket,
         )
 
-    async def IssueDeploymentKey(
-        self, request: internal_pb2.IssueDeploymentKeyRequest, context: Any
-    ) -> access_pb2.ApiKey:
-        """Make the key of a deployment, once."""
-        made = await keys.issue_deployment_key(
-            current(), request.deployment_id, tuple(request.models), request.name, self._parts.write(), now()
+    async def IssueDeploymentKey(self, request: internal_pb2.IssueDeploymentKeyRequest, call: Any) -> access_pb2.ApiKey:
+        created = await keys.issue_deployment_key(
+            current(), request.deployment_id, tuple(request.models), request.name, self._context, now()
         )
-        propagated = await self._parts.propagate(made.key)
-        return messages.key_message(made.key, now(), made.secret, propagated)
+        propagated = await self._propagate(created.key)
+        return messages.key_message(created.key, now(), created.secret, propagated)
 
-    async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, context: Any) -> Empty:
-        """Revoke the key of a deployment, if there is one."""
-        await keys.revoke_deployment_key(current(), request.deployment_id, self._parts.write(), now())
+    async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, call: Any) -> Empty:
+        await keys.revoke_deployment_key(current(), request.deployment_id, self._context, now())
         return Empty()
 
-    async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, context: Any) -> access_pb2.Project:
-        """Resolve the name or id of any project."""
-        return messages.project_message(await projects.resolve_project(request.project, self._parts.read()))
+    async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, call: Any) -> access_pb2.Project:
+        return messages.project_message(await projects.resolve_project(request.project, self._context))

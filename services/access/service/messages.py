@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from modelry.access.v1 import access_pb2
 from modelry.billing.v1 import billing_pb2
@@ -11,22 +10,15 @@ from modelry.billing.v1 import internal_pb2 as billing_internal_pb2
 from modelry.common.v1 import common_pb2, options_pb2
 from services.access.domain.audit import AuditEntry
 from services.access.domain.credentials import Credential
-from services.access.domain.keys import ApiKey, KeyRole, KeyWish
+from services.access.domain.keys import ApiKey, CreateKey, KeyRole
 from services.access.domain.money import Price, Quote, QuoteItem, Reservation, UsageRecord
 from services.access.domain.projects import Project
-from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid
 from services.chassis.proto_values import datetime_of, money_of, timestamp_of
 
 
-def page_query(request: Any) -> PageQuery:
-    """What a list request asks."""
-    order_by = getattr(request, "order_by", "")
-    return PageQuery(request.page_size, request.page_token, getattr(request, "filter", ""), order_by)
-
-
 def project_message(project: Project) -> access_pb2.Project:
-    """A project as callers see it."""
+    """Return a project as callers see it."""
     return access_pb2.Project(
         id=project.id,
         name=project.name,
@@ -38,10 +30,10 @@ def project_message(project: Project) -> access_pb2.Project:
     )
 
 
-def key_wish(message: access_pb2.ApiKey) -> KeyWish:
-    """What a caller asks of a new key."""
+def key_command(message: access_pb2.ApiKey) -> CreateKey:
+    """Return what a caller asks of a new key."""
     expires = message.HasField("expire_time")
-    return KeyWish(
+    return CreateKey(
         name=message.name,
         title=message.title,
         role=role_of(message.role),
@@ -52,7 +44,7 @@ def key_wish(message: access_pb2.ApiKey) -> KeyWish:
 
 
 def role_of(number: int) -> KeyRole:
-    """A role of the protos; unset is INFERENCE. Raises: Invalid."""
+    """Return a role of the protos; unset is INFERENCE. Raises: Invalid."""
     try:
         return KeyRole(number) if number else KeyRole.INFERENCE
     except ValueError as error:
@@ -61,7 +53,7 @@ def role_of(number: int) -> KeyRole:
 
 
 def key_message(key: ApiKey, now: datetime, secret: str = "", propagated: bool = False) -> access_pb2.ApiKey:
-    """A key as callers see it; its secret only in the answer that made it."""
+    """Return a key as callers see it; its secret only in the answer that made it."""
     return access_pb2.ApiKey(
         id=key.id,
         name=key.name,
@@ -82,7 +74,7 @@ def key_message(key: ApiKey, now: datetime, secret: str = "", propagated: bool =
 
 
 def credential_message(credential: Credential, builtin_endpoint: str, builtin_region: str) -> access_pb2.Credential:
-    """A credential as callers see it: without its secret; the address of `builtin` is a setting."""
+    """Return a credential as callers see it: without its secret; the address of `builtin` is a setting."""
     builtin = credential.builtin
     return access_pb2.Credential(
         id=credential.id,
@@ -101,7 +93,7 @@ def credential_message(credential: Credential, builtin_endpoint: str, builtin_re
 
 
 def audit_message(entry: AuditEntry) -> access_pb2.AuditEntry:
-    """An audit entry as callers see it."""
+    """Return an audit entry as callers see it."""
     return access_pb2.AuditEntry(
         id=entry.id,
         create_time=timestamp_of(entry.create_time),
@@ -113,18 +105,18 @@ def audit_message(entry: AuditEntry) -> access_pb2.AuditEntry:
 
 
 def price_message(price: Price) -> billing_pb2.Price:
-    """A price as callers see it; one that was never set has no time."""
+    """Return a price as callers see it; one that was never set has no time."""
     set_time = timestamp_of(price.set_time) if price.version else None
     return billing_pb2.Price(item=price.id, amount=money_of(price.amount), set_time=set_time)
 
 
 def quote_item(message: common_pb2.Quote.Item) -> QuoteItem:
-    """A line of an estimate, still without prices."""
+    """Return a line of an estimate, still without prices."""
     return QuoteItem(message.description, message.unit, message.quantity_low, message.quantity_high)
 
 
 def quote_message(quote: Quote) -> common_pb2.Quote:
-    """A quote as callers see it."""
+    """Return a quote as callers see it."""
     return common_pb2.Quote(
         id=quote.id,
         items=[_item_message(item) for item in quote.items],
@@ -148,7 +140,7 @@ def _item_message(item: QuoteItem) -> common_pb2.Quote.Item:
 
 
 def reservation_message(reservation: Reservation) -> billing_internal_pb2.Reservation:
-    """A reservation as stages see it."""
+    """Return a reservation as stages see it."""
     return billing_internal_pb2.Reservation(
         id=reservation.id,
         state=billing_internal_pb2.Reservation.State.Value(reservation.state.name),
@@ -159,7 +151,7 @@ def reservation_message(reservation: Reservation) -> billing_internal_pb2.Reserv
 
 
 def usage_message(record: UsageRecord) -> billing_pb2.UsageRecord:
-    """A line of the ledger as callers see it."""
+    """Return a line of the ledger as callers see it."""
     return billing_pb2.UsageRecord(
         id=record.id,
         item=record.item,

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import nats
 from nats.aio.client import Client
@@ -27,10 +27,7 @@ from services.chassis.errors import Unavailable
 from services.chassis.readiness import Lack
 from services.chassis.tasks import end_tasks
 
-if TYPE_CHECKING:  # a process without a database needs none of it
-    from services.chassis.data import DeadLetter
-
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -46,7 +43,7 @@ class BusSettings(StreamSettings, Protocol):
 
 
 def retry_delay(tries: int, shortest: float, longest: float) -> float:
-    """Seconds to wait after some failed tries: doubling, and a little random, so that many do not come at once."""
+    """Return the seconds to wait after failed tries: doubling, a little random, so that many do not come at once."""
     delay: float = min(longest, shortest * 2.0 ** min(tries - 1, 30))
     return delay * random.uniform(0.8, 1.0)  # noqa: S311
 
@@ -61,7 +58,7 @@ class Session:
         self.js: JetStreamContext = client.jetstream(timeout=5)
 
     async def call(self, request: Awaitable[T], timeout: float = 5.0) -> T:
-        """The answer of a request on this connection.
+        """Return the answer of a request on this connection.
 
         Raises: Unavailable: the connection was lost, or nobody answered in time. The server's own refusals
             (nats.js.errors.APIError) pass.
@@ -77,17 +74,41 @@ class Session:
         except (APIError, NoStreamResponseError):
             raise
         except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"NATS: {error}.", reason="BUS_UNAVAILABLE") from error
         finally:
             closing.cancel()
             if not task.done():
                 task.cancel()
 
 
+async def open_session(servers: str, name: str, number: int = 0, **login: Any) -> Session:
+    """Connect once; the library never mends the connection. Raises: what the library raises, TimeoutError."""
+    closed = asyncio.Event()
+
+    async def on_closed() -> None:
+        closed.set()
+
+    async def on_error(error: Exception) -> None:
+        _log.debug("nats: %s", error)
+
+    connecting = nats.connect(
+        servers=servers.split(","),
+        name=name,
+        allow_reconnect=False,
+        connect_timeout=3,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        closed_cb=on_closed,
+        error_cb=on_error,
+        **login,
+    )
+    return Session(await asyncio.wait_for(connecting, timeout=5), number, closed)
+
+
 class Replayer(Protocol):
     """What can handle a dead letter again."""
 
-    async def replay(self, letter: "DeadLetter") -> "DeadLetter":
+    async def replay(self, letter: Any) -> Any:
         """Handle it. Returns: the letter, marked as replayed."""
         ...
 
@@ -99,7 +120,7 @@ class Bus:
     """
 
     def __init__(self, settings: BusSettings, *, streams: bool = True) -> None:
-        """`streams` False: this process only reads KV (the gateway) and may not make streams."""
+        """Args: streams: False for a process that only reads KV (the gateway) and may not make streams."""
         self._settings = settings
         self._streams = streams
         self._session: Session | None = None
@@ -123,7 +144,7 @@ class Bus:
         return self._number
 
     def degraded(self) -> list[Lack]:
-        """That NATS is not there, if so, and why."""
+        """Return why NATS is not there, if so."""
         return [] if self.connected else [Lack("nats", f"NATS is not reachable: {self._problem}.", self._away_since)]
 
     def on_connect(self, hook: Callable[[], None]) -> None:
@@ -143,7 +164,7 @@ class Bus:
             await self._end(self._session)
 
     async def session(self) -> Session:
-        """The current connection; waits until there is one."""
+        """Wait for the current connection and return it."""
         while True:
             await self._ready.wait()
             if self._session is not None and not self._session.closed.is_set():
@@ -151,7 +172,7 @@ class Bus:
             self._ready.clear()
 
     def now(self) -> Session:
-        """The current connection.
+        """Return the current connection.
 
         Raises: Unavailable: there is none.
         """
@@ -208,45 +229,28 @@ class Bus:
             tries = 0
             self._session = session
             self._ready.set()
-            _logger.info("connected to NATS (connection %d)", session.number)
+            _log.info("connected to NATS (connection %d)", session.number)
             for hook in self._hooks:
                 hook()
             await session.closed.wait()
             self._ready.clear()
             self._problem, self._away_since = "the connection was lost", now()
-            _logger.warning("the connection to NATS was lost")
+            _log.warning("the connection to NATS was lost")
 
     def _note(self, error: Exception) -> None:
         problem = str(error) or type(error).__name__
         if problem != self._problem:
-            _logger.warning("NATS is not reachable: %s", problem)
+            _log.warning("NATS is not reachable: %s", problem)
         self._problem = problem
 
     async def _connect(self) -> Session:
-        closed = asyncio.Event()
-
-        async def on_closed() -> None:
-            closed.set()
-
-        async def on_error(error: Exception) -> None:
-            _logger.debug("nats: %s", error)
-
-        client = await asyncio.wait_for(
-            nats.connect(
-                servers=self._settings.nats_url.split(","),
-                user=self._settings.nats_user,
-                password=self._settings.nats_password.get_secret_value(),
-                name=f"modelry-{self._settings.service}",
-                allow_reconnect=False,
-                connect_timeout=3,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                closed_cb=on_closed,
-                error_cb=on_error,
-            ),
-            timeout=5,
+        session = await open_session(
+            self._settings.nats_url,
+            f"modelry-{self._settings.service}",
+            self._number + 1,
+            user=self._settings.nats_user,
+            password=self._settings.nats_password.get_secret_value(),
         )
-        session = Session(client, self._number + 1, closed)
         try:
             await self._prepare(session)
         except BaseException:
@@ -291,6 +295,6 @@ class Bus:
                 if error.err_code != NO_SPACE or size < LEAST_BYTES:
                     raise
                 config.max_bytes = size // 2
-                _logger.warning("NATS has no room for %d bytes of %s; trying half of it", size, config.name)
+                _log.warning("NATS has no room for %d bytes of %s; trying half of it", size, config.name)
                 continue
             return

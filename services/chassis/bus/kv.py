@@ -15,23 +15,21 @@ from nats.js.errors import APIError, NotFoundError
 
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus.connection import Bus, Session
-from services.chassis.bus.kv_reader import KvReader, read_all
+from services.chassis.bus.kv_reader import read_all
 from services.chassis.errors import Unavailable
-
-__all__ = ["KvKeeper", "KvReader", "KvWriter", "parse_record"]
 
 CAS_TRIES = 10
 
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE = 10071
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Value = Mapping[str, Any] | None
 Records = Mapping[str, tuple[int, Value]]
 
 
 def encode_key(key: str) -> str:
-    """Any text as a key that NATS accepts: what it does not is written `=XX` (`ft:a` -> `ft=3Aa`)."""
+    """Return any text as a key that NATS accepts: what it does not is written `=XX` (`ft:a` -> `ft=3Aa`)."""
     if not key:
         raise ValueError("a key is empty")
     plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
@@ -39,13 +37,13 @@ def encode_key(key: str) -> str:
 
 
 def parse_record(body: str) -> tuple[str, int, Value]:
-    """Key, version and value of an outbox row."""
+    """Parse key, version and value of an outbox row."""
     record = json.loads(body)
     return record["key"], record["version"], record["value"]
 
 
 class KvWriter:
-    """Puts records into a bucket, never an older over a newer one."""
+    """Put records into a bucket, never an older over a newer one."""
 
     def __init__(self, bus: Bus, bucket: str) -> None:
         self._bus, self.bucket = bus, bucket
@@ -68,16 +66,16 @@ class KvWriter:
                 await self._bus.publish(f"$KV.{self.bucket}.{encode_key(key)}", data, headers)
             except APIError as error:
                 if error.err_code != _WRONG_LAST_SEQUENCE:
-                    raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+                    raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
                 continue  # another writer was faster: look again
             except Unavailable:
                 self._ensured = 0  # perhaps the bucket is gone
                 raise
             return True
-        raise Unavailable(f"bucket {self.bucket}: the record {key!r} is written by too many at once")
+        raise Unavailable(f"Bucket {self.bucket}: the record {key!r} is written by too many at once.")
 
     async def read_all(self) -> dict[str, tuple[int, Value]]:
-        """All records of the bucket by key.
+        """Return all records of the bucket by key.
 
         Raises: Unavailable
         """
@@ -86,14 +84,14 @@ class KvWriter:
         return await read_all(session, self.bucket)
 
     async def _last(self, session: Session, key: str) -> tuple[int, bytes | None]:
-        """Revision and data of a key's record; (0, None) if there is none."""
+        """Return revision and data of a key's record; (0, None) if there is none."""
         try:
             subject = f"$KV.{self.bucket}.{encode_key(key)}"
             message = await session.call(session.js.get_msg(f"KV_{self.bucket}", subject=subject))
         except NotFoundError:
             return 0, None
         except APIError as error:
-            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
         return int(message.seq or 0), message.data
 
     async def _ensure(self, session: Session) -> None:
@@ -103,7 +101,7 @@ class KvWriter:
         try:
             await session.call(session.js.create_key_value(config))
         except APIError as error:
-            raise Unavailable(f"bucket {self.bucket}: {error}", reason="BUS_UNAVAILABLE") from error
+            raise Unavailable(f"Bucket {self.bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
         self._ensured = session.number
 
 
@@ -127,7 +125,7 @@ class KvKeeper(BackgroundLoop):
     def __init__(
         self, bus: Bus, bucket: str, records: Callable[[], Awaitable[Records]], settings: KeeperSettings
     ) -> None:
-        """`records` reads from the database what the bucket should hold: key -> (version, value)."""
+        """Args: records: reads from the database what the bucket should hold: key -> (version, value)."""
         self.writer = KvWriter(bus, bucket)
         super().__init__(
             f"comparison of bucket {bucket}",
@@ -151,7 +149,7 @@ class KvKeeper(BackgroundLoop):
                 put += await self.writer.put(key, version, value)
         for key, (version, value) in stored.items():
             if key not in wanted and value is not None:
-                _logger.warning("bucket %s has %r, which the database does not know", self.writer.bucket, key)
+                _log.warning("bucket %s has %r, which the database does not know", self.writer.bucket, key)
                 put += await self.writer.put(key, version + 1, None)
         return put
 
@@ -159,4 +157,4 @@ class KvKeeper(BackgroundLoop):
         if not self._bus.connected:  # the bus says so itself, and each connect brings the next comparison
             return
         if put := await self.compare():
-            _logger.info("bucket %s: %d records put", self.writer.bucket, put)
+            _log.info("bucket %s: %d records put", self.writer.bucket, put)

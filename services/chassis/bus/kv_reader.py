@@ -22,20 +22,20 @@ HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 3.5
 SAVE_SECONDS = 0.1
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Value = Mapping[str, Any] | None
 
 
 def decode_key(text: str) -> str:
-    """A key as it was before `encode_key`."""
+    """Return a key as it was before `encode_key`."""
     raw = re.sub(rb"=([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), text.encode())
     return raw.decode("utf-8", "replace")
 
 
 @asynccontextmanager
 async def _open(session: Session, bucket: str) -> AsyncIterator[tuple[ConsumerInfo, "asyncio.Queue[Msg]"]]:
-    """A consumer of the last record of each key and of every later one, with the messages that it pushes."""
+    """Open a consumer of the last record of each key and of every later one, with the messages that it pushes."""
     inbox: asyncio.Queue[Msg] = asyncio.Queue()
     deliver = session.client.new_inbox()
     subscription = await session.call(session.client.subscribe(deliver, cb=inbox.put))
@@ -58,7 +58,7 @@ async def _open(session: Session, bucket: str) -> AsyncIterator[tuple[ConsumerIn
 
 
 async def _next(session: Session, inbox: "asyncio.Queue[Msg]") -> Msg:
-    """The next message or heartbeat.
+    """Return the next message or heartbeat.
 
     Raises: Unavailable: silence, which says that the consumer or the bucket is no more, or a lost connection.
     """
@@ -68,23 +68,23 @@ async def _next(session: Session, inbox: "asyncio.Queue[Msg]") -> Msg:
 
 
 def _parse(message: Msg, bucket: str) -> tuple[str, int, Value] | None:
-    """Key, version and value of a message; None for a heartbeat or something that is not ours."""
+    """Parse key, version and value of a message; None for a heartbeat or something that is not ours."""
     if (message.headers or {}).get("Status") or not message.data:
         return None
     try:
         record = json.loads(message.data)
         return decode_key(message.subject.removeprefix(f"$KV.{bucket}.")), int(record["version"]), record["value"]
     except (ValueError, KeyError, TypeError):
-        _logger.warning("bucket %s: %s is no record", bucket, message.subject)
+        _log.warning("bucket %s: %s is no record", bucket, message.subject)
         return None
 
 
 async def read_all(session: Session, bucket: str) -> dict[str, tuple[int, Value]]:
-    """All records of a bucket as they are now.
+    """Return all records of a bucket as they are now.
 
     Raises: Unavailable
     """
-    found: dict[str, tuple[int, Value]] = {}
+    records: dict[str, tuple[int, Value]] = {}
     try:
         async with _open(session, bucket) as (info, inbox):
             left = int(info.num_pending or 0)
@@ -95,10 +95,10 @@ async def read_all(session: Session, bucket: str) -> dict[str, tuple[int, Value]
                 left -= 1
                 record = _parse(message, bucket)
                 if record is not None:
-                    found[record[0]] = record[1:]
+                    records[record[0]] = record[1:]
     except APIError as error:
-        raise Unavailable(f"bucket {bucket}: {error}", reason="BUS_UNAVAILABLE") from error
-    return found
+        raise Unavailable(f"Bucket {bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
+    return records
 
 
 class KvReader:
@@ -111,7 +111,7 @@ class KvReader:
     def __init__(
         self, bus: Bus, bucket: str, on_change: Callable[[str, Value], None], snapshot: Path | None = None
     ) -> None:
-        """`on_change(key, value)` is called for each newer record, None meaning gone; it must return at once."""
+        """Args: on_change: called with key and value of each newer record, None meaning gone; must return at once."""
         self._bus, self._bucket, self._on_change, self._snapshot = bus, bucket, on_change, snapshot
         self._records: dict[str, tuple[int, Value]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -119,12 +119,12 @@ class KvReader:
         self.ready = asyncio.Event()
 
     def get(self, key: str) -> Value:
-        """The value of a key now, or None."""
+        """Return the value of a key now, or None."""
         record = self._records.get(key)
         return record[1] if record else None
 
     def values(self) -> dict[str, Mapping[str, Any]]:
-        """All values by key, without what is gone."""
+        """Return all values by key, without what is gone."""
         return {key: value for key, (_, value) in self._records.items() if value is not None}
 
     async def start(self) -> None:
@@ -153,7 +153,7 @@ class KvReader:
             except Exception as error:  # an edge: the watch is made anew, nothing is forgotten meanwhile
                 tries = 1 if self.ready.is_set() and not began else tries + 1
                 known = isinstance(error, (Unavailable, APIError))
-                _logger.info("bucket %s is followed anew: %s", self._bucket, error, exc_info=not known)
+                _log.info("bucket %s is followed anew: %s", self._bucket, error, exc_info=not known)
             if not session.closed.is_set():
                 await asyncio.sleep(retry_delay(tries, 0.1, 1.0))
 
@@ -168,7 +168,7 @@ class KvReader:
                 if (message.headers or {}).get("Status"):
                     continue
                 if int(message.metadata.sequence.consumer) != expected:
-                    raise Unavailable("a record was not delivered")
+                    raise Unavailable("A record was not delivered.")
                 expected += 1
                 record = _parse(message, self._bucket)
                 if record is not None:
@@ -210,5 +210,5 @@ def _load(path: Path) -> dict[str, tuple[int, Value]]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        _logger.warning("the snapshot %s cannot be read and is made anew: %s", path, error)
+        _log.warning("the snapshot %s cannot be read and is made anew: %s", path, error)
         return {}

@@ -28,7 +28,7 @@ class StreamSettings(Protocol):
 
 
 def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
-    """The streams as they should be."""
+    """Return the streams as they should be."""
     common: dict[str, Any] = {
         "retention": RetentionPolicy.LIMITS,
         "storage": StorageType.FILE,
@@ -55,7 +55,7 @@ def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
 
 
 def differ(have: StreamConfig, wanted: StreamConfig) -> bool:
-    """Whether a stream needs an update. One that got fewer bytes for want of room stays as it is."""
+    """Return whether a stream needs an update. One that got fewer bytes for want of room stays as it is."""
     smaller = have.max_bytes is not None and 0 < have.max_bytes < (wanted.max_bytes or 0)
     return (
         have.max_age != wanted.max_age

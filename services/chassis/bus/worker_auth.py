@@ -41,21 +41,21 @@ ACCOUNT = "$G"
 # One token of a subject and nothing that NATS reads as a wildcard.
 _JOB_ID = re.compile(r"[a-z]+-[a-z0-9]{1,64}")
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def worker_login(token_secret: SecretStr, job_id: str) -> dict[str, str]:
-    """What a worker connects with: `{user, password, inbox_prefix}`. It must use that prefix for its replies."""
+    """Return what a worker connects with: `{user, password, inbox_prefix}`. It must use that prefix for its replies."""
     return {"user": job_id, "password": _password(token_secret, job_id), "inbox_prefix": inbox_prefix(job_id)}
 
 
 def inbox_prefix(job_id: str) -> str:
-    """Where the replies to a worker arrive; it may listen nowhere else."""
+    """Return where the replies to a worker arrive; it may listen nowhere else."""
     return f"_INBOX.{job_id}"
 
 
 def worker_permissions(job_id: str) -> dict[str, Any]:
-    """What NATS lets a worker do: report of its own job, and hear the acknowledgements."""
+    """Return what NATS lets a worker do: report of its own job, and hear the acknowledgements."""
     return {
         "pub": {"allow": [f"modelry.work.*.{job_id}", f"modelry.heartbeat.*.{job_id}"]},
         "sub": {"allow": [f"{inbox_prefix(job_id)}.>"]},
@@ -63,7 +63,7 @@ def worker_permissions(job_id: str) -> dict[str, Any]:
 
 
 def callout_config(token_secret: SecretStr, fixed_users: list[str]) -> dict[str, Any]:
-    """The `auth_callout` block of the server's configuration; it holds a public key and no secret."""
+    """Return the `auth_callout` block of the server's configuration; it holds a public key and no secret."""
     return {"issuer": _signer(token_secret).public_key.decode(), "account": ACCOUNT, "auth_users": fixed_users}
 
 
@@ -71,7 +71,7 @@ class WorkerGate:
     """Answers NATS when a worker connects. Run it in every service that starts workers, and in access."""
 
     def __init__(self, bus: Bus, token_secret: SecretStr) -> None:
-        """`bus` is the process's connection, as user `services`."""
+        """Args: bus: the process's connection, as user `services`."""
         self._bus, self._secret = bus, token_secret
         self._task: asyncio.Task[None] | None = None
 
@@ -95,7 +95,7 @@ class WorkerGate:
             try:
                 answer = decide(self._secret, message.data)
             except (ValueError, KeyError, TypeError) as error:
-                _logger.warning("an authorization request of NATS could not be read: %s", error)
+                _log.warning("an authorization request of NATS could not be read: %s", error)
                 return
             await client.publish(message.reply, answer)
 
@@ -103,7 +103,7 @@ class WorkerGate:
 
 
 def decide(token_secret: SecretStr, request: bytes) -> bytes:
-    """The signed answer to a server's request. Raises ValueError or KeyError for one that cannot be read."""
+    """Return the signed answer to a server's request. Raises ValueError or KeyError for one that cannot be read."""
     asked = _claims(request)["nats"]
     options: Mapping[str, Any] = asked.get("connect_opts", {})
     user, password = str(options.get("user", "")), str(options.get("pass", ""))
@@ -137,7 +137,7 @@ def _derive(token_secret: SecretStr, purpose: str) -> bytes:
 
 
 def _claims(token: bytes) -> dict[str, Any]:
-    """What a token of NATS says. It comes over a connection that only the server itself can write such subjects to."""
+    """Return what a token of NATS says. Only the server itself can write to the subjects that it comes on."""
     payload = token.split(b".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
     return claims

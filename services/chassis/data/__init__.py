@@ -4,9 +4,10 @@ from services.chassis.data.columns import JsonOf, UtcTime, table_of
 from services.chassis.data.database import Database
 from services.chassis.data.dead_letters import DeadLetter, DeadLetters, keep_dead_letter
 from services.chassis.data.engines import Connection
+from services.chassis.data.filters import parse_filter
 from services.chassis.data.housekeeping import sweep
-from services.chassis.data.listing import Order, Page, PageQuery, make_token, parse_filter, read_token
-from services.chassis.data.migration import create_chassis_tables, differences, draft, rewrite_json
+from services.chassis.data.listing import Order, Page, PageQuery, make_token, read_token
+from services.chassis.data.migration import create_chassis_tables, differences, draft, rename_column, rewrite_json
 from services.chassis.data.repository import Entity, Repository, check_etag
 from services.chassis.data.tables import chassis_metadata, dead_letters, outbox
 from services.chassis.data.unit_of_work import UnitOfWork, request_digest, retry_conflicts
@@ -38,6 +39,7 @@ __all__ = [
     "outbox",
     "parse_filter",
     "read_token",
+    "rename_column",
     "request_digest",
     "retry_conflicts",
     "rewrite_json",

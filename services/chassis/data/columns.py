@@ -35,7 +35,7 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """UTC for the database; a naive time is a mistake of the caller."""
+        """Return UTC for the database; a naive time is a mistake of the caller."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -44,7 +44,7 @@ class UtcTime(TypeDecorator[datetime]):
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """The moment, in UTC."""
+        """Return the moment, in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -61,11 +61,11 @@ class EnumName(TypeDecorator[enum.Enum]):
         self.enum_type = enum_type
 
     def process_bind_param(self, value: enum.Enum | str | None, dialect: Dialect) -> str | None:
-        """The member's name."""
+        """Return the member's name."""
         return value.name if isinstance(value, enum.Enum) else value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> enum.Enum | None:
-        """The member."""
+        """Return the member."""
         return None if value is None else self.enum_type[value]
 
 
@@ -76,11 +76,11 @@ class DecimalText(TypeDecorator[Decimal]):
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
-        """Its plain digits."""
+        """Return its plain digits."""
         return None if value is None else format(value, "f")
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
-        """The number."""
+        """Return the number."""
         return None if value is None else Decimal(value)
 
 
@@ -95,11 +95,11 @@ class JsonOf(TypeDecorator[Any]):
         self.annotation = annotation
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """The JSON text."""
+        """Return the JSON text."""
         return None if value is None else _adapter(self.annotation).dump_json(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """The value, with the types of the annotation."""
+        """Return the value, with the types of the annotation."""
         return None if value is None else _adapter(self.annotation).validate_json(value)
 
 
@@ -120,7 +120,7 @@ _PLAIN: dict[type, type[TypeEngine[Any]]] = {
 
 
 def column_type(annotation: Any) -> tuple[TypeEngine[Any], bool]:
-    """The column type of a field's annotation, and whether it may be NULL."""
+    """Return the column type of a field's annotation, and whether it may be NULL."""
     annotation = getattr(annotation, "__supertype__", annotation)  # a NewType is stored as what it names
     inner, nullable = _without_none(annotation)
     if inner in _PLAIN:
@@ -147,7 +147,7 @@ def table_of(
     unique: Sequence[Sequence[str]] | None = None,
     indexes: Sequence[Sequence[str]] = (),
 ) -> Table:
-    """The table of a dataclass.
+    """Return the table of a dataclass.
 
     Args:
         entity: the dataclass; every field becomes a column.

@@ -42,7 +42,7 @@ class DeadLetters:
         self._database = database
 
     async def page(self, limit: int, before: str = "") -> list[DeadLetter]:
-        """Letters that wait for a replay, newest first; with `before` those older than this id."""
+        """Return the letters that wait for a replay, newest first; with `before` those older than this id."""
         query = select(dead_letters).where(_waiting).order_by(dead_letters.c.id.desc()).limit(limit)
         if before:
             query = query.where(dead_letters.c.id < before)
@@ -50,13 +50,13 @@ class DeadLetters:
             return [_letter(row) for row in await uow.connection.execute(query)]
 
     async def count(self) -> int:
-        """How many letters wait for a replay."""
+        """Return how many letters wait for a replay."""
         query = select(func.count()).select_from(dead_letters).where(_waiting)
         async with UnitOfWork(self._database, write=False) as uow:
             return int((await uow.connection.execute(query)).scalar_one())
 
     async def get(self, letter_id: str) -> DeadLetter:
-        """One letter. Raises: NotFound."""
+        """Return one letter. Raises: NotFound."""
         async with UnitOfWork(self._database, write=False) as uow:
             query = select(dead_letters).where(dead_letters.c.id == letter_id)
             row = (await uow.connection.execute(query)).one_or_none()

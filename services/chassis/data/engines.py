@@ -34,7 +34,7 @@ class Transaction(Protocol):
         """Make everything durable, then call `then`, also when the caller is cancelled meanwhile."""
 
     def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """Around a statement that may be refused, so that the transaction goes on after an IntegrityError."""
+        """Guard a statement that may be refused, so that the transaction goes on after an IntegrityError."""
 
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
@@ -48,7 +48,7 @@ class Engine(Protocol):
         """`sqlite` or `postgresql`."""
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
-        """A connection outside of units of work, for the schema."""
+        """Open a connection outside of units of work, for the schema."""
 
     async def begin(self, *, write: bool) -> Transaction:
         """Open a transaction; it leaks nothing when the caller is cancelled meanwhile."""

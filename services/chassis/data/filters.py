@@ -24,7 +24,7 @@ _AND = re.compile(r"\s+AND\s+", re.IGNORECASE)
 
 
 def parse_filter(text: str, fields: Fields) -> list[ColumnElement[bool]]:
-    """The conditions of a filter: `field op value` joined by AND.
+    """Return the conditions of a filter: `field op value` joined by AND.
 
     Values with spaces stand in double quotes. `=` and `!=` go with every field, `< <= > >=` with numbers, times and
     text, `:` (contains, without regard to case) with text and lists.
@@ -97,12 +97,12 @@ def _contains(name: str, column: Column[Any], text: str, fields: Fields) -> Colu
     elif not isinstance(column.type, Text):
         raise _bad_filter(f"compares {name!r} by ':', which is for text and lists", fields)
     lowered = func.lower(type_coerce(column, Text), type_=Text())
-    found: ColumnElement[bool] = lowered.contains(text.lower(), autoescape=True)
-    return found
+    condition: ColumnElement[bool] = lowered.contains(text.lower(), autoescape=True)
+    return condition
 
 
 def _value(column: Column[Any], text: str) -> Any:
-    """A filter's value as the column's type. Raises ValueError with words for the caller."""
+    """Return a filter's value as the column's type. Raises ValueError with words for the caller."""
     kind = column.type
     if isinstance(kind, EnumName):
         members = kind.enum_type.__members__
@@ -131,7 +131,7 @@ def _number(text: str, kind: type[float] | type[Decimal]) -> float | Decimal:
 
 
 def parse_time(text: str) -> datetime:
-    """A time as people write it; without a zone it is UTC. Raises ValueError with words for the caller."""
+    """Return a time as people write it; without a zone it is UTC. Raises ValueError with words for the caller."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -25,13 +25,11 @@ from sqlalchemy import (
 )
 
 from services.chassis.data.columns import EnumName, UtcTime
-from services.chassis.data.filters import Fields, parse_filter, parse_time
+from services.chassis.data.filters import Fields, parse_time
 from services.chassis.errors import Invalid
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
-
-__all__ = ["Fields", "Order", "Page", "PageQuery", "fingerprint", "make_token", "parse_filter", "read_token"]
 
 E = TypeVar("E")
 
@@ -44,6 +42,12 @@ class PageQuery:
     page_token: str = ""
     filter: str = ""
     order_by: str = ""
+
+    @classmethod
+    def of(cls, request: Any) -> "PageQuery":
+        """Return the query of a List request; not every list has a filter and an order."""
+        filter_text, order_by = getattr(request, "filter", ""), getattr(request, "order_by", "")
+        return cls(request.page_size, request.page_token, filter_text, order_by)
 
     @property
     def limit(self) -> int:
@@ -95,11 +99,11 @@ class Order:
         self.keys.append(_Key(id_column, descending, _attribute(id_column.key)))
 
     def clauses(self) -> list[ColumnElement[Any]]:
-        """For ORDER BY."""
+        """Return the clauses of ORDER BY."""
         return [key.expression.desc() if key.descending else key.expression.asc() for key in self.keys]
 
     def after(self, values: Sequence[Any]) -> ColumnElement[bool]:
-        """The rows that come after the one with these values."""
+        """Return the rows that come after the one with these values."""
         same: list[ColumnElement[bool]] = []
         cases = []
         for key, value in zip(self.keys, values, strict=True):
@@ -108,7 +112,7 @@ class Order:
         return or_(*cases)
 
     def values(self, entity: Any) -> list[Any]:
-        """An entity's place in the order."""
+        """Return an entity's place in the order."""
         return [key.read(entity) for key in self.keys]
 
 
@@ -133,12 +137,12 @@ def _parse_order(text: str, fields: Fields) -> tuple[Column[Any], bool]:
 
 
 def fingerprint(*parts: object) -> str:
-    """What a page token is bound to: the filter and the order of the list that it goes on with."""
+    """Return what a page token is bound to: the filter and the order of the list that it goes on with."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def make_token(bound_to: str, values: Sequence[Any]) -> str:
-    """A page token for the rows after the one with these sort values."""
+    """Return a page token for the rows after the one with these sort values."""
     raw = json.dumps([bound_to, [_plain(value) for value in values]], separators=(",", ":"))
     return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
@@ -150,16 +154,16 @@ def _plain(value: Any) -> Any:
 
 
 def read_token(text: str, bound_to: str, order: Order) -> list[Any]:
-    """The sort values of a page token.
+    """Return the sort values of a page token.
 
     Raises: Invalid(field="page_token"): it is none, or belongs to a list with another filter or order.
     """
     try:
-        found, values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        bound, values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         restored = [_restore(key.expression, value) for key, value in zip(order.keys, values, strict=True)]
     except (ValueError, TypeError, KeyError, binascii.Error) as error:
         raise Invalid("page_token is not one that this list gave out.", field="page_token") from error
-    if found != bound_to:
+    if bound != bound_to:
         raise Invalid(
             "page_token belongs to a list with another filter or order; repeat the request that gave it.",
             field="page_token",

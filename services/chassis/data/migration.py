@@ -31,19 +31,19 @@ from services.chassis.settings import refuse_start
 
 
 def revisions(migrations: Path) -> list[str]:
-    """The revisions that this code knows, oldest first: the numbers of the files in `migrations/versions`."""
+    """Return the revisions that this code knows, oldest first: the numbers of the files in `migrations/versions`."""
     return sorted(path.name.split("_")[0] for path in (migrations / "versions").glob("[0-9]*.py"))
 
 
 def current_revision(connection: Connection) -> str:
-    """The revision of a database, or nothing if it is new."""
+    """Return the revision of a database, or nothing if it is new."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
 
 
 def pending(connection: Connection, service: str, migrations: Path) -> list[str]:
-    """The revisions still to run. A database that is newer than the code stops the start."""
+    """Return the revisions still to run. A database that is newer than the code stops the start."""
     known = revisions(migrations)
     current = current_revision(connection)
     if current and current not in known:
@@ -82,6 +82,14 @@ def create_chassis_tables() -> None:
     chassis.create_all(op.get_bind(), checkfirst=False)
 
 
+def rename_column(table: str, old: str, new: str) -> None:
+    """Give a column its new name. A database that was made later, by `create_chassis_tables`, has it already."""
+    from alembic import op
+
+    if old in {column["name"] for column in inspect(op.get_bind()).get_columns(table)}:
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+
+
 def rewrite_json(table: str, column: str, change: Callable[[Any], Any], key: str = "id") -> None:
     """Put what `change` makes of the JSON of a text column in its place, in every row that has one."""
     from alembic import op
@@ -96,7 +104,7 @@ def rewrite_json(table: str, column: str, change: Callable[[Any], Any], key: str
 
 
 def differences(connection: Connection, metadata: MetaData) -> list[str]:
-    """What the tables of the code and those of the database do not have in common, in words; empty is right."""
+    """Return what the tables of the code and those of the database do not have in common, in words; empty is right."""
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
@@ -105,7 +113,7 @@ def differences(connection: Connection, metadata: MetaData) -> list[str]:
 
 
 def draft(metadata: MetaData) -> str:
-    """The text of a first migration that makes the tables of a MetaData, the chassis' ones by their helper."""
+    """Return the text of a first migration that makes the tables of a MetaData, the chassis' ones by their helper."""
     from alembic.autogenerate import render_python_code
     from alembic.operations import ops
 
@@ -126,7 +134,7 @@ def _indexes(table: Table) -> list[Any]:
 
 
 def _plain_type(kind: str, item: Any, context: Any) -> str | Literal[False]:
-    """Our own column types as the plain ones below them: a migration must not change when our code does."""
+    """Return our own column types as the plain ones below them: a migration must not change when our code does."""
     if kind != "type" or not item.__class__.__module__.startswith("services."):
         return False
     return f"sa.{item.impl!r}"

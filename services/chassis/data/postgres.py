@@ -28,7 +28,7 @@ class PostgresEngine:
         event.listen(self._engine.sync_engine, "first_connect", _make_schema(service), insert=True)
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
-        """A connection outside of units of work, for the schema."""
+        """Open a connection outside of units of work, for the schema."""
         return cast(AbstractAsyncContextManager[Connection], self._engine.connect())
 
     async def begin(self, *, write: bool) -> Transaction:
@@ -70,7 +70,7 @@ class PostgresTransaction:
         return cast(Connection, self._connection)
 
     def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """A savepoint: a refused statement would make the whole transaction unusable."""
+        """Return a savepoint: a refused statement would make the whole transaction unusable."""
         return self._connection.begin_nested()
 
     async def commit(self, then: Callable[[], None]) -> None:

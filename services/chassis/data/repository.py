@@ -42,15 +42,12 @@ from sqlalchemy import Column, ColumnElement, Select, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
 from modelry.common.v1 import options_pb2
-from services.chassis.data.columns import table_of
-from services.chassis.data.listing import Order, Page, PageQuery, fingerprint, make_token, parse_filter, read_token
+from services.chassis.data.filters import parse_filter
+from services.chassis.data.listing import Order, Page, PageQuery, fingerprint, make_token, read_token
 from services.chassis.data.statements import statements_of
-from services.chassis.data.tables import chassis_metadata
 from services.chassis.data.unit_of_work import UnitOfWork
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
 from services.chassis.field_options import marked
-
-__all__ = ["Entity", "Page", "PageQuery", "Repository", "chassis_metadata", "check_etag", "table_of"]
 
 
 class Entity(Protocol):
@@ -116,7 +113,7 @@ class Repository(Generic[E]):
         return {name: self._table.c[self._renamed.get(name, name)] for name in names}
 
     async def get(self, project: str, ref: str) -> E:
-        """The entity with this id or name in the project; in a writing unit it cannot change until the unit ends.
+        """Return the project's entity with this id or name; in a writing unit it cannot change until the unit ends.
 
         Raises: NotFound: there is none, also when another project has it.
         """
@@ -126,26 +123,26 @@ class Repository(Generic[E]):
         return entity
 
     async def find(self, project: str, ref: str) -> E | None:
-        """Like `get`, but None if there is none. An id wins over a name that looks like one."""
+        """Return the same as `get`, but None if there is none. An id wins over a name that looks like one."""
         if not ref or "\0" in ref:  # a name may be empty; PostgreSQL would refuse a NUL itself
             return None
-        found = await self._one(self._statements.find, {"project": project, "id": ref})
-        if found is None and self._statements.find_named is not None:
-            found = await self._one(self._statements.find_named, {"project": project, "name": ref})
-        return found
+        result = await self._one(self._statements.find, {"project": project, "id": ref})
+        if result is None and self._statements.find_named is not None:
+            result = await self._one(self._statements.find_named, {"project": project, "name": ref})
+        return result
 
     async def by_id(self, entity_id: str) -> E | None:
-        """The entity of any project, for the system's own use; never with an id that a caller gave."""
+        """Return the entity of any project, for the system's own use; never with an id that a caller gave."""
         return await self._one(self._statements.by_id, {"id": entity_id})
 
     async def select(
         self, *conditions: ColumnElement[bool], order_by: Sequence[Any] = (), limit: int | None = None
     ) -> list[E]:
-        """The entities of all projects that fulfil all conditions, for the system's own use."""
+        """Return the entities of all projects that fulfil all conditions, for the system's own use."""
         return await self._all(select(self._table).where(*conditions).order_by(*order_by).limit(limit))
 
     async def count(self, *conditions: ColumnElement[bool]) -> int:
-        """How many fulfil all conditions."""
+        """Return how many fulfil all conditions."""
         query = select(func.count()).select_from(self._table).where(*conditions)
         return int((await self._uow.connection.execute(query)).scalar_one())
 
@@ -219,7 +216,7 @@ class Repository(Generic[E]):
             )
 
     async def list(self, project: str, page: PageQuery, *, shared: str | None = None, **equals: Any) -> Page[E]:
-        """A page of the project's entities, newest first if nothing else is asked.
+        """Return a page of the project's entities, newest first if nothing else is asked.
 
         Args:
             shared: a further owner whose entities every project sees (presets).
@@ -240,7 +237,7 @@ class Repository(Generic[E]):
         query = query.where(*parse_filter(page.filter, self._marked(options_pb2.filterable)))
         if page.page_token:
             query = query.where(order.after(read_token(page.page_token, bound_to, order)))
-        found = await self._all(query.order_by(*order.clauses()).limit(page.limit + 1))
-        items = tuple(found[: page.limit])
-        more = len(found) > len(items)
+        entities = await self._all(query.order_by(*order.clauses()).limit(page.limit + 1))
+        items = tuple(entities[: page.limit])
+        more = len(entities) > len(items)
         return Page(items, make_token(bound_to, order.values(items[-1])) if more else "")

@@ -116,7 +116,7 @@ class DirectConnection:
 
 
 def _outcome(function: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
-    """What a function returned or raised. A future would let a SystemExit end the event loop."""
+    """Return what a function returned or raised. A future would let a SystemExit end the event loop."""
     try:
         return function(*args), None
     except BaseException as error:
@@ -140,7 +140,7 @@ class SqliteEngine:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[DirectConnection]:
-        """A connection outside of units of work, for the schema."""
+        """Open a connection outside of units of work, for the schema."""
         connection = self._open()
         try:
             yield connection
@@ -178,11 +178,11 @@ class SqliteReading:
         self._give_back = give_back
 
     def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """Nothing is needed: SQLite undoes a refused statement alone."""
+        """Do nothing: SQLite undoes a refused statement alone."""
         return nullcontext()
 
     async def commit(self, then: Callable[[], None]) -> None:
-        """There is nothing to make durable."""
+        """Do nothing: there is nothing to make durable."""
         then()
 
     async def close(self) -> None:
@@ -205,7 +205,7 @@ class SqliteWriting:
         return self._connection
 
     def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """Nothing is needed: SQLite undoes a refused statement alone."""
+        """Do nothing: SQLite undoes a refused statement alone."""
         return nullcontext()
 
     async def commit(self, then: Callable[[], None]) -> None:

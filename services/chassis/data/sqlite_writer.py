@@ -43,7 +43,7 @@ class _Group:
 
 
 class Writer(Generic[C]):
-    """Gives turns at the writing connection, in the order in which they were asked for."""
+    """Give turns at the writing connection, in the order in which they were asked for."""
 
     def __init__(self, connect: Callable[[], C]) -> None:
         self._connect = connect
@@ -172,7 +172,7 @@ class Writer(Generic[C]):
         self._pass_on()
 
     def _fail(self, group: _Group, error: BaseException) -> None:
-        """Nothing of the group is true. Its connection may be in any state, so that the next unit gets another."""
+        """Fail all of the group. Its connection may be in any state, so that the next unit gets another."""
         connection, self._open, self._group = self._open, None, None
         if group.units:
             group.durable.set_exception(error)

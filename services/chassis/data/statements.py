@@ -45,7 +45,7 @@ class Statements:
 
 @cache
 def statements_of(table: Table, locks_rows: bool) -> Statements:
-    """The statements of a table; with `locks_rows`, what is selected cannot change until the transaction ends."""
+    """Return the statements of a table; with `locks_rows`, what is selected is locked until the transaction ends."""
     columns = table.c
     rows = select(table).with_for_update() if locks_rows else select(table)
     by_id = rows.where(columns.id == bindparam("id"))
@@ -72,5 +72,5 @@ def insert_new(table: Table, dialect: str) -> Any:
 
     Asked for by RETURNING: psycopg's row count of such an insert is not to be relied on.
     """
-    made = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    return made.on_conflict_do_nothing().returning(table.c.create_time)
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    return statement.on_conflict_do_nothing().returning(table.c.create_time)

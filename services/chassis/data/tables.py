@@ -18,7 +18,7 @@ outbox = Table(
     Column("id", _Counter, primary_key=True, autoincrement=True),
     Column("kind", Text, nullable=False),  # "event", or "record" of a KV bucket
     Column("event_id", Text, nullable=False, unique=True),
-    Column("lane", Text, nullable=False),  # rows of one lane are sent one after the other
+    Column("ordering_key", Text, nullable=False),  # rows of one key are sent one after the other
     Column("subject", Text, nullable=False),  # of a record: its bucket
     Column("headers", _Headers, nullable=False),
     Column("body", Text, nullable=False),
@@ -69,7 +69,7 @@ requests = Table(
 
 
 def chassis_metadata() -> MetaData:
-    """A new MetaData for a service's tables, which already holds the chassis' ones."""
+    """Return a new MetaData for a service's tables, which already holds the chassis' ones."""
     metadata = MetaData(naming_convention=NAMES)
     for table in chassis.sorted_tables:
         table.to_metadata(metadata)

@@ -70,7 +70,7 @@ class UnitOfWork:
         return self._transaction
 
     def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """Around a statement that may be refused, so that the unit goes on after an IntegrityError."""
+        """Guard a statement that may be refused, so that the unit goes on after an IntegrityError."""
         return self._open.guarded()
 
     @property
@@ -110,18 +110,25 @@ class UnitOfWork:
         if len(body.encode()) > MAX_EVENT_BYTES:
             raise Invalid(f"A change of {event.resource} {event.resource_id} is over 256 KB and cannot be announced.")
         self._events.append(event)
-        self._add_row("event", event.id, event.lane, event.subject, event.headers(), body, event.terminal)
+        self._add_row("event", event.id, event.ordering_key, event.subject, event.headers(), body, event.terminal)
 
     def put_record(self, record: Record) -> str:
         """Put a record into its KV bucket if, and only if, this unit commits.
 
         Returns: the outbox id that `OutboxRelay.delivered` can wait for.
         """
-        self._add_row("record", record.id, record.lane, record.bucket, {}, record.body(), False)
+        self._add_row("record", record.id, record.ordering_key, record.bucket, {}, record.body(), False)
         return record.id
 
     def _add_row(
-        self, kind: str, event_id: str, lane: str, subject: str, headers: dict[str, str], body: str, terminal: bool
+        self,
+        kind: str,
+        event_id: str,
+        ordering_key: str,
+        subject: str,
+        headers: dict[str, str],
+        body: str,
+        terminal: bool,
     ) -> None:
         if not self.write:
             raise RuntimeError("a reading unit of work emits nothing")
@@ -129,7 +136,7 @@ class UnitOfWork:
             {
                 "kind": kind,
                 "event_id": event_id,
-                "lane": lane,
+                "ordering_key": ordering_key,
                 "subject": subject,
                 "headers": headers,
                 "body": body,
@@ -189,7 +196,7 @@ class UnitOfWork:
 
 
 def request_digest(message: Message) -> str:
-    """SHA-256 of a request without its request id: equal digests mean the same wish."""
+    """Return the SHA-256 of a request without its request id: equal digests mean the same request."""
     copy = type(message)()
     copy.CopyFrom(message)
     if "request_id" in message.DESCRIPTOR.fields_by_name:

@@ -37,7 +37,7 @@ class Watchers(Generic[R]):
         self._poll_seconds = poll_seconds
 
     def notify(self, key: str, value: R | None = None) -> None:
-        """Tells the watchers of `key` that it became `value`; None: read it again. Call it after the commit."""
+        """Tell the watchers of `key` that it became `value`; None: read it again. Call it after the commit."""
         for queue in self._queues.get(key, ()):
             try:
                 queue.put_nowait(value)
@@ -48,7 +48,7 @@ class Watchers(Generic[R]):
 
     @contextmanager
     def subscribe(self, key: str) -> Iterator[asyncio.Queue[R | None]]:
-        """A queue of the changes of `key` from now on."""
+        """Give a queue of the changes of `key` from now on."""
         queue: asyncio.Queue[R | None] = asyncio.Queue(QUEUE_LENGTH)
         queues = self._queues.setdefault(key, set())
         queues.add(queue)
@@ -67,7 +67,7 @@ class Watchers(Generic[R]):
         after_version: int = 0,
         pulses: bool = False,
     ) -> AsyncIterator[R]:
-        """The resource as `read` gives it now, then each newer version, up to and with one that has `ended`.
+        """Yield the resource as `read` gives it now, then each newer version, up to and with one that has `ended`.
 
         With `pulses` a notice without a value yields the resource again even if its version is the same: its
         high-rate part (progress) has changed.
@@ -86,7 +86,7 @@ class Watchers(Generic[R]):
                     seen = max(seen, current.version)
 
     async def wait(self, queue: asyncio.Queue[R | None], seconds: float) -> None:
-        """Returns at the next notice on a subscribed queue, or after `seconds`, with the queue empty."""
+        """Return at the next notice on a subscribed queue, or after `seconds`, with the queue empty."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await queue.get()

@@ -2,7 +2,6 @@
 
 from services.chassis.engines.accelerators import (
     ACCELERATORS,
-    FLASH_ATTENTION,
     SPAN_ATTENTION,
     Accelerator,
     core_count,
@@ -13,7 +12,6 @@ from services.chassis.engines.environment import bound_to_cores, engine_environm
 
 __all__ = [
     "ACCELERATORS",
-    "FLASH_ATTENTION",
     "RANKS",
     "SPAN_ATTENTION",
     "Accelerator",

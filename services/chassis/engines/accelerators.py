@@ -50,7 +50,7 @@ ACCELERATORS = {
 
 
 def core_count(cpus: str) -> int:
-    """How many cores "0-1" or "0,2" are; 0 when nothing is said."""
+    """Return how many cores "0-1" or "0,2" are; 0 when nothing is said."""
     count = 0
     for part in filter(None, cpus.split(",")):
         first, _, last = part.partition("-")
@@ -59,7 +59,7 @@ def core_count(cpus: str) -> int:
 
 
 def thread_count(environment: Mapping[str, str], cpus: str = "") -> int:
-    """How many threads a rank computes with: what the launcher says, else its share of the cores, else 0."""
+    """Return how many threads a rank computes with: what the launcher says, else its share of the cores, else 0."""
     if environment.get("OMP_NUM_THREADS", "").isdigit():
         return int(environment["OMP_NUM_THREADS"])
     count = core_count(environment.get("MODELRY_CPUS") or cpus)

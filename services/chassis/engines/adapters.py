@@ -13,12 +13,12 @@ _MERGE_FORMAT = 1
 
 
 def engine_rank(rank: int) -> int | None:
-    """The smallest rank that the engine can be started for and that covers this one; None: it is too large."""
+    """Return the smallest rank that the engine can be started for and that covers this one; None: it is too large."""
     return next((allowed for allowed in RANKS if rank <= allowed), None)
 
 
 def merge_only(config: Mapping[str, Any]) -> str:
-    """Why an adapter with this PEFT configuration can be used merged only; empty if it can be attached."""
+    """Say why an adapter with this PEFT configuration can be used merged only; empty if it can be attached."""
     if config.get("use_dora"):
         return "it is a DoRA adapter"
     if config.get("modules_to_save"):
@@ -29,14 +29,14 @@ def merge_only(config: Mapping[str, Any]) -> str:
 
 
 def attachable_rank(config: Mapping[str, Any]) -> int | None:
-    """The rank that the engine must be started for to attach this adapter; None when it cannot be attached at all."""
+    """Return the rank that the engine must be started for to attach this adapter; None: it cannot be attached."""
     if merge_only(config):
         return None
     return engine_rank(max([int(config["r"]), *(config.get("rank_pattern") or {}).values()]))
 
 
 def merged_name(base_digest: str, adapter_digest: str) -> str:
-    """The folder of a merged model in the node's cache: the digest of what it is made of.
+    """Return the folder of a merged model in the node's cache: the digest of what it is made of.
 
     Whoever needs the merged model, to evaluate it or to serve it, takes the one of this name.
     """

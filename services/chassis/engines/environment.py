@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def engine_environment(cache: Path, kv_cache_gib: int = 0) -> dict[str, str]:
-    """The variables of every engine: it sends nothing home, fetches nothing, and compiles into the node's cache.
+    """Return the variables of every engine: it sends nothing home, fetches nothing, and compiles into the node's cache.
 
     `kv_cache_gib` is the memory of its keys and values on a CPU; 0 where a GPU decides that for itself.
     """
@@ -23,10 +23,10 @@ def engine_environment(cache: Path, kv_cache_gib: int = 0) -> dict[str, str]:
 
 
 def bound_to_cores(environ: Mapping[str, str], cpus: str = "") -> dict[str, str]:
-    """The environment of an engine that is bound to the cores that its launcher gave (else to `cpus`)."""
-    found = dict(environ)
+    """Return the environment of an engine that is bound to the cores that its launcher gave (else to `cpus`)."""
+    result = dict(environ)
     cores = environ.get("MODELRY_CPUS") or cpus
     if cores:
-        found.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
-        found.pop("OMP_NUM_THREADS", None)  # the binding says how many threads there are
-    return found
+        result.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
+        result.pop("OMP_NUM_THREADS", None)  # the binding says how many threads there are
+    return result

@@ -10,9 +10,9 @@ How a service adopts it:
            report: Report | None = None
 
    `JobCore` has id project version state cause failure create_time update_time start_time end_time token attempt
-   barren_attempts checkpoint_id checkpoint_step settled, all of them columns of ``table_of(Evaluation, metadata,
-   "evaluations")`` (services.chassis.data). A new job starts VALIDATING (the engine asks `Stage.prepare` every second
-   and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
+   attempts_without_checkpoint checkpoint_id checkpoint_step settled, all of them columns of
+   ``table_of(Evaluation, metadata, "evaluations")`` (services.chassis.data). A new job starts VALIDATING (the engine
+   asks `Stage.prepare` every second and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
 
 2. Tables. ``JOB_TABLES = add_job_tables(metadata)`` (services.chassis.jobs.store) adds the engine's own: job_attempts,
    job_counters, job_progress, job_metrics. They are part of the service's first migration.
@@ -69,11 +69,11 @@ from services.chassis.jobs.domain import (
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, outcome_of, retry
-from services.chassis.jobs.reservations import Billing, HoldOwner, Reservations
+from services.chassis.jobs.reservations import Estimate, Reservations
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Plan, Readiness, Stage
 from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables
-from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs, UpdateJob
+from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs
 
 __all__ = [
     "ACTIVE",
@@ -86,10 +86,9 @@ __all__ = [
     "WORKING",
     "Attempt",
     "AttemptState",
-    "Billing",
     "CreateJob",
+    "Estimate",
     "Fact",
-    "HoldOwner",
     "Intake",
     "JobCore",
     "JobEngine",
@@ -108,7 +107,6 @@ __all__ = [
     "Reservations",
     "Stage",
     "State",
-    "UpdateJob",
     "add_job_tables",
     "changed",
     "failure_of",

@@ -12,7 +12,7 @@ from services.chassis import telemetry
 from services.chassis.bus import worker_login
 from services.chassis.clock import now
 from services.chassis.data import UnitOfWork
-from services.chassis.jobs.context import Desk
+from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import START, WAITING, Attempt, AttemptState, JobCore
 from services.chassis.jobs.stage import Plan
 from services.chassis.launch import Handle, LaunchSpec
@@ -23,38 +23,38 @@ SPEC_FORMAT = 1
 SPEC_FILE = "spec.json"
 
 
-class Launching(Generic[J]):
-    """Grants tokens and starts workers. The order is: token committed, worker started, start committed; a crash
-    between any two is mended by the next look, because a start with the same id is never done twice."""
+class AttemptLauncher(Generic[J]):
+    """Grant tokens and start workers. The order is: token committed, worker started, start committed; a crash
+    between any two is mended by the next tick, because a start with the same id is never done twice."""
 
-    def __init__(self, desk: Desk[J]) -> None:
-        self._desk = desk
+    def __init__(self, context: EngineContext[J]) -> None:
+        self._context = context
 
     async def grant(self, job: J) -> tuple[J, Attempt] | None:
-        """Gives the job's next attempt its token; None when the job no longer waits for one."""
+        """Give the job's next attempt its token; None when the job no longer waits for one."""
         granted: list[Attempt] = []
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
             granted.clear()
             if current.state not in WAITING or current.token:
                 return []
-            store = self._desk.store(uow)
+            store = self._context.store(uow)
             after = current.grant(await store.next_token(), now())
             attempt = coming(after)
             await store.add_attempt(attempt)
             await store.drop_points(after.id, attempt.resume_step)
-            await self._desk.stage.granted(uow, after, attempt)
+            await self._context.stage.granted(uow, after, attempt)
             granted.append(attempt)
             return [after]
 
-        after = await self._desk.change(job.id, rule)
+        after = await self._context.change(job.id, rule)
         return (after, granted[0]) if after is not None and granted else None
 
     async def start(self, job: J, attempt: Attempt, plan: Plan) -> Handle:
-        """Starts the attempt's worker, or finds it started. Raises Unavailable without a free slot."""
-        folder = self._desk.folder(attempt)
+        """Start the attempt's worker, or find it started. Raises Unavailable without a free slot."""
+        folder = self._context.folder(attempt)
         await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan))
-        return await self._desk.launcher.start(
+        return await self._context.launcher.start(
             LaunchSpec(
                 id=attempt.launch_id,
                 argv=[*plan.argv, str(folder)],
@@ -68,22 +68,22 @@ class Launching(Generic[J]):
         )
 
     async def running(self, attempt: Attempt) -> J | None:
-        """The attempt's worker was seen running: the job runs, if the attempt still holds its token."""
+        """Note that the attempt's worker was seen running: the job runs, if the attempt still holds its token."""
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
             if current.token != attempt.token:
                 return []
             if attempt.state is AttemptState.STARTING:
-                await self._desk.store(uow).change_attempt(attempt, state=AttemptState.RUNNING)
+                await self._context.store(uow).change_attempt(attempt, state=AttemptState.RUNNING)
             if current.state not in WAITING:
                 return []
             return [current.apply(START, now(), f"Attempt {attempt.number} runs.")]
 
-        return await self._desk.change(attempt.job_id, rule)
+        return await self._context.change(attempt.job_id, rule)
 
     async def fits(self, plan: Plan) -> tuple[str, bool]:
-        """Why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
-        usage = await self._desk.launcher.usage()
+        """Return why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
+        usage = await self._context.launcher.usage()
         for unit, wanted, held, total in (
             ("CPU cores", plan.cpus, usage.cpus_held, usage.cpus),
             ("MiB of memory", plan.memory_mb, usage.memory_mb_held, usage.memory_mb),
@@ -96,7 +96,7 @@ class Launching(Generic[J]):
         return "", True
 
     def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:
-        settings, name = self._desk.settings, self._desk.stage.name
+        settings, name = self._context.settings, self._context.stage.name
         system = StoreAccess.of_settings(settings)
         stores = {"system": system, "output": plan.output or system, **plan.stores}
         trace: dict[str, str] = {}
@@ -120,7 +120,7 @@ class Launching(Generic[J]):
 
 
 def coming(job: JobCore) -> Attempt:
-    """The attempt that the job's newest token belongs to."""
+    """Return the attempt that the job's newest token belongs to."""
     return Attempt(
         job_id=job.id,
         number=job.attempt,
@@ -132,7 +132,7 @@ def coming(job: JobCore) -> Attempt:
 
 
 def write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    """Writes spec.json whole or not at all, readable for this user alone: it holds secrets."""
+    """Write spec.json whole or not at all, readable for this user alone: it holds secrets."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = folder / f"{SPEC_FILE}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -144,7 +144,7 @@ def write_spec(folder: Path, spec: dict[str, Any]) -> None:
 
 
 def stage_of(folder: Path) -> str:
-    """The stage whose attempt a folder is; empty for anything else."""
+    """Return the stage whose attempt a folder is; empty for anything else."""
     try:
         return str(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("stage", ""))
     except (OSError, ValueError, AttributeError):

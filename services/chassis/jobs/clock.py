@@ -18,26 +18,26 @@ class RunClock:
         self._seconds: dict[Key, float] = {}
 
     def running(self, key: Key) -> None:
-        """The worker of this attempt was just seen running."""
+        """Note that the worker of this attempt was just seen running."""
         now = self._clock()
         self._seconds[key] = self._seconds.get(key, 0.0) + now - self._seen.get(key, now)
         self._seen[key] = now
 
     def over(self, key: Key) -> None:
-        """The worker of this attempt was just seen not running."""
+        """Note that the worker of this attempt was just seen not running."""
         if self._seen.pop(key, None) is not None:
             self._seconds.setdefault(key, 0.0)
 
     def pending(self, key: Key) -> float:
-        """Seconds not taken yet."""
+        """Return the seconds not taken yet."""
         return self._seconds.get(key, 0.0)
 
     def take(self) -> dict[Key, float]:
-        """Everything not taken yet, to be written down."""
+        """Take everything not taken yet, to be stored."""
         taken, self._seconds = {key: value for key, value in self._seconds.items() if value > 0}, {}
         return taken
 
     def give_back(self, seconds: dict[Key, float]) -> None:
-        """What was taken could not be written down."""
+        """Add back what was taken and could not be stored."""
         for key, value in seconds.items():
             self._seconds[key] = self._seconds.get(key, 0.0) + value

@@ -28,7 +28,7 @@ J = TypeVar("J", bound=JobCore)
 
 
 def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
-    """The event of a job's change of state (or of its making, without `before`); None when there is none to tell."""
+    """Return the event of a job's change of state (of its creation without `before`); None: nothing to tell."""
     if not stage.resource or (before is not None and before.state is after.state):
         return None
     return Event(
@@ -46,7 +46,7 @@ def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
 
 
 def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] | None = None) -> Event:
-    """The event of something about a job that is no change of its state, such as `updated`."""
+    """Return the event of something about a job that is no change of its state, such as `updated`."""
     return Event(
         project=job.project,
         resource=stage.resource,
@@ -61,7 +61,7 @@ def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] 
 
 
 @dataclass
-class Desk(Generic[J]):
+class EngineContext(Generic[J]):
     """What the parts of one engine share."""
 
     stage: Stage[J]
@@ -77,20 +77,20 @@ class Desk(Generic[J]):
     """Launch ids of workers whose heartbeat says that they have heard the stop."""
 
     def store(self, uow: UnitOfWork) -> JobStore:
-        """The engine's own tables on a unit of work."""
+        """Return the engine's own tables on a unit of work."""
         return JobStore(uow.connection, self.tables)
 
     def folder(self, attempt: Attempt) -> Path:
-        """The attempt's folder on this machine."""
+        """Return the attempt's folder on this machine."""
         return self.settings.home / "work" / attempt.launch_id
 
     async def read(self, job_id: str) -> J | None:
-        """A job as it is, or None when it was deleted."""
+        """Return a job as it is, or None when it was deleted."""
         async with UnitOfWork(self.database, write=False) as uow:
             return await self.stage.jobs(uow).by_id(job_id)
 
     async def save(self, uow: UnitOfWork, before: J, after: J) -> J:
-        """Stores one step of a job with its event, if anything changed. Versions grow by one, whatever the hook did."""
+        """Store one step of a job with its event, if anything changed. Versions grow by one, whatever the hook did."""
         if replace(after, version=before.version) == before:
             return before
         after = replace(after, version=before.version + 1)
@@ -101,7 +101,7 @@ class Desk(Generic[J]):
         return after
 
     async def change(self, job_id: str, rule: Callable[[UnitOfWork, J], Awaitable[list[J]]]) -> J | None:
-        """Applies `rule` to a job in one transaction and tells the watchers. Conflicts are tried again.
+        """Apply `rule` to a job in one transaction and tell the watchers. Conflicts are tried again.
 
         `rule` returns the job after each step, in order; an empty list changes nothing. Returns: the job as it then
         is, None when there is none.
@@ -128,7 +128,7 @@ class Desk(Generic[J]):
         return job
 
     async def fail(self, job_id: str, failure: Failure) -> None:
-        """Fails a job that cannot go on, unless it is stopping or has ended."""
+        """Fail a job that cannot go on, unless it is stopping or has ended."""
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
             return [current.apply(FAIL, now(), failure.message, failure)] if current.state in FAIL.sources else []
@@ -136,7 +136,7 @@ class Desk(Generic[J]):
         await self.change(job_id, rule)
 
     async def wait(self, job: J, cause: str) -> None:
-        """Says in plain words why a waiting job does not start yet."""
+        """Say in plain words why a waiting job does not start yet."""
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
             return [current.wait(now(), cause)] if current.state in WAITING else []
@@ -145,6 +145,6 @@ class Desk(Generic[J]):
             await self.change(job.id, rule)
 
     def tell(self, saved: list[J]) -> None:
-        """Tells the watchers of committed steps."""
+        """Tell the watchers of committed steps."""
         for job in saved:
             self.watchers.notify(job.id, job)

@@ -92,7 +92,7 @@ class JobCore:
     """The fencing token of the attempt whose reports count; 0 when no attempt may report."""
     attempt: int = 0
     """The number of the newest attempt, counted from 1; 0 before the first."""
-    barren_attempts: int = 0
+    attempts_without_checkpoint: int = 0
     """Attempts in a row, the newest one included, without a new checkpoint."""
     checkpoint_id: str = ""
     """The newest recorded checkpoint, from which the next attempt goes on; empty: from the beginning."""
@@ -101,7 +101,7 @@ class JobCore:
     """Whether what follows the end (money, holds, publishing) is done."""
 
     def apply(self, transition: Transition[State], now: datetime, cause: str, failure: Failure | None = None) -> Self:
-        """Performs `transition`. Raises `JobNotActive` when the job's state is not one of its sources."""
+        """Perform `transition`. Raises `JobNotActive` when the job's state is not one of its sources."""
         if self.state not in transition.sources:
             raise refusal(self, transition)
         target = transition.target
@@ -118,7 +118,7 @@ class JobCore:
         )
 
     def stop(self, now: datetime, cause: str) -> Self:
-        """What the verb `stop` makes of the job; the same job when it is stopping or stopped already."""
+        """Return what the verb `stop` makes of the job; the same job when it is stopping or stopped already."""
         if self.state in (State.STOPPING, State.STOPPED):
             return self
         if self.state.ended:
@@ -126,7 +126,7 @@ class JobCore:
         return self.apply(CLOSE if self.state in CLOSE.sources else STOP, now, cause)
 
     def grant(self, token: int, now: datetime) -> Self:
-        """Gives the job's next attempt its fencing token; reports with any older one no longer count."""
+        """Give the job's next attempt its fencing token; reports with any older one no longer count."""
         if self.state not in WAITING:
             raise refusal(self, START)
         if token <= self.token:
@@ -137,26 +137,26 @@ class JobCore:
             update_time=now,
             token=token,
             attempt=self.attempt + 1,
-            barren_attempts=self.barren_attempts + 1,
+            attempts_without_checkpoint=self.attempts_without_checkpoint + 1,
         )
 
     def wait(self, now: datetime, cause: str) -> Self:
-        """The same state with another cause, such as why a queued job does not start yet."""
+        """Return the same state with another cause, such as why a queued job does not start yet."""
         return self if cause == self.cause else replace(self, version=self.version + 1, update_time=now, cause=cause)
 
     def advance(self, checkpoint_id: str, step: int, now: datetime) -> Self:
-        """Records the point from which a next attempt goes on; the attempt is then no longer barren."""
+        """Record the point from which a next attempt goes on; the attempt then has a checkpoint."""
         return replace(
             self,
             version=self.version + 1,
             update_time=now,
             checkpoint_id=checkpoint_id,
             checkpoint_step=step,
-            barren_attempts=0,
+            attempts_without_checkpoint=0,
         )
 
-    def settle(self, now: datetime) -> Self:
-        """Marks that everything that follows the end is done."""
+    def mark_paid(self, now: datetime) -> Self:
+        """Mark that everything that follows the end is done."""
         return replace(self, version=self.version + 1, update_time=now, settled=True)
 
 
@@ -173,12 +173,12 @@ class PricedJob(JobCore):
     """Price of a minute, held since the job was made."""
 
     def cost(self, run_seconds: float) -> Decimal:
-        """What that much running time costs."""
+        """Return what that much running time costs."""
         return cost_of(run_seconds / 60, self.unit_price)
 
 
 def refuse_delete(noun: str, job: PricedJob) -> None:
-    """Raises WrongState for a job that is active, or whose end is not settled yet."""
+    """Refuse a job that is active, or whose end is not settled yet. Raises: WrongState."""
     reason = f"{noun.upper()}_ACTIVE"
     if not job.state.ended:
         raise WrongState.of(noun, job.name or job.id, "delete", str(job.state), map(str, ENDED), reason)
@@ -188,7 +188,7 @@ def refuse_delete(noun: str, job: PricedJob) -> None:
 
 
 def refusal(job: JobCore, transition: Transition[State]) -> JobNotActive:
-    """The error of a verb that the job's state does not accept."""
+    """Return the error of a verb that the job's state does not accept."""
     allowed = ",".join(sorted(transition.sources))
     message = f"Cannot {transition.name} {job.id!r}: it is {job.state}. It must be {allowed.replace(',', ' or ')}."
     return JobNotActive(message, metadata={"state": str(job.state), "allowed_states": allowed, "id": job.id})
@@ -234,7 +234,7 @@ class Report:
 
     @staticmethod
     def parse(data: Any) -> Report:
-        """Reads a report as it came over the bus or from a spool; raises `Invalid` naming the field that is wrong."""
+        """Read a report as it came over the bus or from a spool; raises `Invalid` naming the field that is wrong."""
         if not isinstance(data, dict):
             raise Invalid("A report must be a JSON object.", field="report")
         if data.get("format") not in REPORT_FORMATS:

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
-from services.chassis.data import Database, UnitOfWork, Watchers
-from services.chassis.jobs.attempt_launcher import Launching, stage_of
-from services.chassis.jobs.context import Desk
+from services.chassis.data import Database, Page, PageQuery, UnitOfWork, Watchers
+from services.chassis.jobs.attempt_launcher import AttemptLauncher, stage_of
+from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import Attempt, AttemptState, JobCore
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.reconcile import Reconciler
-from services.chassis.jobs.report_listener import Hearing
+from services.chassis.jobs.report_listener import ReportListener
 from services.chassis.jobs.reports import Reports, SpoolReader
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
@@ -25,13 +25,13 @@ from services.chassis.readiness import Lack
 from services.chassis.reporting import read_spool
 
 J = TypeVar("J", bound=JobCore)
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _FOLLOW_SECONDS = 0.5
 _LOG_BYTES = 65536
 
 
 class JobEngine(Generic[J]):
-    """Runs a stage's jobs from QUEUED to their one end. One per stage and database."""
+    """Run a stage's jobs from QUEUED to their one end. One per stage and database."""
 
     def __init__(
         self,
@@ -44,41 +44,43 @@ class JobEngine(Generic[J]):
         spool: SpoolReader = read_spool,
     ) -> None:
         leases = Leases(settings.lease_seconds, start_seconds=settings.start_seconds)
-        self._desk = Desk(stage, database, launcher, settings, tables, leases)
-        self._reports = Reports(self._desk, spool)
-        self._hearing = Hearing(self._desk, bus, self._reports)
-        self._reconciler = Reconciler(self._desk, Launching(self._desk), self._reports, self._hearing, self._clean)
+        self._context = EngineContext(stage, database, launcher, settings, tables, leases)
+        self._reports = Reports(self._context, spool)
+        self._report_listener = ReportListener(self._context, bus, self._reports)
+        self._reconciler = Reconciler(
+            self._context, AttemptLauncher(self._context), self._reports, self._report_listener, self._clean
+        )
 
     @property
     def watchers(self) -> Watchers[J]:
         """Tell it of every change that an operation commits: `watchers.notify(job.id, job)`."""
-        return self._desk.watchers
+        return self._context.watchers
 
     @property
     def counts(self) -> Counter[str]:
-        """Reports that changed nothing, by reason: `ignored`, `repeated`, `malformed`."""
-        return self._desk.counts
+        """Number of reports that changed nothing, by reason: `ignored`, `repeated`, `malformed`."""
+        return self._context.counts
 
     async def start(self) -> None:
-        """Begins to look after the jobs; returns at once, also without NATS."""
-        await self._hearing.start()
+        """Begin to look after the jobs; return at once, also without NATS."""
+        await self._report_listener.start()
         await self._reconciler.start()
 
     async def stop(self) -> None:
-        """Stops looking after the jobs. Their workers go on."""
+        """Stop looking after the jobs. Their workers go on."""
         await self._reconciler.stop()
-        await self._hearing.stop()
+        await self._report_listener.stop()
 
     def degraded(self) -> list[Lack]:
-        """The loops that keep failing."""
-        return [*self._reconciler.degraded(), *self._hearing.degraded()]
+        """Return the loops that keep failing."""
+        return [*self._reconciler.degraded(), *self._report_listener.degraded()]
 
     def kick(self) -> None:
         """Look now instead of within a second."""
         self._reconciler.kick()
 
     async def watch(self, project: str, ref: str, after_version: int = 0) -> AsyncIterator[J]:
-        """The job as it is, then each newer version, and the same one again when its progress changed; ends with it.
+        """Yield the job as it is, then each newer version, and the same one when its progress changed; end with it.
 
         Raises: NotFound
         """
@@ -91,41 +93,46 @@ class JobEngine(Generic[J]):
             yield seen
 
     async def job(self, project: str, ref: str) -> J:
-        """One job. Raises NotFound."""
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            return await self._desk.stage.jobs(uow).get(project, ref)
+        """Return one job. Raises NotFound."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            return await self._context.stage.jobs(uow).get(project, ref)
+
+    async def jobs(self, project: str, query: PageQuery) -> Page[J]:
+        """Return a page of the jobs of a project, newest first. Raises: Invalid."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            return await self._context.stage.jobs(uow).list(project, query)
 
     async def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
-        """The newest progress of jobs, by id."""
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            return await self._desk.store(uow).progress(job_ids)
+        """Return the newest progress of jobs, by id."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            return await self._context.store(uow).progress(job_ids)
 
     async def attempts(self, job_id: str) -> list[Attempt]:
-        """The attempts of a job, oldest first."""
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            return await self._desk.store(uow).attempts(job_id)
+        """Return the attempts of a job, oldest first."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            return await self._context.store(uow).attempts(job_id)
 
     async def run_seconds(self, job_id: str) -> float:
-        """How long the job's workers ran, in all attempts, up to now."""
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            attempts = await self._desk.store(uow).attempts(job_id)
+        """Return how long the job's workers ran, in all attempts, up to now."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            attempts = await self._context.store(uow).attempts(job_id)
         return sum(one.run_seconds + self._reconciler.clock.pending((job_id, one.number)) for one in attempts)
 
     async def metrics(self, job_id: str, *, after_step: int = -1, limit: int = 1000) -> list[MetricPoint]:
-        """Metric points by step, those after `after_step`."""
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            return await self._desk.store(uow).points(job_id, after_step=after_step, limit=limit)
+        """Return metric points by step, those after `after_step`."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            return await self._context.store(uow).points(job_id, after_step=after_step, limit=limit)
 
     async def follow_metrics(self, project: str, ref: str, *, after_step: int = -1) -> AsyncIterator[MetricPoint]:
-        """Metric points as they come, until the job ends. A step comes again only when it has new values."""
+        """Yield metric points as they come, until the job ends. A step comes again only when it has new values."""
         job = await self.job(project, ref)
         sent: dict[int, dict[str, float]] = {}
         sequence = 0
         with self.watchers.subscribe(job.id) as queue:
             while True:
                 ended = (await self.job(project, job.id)).state.ended
-                async with UnitOfWork(self._desk.database, write=False) as uow:
-                    points = await self._desk.store(uow).points(
+                async with UnitOfWork(self._context.database, write=False) as uow:
+                    points = await self._context.store(uow).points(
                         job.id, after_step=after_step, after_sequence=sequence, limit=1_000_000
                     )
                 for point in points:
@@ -138,7 +145,7 @@ class JobEngine(Generic[J]):
                 await self.watchers.wait(queue, 5.0)
 
     async def logs(self, project: str, ref: str, follow: bool = False) -> AsyncIterator[tuple[int, str]]:
-        """(attempt, line) of all attempts, oldest first; with `follow` until the job ends.
+        """Yield (attempt, line) of all attempts, oldest first; with `follow` until the job ends.
 
         Raises: NotFound
         """
@@ -159,7 +166,7 @@ class JobEngine(Generic[J]):
         while True:
             # Asked first: what is written before the end is read after it.
             over = not follow or await self._over(job_id, attempt)
-            chunk = await self._desk.launcher.logs(attempt.launch_id, offset, _LOG_BYTES)
+            chunk = await self._context.launcher.logs(attempt.launch_id, offset, _LOG_BYTES)
             offset = chunk.next_offset or offset
             *lines, rest = (rest + chunk.text).split("\n")
             for line in lines:
@@ -173,38 +180,38 @@ class JobEngine(Generic[J]):
             yield rest
 
     async def _over(self, job_id: str, attempt: Attempt) -> bool:
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            store: JobStore = self._desk.store(uow)
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            store: JobStore = self._context.store(uow)
             now = await store.attempt(job_id, attempt.number)
         return now is None or now.end_time is not None
 
     async def end_workers(self, job_id: str) -> None:
-        """Kills what still runs of an ended job, such as a worker that is just exiting. Raises: Unavailable."""
+        """Kill what still runs of an ended job, such as a worker that is just exiting. Raises: Unavailable."""
         for attempt in await self.attempts(job_id):
             if attempt.state is not AttemptState.ENDED:
-                await self._desk.launcher.kill(attempt.launch_id)
+                await self._context.launcher.kill(attempt.launch_id)
 
     async def remove(self, uow: UnitOfWork, job_id: str) -> list[str]:
-        """Removes the engine's rows of a job that is being deleted; returns the launch ids to `forget` afterwards."""
-        store = self._desk.store(uow)
+        """Remove the engine's rows of a job that is being deleted; return the launch ids to `forget` afterwards."""
+        store = self._context.store(uow)
         launch_ids = [attempt.launch_id for attempt in await store.attempts(job_id)]
         await store.remove(job_id)
         return launch_ids
 
     async def forget(self, launch_ids: Sequence[str]) -> None:
-        """Drops the folders of a deleted job's attempts; a worker that is just ending is not waited for."""
+        """Drop the folders of a deleted job's attempts; a worker that is just ending is not waited for."""
         for launch_id in launch_ids:
-            await self._desk.launcher.kill(launch_id)
-            await self._desk.launcher.forget(launch_id)
+            await self._context.launcher.kill(launch_id)
+            await self._context.launcher.forget(launch_id)
 
     async def _clean(self) -> None:
-        """Drops what a crash left of this stage's deleted jobs."""
-        for probe in await self._desk.launcher.list():
-            if probe.folder is None or await asyncio.to_thread(stage_of, probe.folder) != self._desk.stage.name:
+        """Drop what a crash left of this stage's deleted jobs."""
+        for probe in await self._context.launcher.list():
+            if probe.folder is None or await asyncio.to_thread(stage_of, probe.folder) != self._context.stage.name:
                 continue
             job_id, _, number = probe.id.rpartition("-")
-            async with UnitOfWork(self._desk.database, write=False) as uow:
-                known = await self._desk.store(uow).attempt(job_id, int(number)) if number.isdigit() else None
+            async with UnitOfWork(self._context.database, write=False) as uow:
+                known = await self._context.store(uow).attempt(job_id, int(number)) if number.isdigit() else None
             if known is None:
-                _logger.info("the attempt %s belongs to no job any more", probe.id)
+                _log.info("the attempt %s belongs to no job any more", probe.id)
                 await self.forget([probe.id])

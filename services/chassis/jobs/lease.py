@@ -16,7 +16,7 @@ class Leases:
     def __init__(
         self, lease_seconds: float, clock: Callable[[], float] = time.monotonic, *, start_seconds: float = 0.0
     ) -> None:
-        """`start_seconds` is what a worker that was never heard may take, if that is longer than its lease."""
+        """Args: start_seconds: what a worker that was never heard may take, if that is longer than its lease."""
         self._lease_seconds = lease_seconds
         self._start_seconds = max(lease_seconds, start_seconds)
         self._clock = clock
@@ -25,19 +25,19 @@ class Leases:
         self._first_look: dict[str, float] = {}
 
     def begin(self) -> None:
-        """From now on this service hears everything: silence is counted from zero."""
+        """Count silence from zero: from now on this service hears everything."""
         self._judging_since = self._clock()
 
     def deafen(self) -> None:
-        """The bus is away: nothing is concluded from silence."""
+        """Conclude nothing from silence while the bus is away."""
         self._judging_since = None
 
     def heard(self, launch_id: str) -> None:
-        """A heartbeat or a report of this worker came."""
+        """Note that a heartbeat or a report of this worker came."""
         self._heard[launch_id] = self._clock()
 
     def silence(self, launch_id: str) -> float:
-        """Seconds of silence that count against the worker; 0 while the service may not judge."""
+        """Return seconds of silence that count against the worker; 0 while the service may not judge."""
         if self._judging_since is None:
             return 0.0
         heard = self._heard.get(launch_id)
@@ -46,11 +46,11 @@ class Leases:
         return self._clock() - max(heard, self._judging_since)
 
     def expired(self, launch_id: str) -> bool:
-        """Whether the worker was silent for longer than its lease."""
+        """Return whether the worker was silent for longer than its lease."""
         limit = self._lease_seconds if launch_id in self._heard else self._start_seconds
         return self.silence(launch_id) > limit
 
     def forget(self, launch_id: str) -> None:
-        """The worker is over."""
+        """Forget a worker that has ended."""
         self._heard.pop(launch_id, None)
         self._first_look.pop(launch_id, None)

@@ -62,21 +62,21 @@ OUTCOMES: Mapping[tuple[State, Fact], Outcome] = {
 
 
 def outcome_of(job: JobCore, report: Report) -> Outcome:
-    """What a report does to the job: nothing, when its token is not the job's, else what the table says."""
+    """Return what a report does to the job: nothing, when its token is not the job's, else what the table says."""
     if job.token == 0 or report.token != job.token:
         return Outcome.IGNORE
     return OUTCOMES[(job.state, report.fact)]
 
 
 def failure_of(report: Report) -> Failure:
-    """The failure that a `failed` report tells."""
+    """Return the failure that a `failed` report tells."""
     kind = FailureKind.USER if report.body.get("kind") == FailureKind.USER else FailureKind.SYSTEM
     reason = str(report.body.get("reason") or "WORKER_FAILED")
     return Failure(reason, str(report.body.get("message") or "The worker failed without saying why."), kind)
 
 
 def moves(job: J, outcome: Outcome, now: datetime, cause: str, failure: Failure | None = None) -> list[J]:
-    """The job after each transition that `outcome` asks for, in order; empty when its state stays.
+    """Return the job after each transition that `outcome` asks for, in order; empty when its state stays.
 
     `failure` is what a reported failure told; it becomes the job's when no further attempt is allowed.
     """
@@ -93,8 +93,8 @@ def moves(job: J, outcome: Outcome, now: datetime, cause: str, failure: Failure 
 
 
 def retry(job: J, now: datetime, cause: str, failure: Failure | None) -> J:
-    """What an attempt's unwanted end makes of its job: it resumes, or fails when the limit is reached."""
-    if job.barren_attempts < ATTEMPT_LIMIT:
+    """Return what an attempt's unwanted end makes of its job: it resumes, or fails when the limit is reached."""
+    if job.attempts_without_checkpoint < ATTEMPT_LIMIT:
         where = f"step {job.checkpoint_step}" if job.checkpoint_id else "the beginning"
         return job.apply(LOSE, now, f"{cause} It goes on from {where}.")
     message = f"{ATTEMPT_LIMIT} attempts in a row ended without a new checkpoint. The last one: {cause}"

@@ -8,29 +8,30 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.chassis.background import BackgroundLoop
-from services.chassis.bus import Bus, Consumer, Message
+from services.chassis.bus import Bus
+from services.chassis.delivery import Consumer, Message
 from services.chassis.errors import Invalid, Unavailable
 from services.chassis.events import Malformed
-from services.chassis.jobs.context import Desk
+from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import JobCore
 from services.chassis.jobs.reports import Reports
 from services.chassis.readiness import Lack
 
 J = TypeVar("J", bound=JobCore)
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 
 
-class Hearing(Generic[J]):
-    """Brings reports to `Reports` and heartbeats to the leases, and says when silence may be judged."""
+class ReportListener(Generic[J]):
+    """Bring reports to `Reports` and heartbeats to the leases, and say when silence may be judged."""
 
-    def __init__(self, desk: Desk[J], bus: Bus, reports: Reports[J]) -> None:
-        self._desk = desk
+    def __init__(self, context: EngineContext[J], bus: Bus, reports: Reports[J]) -> None:
+        self._context = context
         self._bus = bus
         self._reports = reports
-        name = desk.stage.name
+        name = context.stage.name
         self._consumer = Consumer(
-            bus, desk.database, f"{name}-on-work", f"modelry.work.{name}.>", self._handle, desk.settings
+            bus, context.database, f"{name}-on-work", f"modelry.work.{name}.>", self._handle, context.settings
         )
         self._judging = 0  # the connection on which silence is judged
         self._judging_loop = BackgroundLoop(f"leases of {name}", self._judge, _LOOK_SECONDS)
@@ -41,27 +42,27 @@ class Hearing(Generic[J]):
         return self._bus.connected
 
     async def start(self) -> None:
-        """Begins to hear; returns at once, also without NATS."""
+        """Begin to hear; return at once, also without NATS."""
         with suppress(Unavailable):  # the connection was lost meanwhile: the next one subscribes
-            await self._bus.listen(f"modelry.heartbeat.{self._desk.stage.name}.*", self._beat)
+            await self._bus.listen(f"modelry.heartbeat.{self._context.stage.name}.*", self._beat)
         await self._consumer.start()
         await self._judging_loop.start()
 
     async def stop(self) -> None:
-        """Stops hearing."""
+        """Stop hearing."""
         await self._judging_loop.stop()
         await self._consumer.stop()
-        self._desk.leases.deafen()
+        self._context.leases.deafen()
 
     def degraded(self) -> list[Lack]:
-        """That silence cannot be judged, if that keeps failing."""
+        """Return why silence cannot be judged, if that keeps failing."""
         return self._judging_loop.degraded()
 
     async def _handle(self, message: Message) -> None:
         try:
             await self._reports.take(message.json())
         except Invalid as error:
-            self._desk.counts["malformed"] += 1
+            self._context.counts["malformed"] += 1
             raise Malformed(error.message) from error
 
     def _beat(self, subject: str, data: bytes) -> None:
@@ -70,21 +71,21 @@ class Hearing(Generic[J]):
             beat = json.loads(data)
             attempt = int(beat["attempt"])
         except (ValueError, KeyError, TypeError):
-            _logger.warning("a heartbeat on %s cannot be read", subject)
+            _log.warning("a heartbeat on %s cannot be read", subject)
             return
         launch_id = f"{job_id}-{attempt}"
-        self._desk.leases.heard(launch_id)
+        self._context.leases.heard(launch_id)
         if beat.get("state") in ("STOPPING", "CLOSING"):
-            self._desk.obeying.add(launch_id)
+            self._context.obeying.add(launch_id)
 
     async def _judge(self) -> None:
-        """Silence is judged on a connection once everything stored before was applied, and not without one."""
+        """Judge silence on a connection once everything stored before was applied, and not without one."""
         if not self._bus.connected:
-            self._desk.leases.deafen()
+            self._context.leases.deafen()
             self._judging = 0
         elif self._judging != self._bus.generation:
-            self._desk.leases.deafen()
+            self._context.leases.deafen()
             generation = self._bus.generation
             if await self._consumer.caught_up() and self._bus.connected and generation == self._bus.generation:
                 self._judging = generation
-                self._desk.leases.begin()
+                self._context.leases.begin()

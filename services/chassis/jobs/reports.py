@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from services.chassis.clock import now
 from services.chassis.data import UnitOfWork
 from services.chassis.errors import Invalid
-from services.chassis.jobs.context import Desk
+from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import (
     Attempt,
     AttemptState,
@@ -28,7 +28,7 @@ from services.chassis.jobs.store import MetricPoint, Progress
 from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 SpoolReader = Callable[[Path, int], Sequence[dict[str, Any]]]
 """Reads the reports of an attempt's folder whose number is greater than the one given, in order."""
@@ -54,21 +54,21 @@ class _Done(Generic[J]):
 
 
 class Reports(Generic[J]):
-    """Applies the reports of one stage's workers, whichever way they come."""
+    """Apply the reports of one stage's workers, whichever way they come."""
 
-    def __init__(self, desk: Desk[J], read_spool: SpoolReader) -> None:
-        self._desk = desk
+    def __init__(self, context: EngineContext[J], read_spool: SpoolReader) -> None:
+        self._context = context
         self._read_spool = read_spool
 
     async def take(self, data: Any) -> Applied:
-        """Applies a report that came over the bus. What is missing before it is read from the attempt's spool.
+        """Apply a report that came over the bus. What is missing before it is read from the attempt's spool.
 
         Raises: Invalid: it is no report, or its body is wrong; it will never be applied.
         """
         report = Report.parse(data)
         applied = await self._apply(report)
         if applied is Applied.GAP:
-            folder = self._desk.settings.home / "work" / f"{report.job_id}-{report.attempt}"
+            folder = self._context.settings.home / "work" / f"{report.job_id}-{report.attempt}"
             await self._drain(folder, report.job_id, report.attempt)
             applied = await self._apply(report, gaps=True)
         if applied is Applied.MALFORMED:
@@ -76,41 +76,41 @@ class Reports(Generic[J]):
         return applied
 
     async def drain(self, attempt: Attempt) -> None:
-        """Applies everything in an attempt's spool that was not applied yet."""
-        await self._drain(self._desk.folder(attempt), attempt.job_id, attempt.number)
+        """Apply everything in an attempt's spool that was not applied yet."""
+        await self._drain(self._context.folder(attempt), attempt.job_id, attempt.number)
 
     async def _drain(self, folder: Path, job_id: str, number: int) -> None:
-        async with UnitOfWork(self._desk.database, write=False) as uow:
-            attempt = await self._desk.store(uow).attempt(job_id, number)
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            attempt = await self._context.store(uow).attempt(job_id, number)
         if attempt is None:
             return
         for data in await asyncio.to_thread(self._read_spool, folder, attempt.last_number):
             try:
                 await self._apply(Report.parse(data), gaps=True)
             except Invalid:
-                self._desk.counts["malformed"] += 1
-                _logger.exception("a report in the spool of %s cannot be read", attempt.launch_id)
+                self._context.counts["malformed"] += 1
+                _log.exception("a report in the spool of %s cannot be read", attempt.launch_id)
 
     async def _apply(self, report: Report, *, gaps: bool = False) -> Applied:
         try:
             done = await self._once(report, gaps, None)
         except Invalid as refused:
-            _logger.warning("report %s of %s is wrong: %s", report.number, report.job_id, refused, exc_info=True)
+            _log.warning("report %s of %s is wrong: %s", report.number, report.job_id, refused, exc_info=True)
             done = replace(await self._once(report, gaps, refused), applied=Applied.MALFORMED)
         if done.applied is not Applied.APPLIED:
-            self._desk.counts[done.applied.value] += 1
+            self._context.counts[done.applied.value] += 1
         else:
-            self._desk.leases.heard(f"{report.job_id}-{report.attempt}")
-            self._desk.watchers.notify(report.job_id)
-        self._desk.tell(list(done.saved))
+            self._context.leases.heard(f"{report.job_id}-{report.attempt}")
+            self._context.watchers.notify(report.job_id)
+        self._context.tell(list(done.saved))
         return done.applied
 
     async def _once(self, report: Report, gaps: bool, refused: Invalid | None) -> _Done[J]:
-        """One try, in one transaction. With `refused` the stage is not asked: it said that the body is wrong."""
-        desk = self._desk
-        async with UnitOfWork(desk.database) as uow:
-            job = await desk.stage.jobs(uow).by_id(report.job_id)
-            store = desk.store(uow)
+        """Try once, in one transaction. With `refused` the stage is not asked: it said that the body is wrong."""
+        context = self._context
+        async with UnitOfWork(context.database) as uow:
+            job = await context.stage.jobs(uow).by_id(report.job_id)
+            store = context.store(uow)
             attempt = await store.attempt(report.job_id, report.attempt)
             if job is None or attempt is None or outcome_of(job, report) is Outcome.IGNORE:
                 return _Done(Applied.IGNORED)
@@ -123,7 +123,7 @@ class Reports(Generic[J]):
             saved: list[J] = []
             current = job
             for step in steps:
-                after = await desk.save(uow, current, step)
+                after = await context.save(uow, current, step)
                 if after is not current:
                     saved.append(after)
                 current = after
@@ -133,11 +133,11 @@ class Reports(Generic[J]):
     async def _steps(
         self, uow: UnitOfWork, job: J, attempt: Attempt, report: Report, refused: Invalid | None
     ) -> list[J]:
-        """The job after each step that a report which counts makes it take."""
+        """Return the job after each step that a report which counts makes it take."""
         outcome, told = outcome_of(job, report), job
         if refused is None:
             await self._keep(uow, attempt, report)
-            told = await self._desk.stage.reported(uow, job, report)
+            told = await self._context.stage.reported(uow, job, report)
         elif outcome is not Outcome.APPLY:
             outcome = Outcome.CLOSE if job.state is State.STOPPING else Outcome.FAIL
         cause, failure = explain(job, report, refused)
@@ -145,8 +145,8 @@ class Reports(Generic[J]):
         return after or [told]
 
     async def _keep(self, uow: UnitOfWork, attempt: Attempt, report: Report) -> None:
-        """Stores the high-rate part of a report."""
-        store = self._desk.store(uow)
+        """Store the high-rate part of a report."""
+        store = self._context.store(uow)
         if report.fact is Fact.METRICS:
             await store.put_points(attempt, report.number, read_points(report.body.get("points")))
         elif report.fact is Fact.PROGRESS:
@@ -154,7 +154,7 @@ class Reports(Generic[J]):
 
 
 def explain(job: JobCore, report: Report, refused: Invalid | None) -> tuple[str, Failure | None]:
-    """Why the job changes, in plain words, and the failure that the report tells."""
+    """Say why the job changes, in plain words, and return the failure that the report tells."""
     if refused is not None:
         message = f"The worker's last word cannot be read: {refused}"
         return message, Failure("WRONG_REPORT", message, FailureKind.SYSTEM)
@@ -175,16 +175,16 @@ def explain(job: JobCore, report: Report, refused: Invalid | None) -> tuple[str,
 
 
 def read_points(points: Any) -> list[MetricPoint]:
-    """The metric points of a report. Raises Invalid for anything that is none."""
+    """Return the metric points of a report. Raises Invalid for anything that is none."""
     if not isinstance(points, list):
         raise Invalid("points must be a list.", field="body.points")
-    found = []
+    result = []
     for index, point in enumerate(points):
         step, values = (point.get("step"), point.get("values")) if isinstance(point, dict) else (None, None)
         if not isinstance(step, int) or not isinstance(values, dict):
             raise Invalid("A point has a step and values.", field=f"body.points[{index}]")
-        found.append(MetricPoint(step, {name: float(value) for name, value in values.items() if _finite(value)}))
-    return found
+        result.append(MetricPoint(step, {name: float(value) for name, value in values.items() if _finite(value)}))
+    return result
 
 
 def _finite(value: object) -> bool:
@@ -192,7 +192,7 @@ def _finite(value: object) -> bool:
 
 
 def read_progress(body: Any) -> Progress:
-    """The progress that a report tells; what has no place of its own goes to `extra`."""
+    """Return the progress that a report tells; what has no place of its own goes to `extra`."""
     known = {"done", "total", "unit", "phase", "eta_seconds"}
     eta = body.get("eta_seconds")
     try:

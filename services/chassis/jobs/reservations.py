@@ -61,33 +61,24 @@ class HoldOwner(Protocol):
         ...
 
 
-class Estimate(Protocol):
-    """What a job is expected to take, in minutes."""
+@dataclass(frozen=True)
+class Estimate:
+    """What a job is expected to take, in minutes; the high end is reserved.
 
-    @property
-    def minutes_low(self) -> float:
-        """Least expected."""
-        ...
+    Attributes:
+        description: what is paid for, in plain words.
+        notes: what the caller should know before saying yes.
+    """
 
-    @property
-    def minutes_high(self) -> float:
-        """Most expected; this much is reserved."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """What is paid for, in plain words."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What the caller should know before saying yes."""
-        ...
+    minutes_low: float
+    minutes_high: float
+    description: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Reservations:
-    """Sets aside, keeps and frees what jobs need. Every step may be repeated.
+    """Set aside, keep and free what jobs need. Every step may be repeated.
 
     Attributes:
         item: of the price list, by the minute.
@@ -99,7 +90,7 @@ class Reservations:
     owners: Sequence[HoldOwner]
 
     async def quote(self, project: str, expected: Estimate, spec_digest: str) -> common_pb2.Quote:
-        """What work of this estimate would cost."""
+        """Return what work of this estimate would cost."""
         minutes = (expected.minutes_low, expected.minutes_high)
         return await self.billing.quote(
             project, self.item, minutes, spec_digest, expected.description, tuple(expected.notes)
@@ -135,7 +126,7 @@ class Reservations:
         await self._let_go(project, job_id)
 
     async def try_release(self, project: str, job_id: str) -> None:
-        """The same for a job that was not made: what cannot be freed now falls by itself, since nobody confirms it."""
+        """Release what was held for a job that was not made; what cannot be freed now falls by itself."""
         try:
             await self.release(project, job_id)
         except ModelryError as error:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from services.chassis.errors import Conflict, ModelryError, Unavailable
-from services.chassis.jobs.attempt_closer import Endings, how_it_ended
-from services.chassis.jobs.attempt_launcher import Launching, coming
+from services.chassis.jobs.attempt_closer import AttemptCloser, how_it_ended
+from services.chassis.jobs.attempt_launcher import AttemptLauncher, coming
 from services.chassis.jobs.clock import RunClock
-from services.chassis.jobs.context import Desk
+from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import (
     WAITING,
     Attempt,
@@ -42,18 +42,24 @@ class Case(Generic[J]):
 
 
 class Scheduler(Generic[J]):
-    """Starts the next attempts of waiting jobs while there are slots."""
+    """Start the next attempts of waiting jobs while there are slots."""
 
-    def __init__(self, desk: Desk[J], launching: Launching[J], endings: Endings[J], clock: RunClock) -> None:
-        self._desk = desk
-        self._launching = launching
-        self._endings = endings
+    def __init__(
+        self,
+        context: EngineContext[J],
+        attempt_launcher: AttemptLauncher[J],
+        attempt_closer: AttemptCloser[J],
+        clock: RunClock,
+    ) -> None:
+        self._context = context
+        self._attempt_launcher = attempt_launcher
+        self._attempt_closer = attempt_closer
         self._clock = clock
         self.admitting = ""
         """The job whose worker is being started just now; nobody else may judge what runs of it."""
 
     async def admit_all(self, waiting: list[Case[J]]) -> None:
-        """Gives waiting jobs their slots, the oldest first; one that waits for a slot holds those behind it."""
+        """Give waiting jobs their slots, the oldest first; one that waits for a slot holds those behind it."""
         for place, case in enumerate(waiting):
             if case.stale:
                 continue
@@ -64,43 +70,43 @@ class Scheduler(Generic[J]):
                 self.admitting = ""
             if not passed:
                 for behind in waiting[place + 1 :]:
-                    await self._desk.wait(behind.job, "Waits for its turn: an earlier job waits for a free slot.")
+                    await self._context.wait(behind.job, "Waits for its turn: an earlier job waits for a free slot.")
                 return
 
     async def _admit(self, case: Case[J]) -> bool:
-        """Starts a job's next attempt. False: there is no free slot, and nobody may pass."""
-        job = await self._desk.read(case.job.id)
+        """Start a job's next attempt. False: there is no free slot, and nobody may pass."""
+        job = await self._context.read(case.job.id)
         if job is None or job.state not in WAITING or job.token != case.job.token:
             return True
         attempt = case.current
         try:
             if attempt is None:
-                plan = await self._desk.stage.plan(job, coming(replace(job, attempt=job.attempt + 1)))
-                cause, ever = await self._launching.fits(plan)
+                plan = await self._context.stage.plan(job, coming(replace(job, attempt=job.attempt + 1)))
+                cause, ever = await self._attempt_launcher.fits(plan)
                 if cause:
-                    await self._desk.wait(job, cause)
+                    await self._context.wait(job, cause)
                     return not ever
-                granted = await self._launching.grant(job)
+                granted = await self._attempt_launcher.grant(job)
                 if granted is None:
                     return True
                 job, attempt = granted
-            plan = await self._desk.stage.plan(job, attempt)
-            handle = await self._launching.start(job, attempt, plan)
+            plan = await self._context.stage.plan(job, attempt)
+            handle = await self._attempt_launcher.start(job, attempt, plan)
         except (Unavailable, Conflict) as error:
-            await self._desk.wait(job, error.message)
+            await self._context.wait(job, error.message)
             return error.reason != NO_FREE_SLOT
         except ModelryError as error:
-            await self._desk.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))
+            await self._context.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))
             return True
         await self._started(attempt, handle.fresh)
         return True
 
     async def _started(self, attempt: Attempt, fresh: bool) -> None:
-        """The worker was started now, or had been started before a crash: then it is re-attached, or seen dead."""
+        """Note that the worker was started now, or before a crash: then it is re-attached, or seen dead."""
         if not fresh:
-            probe = await self._desk.launcher.probe(attempt.launch_id)
+            probe = await self._context.launcher.probe(attempt.launch_id)
             if probe.state is not ProbeState.RUNNING:
-                await self._endings.lose(attempt, how_it_ended(probe))
+                await self._attempt_closer.lose(attempt, how_it_ended(probe))
                 return
         self._clock.running((attempt.job_id, attempt.number))
-        await self._launching.running(attempt)
+        await self._attempt_launcher.running(attempt)

@@ -61,11 +61,11 @@ class Stage(Protocol[J]):
     """The stage's table of jobs, made by `table_of(Job, metadata, "jobs")`."""
 
     def jobs(self, uow: UnitOfWork) -> Repository[J]:
-        """The repository of the stage's jobs on this unit of work."""
+        """Return the repository of the stage's jobs on this unit of work."""
         ...
 
     async def plan(self, job: J, attempt: Attempt) -> Plan:
-        """How this attempt is run. `attempt.resume_checkpoint_id` names the checkpoint to go on from, if any.
+        """Return how this attempt is run. `attempt.resume_checkpoint_id` names the checkpoint to go on from, if any.
 
         Called outside of any transaction, before every start. Raise `Unavailable` to be asked again in a second;
         any other `ModelryError` fails the job with that message.
@@ -73,15 +73,15 @@ class Stage(Protocol[J]):
         ...
 
     async def prepare(self, job: J) -> Readiness:
-        """Asked every second while the job is VALIDATING. An error other than `Unavailable` fails it (kind USER)."""
+        """Check a VALIDATING job; asked every second. An error other than `Unavailable` fails it (kind USER)."""
         return Readiness(ready=True)
 
     async def granted(self, uow: UnitOfWork, job: J, attempt: Attempt) -> None:
-        """A new attempt got its token. The engine has removed the metric points after `attempt.resume_step`."""
+        """Handle a new attempt that got its token. The engine has removed the points after `attempt.resume_step`."""
         return
 
     async def reported(self, uow: UnitOfWork, job: J, report: Report) -> J:
-        """A report that counts, exactly once each and in order; for `finished` and `failed` before the job ends.
+        """Handle a report that counts, exactly once each and in order; `finished` and `failed` before the job ends.
 
         `started`, `progress` and `metrics` are stored by the engine; the stage usually looks at `checkpoint`,
         `result` and `finished`. Raise `Invalid` for a body that is wrong: an ending then fails the job.
@@ -89,17 +89,17 @@ class Stage(Protocol[J]):
         return job
 
     def reason_to_stop(self, job: J, run_seconds: float) -> str:
-        """Asked every second of a RUNNING job; a sentence stops it with that cause (such as its highest cost)."""
+        """Return a sentence to stop a RUNNING job with that cause, such as its highest cost; asked every second."""
         return ""
 
     async def ended(self, job: J) -> None:
-        """What follows the end: settle money, release holds, publish. Repeated until it returns without an error."""
+        """Do what follows the end: settle money, release holds, publish. Repeated until it returns without an error."""
         return
 
     async def removed(self, uow: UnitOfWork, job: J) -> None:
-        """A job is being deleted: remove the rows that belong to it. The engine removes its own."""
+        """Remove the rows that belong to a job that is being deleted. The engine removes its own."""
         return
 
     def links(self, job: J) -> dict[str, str]:
-        """The ids that the job's events point to."""
+        """Return the ids that the job's events point to."""
         return {}

@@ -56,7 +56,7 @@ class JobTables:
 
 
 def add_job_tables(metadata: MetaData) -> JobTables:
-    """Declares the engine's tables. Call it once, beside the service's own tables."""
+    """Declare the engine's tables. Call it once, beside the service's own tables."""
     return JobTables(
         attempts=table_of(Attempt, metadata, "job_attempts", key=("job_id", "number"), indexes=(("state",),)),
         counters=Table(
@@ -84,14 +84,14 @@ def add_job_tables(metadata: MetaData) -> JobTables:
 
 
 class JobStore:
-    """Reads and writes the engine's tables on the connection of a unit of work."""
+    """Read and write the engine's tables on the connection of a unit of work."""
 
     def __init__(self, connection: Connection, tables: JobTables) -> None:
         self._connection = connection
         self._tables = tables
 
     async def next_token(self) -> int:
-        """A fencing token greater than every one before it."""
+        """Return a fencing token greater than every one before it."""
         table = self._tables.counters
         step = update(table).where(table.c.name == TOKENS).values(value=table.c.value + 1)
         if (await self._connection.execute(step)).rowcount == 0:
@@ -99,7 +99,7 @@ class JobStore:
         return int((await self._connection.execute(select(table.c.value).where(table.c.name == TOKENS))).scalar_one())
 
     async def needing(self, jobs: Table) -> list[str]:
-        """The ids of the jobs that somebody must look after: not ended, not settled, or with an open attempt."""
+        """Return the ids of the jobs that somebody must look after: not ended, not settled, or with an open attempt."""
         attempts = self._tables.attempts
         open_jobs = select(attempts.c.job_id).where(attempts.c.state != AttemptState.ENDED.name)
         ended = [state.name for state in ENDED]
@@ -108,16 +108,16 @@ class JobStore:
         return [str(row[0]) for row in rows]
 
     async def add_attempt(self, attempt: Attempt) -> None:
-        """Stores a new attempt."""
-        await self._connection.execute(insert(self._tables.attempts).values(**_row(attempt)))
+        """Store a new attempt."""
+        await self._connection.execute(insert(self._tables.attempts).values(**asdict(attempt)))
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
-        """One attempt of a job."""
-        found = await self.attempts(job_id, number)
-        return found[0] if found else None
+        """Return one attempt of a job."""
+        rows = await self.attempts(job_id, number)
+        return rows[0] if rows else None
 
     async def attempts(self, job_id: str, number: int | None = None) -> list[Attempt]:
-        """The attempts of a job, oldest first."""
+        """Return the attempts of a job, oldest first."""
         table = self._tables.attempts
         query = select(table).where(table.c.job_id == job_id).order_by(table.c.number)
         if number is not None:
@@ -127,26 +127,26 @@ class JobStore:
         return [Attempt(**{name: row[name] for name in names}) for row in rows]
 
     async def change_attempt(self, attempt: Attempt, **values: Any) -> None:
-        """Sets columns of an attempt."""
+        """Set columns of an attempt."""
         table = self._tables.attempts
         which = (table.c.job_id == attempt.job_id) & (table.c.number == attempt.number)
         await self._connection.execute(update(table).where(which).values(**values))
 
     async def add_seconds(self, seconds: Mapping[tuple[str, int], float]) -> None:
-        """Adds running time to attempts, by (job, number)."""
+        """Add running time to attempts, by (job, number)."""
         table = self._tables.attempts
         for (job_id, number), value in seconds.items():
             which = (table.c.job_id == job_id) & (table.c.number == number)
             await self._connection.execute(update(table).where(which).values(run_seconds=table.c.run_seconds + value))
 
     async def run_seconds(self, job_id: str) -> float:
-        """How long the workers of a job ran, in all attempts."""
+        """Return how long the workers of a job ran, in all attempts."""
         table = self._tables.attempts
         query = select(func.sum(table.c.run_seconds)).where(table.c.job_id == job_id)
         return float((await self._connection.execute(query)).scalar() or 0.0)
 
     async def put_progress(self, job_id: str, progress: Progress, now: datetime) -> None:
-        """Replaces the progress of a job."""
+        """Replace the progress of a job."""
         table = self._tables.progress
         values = {"progress": progress, "update_time": now}
         done = await self._connection.execute(update(table).where(table.c.job_id == job_id).values(**values))
@@ -154,13 +154,13 @@ class JobStore:
             await self._connection.execute(insert(table).values(job_id=job_id, **values))
 
     async def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
-        """The progress of these jobs, where any was told."""
+        """Return the progress of these jobs, where any was told."""
         table = self._tables.progress
         query = select(table.c.job_id, table.c.progress).where(table.c.job_id.in_(job_ids))
         return {str(row[0]): row[1] for row in await self._connection.execute(query)}
 
     async def put_points(self, attempt: Attempt, number: int, points: Iterable[MetricPoint]) -> None:
-        """Stores metric points of report `number`; values of a step that has a point already are added to it."""
+        """Store metric points of report `number`; values of a step that has a point already are added to it."""
         new = {point.step: dict(point.values) for point in points}
         table = self._tables.metrics
         which = (table.c.job_id == attempt.job_id) & table.c.step.in_(list(new))
@@ -179,7 +179,7 @@ class JobStore:
     async def points(
         self, job_id: str, *, after_step: int = -1, after_sequence: int = 0, limit: int = 1000
     ) -> list[MetricPoint]:
-        """Metric points of a job by step; those of steps after `after_step` that changed after `after_sequence`."""
+        """Return the points of a job by step; those after `after_step` that changed after `after_sequence`."""
         table = self._tables.metrics
         query = (
             select(table.c.step, table.c.points, table.c.sequence)
@@ -190,7 +190,7 @@ class JobStore:
         return [MetricPoint(row[0], row[1], row[2]) for row in await self._connection.execute(query)]
 
     async def newest_values(self, job_id: str, depth: int = 200) -> dict[str, float]:
-        """The newest value of each name among the last `depth` points of a job."""
+        """Return the newest value of each name among the last `depth` points of a job."""
         table = self._tables.metrics
         query = select(table.c.points).where(table.c.job_id == job_id).order_by(table.c.step.desc()).limit(depth)
         values: dict[str, float] = {}
@@ -199,15 +199,11 @@ class JobStore:
         return values
 
     async def drop_points(self, job_id: str, after_step: int) -> None:
-        """Removes the points after a step: the next attempt measures them anew."""
+        """Remove the points after a step: the next attempt measures them anew."""
         table = self._tables.metrics
         await self._connection.execute(delete(table).where(table.c.job_id == job_id, table.c.step > after_step))
 
     async def remove(self, job_id: str) -> None:
-        """Removes everything that the engine has of a deleted job."""
+        """Remove everything that the engine has of a deleted job."""
         for table in (self._tables.attempts, self._tables.progress, self._tables.metrics):
             await self._connection.execute(delete(table).where(table.c.job_id == job_id))
-
-
-def _row(attempt: Attempt) -> dict[str, Any]:
-    return asdict(attempt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -16,14 +15,14 @@ from services.chassis.jobs.domain import PricedJob, State, refuse_delete
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.reservations import Estimate, Reservations
 from services.chassis.jobs.stage import Stage
-from services.chassis.names import check_labels
+from services.chassis.names import UpdateLabels
 
 P = TypeVar("P", bound=PricedJob)
 
 
 @dataclass(frozen=True)
 class CreateJob(Generic[P]):
-    """Asks for a job.
+    """A request for a job.
 
     Attributes:
         draft: what the caller gave, defaults filled in, and the project; it has no id yet.
@@ -38,28 +37,17 @@ class CreateJob(Generic[P]):
     request_digest: str = ""
 
 
-@dataclass(frozen=True)
-class UpdateJob:
-    """New texts of a job; None leaves a field as it is."""
-
-    project: str
-    ref: str
-    title: str | None = None
-    metadata: Mapping[str, str] | None = None
-    etag: str = ""
-
-
 class Intake(Protocol[P]):
     """What a stage knows of a job before it runs."""
 
     id_prefix: str
 
     async def resolve(self, draft: P) -> P:
-        """The draft with every reference looked up; nothing is held. Raises: ModelryError, naming the field."""
+        """Return the draft with every reference looked up; nothing is held. Raises: ModelryError, naming the field."""
         ...
 
     def estimate(self, job: P) -> Estimate:
-        """What a resolved job is expected to take."""
+        """Return what a resolved job is expected to take."""
         ...
 
     async def hold(self, job: P) -> None:
@@ -84,43 +72,46 @@ class JobVerbs(Generic[P]):
         self._database = database
         self._engine = engine
 
-    async def quote(self, cmd: CreateJob[P]) -> common_pb2.Quote:
-        """What a job would cost; makes nothing but the quote, and holds nothing."""
-        job = await self._intake.resolve(cmd.draft)
-        return await self._reservations.quote(job.project, self._intake.estimate(job), cmd.spec_digest)
+    async def quote(self, command: CreateJob[P]) -> common_pb2.Quote:
+        """Return what a job would cost; makes nothing but the quote, and holds nothing."""
+        job = await self._intake.resolve(command.draft)
+        return await self._reservations.quote(job.project, self._intake.estimate(job), command.spec_digest)
 
-    async def create(self, cmd: CreateJob[P]) -> P:
+    async def create(self, command: CreateJob[P]) -> P:
         """Make a job, or finish or find the one that an earlier call with this request id made.
 
         The order is that of the promise: the request's row, then what others set aside under the new id, then the job
         and its event in one transaction. A request that may be repeated frees nothing when it fails: what no job
         confirms falls by itself.
         """
-        known, _ = await self._claim(cmd, commit=False)
+        known, _ = await self._claim(command, commit=False)
         if known is not None:
             return known
-        job = await self._intake.resolve(cmd.draft)  # before the claim stays: a refused request leaves nothing behind
-        known, job_id = await self._claim(cmd, commit=True)
+        # Resolved before the claim stays: a refused request leaves nothing behind.
+        job = await self._intake.resolve(command.draft)
+        known, job_id = await self._claim(command, commit=True)
         if known is not None:
             return known
         try:
-            job = await self._set_aside(cmd, replace(job, id=job_id))
+            job = await self._set_aside(command, replace(job, id=job_id))
             job = await self._add(job)
         except ModelryError:
-            if not cmd.request_id:
-                await self._reservations.try_release(cmd.draft.project, job_id)
+            if not command.request_id:
+                await self._reservations.try_release(command.draft.project, job_id)
             raise
         self._engine.watchers.notify(job.id, job)
         self._engine.kick()
         return job
 
     @retry_conflicts
-    async def _claim(self, cmd: CreateJob[P], *, commit: bool) -> tuple[P | None, str]:
-        """The job that this request made before, if it did; else the id that it will have."""
-        draft = cmd.draft
+    async def _claim(self, command: CreateJob[P], *, commit: bool) -> tuple[P | None, str]:
+        """Return the job that this request made before, if it did; else the id that it will have."""
+        draft = command.draft
         async with UnitOfWork(self._database) as uow:
             jobs, fresh = self._stage.jobs(uow), new_id(self._intake.id_prefix)
-            job_id = await uow.claim_request(draft.project, cmd.method, cmd.request_id, cmd.request_digest, fresh)
+            job_id = await uow.claim_request(
+                draft.project, command.method, command.request_id, command.request_digest, fresh
+            )
             known = await jobs.find(draft.project, job_id)
             if known is None and draft.name and await jobs.find(draft.project, draft.name) is not None:
                 noun = self._stage.resource
@@ -131,9 +122,9 @@ class JobVerbs(Generic[P]):
                 await uow.commit()
         return known, job_id
 
-    async def _set_aside(self, cmd: CreateJob[P], job: P) -> P:
+    async def _set_aside(self, command: CreateJob[P], job: P) -> P:
         await self._intake.hold(job)
-        price = await self._reservations.reserve(job, self._intake.estimate(job), cmd.spec_digest)
+        price = await self._reservations.reserve(job, self._intake.estimate(job), command.spec_digest)
         return replace(job, unit_price=price)
 
     @retry_conflicts
@@ -171,21 +162,15 @@ class JobVerbs(Generic[P]):
         return after
 
     @retry_conflicts
-    async def update(self, cmd: UpdateJob) -> P:
+    async def update(self, command: UpdateLabels) -> P:
         """Change title or metadata, and emit `updated`. Raises: NotFound, Invalid, Conflict: a stale etag."""
         noun = self._stage.resource
-        check_labels(cmd.title or "", cmd.metadata or {}, f"{noun}.")
+        changes = command.changes(f"{noun}.")
         async with UnitOfWork(self._database) as uow:
             jobs = self._stage.jobs(uow)
-            job = await jobs.get(cmd.project, cmd.ref)
-            check_etag(noun, cmd.ref, cmd.etag, job.version)
-            after = replace(
-                job,
-                title=job.title if cmd.title is None else cmd.title,
-                metadata=job.metadata if cmd.metadata is None else dict(cmd.metadata),
-                version=job.version + 1,
-                update_time=now(),
-            )
+            job = await jobs.get(command.project, command.ref)
+            check_etag(noun, command.ref, command.etag, job.version)
+            after = replace(job, **changes, version=job.version + 1, update_time=now())
             await jobs.save(after)
             uow.emit(job_event(self._stage, after, "updated"))
             await uow.commit()

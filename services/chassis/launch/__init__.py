@@ -1,4 +1,4 @@
-"""Starts programs on cores of their own, finds them again after a restart, and ends them with all they started."""
+"""Start programs on cores of their own, find them again after a restart, and end them with all they started."""
 
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
@@ -11,8 +11,8 @@ from services.chassis.launch.program_result import (
     write_progress,
     write_result,
 )
-from services.chassis.launch.program_run import OnProgress, ProgramRun
-from services.chassis.launch.records import Record, Records, is_locked, lock_folder, look
+from services.chassis.launch.program_run import ProgramRun
+from services.chassis.launch.records import Record, Records, is_locked, lock_folder, probe
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, ProbeState
@@ -31,7 +31,6 @@ __all__ = [
     "LaunchSpec",
     "Launcher",
     "LocalLauncher",
-    "OnProgress",
     "Probe",
     "ProbeState",
     "ProgramResult",
@@ -43,8 +42,8 @@ __all__ = [
     "find_libraries",
     "is_locked",
     "lock_folder",
-    "look",
     "preloaded",
+    "probe",
     "read_result",
     "write_progress",
     "write_result",

@@ -17,7 +17,7 @@ from services.chassis.errors import Invalid, Unavailable, WrongState
 from services.chassis.launch import shim
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.process_tree import find_victims
-from services.chassis.launch.records import Record, Records, check_id, lock_folder, look, read_process, was_started
+from services.chassis.launch.records import Record, Records, check_id, lock_folder, probe, read_process, was_started
 from services.chassis.launch.slots import Capacity, CapacitySettings, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
 
@@ -31,21 +31,21 @@ _NOT_INHERITED = re.compile(
 
 
 class LocalLauncher:
-    """Starts programs on this machine. Any number of them, in any number of processes, may serve one home."""
+    """Start programs on this machine. Any number of them, in any number of processes, may serve one home."""
 
     def __init__(self, home: Path, capacity: Capacity | None = None, *, kill_seconds: float = 30.0) -> None:
-        """`capacity` defaults to all of the machine; `kill_seconds` is how long `kill` waits to see the end."""
+        """Args: capacity: all of the machine by default; kill_seconds: how long `kill` waits to see the end."""
         self._records = Records(Path(home))
         self.capacity = capacity or Capacity.of_machine()
         self._kill_seconds = kill_seconds
 
     @classmethod
     def of_settings(cls, home: Path, settings: CapacitySettings) -> LocalLauncher:
-        """A launcher with the capacity that a service's `launch_*` settings give."""
+        """Return a launcher with the capacity that a service's `launch_*` settings give."""
         return cls(home, Capacity.of_settings(settings))
 
     async def start(self, spec: LaunchSpec) -> Handle:
-        """Starts a program once.
+        """Start a program once.
 
         A repeat with the same id finds the first start, whether it still runs or has ended; only one that never came
         up is started anew. Raises: Unavailable: NO_FREE_SLOT, NEVER_FITS. Invalid: a spec that cannot be right.
@@ -54,15 +54,15 @@ class LocalLauncher:
         return await asyncio.to_thread(self._start, spec)
 
     async def probe(self, id: str) -> Probe:
-        """What is known of a start now; LOST for an id that was never started here."""
+        """Return what is known of a start now; LOST for an id that was never started here."""
         return await asyncio.to_thread(self._probe, id)
 
     async def signal(self, id: str, number: int) -> bool:
-        """Sends a signal to the program alone; False if it does not run (yet or any more)."""
+        """Send a signal to the program alone; False if it does not run (yet or any more)."""
         return await asyncio.to_thread(self._signal, id, number)
 
     async def kill(self, id: str) -> None:
-        """Kills the program and all that it started, and returns when nothing of it lives and its slots are free.
+        """Kill the program and all that it started, and return when nothing of it lives and its slots are free.
 
         Raises: Unavailable: something was still alive after `kill_seconds`.
         """
@@ -73,19 +73,19 @@ class LocalLauncher:
             await asyncio.sleep(0.02)
 
     async def logs(self, id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
-        """A piece of the program's output; a negative offset counts from the end."""
+        """Return a piece of the program's output; a negative offset counts from the end."""
         return await asyncio.to_thread(self._logs, id, offset, limit)
 
     async def list(self) -> Sequence[Probe]:
-        """Everything started in this home whose folder is still there."""
-        return await asyncio.to_thread(lambda: [look(record) for record in self._records.all()])
+        """Return everything started in this home whose folder is still there."""
+        return await asyncio.to_thread(lambda: [probe(record) for record in self._records.all()])
 
     async def forget(self, id: str) -> None:
-        """Drops an ended start with its folder; its id may then be used again. Raises WrongState while it runs."""
+        """Drop an ended start with its folder; its id may then be used again. Raises WrongState while it runs."""
         await asyncio.to_thread(self._forget, id)
 
     async def usage(self) -> Usage:
-        """What this machine gives out and what is taken."""
+        """Return what this machine gives out and what is taken."""
         return await asyncio.to_thread(self._usage)
 
     def _start(self, spec: LaunchSpec) -> Handle:
@@ -93,7 +93,7 @@ class LocalLauncher:
         with self._records.allocation():
             record = self._records.read(spec.id)
             if record is not None:
-                seen = look(record)
+                seen = probe(record)
                 if seen.held or was_started(record):
                     return Handle(spec.id, seen.pid, seen.cpus, record.folder, fresh=False)
             demand = Demand(spec.cpus, spec.memory_mb, spec.gpus, spec.program)
@@ -111,15 +111,15 @@ class LocalLauncher:
             _spawn_shim(record, lock_fd, _environment(spec, record))
         finally:
             os.close(lock_fd)
-        seen = look(record)
+        seen = probe(record)
         return Handle(spec.id, seen.pid, seen.cpus, record.folder)
 
     def _held(self) -> Sequence[Record]:
-        return [record for record in self._records.all() if look(record).held]
+        return [record for record in self._records.all() if probe(record).held]
 
     def _probe(self, id: str) -> Probe:
         record = self._records.read(id)
-        return Probe(id, ProbeState.LOST) if record is None else look(record)
+        return Probe(id, ProbeState.LOST) if record is None else probe(record)
 
     def _signal(self, id: str, number: int) -> bool:
         record = self._records.read(id)
@@ -130,14 +130,14 @@ class LocalLauncher:
         return stat is not None and stat.start == program["start"] and shim.kill_process(stat, number)
 
     def _kill_once(self, id: str, with_shim: bool) -> bool:
-        """One round; True if something may be left. The shim is spared at first: it writes down the exit code."""
+        """Kill once; True if something may be left. The shim is spared at first: it writes down the exit code."""
         record = self._records.read(id)
         if record is None:
             return False
         victims = find_victims(record, with_shim=with_shim)
         for stat in victims:
             shim.kill_process(stat)
-        return bool(victims) or look(record).held
+        return bool(victims) or probe(record).held
 
     def _logs(self, id: str, offset: int, limit: int) -> LogChunk:
         record = self._records.read(id)
@@ -157,7 +157,7 @@ class LocalLauncher:
             record = self._records.read(id)
             if record is None:
                 return
-            seen = look(record)
+            seen = probe(record)
             if seen.held:
                 raise WrongState.of("program", id, "forget", seen.state.value, [ProbeState.EXITED.value])
             self._records.drop(record)
@@ -188,7 +188,7 @@ def _check_spec(spec: LaunchSpec) -> None:
 
 
 def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
-    """The service's environment without its settings and secrets, the spec's, and what the launcher decided."""
+    """Return the service's environment without its settings and secrets, the spec's, and what the launcher decided."""
     env = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)}
     claim = record.claim
     env["OMP_NUM_THREADS"] = str(max(1, len(claim.cores) // spec.ranks))
@@ -203,7 +203,7 @@ def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
 
 
 def _spawn_shim(record: Record, lock_fd: int, env: Mapping[str, str]) -> None:
-    """Starts the shim with the lock already held and waits until its program runs (or could not be started)."""
+    """Start the shim with the lock already held and wait until its program runs (or could not be started)."""
     log = os.open(record.folder / shim.LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     ready, told = os.pipe()
     try:
@@ -216,7 +216,7 @@ def _spawn_shim(record: Record, lock_fd: int, env: Mapping[str, str]) -> None:
         child.wait()  # it forks and ends at once
         select.select([ready], [], [], _READY_SECONDS)
     except OSError as error:
-        raise Unavailable(f"Cannot start a process: {error.strerror or error}", reason="SPAWN_FAILED") from error
+        raise Unavailable(f"Cannot start a process: {error.strerror or error}.", reason="SPAWN_FAILED") from error
     finally:
         for descriptor in (log, ready, told):
             if descriptor >= 0:
@@ -224,7 +224,7 @@ def _spawn_shim(record: Record, lock_fd: int, env: Mapping[str, str]) -> None:
 
 
 def _whole_characters(data: bytes) -> bytes:
-    """Cuts a character that was read or written only in part from the end."""
+    """Cut a character that was read or written only in part from the end."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte < 0x80:

@@ -1,4 +1,4 @@
-"""Finds every process that belongs to a start, also those that left its session or lost their parents."""
+"""Find every process that belongs to a start, also those that left its session or lost their parents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.chassis.launch.shim import ProcessStat
 
 
 def find_victims(record: Record, *, with_shim: bool) -> list[ProcessStat]:
-    """The living processes of a start.
+    """Return the living processes of a start.
 
     One belongs to it that is below the shim or the program, in the program's session, carries the start's marker in
     its environment, holds the lock under the shim's number, or works in its folder without a terminal. Only processes
@@ -21,15 +21,15 @@ def find_victims(record: Record, *, with_shim: bool) -> list[ProcessStat]:
     roots = {int(one["pid"]) for one in (who.get("shim"), who.get("program")) if one and shim.is_alive(one)}
     since = int(who["shim"]["start"]) if who else 0
     session = int(who["program"]["pid"]) if roots and who.get("program") else 0
-    found = roots | shim.descendants(roots, table)
+    pids = roots | shim.descendants(roots, table)
     for pid, stat in table.items():
         if stat.start < since or pid == os.getpid():
             continue
         if (session and stat.session == session) or _is_marked(pid, record) or (who and _lives_in(stat, record)):
-            found.add(pid)
+            pids.add(pid)
     if not with_shim and who:
-        found.discard(int(who["shim"]["pid"]))
-    return [table[pid] for pid in found if pid in table]
+        pids.discard(int(who["shim"]["pid"]))
+    return [table[pid] for pid in pids if pid in table]
 
 
 def _is_marked(pid: int, record: Record) -> bool:
@@ -42,7 +42,7 @@ def _is_marked(pid: int, record: Record) -> bool:
 
 
 def _lives_in(stat: ProcessStat, record: Record) -> bool:
-    """A title set with setproctitle overwrites the environment that others see: then lock or folder tell."""
+    """Return whether a process lives in a folder. Where setproctitle overwrote its environment, lock or cwd tell."""
     pid = stat.pid
     try:
         lock = os.stat(record.folder / shim.LOCK_FILE)

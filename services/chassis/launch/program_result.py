@@ -37,13 +37,13 @@ class ProgramResult:
         return not self.reason
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `result.json`."""
+        """Return the content of `result.json`."""
         failure = {} if self.ok else {"reason": self.reason, "message": self.message, "user": self.user}
         return {"format": shim.FORMAT, "ok": self.ok, "result": dict(self.result), **failure}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ProgramResult:
-        """The result that `to_json` wrote; one without `format` is from the version before."""
+        """Return the result that `to_json` wrote; one without `format` is from the version before."""
         result = content.get("result") or {}
         if content["ok"]:
             return cls(result)
@@ -51,18 +51,18 @@ class ProgramResult:
 
 
 def read_result(folder: Path) -> ProgramResult | None:
-    """How the program of a folder ended; None: it has not said so."""
+    """Return how the program of a folder ended; None: it has not said so."""
     content = shim.read_json(str(folder / RESULT_FILE))
     return None if content is None else ProgramResult.from_json(content)
 
 
 def write_result(folder: Path, result: ProgramResult) -> None:
-    """Says how the program of a folder ended: whole or not at all."""
+    """Say how the program of a folder ended: whole or not at all."""
     shim.write_json(str(folder / RESULT_FILE), result.to_json())
 
 
 def write_progress(folder: Path, progress: Mapping[str, Any]) -> None:
-    """Says how far the program is. The last word counts, and a crash may forget it."""
+    """Say how far the program is. The last word counts, and a crash may forget it."""
     part = folder / f"{PROGRESS_FILE}.new"
     part.write_text(json.dumps(progress), "utf-8")
     os.replace(part, folder / PROGRESS_FILE)

@@ -1,4 +1,4 @@
-"""Runs the one-shot programs of services: an import, the preparation of a model, a merge.
+"""Run the one-shot programs of services: an import, the preparation of a model, a merge.
 
 A program is `python -m MODULE FOLDER`. It reads FOLDER/spec.json, may tell how far it is in FOLDER/progress.json, and
 writes FOLDER/result.json. Its environment holds no secret; what it must know to do its work stands in the spec, which
@@ -32,19 +32,19 @@ class ProgramRun:
     """One run of one program."""
 
     def __init__(self, launcher: Launcher, home: Path, id: str) -> None:
-        """`id` names this run in its home: the same work under the same id is the same run."""
+        """Args: id: names this run in its home: the same work under the same id is the same run."""
         self._launcher = launcher
         self.id = id
         self.folder = home / "work" / id
 
     async def exists(self) -> bool:
-        """Whether it runs, or has ended and said how."""
+        """Return whether it runs, or has ended and said how."""
         if await asyncio.to_thread(read_result, self.folder) is not None:
             return True
         return (await self._launcher.probe(self.id)).state is ProbeState.RUNNING
 
     async def start(self, module: str, spec: Mapping[str, Any]) -> None:
-        """Starts it, unless it runs; what an earlier run of this id left is dropped.
+        """Start it, unless it runs; what an earlier run of this id left is dropped.
 
         Raises: Unavailable: all places for programs are taken (NO_FREE_SLOT).
         """
@@ -62,7 +62,7 @@ class ProgramRun:
     async def finish(
         self, longest_seconds: float = math.inf, on_progress: OnProgress | None = None
     ) -> ProgramResult | None:
-        """Waits for its end and returns what it said; None: it broke off without a word.
+        """Wait for its end and return what it said; None: it broke off without a word.
 
         What `on_progress` raises ends the wait; the program runs on.
         Raises: Unavailable: it ran longer than `longest_seconds` and was killed.
@@ -82,13 +82,13 @@ class ProgramRun:
         return await asyncio.to_thread(read_result, self.folder)
 
     async def how_it_ended(self) -> str:
-        """How it ended, for people: its exit code and the last line of its log."""
+        """Return how it ended, for people: its exit code and the last line of its log."""
         probe = await self._launcher.probe(self.id)
         lines = (await self._launcher.logs(self.id, -_LAST_WORDS_BYTES)).text.strip().splitlines()
         return f"it ended {_exit_words(probe)}" + (f": {lines[-1][:500]}" if lines else "")
 
     async def discard(self) -> None:
-        """Ends it, if it runs, and removes its folder."""
+        """End it, if it runs, and remove its folder."""
         await self._launcher.kill(self.id)
         await self._launcher.forget(self.id)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)

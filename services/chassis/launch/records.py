@@ -38,7 +38,7 @@ class Record:
     argv: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `launch.json`, which the shim reads too."""
+        """Return the content of `launch.json`, which the shim reads too."""
         return {
             "format": shim.FORMAT,
             "id": self.id,
@@ -54,7 +54,7 @@ class Record:
 
     @classmethod
     def from_json(cls, folder: Path, content: dict[str, Any]) -> Record:
-        """The claim that a folder holds."""
+        """Return the claim that a folder holds."""
         claim = Claim(
             content["cpus"],
             tuple(content["cores"]),
@@ -66,7 +66,7 @@ class Record:
 
 
 def check_id(id: str) -> None:
-    """Refuses an id that is no plain file name."""
+    """Refuse an id that is no plain file name."""
     if not _ID.fullmatch(id):
         raise Invalid(f"{id!r} is no launch id: letters, digits, '.', '_' and '-', at most 128.", field="id")
 
@@ -79,7 +79,7 @@ class Records:
 
     @contextmanager
     def allocation(self) -> Iterator[None]:
-        """Held by one launcher of one process at a time, while it counts and claims."""
+        """Lock out other launchers and processes while this one counts and claims."""
         self._index.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._index / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -89,7 +89,7 @@ class Records:
             os.close(descriptor)
 
     def read(self, id: str) -> Record | None:
-        """The record of an id, or None if it was never claimed or its folder is gone."""
+        """Return the record of an id, or None if it was never claimed or its folder is gone."""
         pointer = shim.read_json(str(self._path(id)))
         if pointer is None:
             return None
@@ -98,25 +98,25 @@ class Records:
         return Record.from_json(folder, content) if content and content["id"] == id else None
 
     def write(self, record: Record) -> None:
-        """Stores a claim: first in the folder, then in the index, so that a pointer always leads to a claim."""
+        """Store a claim: first in the folder, then in the index, so that a pointer always leads to a claim."""
         for name in (shim.PROCESS_FILE, shim.EXIT_FILE):  # of an earlier tenant of the folder
             (record.folder / name).unlink(missing_ok=True)
         shim.write_json(str(record.folder / shim.CLAIM_FILE), record.to_json())
         shim.write_json(str(self._path(record.id)), {"format": shim.FORMAT, "folder": str(record.folder)})
 
     def all(self) -> list[Record]:
-        """Every record whose folder is still there; pointers to folders that are gone are dropped."""
-        found = []
+        """Return every record whose folder is still there; pointers to folders that are gone are dropped."""
+        records = []
         for path in sorted(self._index.glob("*.json")):
             record = self.read(path.stem)
             if record is None:
                 path.unlink(missing_ok=True)
             else:
-                found.append(record)
-        return found
+                records.append(record)
+        return records
 
     def drop(self, record: Record) -> None:
-        """Removes folder and pointer."""
+        """Remove folder and pointer."""
         shutil.rmtree(record.folder, ignore_errors=True)
         self._path(record.id).unlink(missing_ok=True)
 
@@ -126,7 +126,7 @@ class Records:
 
 
 def lock_folder(folder: Path) -> int:
-    """Takes a folder's lock for the shim to inherit and returns its descriptor. Raises Conflict if it is held."""
+    """Take a folder's lock for the shim to inherit and return its descriptor. Raises Conflict if it is held."""
     descriptor = os.open(folder / shim.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     end = time.monotonic() + _LOCK_SECONDS
     while True:
@@ -142,7 +142,7 @@ def lock_folder(folder: Path) -> int:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether somebody lives in a folder. Asks with a shared lock, so that two who ask do not see each other."""
+    """Return whether somebody lives in a folder. Asks with a shared lock, so that two who ask do not see each other."""
     try:
         descriptor = os.open(folder / shim.LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -156,8 +156,8 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def look(record: Record) -> Probe:
-    """What is known of a start now: by its lock and by (pid, start time, boot), never by a bare pid."""
+def probe(record: Record) -> Probe:
+    """Say what is known of a start now: by its lock and by (pid, start time, boot), never by a bare pid."""
     held = is_locked(record.folder)
     cpus = cpu_list(record.claim.cores)
     who = read_process(record)
@@ -185,10 +185,10 @@ def look(record: Record) -> Probe:
 
 
 def read_process(record: Record) -> dict[str, Any]:
-    """The shim's word on who runs (`shim`, `program`); empty before it came up."""
+    """Return the shim's word on who runs (`shim`, `program`); empty before it came up."""
     return shim.read_json(str(record.folder / shim.PROCESS_FILE)) or {}
 
 
 def was_started(record: Record) -> bool:
-    """Whether a shim ever came up for this record."""
+    """Return whether a shim ever came up for this record."""
     return bool(read_process(record)) or (record.folder / shim.EXIT_FILE).exists()

@@ -52,13 +52,13 @@ class ProcessStat:
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot: pids and start times of another boot mean nothing."""
+    """Return the kernel's id of this boot: pids and start times of another boot mean nothing."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """The process of this pid, or None. A zombie is dead: it holds nothing but its number."""
+    """Return the process of this pid, or None. A zombie is dead: it holds nothing but its number."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
@@ -78,13 +78,13 @@ def read_stat(pid: int) -> ProcessStat | None:
 
 
 def identity(pid: int) -> dict[str, Any] | None:
-    """Who a process is: its pid, its start time and the boot in which both hold."""
+    """Return who a process is: its pid, its start time and the boot in which both hold."""
     stat = read_stat(pid)
     return None if stat is None else {"pid": pid, "start": stat.start, "boot_id": boot_id()}
 
 
 def is_alive(who: dict[str, Any] | None) -> bool:
-    """Whether this very process still runs; another one that was given its pid is not it."""
+    """Return whether this very process still runs; another one that was given its pid is not it."""
     if not who or who.get("boot_id") != boot_id():
         return False
     stat = read_stat(int(who["pid"]))
@@ -92,28 +92,28 @@ def is_alive(who: dict[str, Any] | None) -> bool:
 
 
 def processes() -> dict[int, ProcessStat]:
-    """Every living process, by pid."""
-    found = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return {stat.pid: stat for stat in found if stat is not None and not stat.dead}
+    """Return every living process, by pid."""
+    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {stat.pid: stat for stat in stats if stat is not None and not stat.dead}
 
 
 def descendants(roots: set[int], table: dict[int, ProcessStat]) -> set[int]:
-    """The pids below these roots, whatever group or session they went to."""
+    """Return the pids below these roots, whatever group or session they went to."""
     children: dict[int, list[int]] = {}
     for stat in table.values():
         children.setdefault(stat.parent, []).append(stat.pid)
-    found: set[int] = set()
+    below: set[int] = set()
     waiting = list(roots)
     while waiting:
         for pid in children.get(waiting.pop(), ()):
-            if pid not in found:
-                found.add(pid)
+            if pid not in below:
+                below.add(pid)
                 waiting.append(pid)
-    return found - roots
+    return below - roots
 
 
 def kill_process(stat: ProcessStat, number: int = signal.SIGKILL) -> bool:
-    """Signals this very process and no later owner of its pid; False if it is gone."""
+    """Signal this very process and no later owner of its pid; False if it is gone."""
     try:
         descriptor = os.pidfd_open(stat.pid)
     except (ProcessLookupError, PermissionError):
@@ -131,7 +131,7 @@ def kill_process(stat: ProcessStat, number: int = signal.SIGKILL) -> bool:
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
-    """Writes a small file whole or not at all: into a neighbour, to the disk, then by rename."""
+    """Write a small file whole or not at all: into a neighbour, to the disk, then by rename."""
     temporary = f"{path}.{os.getpid()}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -142,7 +142,7 @@ def write_json(path: str, content: dict[str, Any]) -> None:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """The content of such a file, or None if there is none (or a broken one, which only other hands can have made)."""
+    """Return the content of such a file, or None if there is none, or a broken one."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -164,7 +164,7 @@ def _take_lock_number(lock_fd: int) -> int:
 
 
 def _outlive() -> None:
-    """Leaves the launcher's session, adopts orphans below, and survives every signal that can be survived."""
+    """Leave the launcher's session, adopt orphans below, and survive every signal that can be survived."""
     os.setsid()
     # Orphans come to the shim instead of to init, so that its clean-up finds them; without it the marker does.
     with contextlib.suppress(OSError, AttributeError):
@@ -184,7 +184,7 @@ def _spawn(claim: dict[str, Any], lock_fd: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(program: int) -> int:
-    """Waits for the program, reaping adopted orphans on the way; negative for a signal."""
+    """Wait for the program, reaping adopted orphans on the way; negative for a signal."""
     while True:
         pid, wait_status = os.waitpid(-1, 0)
         if pid == program:
@@ -192,7 +192,7 @@ def _wait(program: int) -> int:
 
 
 def _kill_rest(session: int) -> None:
-    """Kills whoever is left below the shim or in the program's session, again until nobody is."""
+    """Kill whoever is left below the shim or in the program's session, again until nobody is."""
     end = time.monotonic() + CLEANUP_SECONDS
     while time.monotonic() < end:
         table = processes()
@@ -214,7 +214,7 @@ def _tell(ready_fd: int) -> None:
 
 
 def run(folder: str, lock_fd: int, ready_fd: int) -> None:
-    """Runs the claim of a folder from start to clean end."""
+    """Run the claim of a folder from start to clean end."""
     _outlive()
     if ready_fd == LOCK_FD:
         ready_fd = os.dup(ready_fd)
@@ -242,7 +242,7 @@ def run(folder: str, lock_fd: int, ready_fd: int) -> None:
 
 
 def main() -> None:
-    """Entry: forks once, so that the launcher's child ends at once and the shim belongs to nobody."""
+    """Fork once, so that the launcher's child ends at once and the shim belongs to nobody; then run."""
     folder, lock_fd, ready_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     if os.fork() == 0:
         run(folder, lock_fd, ready_fd)

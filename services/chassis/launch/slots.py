@@ -68,7 +68,7 @@ class Capacity:
         gpus: int = -1,
         program_slots: int = PROGRAM_SLOTS,
     ) -> Capacity:
-        """What this machine has; 0 (for GPUs -1) means all of it. `overcommit` 2.0 gives every core out twice."""
+        """Return what this machine has; 0 (for GPUs -1) means all of it. `overcommit` 2.0: every core twice."""
         usable = sorted(os.sched_getaffinity(0))
         count = cpus or min(len(usable), os.cpu_count() or 1)
         return cls(
@@ -81,7 +81,7 @@ class Capacity:
 
     @classmethod
     def of_settings(cls, settings: CapacitySettings) -> Capacity:
-        """What the settings `launch_*` of a service say."""
+        """Return what the settings `launch_*` of a service say."""
         return cls.of_machine(
             settings.launch_cpus,
             settings.launch_cpu_overcommit,
@@ -116,7 +116,7 @@ class Claim:
 
 
 def assign(capacity: Capacity, claims: Sequence[Claim], demand: Demand) -> Claim:
-    """Gives the least loaded cores and the first free GPUs; cores are disjoint while free ones remain.
+    """Give the least loaded cores and the first free GPUs; cores are disjoint while free ones remain.
 
     Raises: Unavailable: reason NO_FREE_SLOT (something must end first) or NEVER_FITS (this machine is too small).
     """
@@ -160,7 +160,7 @@ def _plural(unit: str, count: int) -> str:
 
 
 def cpu_list(cores: Sequence[int]) -> str:
-    """Core numbers as Linux writes them: (0, 1, 2, 5) is "0-2,5"."""
+    """Write core numbers as Linux does: (0, 1, 2, 5) is "0-2,5"."""
     parts: list[str] = []
     ordered = sorted(set(cores))
     start = 0

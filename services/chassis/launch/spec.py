@@ -127,25 +127,25 @@ class Launcher(Protocol):
     """What services ask of a launcher, wherever the programs run."""
 
     async def start(self, spec: LaunchSpec) -> Handle:
-        """Starts a program once; a repeat with the same id finds the first. Raises Unavailable without a free slot."""
+        """Start a program once; a repeat with the same id finds the first. Raises Unavailable without a free slot."""
 
     async def probe(self, id: str) -> Probe:
-        """What is known of it now; LOST for an id that was never started here."""
+        """Return what is known of it now; LOST for an id that was never started here."""
 
     async def signal(self, id: str, number: int) -> bool:
-        """Sends a signal to the program; False if it does not run."""
+        """Send a signal to the program; False if it does not run."""
 
     async def kill(self, id: str) -> None:
-        """Ends it and all that it started, and returns when it was seen dead. Raises Unavailable if that takes long."""
+        """End it and all that it started, and return when it was seen dead. Raises Unavailable if that takes long."""
 
     async def logs(self, id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
-        """A piece of its output; a negative offset counts from the end."""
+        """Return a piece of its output; a negative offset counts from the end."""
 
     async def list(self) -> Sequence[Probe]:
-        """Everything started here whose folder is still there."""
+        """Return everything started here whose folder is still there."""
 
     async def forget(self, id: str) -> None:
-        """Drops an ended program with its folder. Raises WrongState while it runs."""
+        """Drop an ended program with its folder. Raises WrongState while it runs."""
 
     async def usage(self) -> Usage:
-        """What is free and what is taken."""
+        """Return what is free and what is taken."""

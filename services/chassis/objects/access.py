@@ -27,7 +27,7 @@ class StoreAccess:
 
     @classmethod
     def of_settings(cls, settings: Settings) -> StoreAccess:
-        """The installation's own store."""
+        """Return the installation's own store."""
         return cls(
             settings.objects_endpoint,
             settings.objects_access_key,
@@ -36,7 +36,7 @@ class StoreAccess:
         )
 
     def to_json(self) -> dict[str, str]:
-        """With the secret: for a 0600 file or the vault only."""
+        """Return it with the secret: for a 0600 file or the vault only."""
         return {
             "endpoint": self.endpoint,
             "access_key": self.access_key,
@@ -46,7 +46,7 @@ class StoreAccess:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StoreAccess:
-        """The access that `to_json` wrote."""
+        """Return the access that `to_json` wrote."""
         return cls(
             content["endpoint"], content["access_key"], content["secret_key"], content.get("region") or "us-east-1"
         )
@@ -59,7 +59,7 @@ class StoreAccess:
 
 @contextmanager
 def translated(access: StoreAccess, bucket: str = "", key: str = "") -> Iterator[None]:
-    """Turns what the S3 library raises into our errors, with the endpoint, bucket and key in the words."""
+    """Turn what the S3 library raises into our errors, with the endpoint, bucket and key in the words."""
     try:
         yield
     except ModelryError:

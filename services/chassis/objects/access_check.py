@@ -15,7 +15,7 @@ _WRONG_KEYS = ("UNKNOWN_ACCESS_KEY", "WRONG_SECRET_KEY", "EXPIRED_ACCESS_KEY", "
 
 
 def check_rights(access: StoreAccess, bucket: str, prefix: str = "") -> dict[str, str]:
-    """Tries list, put, get and delete under a prefix; each right maps to "" or to why it is missing, in words.
+    """Try list, put, get and delete under a prefix; each right maps to "" or to why it is missing, in words.
 
     The one object that it writes is deleted again (and stays, named, if only deleting is refused). Blocking.
     Raises: Unavailable: nobody answers at the endpoint. NotFound: no such bucket. Denied: the keys are wrong.

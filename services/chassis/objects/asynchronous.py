@@ -13,10 +13,10 @@ from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore
 
 
 class AsyncObjectStore:
-    """Wraps a store; `.sync` is the blocking one, for code that already runs in a thread."""
+    """Wrap a store; `.sync` is the blocking one, for code that already runs in a thread."""
 
     def __init__(self, store: ObjectStore | StoreAccess) -> None:
-        """Takes a store or what is needed to make one."""
+        """Take a store or what is needed to make one."""
         self.sync = ObjectStore(store) if isinstance(store, StoreAccess) else store
 
     async def ensure_bucket(self, bucket: str) -> None:
@@ -44,7 +44,7 @@ class AsyncObjectStore:
         )
 
     async def list(self, bucket: str, prefix: str = "") -> Sequence[ObjectInfo]:
-        """All of `ObjectStore.list` at once."""
+        """Return all of `ObjectStore.list` at once."""
         return await asyncio.to_thread(lambda: tuple(self.sync.list(bucket, prefix)))
 
     async def put_bytes(

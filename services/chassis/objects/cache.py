@@ -21,12 +21,12 @@ class NodeCache:
     """A folder of folders named by manifest digest. A folder that is there is whole: it came by rename."""
 
     def __init__(self, folder: Path, limit_bytes: int = 0) -> None:
-        """`limit_bytes` > 0 drops the least recently fetched folders beyond that size; 0 keeps all."""
+        """Args: limit_bytes: beyond it the least recently fetched folders are dropped; 0 keeps all."""
         self._folder = Path(folder)
         self._limit = limit_bytes
 
     def path(self, manifest: Manifest) -> Path:
-        """Where the content is, or will be."""
+        """Return where the content is, or will be."""
         return self._folder / manifest.digest
 
     def fetch(
@@ -37,7 +37,7 @@ class NodeCache:
         manifest: Manifest,
         on_progress: Progress | None = None,
     ) -> Path:
-        """The folder with exactly these files, downloaded and verified unless it is here already. Blocking.
+        """Return the folder with exactly these files, downloaded and verified unless it is here already. Blocking.
 
         Processes that want the same content at once download it once. Treat the folder as read-only.
         Raises: Invalid: the store holds other content (DIGEST_MISMATCH). Unavailable: store away or disk full.
@@ -93,7 +93,7 @@ class NodeCache:
             os.close(descriptor)
 
     def _evict(self, keep: str) -> None:
-        """Drops the least recently fetched content beyond the limit, never what was just asked for or is locked."""
+        """Drop the least recently fetched content beyond the limit, never what was just asked for or is locked."""
         folders = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
         sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in folders}
         excess = sum(sizes.values()) - self._limit
@@ -109,7 +109,7 @@ class NodeCache:
 
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    """A cheap look against hands that deleted files: every file is there with its size."""
+    """Check cheaply that nobody deleted files: every file is there with its size."""
     try:
         return all((folder / file.path).stat().st_size == file.size for file in manifest.files) and folder.is_dir()
     except OSError:

@@ -29,7 +29,7 @@ class ManifestFile:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Refuses a path that leads out of the folder."""
+        """Refuse a path that leads out of the folder."""
         parts = PurePosixPath(self.path).parts
         if (
             not parts
@@ -48,7 +48,7 @@ class Manifest:
     files: tuple[ManifestFile, ...]
 
     def __post_init__(self) -> None:
-        """Orders the files; a path stands once."""
+        """Order the files; a path stands once."""
         ordered = tuple(sorted(self.files, key=lambda file: file.path))
         if len({file.path for file in ordered}) != len(ordered):
             raise Invalid("A manifest names a path twice.", reason="INVALID_MANIFEST")
@@ -66,13 +66,13 @@ class Manifest:
         return sum(file.size for file in self.files)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able form."""
+        """Return a JSON-able form."""
         files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.files]
         return {"format": FORMAT, "digest": self.digest, "files": files}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Manifest:
-        """The manifest that `to_json` wrote. Raises Invalid if it is none or was tampered with."""
+        """Return the manifest that `to_json` wrote. Raises Invalid if it is none or was tampered with."""
         try:
             files = tuple(ManifestFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in content["files"])
         except (KeyError, TypeError, ValueError) as error:
@@ -84,7 +84,7 @@ class Manifest:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Manifest:
-        """Reads every file of a folder and of its sub-folders, links followed."""
+        """Read every file of a folder and of its sub-folders, links followed."""
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         with ThreadPoolExecutor(_WORKERS) as pool:
             digests = list(pool.map(file_sha256, paths))
@@ -97,7 +97,7 @@ class Manifest:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file in hex."""
+    """Return the sha256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -109,7 +109,7 @@ def upload_folder(
     folder: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Uploads a folder and returns its manifest; `on_progress(done, total)` is told the bytes after each file."""
+    """Upload a folder and return its manifest; `on_progress(done, total)` is told the bytes after each file."""
     manifest = Manifest.of_folder(folder)
     done = 0
     for file in manifest.files:
@@ -121,7 +121,7 @@ def upload_folder(
 
 
 def missing_files(store: ObjectStore, bucket: str, prefix: str, manifest: Manifest) -> tuple[str, ...]:
-    """Paths of a manifest that are not stored under the prefix with their size: a quick look, nothing is read."""
+    """Return the paths of a manifest that are not stored under the prefix with their size; nothing is read."""
     folder = folder_prefix(prefix)
     sizes = {info.key.removeprefix(folder): info.size for info in store.list(bucket, folder)}
     return tuple(file.path for file in manifest.files if sizes.get(file.path) != file.size)
@@ -130,7 +130,7 @@ def missing_files(store: ObjectStore, bucket: str, prefix: str, manifest: Manife
 def transfer(
     source: ObjectStore, bucket: str, prefix: str, manifest: Manifest, target: ObjectStore, to: tuple[str, str]
 ) -> None:
-    """Copies the files of a manifest to `to` (bucket, prefix), inside the store when both are the same.
+    """Copy the files of a manifest to `to` (bucket, prefix), inside the store when both are the same.
 
     Between two stores every file passes through a local temporary file and is verified on the way.
     """
@@ -146,7 +146,7 @@ def transfer(
 
 
 def download_verified(store: ObjectStore, bucket: str, key: str, file: ManifestFile, path: Path) -> None:
-    """Downloads one file of a manifest and checks size and sha256 while it comes. Raises Invalid if it is another."""
+    """Download one file of a manifest and check size and sha256 while it comes. Raises Invalid if it is another."""
     digest = hashlib.sha256()
     with store.open_stream(bucket, key) as stream, path.open("wb") as target:
         while chunk := stream.read(_CHUNK):

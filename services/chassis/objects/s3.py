@@ -44,24 +44,24 @@ class S3Client:
     """A client for any S3, with the sizes of parts that suit large files. It may be shared between threads."""
 
     def __init__(self, access: StoreAccess, *, connect_seconds: float, tries: int) -> None:
-        """`tries` is how often one request is sent at most. Raises: Invalid: the endpoint is no URL."""
+        """Args: tries: how often one request is sent at most. Raises: Invalid: the endpoint is no URL."""
         self.raw = _make_client(access, connect_seconds=connect_seconds, tries=tries)
 
     def upload(self, path: Path, bucket: str, key: str) -> None:
-        """Uploads a file, in parts when it is large."""
+        """Upload a file, in parts when it is large."""
         self.raw.upload_file(str(path), bucket, key, Config=_UPLOAD)
 
     def download(self, bucket: str, key: str, path: Path) -> None:
-        """Downloads an object, in parts when it is large."""
+        """Download an object, in parts when it is large."""
         self.raw.download_file(bucket, key, str(path), Config=_DOWNLOAD)
 
     def copy(self, bucket: str, key: str, target_bucket: str, target_key: str) -> None:
-        """Copies an object inside the store."""
+        """Copy an object inside the store."""
         self.raw.copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_COPY)
 
 
 def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> Any:
-    """Path style and no checksums that only AWS knows."""
+    """Make a client with path style and no checksums that only AWS knows."""
     config = Config(
         s3={"addressing_style": "path"},
         signature_version="s3v4",
@@ -85,7 +85,7 @@ def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> 
 
 
 def translate(error: Exception, access: StoreAccess, bucket: str, key: str) -> ModelryError | None:
-    """What an error of the library means in our words; None: it is no error of a store."""
+    """Return what an error of the library means in our words; None: it is no error of a store."""
     if isinstance(error, ClientError):
         return _from_answer(error, access, bucket, key)
     if isinstance(error, ParamValidationError):

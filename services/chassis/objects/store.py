@@ -46,7 +46,7 @@ class ListPage:
 
 
 def folder_prefix(prefix: str) -> str:
-    """The prefix as a folder: no leading "/", one trailing, so that `jobs/1` never means `jobs/10`."""
+    """Return the prefix as a folder: no leading "/", one trailing, so that `jobs/1` never means `jobs/10`."""
     stripped = prefix.strip("/")
     return f"{stripped}/" if stripped else ""
 
@@ -55,7 +55,7 @@ class ObjectStore:
     """Blocking operations on one store; safe to share between threads. Raises chassis errors only."""
 
     def __init__(self, access: StoreAccess, *, connect_seconds: float = 5, tries: int = 3) -> None:
-        """Connects on first use. `tries` is how often one request is sent at most."""
+        """Connect on first use. `tries` is how often one request is sent at most."""
         self.access = access
         self._options: dict[str, Any] = {"connect_seconds": connect_seconds, "tries": tries}
         self._lock = Lock()
@@ -77,7 +77,7 @@ class ObjectStore:
         return self.s3.raw
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Makes the bucket unless it is there."""
+        """Make the bucket unless it is there."""
         try:
             with translated(self.access, bucket):
                 self.client.head_bucket(Bucket=bucket)
@@ -93,12 +93,12 @@ class ObjectStore:
                 self.client.head_bucket(Bucket=bucket)
 
     def buckets(self) -> Sequence[str]:
-        """Names of the buckets that these keys see."""
+        """Return the names of the buckets that these keys see."""
         with translated(self.access):
             return sorted(bucket["Name"] for bucket in self.client.list_buckets().get("Buckets", []))
 
     def head(self, bucket: str, key: str) -> ObjectInfo:
-        """Size and etag of an object. Raises NotFound."""
+        """Return the size and etag of an object. Raises NotFound."""
         with translated(self.access, bucket, key):
             answer = self.client.head_object(Bucket=bucket, Key=key)
             if "ContentLength" not in answer or "LastModified" not in answer:
@@ -107,7 +107,7 @@ class ObjectStore:
         return ObjectInfo(key, int(answer["ContentLength"]), etag, answer.get("LastModified"))
 
     def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """Like `head`, None if there is none."""
+        """Return the same as `head`, None if there is none."""
         try:
             return self.head(bucket, key)
         except NotFound as error:
@@ -118,7 +118,7 @@ class ObjectStore:
     def list_page(
         self, bucket: str, prefix: str = "", *, delimiter: str = "", page_size: int = 1000, token: str = ""
     ) -> ListPage:
-        """One page of at most 1000 entries; with the delimiter "/" sub-folders are one entry each."""
+        """Return one page of at most 1000 entries; with the delimiter "/" sub-folders are one entry each."""
         more = {name: value for name, value in (("Delimiter", delimiter), ("ContinuationToken", token)) if value}
         with translated(self.access, bucket):
             answer = self.client.list_objects_v2(
@@ -132,7 +132,7 @@ class ObjectStore:
         return ListPage(objects, prefixes, answer.get("NextContinuationToken", "") if answer["IsTruncated"] else "")
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object whose key begins with the prefix, page by page."""
+        """Yield every object whose key begins with the prefix, page by page."""
         token = ""
         while True:
             page = self.list_page(bucket, prefix, token=token)
@@ -142,12 +142,12 @@ class ObjectStore:
                 return
 
     def put_bytes(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
-        """Writes a small object."""
+        """Write a small object."""
         with translated(self.access, bucket, key):
             self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
 
     def get_bytes(self, bucket: str, key: str, limit_bytes: int = _WHOLE_OBJECT_BYTES) -> bytes:
-        """Reads a small object. Raises Invalid when it is larger than the limit."""
+        """Read a small object. Raises Invalid when it is larger than the limit."""
         with self.open_stream(bucket, key) as stream:
             if stream.size > limit_bytes:
                 message = f"{bucket}/{key} has {stream.size} bytes; at most {limit_bytes} are read here."
@@ -155,22 +155,22 @@ class ObjectStore:
             return stream.read()
 
     def put_json(self, bucket: str, key: str, content: Any) -> None:
-        """Writes an object as JSON."""
+        """Write an object as JSON."""
         self.put_bytes(bucket, key, json.dumps(content, ensure_ascii=False).encode(), "application/json")
 
     def get_json(self, bucket: str, key: str) -> Any:
-        """Reads a JSON object. Raises Invalid when it is none."""
+        """Read a JSON object. Raises Invalid when it is none."""
         try:
             return json.loads(self.get_bytes(bucket, key))
         except ValueError as error:
             raise Invalid(f"{bucket}/{key} is no JSON.", reason="OBJECT_IS_NO_JSON") from error
 
     def open_stream(self, bucket: str, key: str, offset: int = 0) -> ObjectStream:
-        """Opens an object for reading in constant memory; it survives broken connections."""
+        """Open an object for reading in constant memory; it survives broken connections."""
         return ObjectStream(self.client, self.access, bucket, key, offset)
 
     def upload_file(self, path: Path, bucket: str, key: str) -> ObjectInfo:
-        """Uploads a file, in parts when it is large.
+        """Upload a file, in parts when it is large.
 
         A broken upload starts again as a whole (upload ids die with the embedded server); when it is unclear whether
         it was completed, HEAD and the size decide.
@@ -201,7 +201,7 @@ class ObjectStore:
         return stored if "-" in stored.etag or stored.etag == _md5(path) else None
 
     def download_file(self, bucket: str, key: str, path: Path) -> None:
-        """Downloads an object to a file that appears whole or not at all."""
+        """Download an object to a file that appears whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
@@ -212,14 +212,14 @@ class ObjectStore:
             temporary.unlink(missing_ok=True)
 
     def copy_object(self, bucket: str, key: str, target_bucket: str, target_key: str) -> None:
-        """Copies an object inside the store; its bytes do not come here."""
+        """Copy an object inside the store; its bytes do not come here."""
         with translated(self.access, bucket, key):
             self.s3.copy(bucket, key, target_bucket, target_key)
 
     def copy_prefix(
         self, bucket: str, prefix: str, target_bucket: str, target_prefix: str, paths: Iterable[str] | None = None
     ) -> int:
-        """Copies a folder (or only these paths in it) inside the store; returns the number of objects."""
+        """Copy a folder (or only these paths in it) inside the store; return the number of objects."""
         source, target = folder_prefix(prefix), folder_prefix(target_prefix)
         if paths is None:
             paths = [info.key.removeprefix(source) for info in self.list(bucket, source)]
@@ -230,7 +230,7 @@ class ObjectStore:
         return count
 
     def delete(self, bucket: str, key: str) -> None:
-        """Deletes an object; there being none is fine."""
+        """Delete an object; there being none is fine."""
         try:
             with translated(self.access, bucket, key):
                 self.client.delete_object(Bucket=bucket, Key=key)
@@ -239,7 +239,7 @@ class ObjectStore:
                 raise
 
     def delete_prefix(self, bucket: str, prefix: str) -> int:
-        """Deletes a folder with all that is in it; returns the number of objects. Never a whole bucket."""
+        """Delete a folder with all that is in it; return the number of objects. Never a whole bucket."""
         folder = folder_prefix(prefix)
         if not folder:
             raise Invalid("A whole bucket is not deleted.", field="prefix")

@@ -1,4 +1,4 @@
-"""Reading a large object from front to back in constant memory, across broken connections."""
+"""Read a large object from front to back in constant memory, across broken connections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ObjectStream(io.RawIOBase):
     """
 
     def __init__(self, client: Any, access: StoreAccess, bucket: str, key: str, offset: int = 0) -> None:
-        """Opens it. Raises: NotFound, Denied, Unavailable."""
+        """Open it. Raises: NotFound, Denied, Unavailable."""
         super().__init__()
         self._client, self._access, self._bucket, self._key = client, access, bucket, key
         self._position = offset
@@ -41,15 +41,15 @@ class ObjectStream(io.RawIOBase):
                 self._pause(number + 1, error, _TRIES_TO_OPEN)
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """The next byte's place in the object."""
+        """Return the next byte's place in the object."""
         return self._position
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes (all that is left when negative); nothing at the end and only there.
+        """Return at most `size` bytes (all that is left when negative); nothing at the end and only there.
 
         Raises: Unavailable: the store stayed away. Conflict: the object is another one now.
         """
@@ -65,13 +65,13 @@ class ObjectStream(io.RawIOBase):
         return b""
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fills a buffer as far as the next piece goes."""
+        """Fill a buffer as far as the next piece goes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Let the connection go."""
         self._drop()
         super().close()
 
@@ -103,7 +103,7 @@ class ObjectStream(io.RawIOBase):
             body.close()
 
     def _connect(self) -> None:
-        """Opens the object at the place reached. Raises OSError when the answer was cut short."""
+        """Open the object at the place reached. Raises OSError when the answer was cut short."""
         more = {"Range": f"bytes={self._position}-"} if self._position else {}
         with translated(self._access, self._bucket, self._key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key, **more)

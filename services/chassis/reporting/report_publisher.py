@@ -11,28 +11,28 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import nats
 from nats.js.errors import APIError, NoStreamResponseError
 
-from services.chassis.bus import Session, retry_delay
+from services.chassis.bus import Session, open_session, retry_delay
 from services.chassis.errors import Unavailable
 from services.chassis.reporting.spool import Spool
+from services.chassis.tasks import end_tasks
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 ACK_SECONDS = 5
 LONGEST_DELAY_SECONDS = 2.0
 _SHORTEST_DELAY_SECONDS = 0.05
 
 
 class ReportLink:
-    """Publishes reports in order, one in flight, and heartbeats; connects again for ever.
+    """Publish reports in order, one in flight, and heartbeats; connect again for ever.
 
     The connection is never mended by the library: while it is away nothing is handed over, and when it is lost what
     was in flight counts as not sent. The same report has the same message id, so sending it again makes no second one.
     """
 
     def __init__(self, spec: Mapping[str, Any], spool: Spool, state: Callable[[], str]) -> None:
-        """`state` gives the word of the next heartbeat."""
+        """Args: state: gives the word of the next heartbeat."""
         self._spec, self._spool, self._state = spec, spool, state
         self._name = f"{spec['job_id']}-{spec['attempt']}"
         self._loop = asyncio.new_event_loop()
@@ -42,20 +42,20 @@ class ReportLink:
         self._main: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins; returns at once, with the bus or without."""
+        """Begin, and return at once, with the bus or without."""
         self._thread.start()
 
     def kick(self) -> None:
-        """There is something new in the spool."""
+        """Publish what is new in the spool at once."""
         self.run_soon(self._kicked.set)
 
     def run_soon(self, callback: Callable[[], object]) -> None:
-        """Has a function called in the link's thread; a signal handler may ask for that, since no lock is taken."""
+        """Have a function called in the link's thread; a signal handler may call this, since no lock is taken."""
         with contextlib.suppress(RuntimeError):  # the loop was closed
             self._loop.call_soon_threadsafe(callback)
 
     def close(self, timeout: float) -> bool:
-        """Waits until everything was acknowledged, at most so long, and ends. Returns whether it was."""
+        """Wait until everything was acknowledged, at most so long, and end. Return whether it was."""
         end = time.monotonic() + timeout
         self.kick()
         with self._changed:
@@ -91,26 +91,24 @@ class ReportLink:
             except Exception as error:  # an edge: whatever is wrong now may be right later
                 tries += 1
                 if tries == 1:
-                    _logger.warning("the bus is not reachable: %s", str(error) or type(error).__name__)
+                    _log.warning("the bus is not reachable: %s", str(error) or type(error).__name__)
                 await asyncio.sleep(retry_delay(tries, _SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS))
                 continue
             tries = 0
             await self._serve(session)
 
     async def _serve(self, session: Session) -> None:
-        """Uses a connection until it is lost."""
-        work = [asyncio.create_task(one) for one in (self._publish_all(session), self._beat(session))]
-        work.append(asyncio.create_task(self._closed(session)))
+        """Use a connection until it is lost."""
+        parts = (self._publish_all(session), self._beat(session), self._closed(session))
+        work = [asyncio.create_task(one) for one in parts]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if (error := task.exception()) is not None:
-                    _logger.error("reporting broke off and begins again", exc_info=error)
+                    _log.error("reporting broke off and begins again", exc_info=error)
                     await asyncio.sleep(LONGEST_DELAY_SECONDS)
         finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            await end_tasks(*work)
             with contextlib.suppress(Exception):  # it is being thrown away
                 await asyncio.wait_for(session.client.close(), timeout=1)
 
@@ -118,33 +116,10 @@ class ReportLink:
         await session.closed.wait()
 
     async def _connect(self) -> Session:
-        closed = asyncio.Event()
-
-        async def on_closed() -> None:
-            closed.set()
-
-        async def on_error(error: Exception) -> None:
-            _logger.debug("nats: %s", error)
-
         login = self._spec["nats"]
+        given = {key: login.get(key) for key in ("user", "password")}
         more = {"inbox_prefix": login["inbox_prefix"]} if login.get("inbox_prefix") else {}
-        client = await asyncio.wait_for(
-            nats.connect(
-                servers=login["url"].split(","),
-                user=login.get("user"),
-                password=login.get("password"),
-                name=f"modelry-worker-{self._name}",
-                allow_reconnect=False,
-                connect_timeout=3,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                closed_cb=on_closed,
-                error_cb=on_error,
-                **more,
-            ),
-            timeout=5,
-        )
-        return Session(client, 0, closed)
+        return await open_session(login["url"], f"modelry-worker-{self._name}", **given, **more)
 
     async def _publish_all(self, session: Session) -> None:
         failures = 0
@@ -157,7 +132,7 @@ class ReportLink:
                 except (APIError, NoStreamResponseError, Unavailable) as error:
                     failures += 1
                     if failures == 1:
-                        _logger.warning("report %d was not taken: %s", report["number"], error)
+                        _log.warning("report %d was not taken: %s", report["number"], error)
                     await asyncio.sleep(retry_delay(failures, _SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS))
                     break  # again from this one
                 failures = 0

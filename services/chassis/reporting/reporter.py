@@ -1,4 +1,4 @@
-"""The worker's voice: reports to its service that outlive the worker, the bus and the service.
+"""Reports of a worker to its service, which outlive the worker, the bus and the service.
 
     reporter = Reporter(folder)                  # reads FOLDER/spec.json; a SIGTERM sets stop_requested
     reporter.send("started", {"pid": os.getpid()})
@@ -27,11 +27,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from services.chassis.reporting.report_publisher import ReportLink
-from services.chassis.reporting.spool import Spool, read_spool
+from services.chassis.reporting.spool import Spool
 
-__all__ = ["Reporter", "read_spool"]
-
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 FORMAT = 1
 SPEC_FILE = "spec.json"
 GATHER_SECONDS = 0.1
@@ -43,7 +41,7 @@ class Reporter:
     """Reports of one attempt. Every method may be called from any thread."""
 
     def __init__(self, folder: Path | str, *, handle_signals: bool = True) -> None:
-        """Reads the spec, takes over what an earlier worker of this folder left unsent, and begins to publish.
+        """Read the spec, take over what an earlier worker of this folder left unsent, and begin to publish.
 
         `handle_signals`: a SIGTERM sets `stop_requested` (only where this is called in the main thread).
         """
@@ -72,7 +70,7 @@ class Reporter:
         return self._spool.last
 
     def send(self, kind: str, body: Mapping[str, Any]) -> int:
-        """Stores a report and returns its number; what was gathered before it is stored before it.
+        """Store a report and return its number; what was gathered before it is stored before it.
 
         Raises: OSError: it could not be stored. ValueError: it is larger than 512 KiB; large things go to the store.
         """
@@ -85,7 +83,7 @@ class Reporter:
         return number
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Gathers a point; the points of 100 ms become one report. What is no finite number is left out."""
+        """Gather a point; the points of 100 ms become one report. What is no finite number is left out."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         with self._lock:
             if self._points and self._points[-1]["step"] == step:
@@ -97,14 +95,14 @@ class Reporter:
     def progress(
         self, done: float, total: float, unit: str = "", phase: str = "", eta_seconds: float | None = None
     ) -> None:
-        """Says how far the work is; of several in half a second only the last is reported."""
+        """Say how far the work is; of several in half a second only the last is reported."""
         body = {"done": done, "total": total, "unit": unit, "phase": phase, "eta_seconds": eta_seconds}
         with self._lock:
             self._progress = body
         self._wake.set()
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Stores what was gathered and waits until the bus has everything, at most `timeout` seconds.
+        """Store what was gathered and wait until the bus has everything, at most `timeout` seconds.
 
         Returns whether it has. The service reads the rest from the spool.
         """
@@ -117,18 +115,18 @@ class Reporter:
         self._ticker.join()
         done = self._link.close(timeout)
         if not done:
-            _logger.warning("%d reports are left in the spool", self._spool.last - self._spool.sent)
+            _log.warning("%d reports are left in the spool", self._spool.last - self._spool.sent)
         self._spool.close()
         return done
 
     def __enter__(self) -> Self:
-        """The reporter itself."""
+        """Return the reporter itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes it."""
+        """Close it."""
         self.close()
 
     def _state(self) -> str:
@@ -137,7 +135,7 @@ class Reporter:
         return "STOPPING" if self.stop_requested.is_set() else "RUNNING"
 
     def _tick(self) -> None:
-        """Stores gathered points and progress soon after they came."""
+        """Store gathered points and progress soon after they came."""
         while not self._closing.is_set():
             self._wake.wait()
             self._wake.clear()

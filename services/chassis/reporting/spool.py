@@ -24,7 +24,7 @@ class Spool:
     """The writing end. Not for several threads at once: its owner holds a lock."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens the spool of an attempt's folder, or goes on with it after the last whole line."""
+        """Open the spool of an attempt's folder, or go on with it after the last whole line."""
         self._folder = folder / SPOOL_FOLDER
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._descriptor = -1
@@ -36,7 +36,7 @@ class Spool:
         self.sent = min(int(os.pread(self._sent_file, _DIGITS, 0) or b"0"), self.last)
 
     def append(self, report: Mapping[str, Any]) -> int:
-        """Stores a report under the next number, on the disk when this returns. Raises OSError and stores nothing."""
+        """Store a report under the next number, on the disk when this returns. Raises OSError and stores nothing."""
         number = self.last + 1
         line = json.dumps({**report, "number": number}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         if self._descriptor < 0 or self._size >= _SEGMENT_BYTES:
@@ -53,17 +53,17 @@ class Spool:
         return number
 
     def mark_sent(self, number: int) -> None:
-        """The bus has everything up to this number. A crash may forget it: sending again is harmless."""
+        """Note that the bus has everything up to this number. A crash may lose that: sending again is harmless."""
         os.pwrite(self._sent_file, f"{number:0{_DIGITS}}".encode(), 0)
         self.sent = number
 
     def unsent(self, limit: int = 256) -> list[dict[str, Any]]:
-        """The next reports that the bus has not acknowledged, none that is not on the disk yet."""
+        """Return the next reports that the bus has not acknowledged, none that is not on the disk yet."""
         last = self.last
         return [report for report in read_spool(self._folder.parent, self.sent, limit) if report["number"] <= last]
 
     def close(self) -> None:
-        """Lets the files go."""
+        """Let the files go."""
         for descriptor in (self._descriptor, self._sent_file):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -94,12 +94,12 @@ class Spool:
 
 
 def read_spool(folder: Path, after: int = 0, limit: int = 0) -> list[dict[str, Any]]:
-    """The reports of an attempt's folder with a number greater than `after`, in order; at most `limit` if that is set.
+    """Return the reports of an attempt's folder with a number above `after`, in order; at most `limit` if set.
 
     A last line that its writer did not finish is no report. A folder without a spool has none.
     """
     segments = _segments(folder / SPOOL_FOLDER)
-    found: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
     for index, path in enumerate(segments):
         if index + 1 < len(segments) and int(segments[index + 1].stem) <= after + 1:
             continue
@@ -109,10 +109,10 @@ def read_spool(folder: Path, after: int = 0, limit: int = 0) -> list[dict[str, A
             break
         for report in _lines(data[: data.rfind(b"\n") + 1]):
             if report["number"] > after:
-                found.append(report)
-                if len(found) == limit:
-                    return found
-    return found
+                reports.append(report)
+                if len(reports) == limit:
+                    return reports
+    return reports
 
 
 def _segments(folder: Path) -> list[Path]:

@@ -1,12 +1,11 @@
 """gRPC between Modelry's processes: the server that every service runs, and channels to other services."""
 
-from services.chassis.rpc.client import MESSAGE_BYTES, AddressBook, Connections, channel, plain_channel
+from services.chassis.rpc.client import MESSAGE_BYTES, Connections, channel, plain_channel
 from services.chassis.rpc.server import RpcServer
 from services.chassis.rpc.validation import validate
 
 __all__ = [
     "MESSAGE_BYTES",
-    "AddressBook",
     "Connections",
     "RpcServer",
     "channel",

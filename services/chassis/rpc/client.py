@@ -52,7 +52,7 @@ _OPTIONS = [
 
 
 def channel(address: str, *, translate_errors: bool = False) -> grpc.aio.Channel:
-    """A channel to `host:port`. Cheap to make, connects at first use; close it, or leave it to the process's end.
+    """Return a channel to `host:port`. It connects at first use; close it, or leave it to the process's end.
 
     Args: translate_errors: raise the classes of `chassis.errors`. A call that streams requests keeps gRPC's own error:
         the library lets no interceptor stand there.
@@ -64,12 +64,12 @@ def channel(address: str, *, translate_errors: bool = False) -> grpc.aio.Channel
 
 
 def plain_channel(address: str) -> grpc.aio.Channel:
-    """A channel without interceptors, each of which costs a call a task: the caller gives the trace and a deadline."""
+    """Return a channel without interceptors, which cost a task each: the caller gives the trace and a deadline."""
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
 def _prepared(details: Any, *, deadline: bool) -> Any:
-    """The call with the trace in its metadata, and a deadline if it has none."""
+    """Return the call with the trace in its metadata, and a deadline if it has none."""
     headers: dict[str, str] = {}
     telemetry.inject(headers)
     metadata = grpc.aio.Metadata(*(details.metadata or ()), *headers.items())
@@ -121,10 +121,10 @@ async def _translated_stream(messages: AsyncIterable[Any]) -> AsyncIterator[Any]
 
 
 class AddressBook(Protocol):
-    """Knows where services listen."""
+    """The addresses at which services listen."""
 
     def address_of(self, service: str) -> str:
-        """`host:port` of a service, by its name."""
+        """Return `host:port` of a service, by its name."""
         ...
 
 
@@ -143,13 +143,13 @@ class Connections:
         self._tokens: dict[Principal, tuple[str, float]] = {}
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """The channel to a service."""
+        """Return the channel to a service."""
         if service not in self._channels:
             self._channels[service] = channel(self._addresses.address_of(service), translate_errors=True)
         return self._channels[service]
 
     def metadata(self, project: str, *, role: Role = Role.OWNER) -> Metadata:
-        """Who is calling: this service for a project, with the key of the call being answered, if there is one."""
+        """Return who is calling: this service for a project, with the key of the call being answered, if any."""
         caller = current_or_none()
         key_id = caller.key_id if caller is not None and caller.project == project else ""
         principal = Principal(project, role, key_id, "service", self._service)

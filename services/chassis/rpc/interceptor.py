@@ -83,21 +83,21 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, answer: _Answer) -> Handler:
         deadline = self._deadline_seconds
 
-        async def unary(request: Any, context: Any) -> Any:
-            async with answer.given(context):
+        async def unary(request: Any, call: Any) -> Any:
+            async with answer.given(call):
                 if handler.request_streaming:
-                    return await handler.stream_unary(_validated(request), context)
+                    return await handler.stream_unary(_validated(request), call)
                 validate(request)
-                async with _deadline(context, deadline):
-                    return await handler.unary_unary(request, context)
+                async with _deadline(call, deadline):
+                    return await handler.unary_unary(request, call)
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with answer.given(context):
+        async def stream(request: Any, call: Any) -> AsyncIterator[Any]:
+            async with answer.given(call):
                 if handler.request_streaming:
-                    result = handler.stream_stream(_validated(request), context)
+                    result = handler.stream_stream(_validated(request), call)
                 else:
                     validate(request)
-                    result = handler.unary_stream(request, context)
+                    result = handler.unary_stream(request, call)
                 if not hasattr(result, "__aiter__"):
                     await result  # a coroutine that writes by itself
                     return
@@ -116,7 +116,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return wrapped
 
     def authenticate(self, metadata: Mapping[str, str], policy: Policy) -> auth.Principal:
-        """The caller, who may call a method of this policy. Raises: Unauthenticated, Denied."""
+        """Return the caller, who may call a method of this policy. Raises: Unauthenticated, Denied."""
         scheme, _, token = metadata.get(AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("This call carries no key: send `authorization: Bearer KEY`.")
@@ -141,11 +141,11 @@ class _Answer:
     metadata: Mapping[str, str]
 
     @asynccontextmanager
-    async def given(self, context: Any) -> AsyncIterator[None]:
-        """Around the method's code: sets who is calling, and turns what is raised into a status."""
+    async def given(self, call: Any) -> AsyncIterator[None]:
+        """Run the method's code: set who is calling, and turn what is raised into a status."""
         request_id = self.metadata.get(REQUEST_ID, "")[:_LONGEST_REQUEST_ID] or f"req-{uuid.uuid4().hex}"
         telemetry.set_request_id(request_id)
-        context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        call.set_trailing_metadata(((REQUEST_ID, request_id),))
         span = telemetry.enter(self.metadata, self.method)
         started, code = time.perf_counter(), int(code_pb2.OK)
         try:
@@ -159,14 +159,14 @@ class _Answer:
             code = int(status.code)
             span.set_attribute("rpc.grpc.status_code", code)
             details = ((STATUS_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID, request_id))
-            await context.abort(_CODES[code], status.message, details)
+            await call.abort(_CODES[code], status.message, details)
         finally:
             span.end()
             self.guard.measure(self.method, code, time.perf_counter() - started)
 
 
 def _status_of(error: Exception, method: str, request_id: str) -> status_pb2.Status:
-    """The status of whatever a method raised; what nobody foresaw is logged whole and answered with a fixed text."""
+    """Return the status of what a method raised; what nobody foresaw is logged whole and gets a fixed text."""
     if isinstance(error, grpc.aio.AioRpcError):
         error = from_rpc_error(error)
     if isinstance(error, _DeadlineExceeded):
@@ -189,9 +189,9 @@ class _DeadlineExceeded(Exception):
 
 
 @asynccontextmanager
-async def _deadline(context: Any, seconds: float) -> AsyncIterator[None]:
-    """A limit for a call whose caller gave none; gRPC itself cancels a call whose own deadline passes."""
-    if context.time_remaining() is not None:
+async def _deadline(call: Any, seconds: float) -> AsyncIterator[None]:
+    """Limit a call whose caller gave no deadline; gRPC itself cancels a call whose own deadline passes."""
+    if call.time_remaining() is not None:
         yield
         return
     limit = asyncio.timeout(seconds)

@@ -104,12 +104,12 @@ class RpcServer:
         await self._server.stop(grace_seconds)
 
     async def wait(self) -> None:
-        """Until the server has stopped."""
+        """Wait until the server has stopped."""
         await self._server.wait_for_termination()
 
 
 def policies_of(full_service_name: str) -> dict[str, Policy]:
-    """Method name -> policy, from the protos: `required_role`, and services only for `…InternalService`."""
+    """Return method name -> policy, from the protos: `required_role`, and services only for `…InternalService`."""
     service = descriptor_pool.Default().FindServiceByName(full_service_name)
     internal = full_service_name.endswith("InternalService")
     policies = {}

@@ -58,7 +58,7 @@ def _violations(message: Message, prefix: str, partial: bool) -> Iterator[Violat
 
 
 def _values(message: Message, nested: FieldDescriptor, prefix: str) -> Iterator[tuple[str, Message]]:
-    """The messages that a field holds, each with the prefix of the paths below it."""
+    """Yield the messages that a field holds, each with the prefix of the paths below it."""
     value = getattr(message, nested.name)
     if nested.message_type is not None and nested.message_type.GetOptions().map_entry:
         yield from ((f"{prefix}{nested.name}[{key}].", item) for key, item in value.items())
@@ -92,7 +92,7 @@ def _out_of_bounds(
 
 @lru_cache(maxsize=4096)
 def _plan(descriptor: Descriptor) -> _Plan:
-    """The plan of one type. Built once: descriptors live as long as the process."""
+    """Return the plan of one type. Built once: descriptors live as long as the process."""
     plan = _Plan()
     for candidate in descriptor.fields:
         options = candidate.GetOptions()
@@ -111,7 +111,7 @@ def _plan(descriptor: Descriptor) -> _Plan:
 
 
 def _message_type(candidate: FieldDescriptor) -> Descriptor | None:
-    """The message type that a field holds, also as a map's value; None for anything else."""
+    """Return the message type that a field holds, also as a map's value; None for anything else."""
     message_type: Descriptor | None = candidate.message_type
     if message_type is not None and message_type.GetOptions().map_entry:
         return message_type.fields_by_name["value"].message_type
@@ -119,7 +119,7 @@ def _message_type(candidate: FieldDescriptor) -> Descriptor | None:
 
 
 def _has_rules(descriptor: Descriptor, seen: frozenset[str]) -> bool:
-    """Whether anything at or below a type has a rule; `seen` ends recursive types."""
+    """Return whether anything at or below a type has a rule; `seen` ends recursive types."""
     if descriptor.full_name in seen:
         return False
     for candidate in descriptor.fields:

@@ -4,14 +4,12 @@ Only programs under ``services/*/worker`` import this package. Importing it load
 """
 
 from services.chassis.worker.chat import Inexpressible, describe_chat, encode_conversation, fingerprint, load_tokenizer
-from services.chassis.worker.edge import FailureWords, ReportSink, log_to_stderr, run_attempt, run_program
-from services.chassis.worker.merging import Merge, log_probabilities, mean_difference, merge
+from services.chassis.worker.edge import FailureWords, log_to_stderr, run_attempt, run_program
+from services.chassis.worker.merging import log_probabilities, mean_difference, merge
 
 __all__ = [
     "FailureWords",
     "Inexpressible",
-    "Merge",
-    "ReportSink",
     "describe_chat",
     "encode_conversation",
     "fingerprint",

@@ -213,7 +213,7 @@ def _check_expressible(
 
 
 def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """All texts that the tokenizer turns into one control token, longest first."""
+    """Return all texts that the tokenizer turns into one control token, longest first."""
     added = tokenizer.added_tokens_decoder.values()
     return sorted({str(token.content) for token in added if token.special}, key=lambda text: (-len(text), text))
 
@@ -325,7 +325,7 @@ def _encode_turn(
 
 
 def _answer_length(tokenizer: "PreTrainedTokenizerBase", span: list[int]) -> int:
-    """Tokens of a turn that are learned: up to and with the last control token, if only blanks follow it."""
+    """Count the tokens of a turn that are learned: up to and with the last control token, if only blanks follow it."""
     special = set(tokenizer.all_special_ids)
     last = max((i for i, token in enumerate(span) if token in special), default=len(span) - 1)
     return last + 1 if not str(tokenizer.decode(span[last + 1 :])).strip() else len(span)

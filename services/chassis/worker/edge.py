@@ -37,7 +37,7 @@ class FailureWords:
     known: Mapping[type[Exception], ProgramResult] = field(default_factory=dict)
 
     def of(self, error: Exception) -> ProgramResult:
-        """What people are told of an error, and whether they can mend it."""
+        """Return what people are told of an error, and whether they can mend it."""
         for kind, failure in self.known.items():
             if isinstance(error, kind):
                 return replace(failure, message=failure.message.format(error))
@@ -57,7 +57,7 @@ class ReportSink(Protocol):
 
 
 def run_attempt(sink: ReportSink, work: Callable[[], None], words: FailureWords) -> int:
-    """Runs the attempt of a job, and reports `failed` when it breaks. Returns the exit code."""
+    """Run the attempt of a job, and report `failed` when it breaks. Return the exit code."""
     try:
         work()
     except Exception as error:  # the edge of the program: whatever happened becomes a report
@@ -70,7 +70,7 @@ def run_attempt(sink: ReportSink, work: Callable[[], None], words: FailureWords)
 
 
 def run_program(work: Callable[[Path, Mapping[str, Any]], ProgramResult], words: FailureWords) -> int:
-    """Runs the one-shot program of `argv[1]`, its folder, and writes its result. Returns the exit code.
+    """Run the one-shot program of `argv[1]`, its folder, and write its result. Return the exit code.
 
     `work` is given the folder and the content of its spec; the last line of the log is what was wrong.
     """
@@ -89,5 +89,5 @@ def run_program(work: Callable[[Path, Mapping[str, Any]], ProgramResult], words:
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Sends the log of an attempt to where its launcher keeps it."""
+    """Send the log of an attempt to where its launcher keeps it."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,4 +1,4 @@
-"""Merges a LoRA adapter into its base, and measures that the merged model says what base and adapter said together.
+"""Merge a LoRA adapter into its base, and measure that the merged model says what base and adapter said together.
 
 Evaluation and serving both take the result of this one merge, under one name in the node's cache: what is evaluated is
 what is served.
@@ -41,13 +41,13 @@ class Merge:
     dtype: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As a program's result has it."""
+        """Return it as a program's result has it."""
         measured = {} if self.existed else {"mean_difference": self.mean_difference, "dtype": self.dtype}
         return {"existed": self.existed, **measured}
 
 
 def merge(base: Path, adapter: Path, output: Path) -> Merge:
-    """Writes the merged model to `output`, by rename; one that is there is whole and stays.
+    """Write the merged model to `output`, by rename; one that is there is whole and stays.
 
     Raises: ModelryError: merged and unmerged differ. Invalid: the adapter is none of this base.
     """
@@ -63,7 +63,7 @@ def merge(base: Path, adapter: Path, output: Path) -> Merge:
     try:
         tuned = PeftModel.from_pretrained(model, adapter)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise Invalid(f"The adapter cannot be loaded on its base: {error}", reason="INVALID_ADAPTER") from error
+        raise Invalid(f"The adapter cannot be loaded on its base: {error}.", reason="INVALID_ADAPTER") from error
     tuned.eval()
     expected = [log_probabilities(tuned, ids) for ids in samples]
     # Merged in fp32 and rounded once: merging in bf16 would round the small update away.
@@ -82,7 +82,7 @@ def merge(base: Path, adapter: Path, output: Path) -> Merge:
 
 
 def log_probabilities(model: Any, token_ids: list[int]) -> torch.Tensor:
-    """Log-probability of each token of a row after the first, given those before it; shape (tokens - 1,)."""
+    """Return the log-probability of each token of a row after the first, given those before it; shape (tokens - 1,)."""
     import torch
 
     with torch.inference_mode():
@@ -91,23 +91,23 @@ def log_probabilities(model: Any, token_ids: list[int]) -> torch.Tensor:
     return scores.gather(1, torch.tensor(token_ids[1:]).unsqueeze(1)).squeeze(1)
 
 
-def mean_difference(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float:
-    """Mean absolute difference over all tokens; infinite where one is no number."""
+def mean_difference(expected: list[torch.Tensor], actual: list[torch.Tensor]) -> float:
+    """Return the mean absolute difference over all tokens; infinite where one is no number."""
     import torch
 
-    difference = torch.cat([(one - other).abs() for one, other in zip(expected, found, strict=True)]).mean()
+    difference = torch.cat([(one - other).abs() for one, other in zip(expected, actual, strict=True)]).mean()
     return float(difference) if bool(torch.isfinite(difference)) else float("inf")
 
 
 def _samples(base: Path) -> list[list[int]]:
-    """Token ids of the canonical conversations: from beside the weights, or rendered now for a base without them."""
+    """Return the token ids of the canonical conversations: from beside the weights, else rendered now."""
     path = base / DESCRIPTION
     described = json.loads(path.read_text("utf-8")) if path.is_file() else describe_chat(load_tokenizer(base))
     return [list(sample["token_ids"]) for sample in described["samples"] if len(sample["token_ids"]) > 1]
 
 
 def _dtype_of(base: Path) -> str:
-    """The type that the base's weights are stored in, as torch names it."""
+    """Return the type that the base's weights are stored in, as torch names it."""
     from transformers import AutoConfig
 
     named = str(AutoConfig.from_pretrained(base, local_files_only=True).dtype).removeprefix("torch.")
@@ -115,7 +115,7 @@ def _dtype_of(base: Path) -> str:
 
 
 def _save(merged: Any, base: Path, output: Path) -> None:
-    """The weights, and everything else that lies beside the base's: tokenizer, template, description, generation."""
+    """Save the weights, and everything else beside the base's: tokenizer, template, description, generation."""
     from transformers import GenerationConfig
 
     incoming = output.with_name(f".{output.name}.{os.getpid()}")

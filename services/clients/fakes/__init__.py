@@ -4,7 +4,7 @@ A fake is a subclass of its client, so that the type checker compares their meth
 looks at afterwards are plain attributes.
 """
 
-from services.clients.fakes.billing import FakeBilling, FakeReservation
+from services.clients.fakes.billing import FakeBilling
 from services.clients.fakes.credentials import FakeCredentials
 from services.clients.fakes.dataset import FakeDatasets
 from services.clients.fakes.registry import FakeRegistry
@@ -16,7 +16,6 @@ __all__ = [
     "FakeCredentials",
     "FakeDatasets",
     "FakeRegistry",
-    "FakeReservation",
     "FakeServing",
     "FakeTraining",
 ]

@@ -2,8 +2,6 @@
 
 from services.dataset.domain.checks import (
     ID_PREFIXES,
-    MAX_FILE_BYTES,
-    PURPOSES,
     Reference,
     check_file,
     check_size,
@@ -12,7 +10,6 @@ from services.dataset.domain.checks import (
 from services.dataset.domain.entities import (
     COMPLETE,
     FAIL,
-    MAX_BAD_ROWS,
     PUBLISH,
     TRANSITIONS,
     BadRowPolicy,
@@ -33,10 +30,7 @@ __all__ = [
     "COMPLETE",
     "FAIL",
     "ID_PREFIXES",
-    "MAX_BAD_ROWS",
-    "MAX_FILE_BYTES",
     "PUBLISH",
-    "PURPOSES",
     "TRANSITIONS",
     "BadRowPolicy",
     "Dataset",

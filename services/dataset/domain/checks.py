@@ -25,7 +25,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, field_name: str) -> Reference:
-        """`NAME`, `NAME@N`, `NAME@latest` or `dsv-…`.
+        """Parse `NAME`, `NAME@N`, `NAME@latest` or `dsv-…`.
 
         Raises: Invalid.
         """
@@ -38,7 +38,7 @@ class Reference:
 
 
 def version_key(text: str, field_name: str) -> str | int | None:
-    """What a path names a version by: its id, its number, or None for `latest`.
+    """Return what a path names a version by: its id, its number, or None for `latest`.
 
     Raises: Invalid.
     """
@@ -48,14 +48,14 @@ def version_key(text: str, field_name: str) -> str | int | None:
         return text
     if _DIGITS.fullmatch(text):
         return int(text)
-    raise Invalid(f"{text!r} is no version: write its number, its id (dsv-…) or latest", field=field_name)
+    raise Invalid(f"{text!r} is no version: write its number, its id (dsv-…) or latest.", field=field_name)
 
 
 def check_file(filename: str, purpose: str) -> None:
-    """Raises: Invalid: what a file is called or is for cannot be accepted."""
+    """Check the name and the purpose of a file. Raises: Invalid."""
     violations = []
     if not 1 <= len(filename) <= 255 or "/" in filename or "\0" in filename:
-        violations.append(Violation("filename", "a file name has 1 to 255 characters and no '/'"))
+        violations.append(Violation("filename", "A file name has 1 to 255 characters and no '/'"))
     if purpose not in PURPOSES:
         violations.append(Violation("purpose", f"{purpose!r} is no purpose: one of {', '.join(PURPOSES)}"))
     if violations:
@@ -63,9 +63,9 @@ def check_file(filename: str, purpose: str) -> None:
 
 
 def check_size(size_bytes: int) -> None:
-    """Raises: OverLimit: the file is larger than what may be uploaded."""
+    """Check the size of a file against the largest upload. Raises: OverLimit."""
     if size_bytes > MAX_FILE_BYTES:
         raise OverLimit(
-            f"the file is larger than {MAX_FILE_BYTES} bytes: put it into a bucket and import it from there",
+            f"The file is larger than {MAX_FILE_BYTES} bytes: put it into a bucket and import it from there.",
             reason="FILE_TOO_LARGE",
         )

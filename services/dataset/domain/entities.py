@@ -8,7 +8,6 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.errors import Invalid, Violation, WrongState
-from services.chassis.names import check_labels
 from services.chassis.transitions import Failure, Transition
 
 MAX_BAD_ROWS = 1_000_000
@@ -89,21 +88,6 @@ class Dataset:
     update_time: datetime
     version: int = 1
 
-    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Dataset:
-        """With another title or other metadata; None leaves them.
-
-        Raises: Invalid.
-        """
-        changed = replace(
-            self,
-            title=self.title if title is None else title,
-            metadata=self.metadata if metadata is None else dict(metadata),
-            update_time=now,
-            version=self.version + 1,
-        )
-        check_labels(changed.title, changed.metadata, "dataset.")
-        return changed
-
 
 @dataclass(frozen=True)
 class Output:
@@ -177,7 +161,7 @@ class DatasetVersion:
         failure: Failure | None = None,
         bad_row_count: int = 0,
     ) -> DatasetVersion:
-        """The version in its next state.
+        """Return the version in its next state.
 
         Raises: WrongState: it is in none of the transition's sources.
         """
@@ -194,49 +178,49 @@ class DatasetVersion:
         )
 
     def complete(self, output: Output, now: datetime) -> list[DatasetVersion]:
-        """The states after a good import, in order: READY, and PUBLISHED when no row was refused and it is no draft."""
+        """Return its states after a good import: READY, then PUBLISHED if no row was refused and it is no draft."""
         rows = f"{output.row_count} {'row' if output.row_count == 1 else 'rows'}"
         refused = f", {output.bad_row_count} left out" if output.bad_row_count else ""
         notes = f"; {'; '.join(output.notes)}" if output.notes else ""
         ready = self.apply(
             COMPLETE,
             now,
-            cause=f"imported {rows}{refused} as {output.format.name}{notes}",
+            cause=f"Imported {rows}{refused} as {output.format.name}{notes}.",
             output=output,
             bad_row_count=output.bad_row_count,
         )
         if self.draft or output.bad_row_count:
             return [ready]
-        return [ready, ready.apply(PUBLISH, now, cause=f"{ready.cause}; published by itself: no row was refused")]
+        return [ready, ready.apply(PUBLISH, now, cause=f"{ready.cause} Published by itself: no row was refused.")]
 
 
 def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, columns: Mapping[str, str]) -> None:
-    """Raises: Invalid: what is to be imported contradicts itself; names the fields."""
+    """Check that a request to import does not contradict itself. Raises: Invalid, naming the fields."""
     path = "dataset_version."
     violations = []
     if not source.file_id and not source.prefix:
-        violations.append(Violation(f"{path}object.prefix", "name the object to import, or the folder of several"))
+        violations.append(Violation(f"{path}object.prefix", "Name the object to import, or the folder of several"))
     if source.prefix.startswith("/"):
-        violations.append(Violation(f"{path}object.prefix", "a key has no leading '/'"))
+        violations.append(Violation(f"{path}object.prefix", "A key has no leading '/'"))
     if policy is BadRowPolicy.SKIP and not 1 <= max_bad_rows <= MAX_BAD_ROWS:
-        violations.append(Violation(f"{path}max_bad_rows", f"with SKIP it is 1 to {MAX_BAD_ROWS}"))
+        violations.append(Violation(f"{path}max_bad_rows", f"With SKIP it is 1 to {MAX_BAD_ROWS}"))
     if policy is BadRowPolicy.REJECT and max_bad_rows:
-        violations.append(Violation(f"{path}max_bad_rows", "it goes with bad_row_policy SKIP only"))
+        violations.append(Violation(f"{path}max_bad_rows", "It goes with bad_row_policy SKIP only"))
     if len(set(columns.values())) != len(columns):
-        violations.append(Violation(f"{path}columns", "two of our columns are mapped to one of the source"))
+        violations.append(Violation(f"{path}columns", "Two of our columns are mapped to one of the source"))
     if violations:
         raise Invalid.of(violations)
 
 
 def require_published(version: DatasetVersion) -> None:
-    """Raises: WrongState: jobs and evaluations may use published versions only."""
+    """Refuse a version that is not published: jobs and evaluations may not use it. Raises: WrongState."""
     if version.state is not State.PUBLISHED:
         ref = f"{version.dataset_name}@{version.number}"
         raise WrongState.of("dataset version", ref, "use", version.state.name, ["PUBLISHED"], reason="NOT_PUBLISHED")
 
 
 def nothing_published(name: str) -> WrongState:
-    """The data set is there, but has no published version."""
+    """Return the refusal of a data set that has no published version."""
     return WrongState(
         f"The data set {name!r} has no published version yet: import one, or publish a READY one.",
         reason="NOT_PUBLISHED",

@@ -19,7 +19,7 @@ from services.dataset.store import GARBAGE, DatasetUnit
 
 
 @dataclass
-class Desk:
+class ServiceContext:
     """Handed to every use case.
 
     Attributes:
@@ -35,34 +35,34 @@ class Desk:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def writing(self) -> DatasetUnit:
-        """A unit of work that writes."""
+        """Return a unit of work that writes."""
         return DatasetUnit(self.database)
 
     def reading(self) -> DatasetUnit:
-        """A unit of work that reads."""
+        """Return a unit of work that reads."""
         return DatasetUnit(self.database, write=False)
 
     def oldest_hold(self, now: datetime) -> datetime:
-        """Unconfirmed holds that were taken before have fallen."""
+        """Return the moment before which a hold must have been taken to have fallen without a confirmation."""
         return now - timedelta(seconds=self.hold_seconds)
 
     def file_key(self, project: str, file_id: str) -> str:
-        """Where an uploaded file lies on the installation's store."""
+        """Return where an uploaded file lies on the installation's store."""
         return f"files/{project}/{file_id}/content"
 
     def version_prefix(self, version: DatasetVersion, token: int = 0) -> str:
-        """Where a version's files lie; an attempt writes below its own token."""
+        """Return where a version's files lie; an attempt writes below its own token."""
         folder = f"datasets/{version.project}/{version.id}"
         return f"{folder}/{token}" if token else folder
 
     @cached_property
     def garbage(self) -> GarbageCollector:
-        """Deletes the files that nothing refers to any more."""
+        """The collector of files that nothing refers to any more."""
         return GarbageCollector(self.database, GARBAGE, on_store(self.sources.system))
 
 
 def version_event(after: DatasetVersion, before: DatasetVersion | None = None, happening: str = "") -> Event:
-    """The event of a version's change: `created`, `ready`, `published`, `failed`, `deleted`."""
+    """Return the event of a version's change: `created`, `ready`, `published`, `failed`, `deleted`."""
     return Event(
         project=after.project,
         resource="datasetVersion",
@@ -78,22 +78,22 @@ def version_event(after: DatasetVersion, before: DatasetVersion | None = None, h
 
 
 def dataset_event(dataset: Dataset, happening: str) -> Event:
-    """The event of a data set: `created`, `updated`, `deleted`."""
+    """Return the event of a data set: `created`, `updated`, `deleted`."""
     return Event(dataset.project, "dataset", dataset.id, happening, "", version=dataset.version)
 
 
 def file_event(file: StoredFile, happening: str) -> Event:
-    """The event of a file: `created`, `deleted`."""
+    """Return the event of a file: `created`, `deleted`."""
     return Event(file.project, "file", file.id, happening, "", version=file.version)
 
 
 def offset_token(offset: int) -> str:
-    """A page token for rows that never change."""
+    """Return a page token for rows that never change."""
     return base64.urlsafe_b64encode(f"row {offset}".encode()).decode().rstrip("=")
 
 
 def read_offset(token: str) -> int:
-    """The offset of a page token; 0 without one.
+    """Return the offset of a page token; 0 without one.
 
     Raises: Invalid.
     """
@@ -109,7 +109,7 @@ def read_offset(token: str) -> int:
 
 
 def check_page_size(size: int, default: int, most: int) -> int:
-    """The size of a page. Raises: Invalid."""
+    """Return the size of a page. Raises: Invalid."""
     if not 0 <= size <= most:
         raise Invalid(f"page_size is {size}; it must be 1 to {most}.", field="page_size")
     return size or default

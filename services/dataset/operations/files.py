@@ -18,7 +18,7 @@ from services.chassis.ids import new_id
 from services.chassis.objects import AsyncObjectStore
 from services.dataset.domain import StoredFile, check_file, check_size
 from services.dataset.object_sources import open_store
-from services.dataset.operations.context import Desk, file_event
+from services.dataset.operations.context import ServiceContext, file_event
 
 _READ_BYTES = 1 << 20
 
@@ -34,9 +34,9 @@ class Upload:
 
 
 async def upload_file(
-    desk: Desk, upload: Upload, chunks: AsyncIterator[bytes], folder: Path, now: datetime
+    upload: Upload, chunks: AsyncIterator[bytes], folder: Path, context: ServiceContext, now: datetime
 ) -> StoredFile:
-    """Takes a file in: to a local file first (so that a broken upload leaves nothing), then to the store.
+    """Receive a file: to a local file first (so that a broken upload leaves nothing), then to the store.
 
     Raises: Invalid: name, purpose, or no bytes. OverLimit: too large. Unavailable: the store does not answer.
     """
@@ -46,13 +46,13 @@ async def upload_file(
     path = Path(name)
     try:
         size, sha256 = await _receive(chunks, handle)
-        return await _keep(desk, upload, path, size, sha256, now)
+        return await _keep(upload, path, size, sha256, context, now)
     finally:
         path.unlink(missing_ok=True)
 
 
 async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]:
-    """Writes and hashes what comes."""
+    """Write what comes and hash it."""
     digest = hashlib.sha256()
     size = 0
     with os.fdopen(handle, "wb") as target:
@@ -62,62 +62,64 @@ async def _receive(chunks: AsyncIterator[bytes], handle: int) -> tuple[int, str]
             await asyncio.to_thread(target.write, chunk)
             digest.update(chunk)
     if not size:
-        raise Invalid("the file is empty (0 bytes)", field="data", reason="EMPTY_FILE")
+        raise Invalid("The file is empty (0 bytes).", field="data", reason="EMPTY_FILE")
     return size, digest.hexdigest()
 
 
-async def _keep(desk: Desk, upload: Upload, path: Path, size: int, sha256: str, now: datetime) -> StoredFile:
-    wish = "\n".join((upload.filename, upload.purpose, sha256))
-    async with desk.writing() as uow:
-        digest = hashlib.sha256(wish.encode()).hexdigest()
+async def _keep(
+    upload: Upload, path: Path, size: int, sha256: str, context: ServiceContext, now: datetime
+) -> StoredFile:
+    content = "\n".join((upload.filename, upload.purpose, sha256))
+    async with context.writing() as uow:
+        digest = hashlib.sha256(content.encode()).hexdigest()
         file_id = await uow.claim_request(upload.project, "UploadFile", upload.request_id, digest, new_id("file-"))
         first = await uow.files.by_id(file_id)
         if first is not None:
             return first
         await uow.commit()
     file = StoredFile(file_id, upload.project, upload.filename, upload.purpose, size, sha256, now)
-    store = AsyncObjectStore(open_store(desk.sources.system))
-    await store.upload_file(path, desk.sources.bucket, desk.file_key(file.project, file.id))
+    store = AsyncObjectStore(open_store(context.sources.system))
+    await store.upload_file(path, context.sources.bucket, context.file_key(file.project, file.id))
     try:
-        async with desk.writing() as uow:
+        async with context.writing() as uow:
             await uow.files.add(file)
             uow.emit(file_event(file, "created"))
             await uow.commit()
     except AlreadyExists:  # the same upload, at the same time
-        return await get_file(desk, upload.project, file_id)
+        return await get_file(upload.project, file_id, context)
     return file
 
 
-async def get_file(desk: Desk, project: str, ref: str) -> StoredFile:
-    """One file. Raises: NotFound."""
-    async with desk.reading() as uow:
+async def get_file(project: str, ref: str, context: ServiceContext) -> StoredFile:
+    """Return one file. Raises: NotFound."""
+    async with context.reading() as uow:
         return await uow.files.get(project, ref)
 
 
-async def list_files(desk: Desk, project: str, page: PageQuery) -> Page[StoredFile]:
-    """A page of files. Raises: Invalid."""
-    async with desk.reading() as uow:
+async def list_files(project: str, page: PageQuery, context: ServiceContext) -> Page[StoredFile]:
+    """Return a page of files. Raises: Invalid."""
+    async with context.reading() as uow:
         return await uow.files.list(project, page)
 
 
-async def delete_file(desk: Desk, project: str, ref: str) -> None:
-    """Removes a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
-    async with desk.writing() as uow:
+async def delete_file(project: str, ref: str, context: ServiceContext) -> None:
+    """Delete a file; its bytes go soon after. Raises: NotFound; WrongState: it is being imported."""
+    async with context.writing() as uow:
         file = await uow.files.get(project, ref)
         refuse_held("file", file.id, await uow.importers_of_file(project, file.id))
         await uow.files.delete(file)
-        await uow.discard(desk.sources.bucket, desk.file_key(project, file.id).rpartition("/")[0])
+        await uow.discard(context.sources.bucket, context.file_key(project, file.id).rpartition("/")[0])
         uow.emit(file_event(file, "deleted"))
         await uow.commit()
-    desk.garbage.kick()
+    context.garbage.kick()
 
 
-async def read_file(desk: Desk, project: str, ref: str) -> AsyncIterator[bytes]:
-    """The bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
-    file = await get_file(desk, project, ref)
-    store = open_store(desk.sources.system)
+async def read_file(project: str, ref: str, context: ServiceContext) -> AsyncIterator[bytes]:
+    """Yield the bytes of a file, piece by piece. Raises: NotFound, Unavailable."""
+    file = await get_file(project, ref, context)
+    store = open_store(context.sources.system)
     try:
-        stream = await asyncio.to_thread(store.open_stream, desk.sources.bucket, desk.file_key(project, file.id))
+        stream = await asyncio.to_thread(store.open_stream, context.sources.bucket, context.file_key(project, file.id))
     except NotFound as error:
         raise NotFound.of("file", ref) from error
     try:

@@ -21,7 +21,7 @@ from services.dataset.domain import (
     Work,
 )
 from services.dataset.import_work import CRASHED, ImportCounts, ImportReport
-from services.dataset.operations.context import Desk, version_event
+from services.dataset.operations.context import ServiceContext, version_event
 
 MAX_CRASHES = 3
 """Attempts whose program ends without a word before the version fails."""
@@ -63,7 +63,7 @@ class Outcome:
 
     @classmethod
     def of(cls, result: ProgramResult) -> Outcome:
-        """The outcome that an import program wrote."""
+        """Return the outcome that an import program wrote."""
         report = ImportReport.from_json(result.result) if result.result else ImportReport(ImportCounts())
         if result.ok:
             return cls(Ending.FINISHED, report)
@@ -71,19 +71,19 @@ class Outcome:
         return cls(Ending.REFUSED if result.user else failed, report, result.reason, result.message)
 
 
-async def list_waiting(desk: Desk) -> list[Waiting]:
-    """All imports that are not over."""
-    async with desk.reading() as uow:
+async def list_waiting(context: ServiceContext) -> list[Waiting]:
+    """Return all imports that are not over."""
+    async with context.reading() as uow:
         versions = await uow.importing()
         work = await uow.work_of([version.id for version in versions])
     return [Waiting(version, work[version.id]) for version in versions if version.id in work]
 
 
-async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
-    """Takes an import over, with the next token; None when somebody was faster or it is gone."""
+async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) -> Work | None:
+    """Take an import over, with the next token; None when somebody was faster or it is gone."""
     work = waiting.work
     claimed = replace(work, token=work.token + 1, owner=owner, beat=work.beat + 1, row_count=0, bad_row_count=0)
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         current = await uow.versions.by_id(work.version_id)
         changed = current is not None and await uow.change_work(
             work.version_id,
@@ -98,15 +98,15 @@ async def claim_import(desk: Desk, waiting: Waiting, owner: str) -> Work | None:
         if not changed:
             return None
         if work.token:  # what the attempt before left behind
-            await uow.discard(desk.sources.bucket, desk.version_prefix(waiting.version, work.token))
+            await uow.discard(context.sources.bucket, context.version_prefix(waiting.version, work.token))
         await uow.commit()
-    desk.garbage.kick()
+    context.garbage.kick()
     return replace(claimed, bytes_read=0)
 
 
-async def note_progress(desk: Desk, version: DatasetVersion, work: Work) -> bool:
-    """Writes how far an import is; False: it is somebody else's, or gone, and must stop."""
-    async with desk.writing() as uow:
+async def note_progress(version: DatasetVersion, work: Work, context: ServiceContext) -> bool:
+    """Write how far an import is; False: it is somebody else's, or gone, and must stop."""
+    async with context.writing() as uow:
         same = await uow.change_work(
             version.id,
             work.token,
@@ -118,66 +118,72 @@ async def note_progress(desk: Desk, version: DatasetVersion, work: Work) -> bool
         )
         await uow.commit()
     if same:
-        desk.watchers.notify(version.id)
+        context.watchers.notify(version.id)
     return same
 
 
-async def give_back(desk: Desk, version: DatasetVersion, work: Work, retry_time: datetime | None = None) -> None:
-    """Lets an import go, so that the next process takes it at once, or any one at the given time."""
-    async with desk.writing() as uow:
+async def give_back(
+    version: DatasetVersion, work: Work, context: ServiceContext, retry_time: datetime | None = None
+) -> None:
+    """Let an import go, so that the next process takes it at once, or any one at the given time."""
+    async with context.writing() as uow:
         await uow.change_work(version.id, work.token, owner="", retry_time=retry_time)
         await uow.commit()
 
 
-async def apply_outcome(desk: Desk, version: DatasetVersion, work: Work, outcome: Outcome, now: datetime) -> bool:
-    """Makes the outcome of an attempt true, unless the token is no longer the last one.
+async def apply_outcome(
+    version: DatasetVersion, work: Work, outcome: Outcome, context: ServiceContext, now: datetime
+) -> bool:
+    """Make the outcome of an attempt true, unless the token is no longer the last one.
 
     Returns: whether the import is over; False: it is tried again, or was somebody else's.
     """
     report = outcome.report
     if outcome.ending is Ending.FINISHED:
-        return await _end(desk, version, work, report, _output(desk, version, work, report), None, now)
+        return await _end(version, work, report, _output(version, work, report, context), None, context, now)
     if outcome.ending is Ending.REFUSED:
         failure = Failure(outcome.reason, outcome.message, FailureKind.USER)
-        return await _end(desk, version, work, report, None, failure, now)
+        return await _end(version, work, report, None, failure, context, now)
     tries = work.failures + 1
     if tries < (MAX_OUTAGES if outcome.ending is Ending.FAILED else MAX_CRASHES):
-        await _try_again(desk, version, work, tries, now)
+        await _try_again(version, work, tries, context, now)
         return False
-    message = f"The import broke off {tries} times in a row; the last time: {outcome.message}"
+    message = f"The import broke off {tries} times in a row. The last time: {outcome.message}"
     failure = Failure(outcome.reason, message, FailureKind.SYSTEM)
-    return await _end(desk, version, work, report, None, failure, now)
+    return await _end(version, work, report, None, failure, context, now)
 
 
-async def _try_again(desk: Desk, version: DatasetVersion, work: Work, failures: int, now: datetime) -> None:
+async def _try_again(
+    version: DatasetVersion, work: Work, failures: int, context: ServiceContext, now: datetime
+) -> None:
     delay = min(2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         retry = now + timedelta(seconds=delay)
         await uow.change_work(version.id, work.token, owner="", failures=failures, retry_time=retry)
         await uow.commit()
 
 
 async def _end(
-    desk: Desk,
     version: DatasetVersion,
     work: Work,
     report: ImportReport,
     output: Output | None,
     failure: Failure | None,
+    context: ServiceContext,
     now: datetime,
 ) -> bool:
-    """READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
-    prefix = desk.version_prefix(version, work.token)
-    async with desk.writing() as uow:
+    """Make it READY (and PUBLISHED) with the output, or FAILED: in one transaction under the token."""
+    prefix = context.version_prefix(version, work.token)
+    async with context.writing() as uow:
         current = await uow.versions.by_id(version.id)
         counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
             # It was applied before when these are the version's rows: the answer to the commit was lost.
             if current is None or current.output is None or current.output.prefix != prefix:
-                await uow.discard(desk.sources.bucket, prefix)
+                await uow.discard(context.sources.bucket, prefix)
                 await uow.commit()
-                desk.garbage.kick()
+                context.garbage.kick()
             return False
         steps = [current]
         if output is not None:
@@ -185,7 +191,7 @@ async def _end(
         elif failure is not None:
             bad = report.counts.bad_rows
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
-            await uow.discard(desk.sources.bucket, prefix)
+            await uow.discard(context.sources.bucket, prefix)
         for before, after in pairwise(steps):
             await uow.versions.save(after)
             uow.emit(version_event(after, before))
@@ -193,9 +199,9 @@ async def _end(
         shown = (await uow.work_of([version.id])).get(version.id)
         await uow.commit()
     for step in steps[1:]:
-        desk.watchers.notify(version.id, VersionView(step, shown))
-    desk.garbage.kick()
-    desk.wake.set()
+        context.watchers.notify(version.id, VersionView(step, shown))
+    context.garbage.kick()
+    context.wake.set()
     return True
 
 
@@ -203,7 +209,7 @@ COUNTS = ("row_count", "bad_row_count", "bytes_read", "bytes_total")
 
 
 def counted(work: Work, counts: ImportCounts) -> Work:
-    """The running side of an import with what its program has counted."""
+    """Return the running side of an import with what its program has counted."""
     return replace(
         work,
         row_count=counts.rows,
@@ -220,18 +226,18 @@ def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
     ]
 
 
-def _output(desk: Desk, version: DatasetVersion, work: Work, report: ImportReport) -> Output:
-    found = Format[report.format]
+def _output(version: DatasetVersion, work: Work, report: ImportReport, context: ServiceContext) -> Output:
+    format = Format[report.format]
     return Output(
-        format=found,
+        format=format,
         row_count=report.counts.rows,
         bad_row_count=report.counts.bad_rows,
         digest=report.digest,
-        bucket=desk.sources.bucket,
-        prefix=desk.version_prefix(version, work.token),
+        bucket=context.sources.bucket,
+        prefix=context.version_prefix(version, work.token),
         manifest_json=json.dumps(report.manifest),
         statistics_json=json.dumps(report.statistics),
-        pairs=found is Format.EVALUATION_PAIRS,
+        pairs=format is Format.EVALUATION_PAIRS,
         identity=report.identity,
         notes=report.notes,
     )

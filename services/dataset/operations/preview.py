@@ -1,4 +1,4 @@
-"""Reads a few rows of a canonical file where it lies, without fetching all of it."""
+"""Read a few rows of a canonical file where it lies, without fetching all of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PreviewRow:
 
 
 async def read_rows(access: StoreAccess, output: Output, offset: int, count: int) -> list[PreviewRow]:
-    """Rows from `offset` on.
+    """Return rows from `offset` on.
 
     Raises: Unavailable: the store does not answer, or has lost the rows (no fault of the caller's).
     """
@@ -70,32 +70,32 @@ class RangedObject(io.RawIOBase):
     """An object as a file that can be read anywhere: each read is one ranged request."""
 
     def __init__(self, store: ObjectStore, bucket: str, key: str) -> None:
-        """Raises: NotFound, Unavailable."""
+        """Ask the store for the object's size. Raises: NotFound, Unavailable."""
         super().__init__()
         self._store, self._bucket, self._key = store, bucket, key
         self._size = store.head(bucket, key).size
         self._position = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """The next byte's place."""
+        """Return the next byte's place."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Goes to a place; nothing is asked of the store."""
+        """Move to a place; nothing is asked of the store."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, start + offset)
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fills a buffer."""
+        """Fill a buffer."""
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0

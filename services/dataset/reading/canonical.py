@@ -25,14 +25,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_sample(sample: Sample) -> tuple[bytes, bytes | None, bytes | None]:
-    """Messages, and tools or references, as compact JSON."""
+    """Encode messages, and tools or references, as compact JSON."""
     tools = _encode(sample.tools) if sample.tools else None
     references = _encode(sample.references) if sample.references is not None else None
     return _encode(sample.messages), tools, references
 
 
 class CanonicalWriter:
-    """Writes rows and computes the digest of the data, in which line numbers have no part."""
+    """Write rows and compute the digest of the data, in which line numbers have no part."""
 
     def __init__(self, path: Path, *, pairs: bool) -> None:
         self._schema = _PAIRS if pairs else _TRAINING
@@ -47,7 +47,7 @@ class CanonicalWriter:
         return f"sha256:{self._hash.hexdigest()}"
 
     def add(self, line: int, sample: Sample) -> bytes:
-        """Appends a row; returns the bytes that stand for its content."""
+        """Append a row; return the bytes that stand for its content."""
         messages, tools, references = encode_sample(sample)
         columns = self._columns
         columns[0].append(line)

@@ -29,7 +29,7 @@ _SPEAKERS = {
 
 
 def from_messages(row: Row) -> Sample:
-    """OpenAI's `messages` with `tools`. `developer` counts as system.
+    """Read OpenAI's `messages` with `tools`. `developer` counts as system.
 
     Raises: RowProblem.
     """
@@ -41,7 +41,7 @@ def from_messages(row: Row) -> Sample:
     for index, entry in enumerate(entries):
         path = f"messages[{index}]"
         if entry.__class__ is not dict:
-            raise RowProblem(path, "WRONG_TYPE", f'expected an object in "{path}", got {kind_of(entry)}')
+            raise RowProblem(path, "WRONG_TYPE", f'Expected an object in "{path}", got {kind_of(entry)}.')
         messages.append(_message(entry, path, known, open_calls, index))
     check_conversation(messages, [f"messages[{index}]" for index in range(len(messages))])
     return Sample(messages, tools)
@@ -61,7 +61,7 @@ def _message(entry: Row, path: str, known: frozenset[str] | None, open_calls: li
     else:
         if role != "tool" and (text is None or not text or text.isspace()):
             if "content" not in entry:
-                raise RowProblem(f"{path}.content", "MISSING_FIELD", f'"{path}.content" is missing')
+                raise RowProblem(f"{path}.content", "MISSING_FIELD", f'"{path}.content" is missing.')
             raise _blank_turn(role, index, f"{path}.content")
         message = {"role": role, "content": text or ""}
     if role == "tool":
@@ -83,34 +83,34 @@ def _answered_call(entry: Row, path: str, open_calls: list[str]) -> str:
         raise RowProblem(
             f"{path}.tool_call_id",
             "BAD_TOOL_CALL",
-            f'"{path}.tool_call_id" is {quote(call_id)}, which answers no call of the assistant turn before it',
+            f'"{path}.tool_call_id" is {quote(call_id)}, which answers no call of the assistant turn before it.',
         )
     return call_id
 
 
 def _content(value: Any, path: str) -> str | None:
-    """Text, or the texts of content parts joined."""
+    """Return text, or the texts of content parts joined."""
     if value is None or value.__class__ is str:
         return value
     if not isinstance(value, list):
-        raise RowProblem(path, "WRONG_TYPE", f'expected a string or a list of parts in "{path}", got {kind_of(value)}')
+        raise RowProblem(path, "WRONG_TYPE", f'Expected a string or a list of parts in "{path}", got {kind_of(value)}.')
     texts = []
     for index, part in enumerate(value):
         where = f"{path}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else kind_of(part)
         if kind not in ("text", "input_text", "output_text"):
             raise RowProblem(
-                where, "UNSUPPORTED_CONTENT", f'"{where}" is a part of type {quote(kind)}: only text is read'
+                where, "UNSUPPORTED_CONTENT", f'"{where}" is a part of type {quote(kind)}: only text is read.'
             )
         text = part.get("text", part.get("value"))
         if not isinstance(text, str):
-            raise RowProblem(where, "WRONG_TYPE", f'expected a string in "{where}.text", got {kind_of(text)}')
+            raise RowProblem(where, "WRONG_TYPE", f'Expected a string in "{where}.text", got {kind_of(text)}.')
         texts.append(text)
     return "".join(texts)
 
 
 def from_sharegpt(row: Row) -> Sample:
-    """`conversations` of `from` and `value`, with `system` and `tools` beside it.
+    """Read `conversations` of `from` and `value`, with `system` and `tools` beside it.
 
     Raises: RowProblem.
     """
@@ -126,7 +126,7 @@ def from_sharegpt(row: Row) -> Sample:
     for index, entry in enumerate(list_in(row, "conversations", "turns")):
         path = f"conversations[{index}]"
         if entry.__class__ is not dict:
-            raise RowProblem(path, "WRONG_TYPE", f'expected an object in "{path}", got {kind_of(entry)}')
+            raise RowProblem(path, "WRONG_TYPE", f'Expected an object in "{path}", got {kind_of(entry)}.')
         messages.extend(_turn(entry, path, known, open_calls, index))
         paths.extend([path] * (len(messages) - len(paths)))
     check_conversation(messages, paths)
@@ -141,11 +141,11 @@ def _turn(entry: Row, path: str, known: frozenset[str] | None, open_calls: list[
         raise _unknown_role(f"{path}.{'from' if who is None else speaker}", who, tuple(_SPEAKERS))
     text = optional_string(entry, words, f"{path}.")
     if text is None and words not in entry:
-        raise RowProblem(f"{path}.{words}", "MISSING_FIELD", f'"{path}.{words}" is missing')
+        raise RowProblem(f"{path}.{words}", "MISSING_FIELD", f'"{path}.{words}" is missing.')
     if role == "tool":
         if not open_calls:
             raise RowProblem(
-                path, "BAD_TOOL_CALL", f'"{path}" is the result of a function that no turn before it called'
+                path, "BAD_TOOL_CALL", f'"{path}" is the result of a function that no turn before it called.'
             )
         return [{"role": "tool", "content": text or "", "tool_call_id": open_calls.pop(0)}]
     if not text or text.isspace():
@@ -159,10 +159,10 @@ def _turn(entry: Row, path: str, known: frozenset[str] | None, open_calls: list[
 
 def _blank_turn(role: str, index: int, path: str) -> RowProblem:
     code = "EMPTY_ANSWER" if role == "assistant" else "EMPTY_FIELD"
-    return RowProblem(path, code, f'the {role} turn {index} is empty: "{path}" has no text')
+    return RowProblem(path, code, f'The {role} turn {index} is empty: "{path}" has no text.')
 
 
 def _unknown_role(path: str, role: Any, known: tuple[str, ...]) -> RowProblem:
     if role is None:
-        return RowProblem(path, "MISSING_FIELD", f'"{path}" is missing; known roles: {", ".join(known)}')
-    return RowProblem(path, "UNKNOWN_ROLE", f"unknown role {quote(role)}; known roles: {', '.join(known)}")
+        return RowProblem(path, "MISSING_FIELD", f'"{path}" is missing; known roles: {", ".join(known)}.')
+    return RowProblem(path, "UNKNOWN_ROLE", f"Unknown role {quote(role)}; known roles: {', '.join(known)}.")

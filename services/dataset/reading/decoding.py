@@ -22,25 +22,25 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _NotANumber:
-    """Stands for NaN, Infinity or -Infinity, which JSON does not have."""
+    """The stand-in for NaN, Infinity or -Infinity, which JSON does not have."""
 
     def __init__(self, literal: str) -> None:
         self.literal = literal
 
 
 def decode_row(raw: bytes) -> dict[str, Any]:
-    """The row as an object.
+    """Return the row as an object.
 
     Raises: RowProblem: INVALID_JSON (with the byte), NOT_A_NUMBER, DUPLICATE_KEY, LONE_SURROGATE, TOO_DEEP, NOT_OBJECT.
     """
     try:
         value = _DECODER.decode(raw)
     except RecursionError as error:
-        raise RowProblem("", "TOO_DEEP", "the row is nested too deeply") from error
+        raise RowProblem("", "TOO_DEEP", "The row is nested too deeply.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _diagnose(raw, str(error)) from error
     if not isinstance(value, dict):
-        raise RowProblem("", "NOT_OBJECT", f"expected an object with named columns, got {kind_of(value)}")
+        raise RowProblem("", "NOT_OBJECT", f"Expected an object with named columns, got {kind_of(value)}.")
     keys = _count_keys(value)
     if raw.count(b":") != keys and len(_KEY.findall(raw)) != keys:
         _refuse_duplicates(raw)
@@ -48,7 +48,7 @@ def decode_row(raw: bytes) -> dict[str, Any]:
 
 
 def _count_keys(value: Any) -> int:
-    """Keys of all objects inside a decoded value."""
+    """Return the keys of all objects inside a decoded value."""
     total = 0
     stack = [value]
     while stack:
@@ -62,46 +62,46 @@ def _count_keys(value: Any) -> int:
 
 
 def _refuse_duplicates(raw: bytes) -> None:
-    found: list[str] = []
+    match: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in items:
             if key in seen:
-                found.append(key)
+                match.append(key)
             seen.add(key)
         return dict(items)
 
     json.loads(raw, object_pairs_hook=pairs)
-    if found:
+    if match:
         raise RowProblem(
-            found[0], "DUPLICATE_KEY", f"the key {quote(found[0])} occurs twice in one object: which value is meant?"
+            match[0], "DUPLICATE_KEY", f"The key {quote(match[0])} occurs twice in one object: its value is unclear."
         )
 
 
 def _diagnose(raw: bytes, words: str) -> RowProblem:
-    """Why msgspec refused the row."""
+    """Say why msgspec refused the row."""
     text = raw.decode("utf-8", "replace")
     try:
         value = json.loads(text, parse_constant=_NotANumber)
     except json.JSONDecodeError as error:
         position = len(text[: error.pos].encode("utf-8", "replace"))
-        return RowProblem("", "INVALID_JSON", f"{_plain(error)} at column {error.pos + 1}", position=position)
+        return RowProblem("", "INVALID_JSON", f"{_plain(error)} at column {error.pos + 1}.", position=position)
     except RecursionError:
-        return RowProblem("", "TOO_DEEP", "the row is nested too deeply")
+        return RowProblem("", "TOO_DEEP", "The row is nested too deeply.")
     for path, item in _walk(value, ""):
         if isinstance(item, _NotANumber):
             return RowProblem(
-                path, "NOT_A_NUMBER", f'"{path}" is {item.literal}, which is not JSON; use null or a string'
+                path, "NOT_A_NUMBER", f'"{path}" is {item.literal}, which is not JSON; use null or a string.'
             )
         if isinstance(item, float) and math.isinf(item):
-            return RowProblem(path, "NUMBER_OUT_OF_RANGE", f'"{path}" is a number too large to be read')
-        if isinstance(item, str) and (found := _SURROGATE.search(item)):
+            return RowProblem(path, "NUMBER_OUT_OF_RANGE", f'"{path}" is a number too large to be read.')
+        if isinstance(item, str) and (match := _SURROGATE.search(item)):
             return RowProblem(
                 path,
                 "LONE_SURROGATE",
-                f'"{path}" has the unpaired surrogate \\u{ord(found.group()):04x} at character {found.start() + 1}: '
-                "half of a character, which cannot be written as UTF-8",
+                f'"{path}" has the unpaired surrogate \\u{ord(match.group()):04x} at character {match.start() + 1}: '
+                "half of a character, which cannot be written as UTF-8.",
             )
     return RowProblem("", "INVALID_JSON", words)
 
@@ -109,12 +109,12 @@ def _diagnose(raw: bytes, words: str) -> RowProblem:
 def _plain(error: json.JSONDecodeError) -> str:
     words = (error.msg[0].lower() + error.msg[1:]).removesuffix(" starting at")
     if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated"):
-        return f"the row is cut short: {words}"
-    return f"invalid JSON: {words}, found {quote(error.doc[error.pos : error.pos + 20])}"
+        return f"The row is cut short: {words}"
+    return f"Invalid JSON: {words}, found {quote(error.doc[error.pos : error.pos + 20])}"
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Each leaf and key of a value with its path."""
+    """Yield each leaf and key of a value with its path."""
     if isinstance(value, dict):
         for key, part in value.items():
             inner = f"{path}.{key}" if path else key

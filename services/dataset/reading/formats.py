@@ -32,15 +32,15 @@ class _Rule:
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def match(self, columns: set[str]) -> dict[str, str] | None:
-        """Source column to our name where they differ, or None when a required one is missing."""
+        """Map source columns to our names where they differ; None when a required one is missing."""
         renames: dict[str, str] = {}
         for names, needed in ((self.required, True), (self.optional, False)):
             for ours, others in names.items():
-                found = next((name for name in (ours, *others) if name in columns), None)
-                if found is None and needed:
+                column = next((name for name in (ours, *others) if name in columns), None)
+                if column is None and needed:
                     return None
-                if found is not None and found != ours:
-                    renames[found] = ours
+                if column is not None and column != ours:
+                    renames[column] = ours
         return renames
 
 
@@ -79,7 +79,7 @@ COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class Converter:
-    """Turns decoded rows of one source into samples.
+    """Turn decoded rows of one source into samples.
 
     Attributes:
         format: what the rows are.
@@ -92,7 +92,7 @@ class Converter:
     _renames: Mapping[str, str]
 
     def __call__(self, row: Row) -> Sample:
-        """The sample of a row.
+        """Return the sample of a row.
 
         Raises: RowProblem, its field named as in the source.
         """
@@ -121,7 +121,7 @@ class Converter:
 
 
 def choose_converter(rows: list[Row], chosen: Format | None, mapping: Mapping[str, str]) -> Converter:
-    """The converter for a source.
+    """Return the converter for a source.
 
     Args:
         rows: the first rows of the source, at least one.
@@ -137,8 +137,8 @@ def choose_converter(rows: list[Row], chosen: Format | None, mapping: Mapping[st
         if {"chosen", "rejected"} <= columns:
             raise FileRefused(
                 "PREFERENCE_DATA",
-                'the rows are preference data ("chosen" and "rejected"), not plain fine-tuning data: '
-                'keep one answer per row, for example as the last turn of "messages"',
+                'The rows are preference data ("chosen" and "rejected"), not plain fine-tuning data: '
+                'keep one answer per row, for example as the last turn of "messages".',
             )
         for rule in _RULES:
             renames = rule.match(columns)
@@ -174,8 +174,8 @@ def _check_mapping(rows: list[Row], mapping: Mapping[str, str]) -> None:
     if missing:
         raise FileRefused(
             "UNKNOWN_COLUMNS",
-            f"the mapping names columns that the source does not have: {', '.join(missing)}; "
-            f"it has {_columns(rows[0])}",
+            f"The mapping names columns that the source does not have: {', '.join(missing)}; "
+            f"it has {_columns(rows[0])}.",
             field="columns",
         )
 
@@ -185,7 +185,7 @@ def _no_format(row: Row, chosen: Format | None) -> FileRefused:
     expected = "; ".join(f"{rule.format.value}: {', '.join(rule.required)}" for rule in rules)
     return FileRefused(
         "UNKNOWN_COLUMNS",
-        f"no known format has the columns that were found ({_columns(row)}); expected {expected}. "
+        f"No known format has the columns that were found ({_columns(row)}); expected {expected}. "
         "Name them with a column mapping, such as instruction=... and output=...",
         field="columns" if chosen is None else "format",
     )

@@ -62,7 +62,7 @@ Progress = Callable[[int, int], None]
 def import_sources(
     sources: Iterable[ByteSource], folder: Path, options: Options, findings: Findings, progress: Progress
 ) -> None:
-    """Reads all sources in order and writes `data.parquet` in the folder.
+    """Read all sources in order and write `data.parquet` in the folder.
 
     Every bad row is counted and the first thousand are kept, also when the import is refused for them.
 
@@ -101,14 +101,14 @@ class _Intake:
         # The first rows are decoded together before any is converted.
         findings.errors[before:] = sorted(findings.errors[before:], key=lambda item: item[1].line)
 
-    def _open(self, source: ByteSource, found: Format) -> CanonicalWriter:
+    def _open(self, source: ByteSource, format: Format) -> CanonicalWriter:
         known = self._findings.format
         if known is None or self._writer is None:
-            self._findings.format = found
-            self._writer = CanonicalWriter(self._folder / DATA_FILE, pairs=found is Format.EVALUATION_PAIRS)
-        elif (known is Format.EVALUATION_PAIRS) != (found is Format.EVALUATION_PAIRS):
+            self._findings.format = format
+            self._writer = CanonicalWriter(self._folder / DATA_FILE, pairs=format is Format.EVALUATION_PAIRS)
+        elif (known is Format.EVALUATION_PAIRS) != (format is Format.EVALUATION_PAIRS):
             raise FileRefused(
-                "MIXED_FORMATS", f"{source.name} has {found.value} rows, the sources before {known.value}"
+                "MIXED_FORMATS", f"{source.name} has {format.value} rows, the sources before {known.value}."
             )
         return self._writer
 
@@ -126,16 +126,16 @@ def _judge(findings: Findings, options: Options) -> None:
         allowed = (
             f"the policy leaves out at most {options.max_bad_rows}" if options.max_bad_rows else "the policy is REJECT"
         )
-        raise FileRefused("BAD_ROWS", f"{rows} refused and {allowed}{_first(findings)}")
+        raise FileRefused("BAD_ROWS", f"{rows} refused and {allowed}.{_first(findings)}")
     if findings.row_count == 0:
-        raise FileRefused("NO_ROWS", "the source holds no usable row" + _first(findings))
+        raise FileRefused("NO_ROWS", "The source holds no usable row." + _first(findings))
 
 
 def _first(findings: Findings) -> str:
     if not findings.errors:
         return ""
     first = findings.errors[0][1]
-    return f"; the first refused is {first.line}: {first.message}"
+    return f" The first refused is {first.line}: {first.message}"
 
 
 class RowReader:
@@ -156,7 +156,7 @@ class RowReader:
         self._remark()
 
     def samples(self) -> Iterator[tuple[int, Sample]]:
-        """Line or index, and sample, of each good row.
+        """Yield line or index, and sample, of each good row.
 
         Raises: FileRefused.
         """
@@ -179,7 +179,7 @@ class RowReader:
                 yield line, sample
 
     def _rows(self) -> Iterator[tuple[int, Row]]:
-        """Each row that is a JSON object."""
+        """Yield each row that is a JSON object."""
         for line, raw in self._splitter.pieces():
             try:
                 yield line, self._decode((line, raw))
@@ -191,15 +191,18 @@ class RowReader:
     def _decode(self, piece: Piece) -> Row:
         raw = piece[1]
         if raw is None:
-            raise RowProblem("", "ROW_TOO_LONG", f"the row is longer than {self._options.max_row_bytes} bytes")
+            raise RowProblem("", "ROW_TOO_LONG", f"The row is longer than {self._options.max_row_bytes} bytes.")
         return decode_row(raw)
 
     def _broken(self, line: int, problem: RowProblem) -> FileRefused:
-        """Broken JSON inside an array: where the next element begins is a guess, so the file is refused."""
+        """Refuse a file with broken JSON inside an array: where the next element begins would be a guess."""
         at, column = self._splitter.place(line, max(problem.position, 0))
-        message = problem.message.rsplit(" at column", 1)[0].removeprefix("invalid JSON: ")
+        message = problem.message.rsplit(" at column", 1)[0].removeprefix("Invalid JSON: ")
         return FileRefused(
-            "INVALID_JSON", f"invalid JSON at line {at} column {column} (row {line}): {message}", line=at, column=column
+            "INVALID_JSON",
+            f"Invalid JSON at line {at} column {column} (row {line}): {message}.",
+            line=at,
+            column=column,
         )
 
     def _refuse(self, line: int, problem: RowProblem) -> None:

@@ -34,7 +34,7 @@ class Layout(Enum):
 
 
 def detect_layout(source: ByteSource) -> Layout:
-    """The layout, from the first bytes.
+    """Return the layout, from the first bytes.
 
     Raises: FileRefused: EMPTY_FILE, COMPRESSED, NOT_JSON (HTML, a table, plain text), and FORMAT_NOT_SUPPORTED.
     """
@@ -43,8 +43,8 @@ def detect_layout(source: ByteSource) -> Layout:
     start = head.lstrip(b" \t\r\n")
     if not start:
         if len(head) == 0:
-            raise FileRefused("EMPTY_FILE", "the source is empty (0 bytes): there are no rows")
-        raise FileRefused("EMPTY_FILE", "the source holds only white space: there are no rows")
+            raise FileRefused("EMPTY_FILE", "The source is empty (0 bytes): there are no rows.")
+        raise FileRefused("EMPTY_FILE", "The source holds only white space: there are no rows.")
     if start[:1] == b"[":
         return Layout.ARRAY
     if start[:1] != b"{":
@@ -57,35 +57,35 @@ def _refuse_binary(head: bytes) -> None:
         if head.startswith(magic):
             raise FileRefused(
                 "COMPRESSED",
-                f"the source is compressed ({name}): compressed imports come later; unpack it with `{command}` first",
+                f"The source is compressed ({name}): compressed imports come later; unpack it with `{command}` first.",
             )
     if head.startswith(b"PAR1"):
-        raise FileRefused("FORMAT_NOT_SUPPORTED", "the source is Parquet: Parquet imports come later; use JSON Lines")
+        raise FileRefused("FORMAT_NOT_SUPPORTED", "The source is Parquet: Parquet imports come later; use JSON Lines.")
 
 
 def _neither(source: ByteSource, start: bytes) -> FileRefused:
     if _HTML.match(start):
         return FileRefused(
-            "NOT_JSON", "the source is HTML, not JSON: probably a login or an error page saved by a failed download"
+            "NOT_JSON", "The source is HTML, not JSON: probably a login or an error page saved by a failed download."
         )
     if source.name.lower().endswith(_TABLE_NAMES):
         return FileRefused(
             "FORMAT_NOT_SUPPORTED",
-            f"{source.name} is a table: CSV imports come later; convert it to JSON Lines, one object per row",
+            f"{source.name} is a table: CSV imports come later; convert it to JSON Lines, one object per row.",
         )
     first = start.splitlines()[0][:60].decode("utf-8", "replace")
     for _ in source.chunks():  # says NOT_UTF8 rather than NOT_JSON where that is the cause
         break
     return FileRefused(
         "NOT_JSON",
-        f"the source is neither a JSON array nor JSON Lines: it starts with {quote(first)}",
+        f"The source is neither a JSON array nor JSON Lines: it starts with {quote(first)}.",
         line=1,
         column=1,
     )
 
 
 def _lines(start: bytes, name: str) -> bool:
-    """Whether a source that starts with `{` has one object per line."""
+    """Return whether a source that starts with `{` has one object per line."""
     first, newline, rest = start.partition(b"\n")
     if not newline or name.endswith(_LINE_NAMES) or whole_object(first):
         return True
@@ -94,14 +94,14 @@ def _lines(start: bytes, name: str) -> bool:
 
 
 def whole_object(line: bytes) -> bool:
-    """Whether the line is one object with balanced brackets."""
+    """Return whether the line is one object with balanced brackets."""
     line = line.strip()
     end = match_brackets(line, 0)
     return end == len(line)
 
 
 def match_brackets(buffer: bytes, start: int) -> int:
-    """The index after the bracket that closes the one at `start`, or -1 when the buffer ends before it."""
+    """Return the index after the bracket that closes the one at `start`, or -1 when the buffer ends before it."""
     depth = 0
     position = start
     size = len(buffer)
@@ -111,7 +111,7 @@ def match_brackets(buffer: bytes, start: int) -> int:
         position += 1
         if depth == 0:
             return position
-        found = SKIP.match(buffer, position)
-        position = found.end() if found else size
+        match = SKIP.match(buffer, position)
+        position = match.end() if match else size
         if position >= size or buffer[position] not in b"{}[]":
             return -1

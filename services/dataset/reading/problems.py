@@ -46,7 +46,7 @@ class RowProblem(Exception):
         """Byte in the row where its JSON is broken, or -1."""
 
     def at(self, line: int) -> RowError:
-        """The error with its place in the source."""
+        """Return the error with its place in the source."""
         return RowError(line, self.field, self.code, shorten(self.message))
 
 
@@ -69,18 +69,18 @@ class FileRefused(Exception):
 
 
 def shorten(text: str, limit: int = MAX_MESSAGE) -> str:
-    """The text, cut in the middle of nothing important: its start, with an ellipsis when it is too long."""
+    """Return the text, cut in the middle of nothing important: its start, with an ellipsis when it is too long."""
     clean = text.encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def quote(value: object, limit: int = 60) -> str:
-    """A value as it is quoted in a message: short and printable."""
+    """Return a value as it is quoted in a message: short and printable."""
     return shorten(ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value), limit)
 
 
 def kind_of(value: object) -> str:
-    """The JSON name of a decoded value's type."""
+    """Return the JSON name of a decoded value's type."""
     if value is None:
         return "null"
     if isinstance(value, bool):

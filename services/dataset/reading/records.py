@@ -9,19 +9,19 @@ from services.dataset.reading.sample import Message, Row, Sample, empty, optiona
 
 
 def from_alpaca(row: Row) -> Sample:
-    """`instruction` (and `input` below it) is asked, `output` answered; `system` and `history` come before.
+    """Read a row whose `instruction` (and `input`) is asked, `output` answered; `system` and `history` come before.
 
     Raises: RowProblem.
     """
     messages = _system(row)
     messages += _history(row.get("history"))
     if "instruction" not in row:
-        raise RowProblem("instruction", "MISSING_FIELD", '"instruction" is missing')
+        raise RowProblem("instruction", "MISSING_FIELD", '"instruction" is missing.')
     instruction = optional_string(row, "instruction") or ""
     context = optional_string(row, "input") or ""
     question = f"{instruction}\n{context}" if instruction and context else instruction or context
     if not question or question.isspace():
-        raise RowProblem("instruction", "EMPTY_FIELD", '"instruction" and "input" are both empty: nothing is asked')
+        raise RowProblem("instruction", "EMPTY_FIELD", '"instruction" and "input" are both empty: nothing is asked.')
     messages.append({"role": "user", "content": question})
     messages.append({"role": "assistant", "content": string_in(row, "output", answer=True)})
     return Sample(messages)
@@ -44,7 +44,7 @@ def _history(history: Any) -> list[Message]:
             raise _not_pairs(path, pair)
         for part, role in zip(pair, ("user", "assistant"), strict=True):
             if not isinstance(part, str):
-                raise RowProblem(path, "BAD_HISTORY", f'expected strings in "{path}", got {kind_of(part)}')
+                raise RowProblem(path, "BAD_HISTORY", f'Expected strings in "{path}", got {kind_of(part)}.')
             if not part or part.isspace():
                 raise empty(path)
             messages.append({"role": role, "content": part})
@@ -52,12 +52,12 @@ def _history(history: Any) -> list[Message]:
 
 
 def _not_pairs(path: str, value: Any) -> RowProblem:
-    found = f"a list of {len(value)}" if isinstance(value, list) else kind_of(value)
-    return RowProblem(path, "BAD_HISTORY", f'"history" must be a list of [question, answer] pairs; "{path}" is {found}')
+    kind = f"a list of {len(value)}" if isinstance(value, list) else kind_of(value)
+    return RowProblem(path, "BAD_HISTORY", f'"history" must be a list of [question, answer] pairs; "{path}" is {kind}.')
 
 
 def from_completion(row: Row) -> Sample:
-    """`prompt` is asked, `completion` answered.
+    """Read a row whose `prompt` is asked and `completion` answered.
 
     Raises: RowProblem.
     """
@@ -68,7 +68,7 @@ def from_completion(row: Row) -> Sample:
 
 
 def from_pair(row: Row) -> Sample:
-    """`question`, one or several `references`, and perhaps a `category`.
+    """Read a row of `question`, one or several `references`, and perhaps a `category`.
 
     Raises: RowProblem.
     """
@@ -81,7 +81,7 @@ def from_pair(row: Row) -> Sample:
         for index, reference in enumerate(references):
             if not isinstance(reference, str):
                 raise RowProblem(
-                    f"references[{index}]", "WRONG_TYPE", f"expected strings, got {kind_of(reference)} at {index}"
+                    f"references[{index}]", "WRONG_TYPE", f"Expected strings, got {kind_of(reference)} at {index}."
                 )
             if not reference or reference.isspace():
                 raise empty(f"references[{index}]", answer=True)

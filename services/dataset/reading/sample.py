@@ -33,45 +33,45 @@ class Sample:
 
 
 def string_in(row: Row, field: str, *, answer: bool = False) -> str:
-    """A string that must be there and must not be blank; `answer` says that it is what is learned or compared."""
+    """Return a string that must be there and not blank; `answer` says that it is what is learned or compared."""
     value = optional_string(row, field)
     if value is None:
         if field not in row:
-            raise RowProblem(field, "MISSING_FIELD", f'"{field}" is missing')
-        raise RowProblem(field, "WRONG_TYPE", f'expected a string in "{field}", got null')
+            raise RowProblem(field, "MISSING_FIELD", f'"{field}" is missing.')
+        raise RowProblem(field, "WRONG_TYPE", f'Expected a string in "{field}", got null.')
     if not value or value.isspace():
         raise empty(field, answer=answer)
     return value
 
 
 def optional_string(row: Row, field: str, path: str = "") -> str | None:
-    """A string, possibly empty, or None when the field is null or not there."""
+    """Return a string, possibly empty, or None when the field is null or not there."""
     value = row.get(field)
     if value is None or value.__class__ is str:
         return value
     name = path + field
-    raise RowProblem(name, "WRONG_TYPE", f'expected a string in "{name}", got {kind_of(value)}')
+    raise RowProblem(name, "WRONG_TYPE", f'Expected a string in "{name}", got {kind_of(value)}.')
 
 
 def empty(name: str, *, answer: bool = False) -> RowProblem:
-    """The field is there but holds nothing."""
-    return RowProblem(name, "EMPTY_ANSWER" if answer else "EMPTY_FIELD", f'"{name}" is empty')
+    """Return the refusal of a field that is there but holds nothing."""
+    return RowProblem(name, "EMPTY_ANSWER" if answer else "EMPTY_FIELD", f'"{name}" is empty.')
 
 
 def list_in(row: Row, field: str, what: str) -> list[Any]:
-    """A list that must be there and hold something."""
+    """Return a list that must be there and hold something."""
     if field not in row:
-        raise RowProblem(field, "MISSING_FIELD", f'"{field}" is missing')
+        raise RowProblem(field, "MISSING_FIELD", f'"{field}" is missing.')
     value = row[field]
     if value.__class__ is not list:
-        raise RowProblem(field, "WRONG_TYPE", f'expected a list of {what} in "{field}", got {kind_of(value)}')
+        raise RowProblem(field, "WRONG_TYPE", f'Expected a list of {what} in "{field}", got {kind_of(value)}.')
     if not value:
-        raise RowProblem(field, "EMPTY_FIELD", f'"{field}" is an empty list')
+        raise RowProblem(field, "EMPTY_FIELD", f'"{field}" is an empty list.')
     return list(value)
 
 
 def check_conversation(messages: list[Message], paths: list[str], answered: bool = True) -> None:
-    """The rules of every conversation: somebody asks first, and the last word is an answer.
+    """Check the rules of every conversation: somebody asks first, and the last message is an answer.
 
     Args:
         messages: canonical messages.
@@ -84,27 +84,27 @@ def check_conversation(messages: list[Message], paths: list[str], answered: bool
     while first < len(messages) and messages[first]["role"] == "system":
         first += 1
     if first == len(messages):
-        raise RowProblem(paths[-1], "NO_ANSWER", "the conversation has only system turns: nothing to learn from")
+        raise RowProblem(paths[-1], "NO_ANSWER", "The conversation has only system turns: nothing to learn from.")
     if messages[first]["role"] != "user":
         raise RowProblem(
             paths[first],
             "WRONG_FIRST_TURN",
-            f"turn {first} is from the {messages[first]['role']}: the first turn that is not system must be the user's",
+            f"Turn {first} is from the {messages[first]['role']}: the first after the system's must be the user's.",
         )
     last = messages[-1]["role"]
     if answered and last != "assistant":
         turns = {message["role"] for message in messages}
-        what = f"the conversation ends with a {last} turn" if "assistant" in turns else "the conversation has no answer"
-        raise RowProblem(paths[-1], "NO_ANSWER", f"{what}: the last turn must be the assistant's")
+        what = f"The conversation ends with a {last} turn" if "assistant" in turns else "The conversation has no answer"
+        raise RowProblem(paths[-1], "NO_ANSWER", f"{what}: the last turn must be the assistant's.")
     if not answered and last not in ("user", "tool"):
-        raise RowProblem(paths[-1], "WRONG_LAST_TURN", f"a question must not end with a {last} turn")
+        raise RowProblem(paths[-1], "WRONG_LAST_TURN", f"A question must not end with a {last} turn.")
 
 
 def split_answer(sample: Sample) -> Sample:
-    """Training data used as an evaluation set: the last answer becomes the reference."""
+    """Take the last answer of training data as the reference of an evaluation set."""
     if sample.references is not None:
         return sample
     answer = sample.messages[-1]
     if not answer["content"]:
-        raise RowProblem("messages", "NO_ANSWER", "the last turn calls a tool and has no text to compare with")
+        raise RowProblem("messages", "NO_ANSWER", "The last turn calls a tool and has no text to compare with.")
     return Sample(sample.messages[:-1], sample.tools, [answer["content"]], sample.category, sample.id)

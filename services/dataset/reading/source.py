@@ -17,7 +17,7 @@ class Readable(Protocol):
     """Anything with a blocking `read(size)`: a file, an S3 body."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; empty at the end."""
+        """Return at most `size` bytes; empty at the end."""
 
 
 class ByteSource:
@@ -40,7 +40,7 @@ class ByteSource:
         return self._hash.hexdigest() if self.complete else ""
 
     def head(self) -> bytes:
-        """The first chunk (without a byte-order mark), not taken off and not yet checked to be UTF-8."""
+        """Return the first chunk (without a byte-order mark), not taken off and not yet checked to be UTF-8."""
         if self._head is None:
             raw = self._fill(max(self._chunk_bytes, 4))
             self._hash.update(raw)
@@ -50,7 +50,7 @@ class ByteSource:
         return self._head
 
     def chunks(self) -> Iterator[bytes]:
-        """All of the source, chunk by chunk.
+        """Yield all of the source, chunk by chunk.
 
         Raises: FileRefused: NOT_UTF8, with the offset of the first wrong byte and a guess at the encoding.
         """
@@ -67,7 +67,7 @@ class ByteSource:
         self.complete = True
 
     def _fill(self, missing: int) -> bytes:
-        """A whole chunk: network bodies may return less than was asked for."""
+        """Return a whole chunk: network bodies may return less than was asked for."""
         parts: list[bytes] = []
         while missing > 0 and (part := self._stream.read(missing)):
             parts.append(part)
@@ -85,12 +85,12 @@ class ByteSource:
             if not final:
                 words = _guess(known[: error.start + _GUESS_BYTES], known[: error.start].isascii())
             raise FileRefused(
-                "NOT_UTF8", f"the source is not valid UTF-8: wrong byte at offset {where}; {words}"
+                "NOT_UTF8", f"The source is not valid UTF-8: wrong byte at offset {where}; {words}."
             ) from error
 
 
 def _guess(window: bytes, ascii_before: bool) -> str:
-    """What the bytes look like, and the command that cures it. After good UTF-8 it is no other encoding."""
+    """Return what the bytes look like, and the command that cures it. After good UTF-8 it is no other encoding."""
     if window[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or window[1:2] == b"\0":
         return "it looks like UTF-16; convert it with: iconv -f UTF-16 -t UTF-8"
     try:

@@ -1,4 +1,4 @@
-"""Cuts a source into the bytes of its rows, without parsing them: constant memory, exact places."""
+"""Cut a source into the bytes of its rows, without parsing them: constant memory, exact places."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LineSplitter:
         self._max = max_row_bytes
 
     def pieces(self) -> Iterator[Piece]:
-        """Each line that is not blank."""
+        """Yield each line that is not blank."""
         number = 1
         carry: list[bytes] = []
         held = 0
@@ -50,11 +50,11 @@ class LineSplitter:
             yield number, None if held > self._max else stripped
 
     def _join(self, carry: list[bytes], held: int, line: bytes) -> bytes:
-        """The whole line; of one that is already too long only the part that says so."""
+        """Return the whole line; of one that is already too long only the part that says so."""
         return b"".join(carry) if held > self._max else b"".join(carry) + line
 
     def place(self, line: int, position: int) -> tuple[int, int]:
-        """Line and column (in bytes) of a byte of the row, both from 1."""
+        """Return line and column (in bytes) of a byte of the row, both from 1."""
         return line, position + 1
 
 
@@ -73,7 +73,7 @@ class ArraySplitter:
         self._ended = False
 
     def pieces(self) -> Iterator[Piece]:
-        """Each element.
+        """Yield each element.
 
         Raises: FileRefused: INVALID_JSON with line and column, or ROW_TOO_LONG.
         """
@@ -94,7 +94,7 @@ class ArraySplitter:
         self._finish()
 
     def place(self, _index: int, position: int) -> tuple[int, int]:
-        """Line and column, from 1, of a byte of the row that was yielded last."""
+        """Return line and column, from 1, of a byte of the row that was yielded last."""
         return self._place(self._row_start + position)
 
     def _element(self, index: int) -> bytes:
@@ -118,22 +118,22 @@ class ArraySplitter:
 
     def _scalar(self, index: int) -> int:
         while True:
-            found = _SCALAR.match(self._buffer, self._at)
-            if found and found.end() < len(self._buffer):
-                self._limit(index, found.end() - self._at)
-                return found.end()
+            match = _SCALAR.match(self._buffer, self._at)
+            if match and match.end() < len(self._buffer):
+                self._limit(index, match.end() - self._at)
+                return match.end()
             self._grow(index)
 
     def _grow(self, index: int) -> None:
-        """More bytes for an element that does not end in the buffer; doubling keeps rescans linear."""
+        """Read more bytes for an element that does not end in the buffer; doubling keeps rescans linear."""
         held = len(self._buffer) - self._at
         self._limit(index, held)
         if not self._read(max(held, 1)):
             line, column = self._place(self._row_start)
             raise FileRefused(
                 "INVALID_JSON",
-                f"the source ends in the middle of row {index}, which starts at line {line} column {column}: "
-                "a bracket or a quote is not closed, or the file is cut off",
+                f"The source ends in the middle of row {index}, which starts at line {line} column {column}: "
+                "a bracket or a quote is not closed, or the file is cut off.",
                 line=line,
                 column=column,
             )
@@ -142,7 +142,7 @@ class ArraySplitter:
         if size > self._max:
             line, _ = self._place(self._row_start)
             raise FileRefused(
-                "ROW_TOO_LONG", f"row {index} (line {line}) is longer than {self._max} bytes, the limit for one row"
+                "ROW_TOO_LONG", f"Row {index} (line {line}) is longer than {self._max} bytes, the limit for one row."
             )
 
     def _comma(self, index: int) -> bool:
@@ -176,17 +176,17 @@ class ArraySplitter:
         raise self._broken(f"the array has ended, but {self._show(char)} follows")
 
     def _next_char(self) -> bytes:
-        """The next byte that is no white space, not taken; empty at the end of the source."""
+        """Return the next byte that is no white space, not taken; empty at the end of the source."""
         while True:
-            found = _SPACE.match(self._buffer, self._at)
-            self._at = found.end() if found else self._at
+            match = _SPACE.match(self._buffer, self._at)
+            self._at = match.end() if match else self._at
             if self._at < len(self._buffer):
                 return self._buffer[self._at : self._at + 1]
             if not self._read(1):
                 return b""
 
     def _read(self, wanted: int) -> bool:
-        """Drops what was taken and appends at least `wanted` bytes, or all that is left."""
+        """Drop what was taken and append at least `wanted` bytes, or all that is left."""
         parts: list[bytes] = []
         got = 0
         while got < wanted and not self._ended:
@@ -221,7 +221,7 @@ class ArraySplitter:
     def _broken(self, message: str) -> FileRefused:
         line, column = self._place(self._at)
         return FileRefused(
-            "INVALID_JSON", f"invalid JSON at line {line} column {column}: {message}", line=line, column=column
+            "INVALID_JSON", f"Invalid JSON at line {line} column {column}: {message}.", line=line, column=column
         )
 
     def _show(self, char: bytes) -> str:
@@ -230,5 +230,5 @@ class ArraySplitter:
 
 
 def _characters(part: bytes) -> int:
-    """Characters of UTF-8 bytes that may begin or end inside one: every byte that does not continue another."""
+    """Count the characters of UTF-8 bytes, which may begin or end inside one: all bytes that continue no other."""
     return len(part.translate(None, _CONTINUATION))

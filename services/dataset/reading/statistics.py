@@ -26,7 +26,7 @@ _TOKEN_CLASSES = tuple(128 << step for step in range(12))
 
 
 def estimate_tokens(text: str) -> float:
-    """Tokens of a text as `ESTIMATE` says."""
+    """Estimate the number of tokens of a text, as `ESTIMATE` says."""
     if text.isascii():
         return len(text) / 4
     wide = len(text.encode("utf-8", "replace").translate(None, _NOT_WIDE))
@@ -41,7 +41,7 @@ class Notes:
         self._counts: Counter[str] = Counter()
 
     def add(self, line: int, code: str, message: str) -> None:
-        """Keeps the note unless there are enough of its code already."""
+        """Keep the note unless there are enough of its code already."""
         self._counts[code] += 1
         if self._counts[code] <= _NOTES_PER_CODE:
             self.items.append(Note(line, code, message))
@@ -67,7 +67,7 @@ class Statistics:
         self._ids: dict[str, int] = {}
 
     def add(self, line: int, sample: Sample, encoded: bytes) -> None:
-        """Counts a sample; `encoded` is its canonical form."""
+        """Count a sample; `encoded` is its canonical form."""
         self.row_count += 1
         self._digests.add(hash(encoded))
         characters = 0
@@ -101,11 +101,11 @@ class Statistics:
             )
         if b"<" in encoded or b"[" in encoded[1:]:
             for message in sample.messages:
-                if found := _CONTROL.search(message["content"]):
+                if match := _CONTROL.search(message["content"]):
                     self._notes.add(
                         line,
                         "CONTROL_TOKEN",
-                        f"row {line} has {found.group()} in its text: it is learned as plain text, not as a mark",
+                        f"row {line} has {match.group()} in its text: it is learned as plain text, not as a mark",
                     )
                     break
         if sample.id is not None and len(self._ids) < _IDS_CHECKED:
@@ -116,7 +116,7 @@ class Statistics:
                 )
 
     def summary(self, empty_answer_count: int) -> dict[str, Any]:
-        """All counts as JSON, named as in the API; this also counts the duplicates."""
+        """Return all counts as JSON, named as in the API; this also counts the duplicates."""
         return {
             "turn_count": self.turn_count,
             "turns_by_role": dict(sorted(self.turns_by_role.items())),
@@ -135,7 +135,7 @@ class Statistics:
 
 
 def _class_of(length: int) -> str:
-    """The upper bound of the class that a length is in."""
+    """Return the upper bound of the class that a length is in."""
     for bound in _TOKEN_CLASSES:
         if length <= bound:
             return str(bound)
@@ -147,7 +147,7 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 
 
 class DigestCounter:
-    """Counts repeated 64-bit digests exactly (but for collisions) in constant memory, through a file."""
+    """Count repeated 64-bit digests exactly (but for collisions) in constant memory, through a file."""
 
     def __init__(self, spill: Path, pass_rows: int = 4 << 20) -> None:
         self._path = spill
@@ -157,7 +157,7 @@ class DigestCounter:
         self._count = 0
 
     def add(self, digest: int) -> None:
-        """Notes one digest."""
+        """Note one digest."""
         self._batch.append(digest)
         if len(self._batch) >= _BATCH:
             self._flush()
@@ -170,7 +170,7 @@ class DigestCounter:
         del self._batch[:]
 
     def duplicates(self) -> int:
-        """How many digests had been there before; removes the file."""
+        """Return how many of the digests had been there before; remove the file."""
         import numpy  # not at the top: only the import program needs it
 
         if self._file is None:

@@ -20,7 +20,7 @@ from services.chassis.launch import ProgramResult, write_progress
 from services.chassis.objects import Manifest, ObjectInfo, ObjectStore, folder_prefix
 from services.chassis.worker import FailureWords, run_program
 from services.dataset.import_work import CRASHED, ImportCounts, ImportReport, ImportWork
-from services.dataset.object_sources import Place, find_objects, named
+from services.dataset.object_sources import ObjectSource, find_objects, named
 from services.dataset.reading.canonical import DATA_FILE
 from services.dataset.reading.formats import Format
 from services.dataset.reading.importing import Findings, Options, import_sources
@@ -47,21 +47,21 @@ class ImportRun:
     @property
     def counts(self) -> ImportCounts:
         """How far it is."""
-        found = self.findings
-        return ImportCounts(found.row_count, found.bad_row_count, self.bytes_read, self.bytes_total)
+        findings = self.findings
+        return ImportCounts(findings.row_count, findings.bad_row_count, self.bytes_read, self.bytes_total)
 
     def report(self) -> ImportReport:
-        """The refused rows and counts, also of a refused import."""
+        """Return the refused rows and counts, also of a refused import."""
         return ImportReport(self.counts, self.findings.statistics, tuple(self.findings.errors))
 
     def progress(self, *_: int) -> None:
-        """Tells how much was read, at most four times a second."""
+        """Tell how much was read, at most four times a second."""
         if time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
             write_progress(self._folder, self.counts.to_json())
 
     def execute(self) -> ImportReport:
-        """Reads the source and stores the canonical rows. Raises: FileRefused, ModelryError."""
+        """Read the source and store the canonical rows. Raises: FileRefused, ModelryError."""
         shutil.rmtree(self._rows, ignore_errors=True)
         self._rows.mkdir(parents=True)
         try:
@@ -79,15 +79,15 @@ class ImportRun:
             notes=tuple(note.message for note in self.findings.notes.items[:3]),
         )
 
-    def _read(self, place: Place) -> dict[str, str]:
-        """Reads all objects of the source into the folder; returns the identity of the source as it was read."""
+    def _read(self, place: ObjectSource) -> dict[str, str]:
+        """Read all objects of the source into the folder; return the identity of the source as it was read."""
         store = ObjectStore(place.access)
-        found = find_objects(store, place.bucket, place.prefix)
-        self.bytes_total = sum(info.size for info in found)
+        objects = find_objects(store, place.bucket, place.prefix)
+        self.bytes_total = sum(info.size for info in objects)
         read: list[tuple[ByteSource, ObjectInfo]] = []
 
         def sources() -> Iterator[ByteSource]:
-            for info in found:
+            for info in objects:
                 with store.open_stream(place.bucket, info.key) as stream:
                     if stream.size != info.size:
                         message = f"{place.bucket}/{info.key} was replaced while it was imported."
@@ -102,18 +102,18 @@ class ImportRun:
         return _identity(place.bucket, place.prefix, read)
 
     def _store(self, identity: Mapping[str, str]) -> dict[str, Any]:
-        """Uploads the canonical rows under the attempt's prefix, the manifest last."""
-        work, found = self.work, self.findings
+        """Upload the canonical rows under the attempt's prefix, the manifest last."""
+        work, findings = self.work, self.findings
         store, prefix = ObjectStore(work.output), folder_prefix(work.prefix)
         manifest = Manifest.of_folder(self._rows)
         store.upload_file(self._rows / DATA_FILE, work.bucket, prefix + DATA_FILE)
         content = {
             **manifest.to_json(),
-            "rows": found.digest,
-            "row_count": found.row_count,
-            "statistics": found.statistics,
+            "rows": findings.digest,
+            "row_count": findings.row_count,
+            "statistics": findings.statistics,
             "source": identity,
-            "notes": [{"line": note.line, "code": note.code, "message": note.message} for note in found.notes.items],
+            "notes": [{"line": note.line, "code": note.code, "message": note.message} for note in findings.notes.items],
         }
         store.put_json(work.bucket, prefix + MANIFEST_FILE, content)
         return manifest.to_json()
@@ -144,13 +144,13 @@ def _identity(bucket: str, prefix: str, read: list[tuple[ByteSource, ObjectInfo]
 
 
 def import_one(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
-    """One attempt. What is wrong with the data or its place is the user's; an outage is not."""
+    """Run one attempt. What is wrong with the data or its place is the user's; an outage is not."""
     run = ImportRun(folder, ImportWork.from_json(spec))
     try:
         return ProgramResult(run.execute().to_json())
     except FileRefused as refused:
-        field = "" if refused.field == "source" else f" (dataset_version.{refused.field})"
-        return ProgramResult(run.report().to_json(), refused.reason, refused.message + field, user=True)
+        field = "" if refused.field == "source" else f"dataset_version.{refused.field}: "
+        return ProgramResult(run.report().to_json(), refused.reason, field + refused.message, user=True)
     except Unavailable as error:
         return ProgramResult(run.report().to_json(), error.reason, error.message)
     except ModelryError as error:

@@ -29,21 +29,21 @@ class Categories:
     overlapping: Mapping[str, frozenset[str]]
 
     def of(self, subject: str) -> str:
-        """The subject's category; one that no table names is "Other"."""
+        """Return the subject's category; one that no table names is "Other"."""
         return self.category.get(subject, "Other")
 
     def title(self, subject: str) -> str:
-        """The subject as the prompt names it."""
+        """Return the subject as the prompt names it."""
         return self.titles.get(subject, subject.replace("_", " "))
 
     def unknown(self, subjects: Sequence[str]) -> list[str]:
-        """Subjects that no table names."""
+        """Return the subjects that no table names."""
         return sorted(subject for subject in subjects if subject not in self.category)
 
 
 @lru_cache(maxsize=8)
 def shipped_categories(layout: Layout) -> Categories:
-    """The authors' table of a benchmark."""
+    """Return the authors' table of a benchmark."""
     text = resources.files("services.evaluation.benchmarks").joinpath(f"data/{layout}.json").read_text("utf-8")
     table = json.loads(text)
     category = {subject: name for name, subjects in table["categories"].items() for subject in subjects}
@@ -52,7 +52,7 @@ def shipped_categories(layout: Layout) -> Categories:
 
 
 def load_categories(layout: Layout, root: Path) -> Categories:
-    """The authors' table, with the subjects that the folder's own table adds or moves.
+    """Return the authors' table, with the subjects that the folder's own table adds or moves.
 
     Raises: ValueError: the folder's table is no object of subjects and known categories.
     """
@@ -98,20 +98,20 @@ class CategoryScore:
 
 
 def groups(subjects: Sequence[str], categories: Categories) -> dict[str, set[str]]:
-    """Category, Average and overlapping group to the subjects that are in it; only groups that have one."""
+    """Return category, Average and overlapping group to the subjects that are in it; only groups that have one."""
     present = set(subjects)
-    found = {name: {subject for subject in present if categories.of(subject) == name} for name in CATEGORIES}
-    found[AVERAGE] = present
-    found |= {name: present & members for name, members in categories.overlapping.items()}
-    return {name: members for name, members in found.items() if members}
+    result = {name: {subject for subject in present if categories.of(subject) == name} for name in CATEGORIES}
+    result[AVERAGE] = present
+    result |= {name: present & members for name, members in categories.overlapping.items()}
+    return {name: members for name, members in result.items() if members}
 
 
 def category_scores(answers: Sequence[Answer], categories: Categories) -> list[CategoryScore]:
-    """Accuracy per category, Average and overlapping group, in this order."""
-    found = []
+    """Return the accuracy per category, Average and overlapping group, in this order."""
+    result = []
     for name, members in groups([answer.subject for answer in answers], categories).items():
-        found.append(_score(name, [answer for answer in answers if answer.subject in members]))
-    return found
+        result.append(_score(name, [answer for answer in answers if answer.subject in members]))
+    return result
 
 
 def _score(name: str, answers: Sequence[Answer]) -> CategoryScore:
@@ -133,14 +133,14 @@ def _score(name: str, answers: Sequence[Answer]) -> CategoryScore:
 def compare_categories(
     baseline: Sequence[Answer], candidate: Sequence[Answer], categories: Categories
 ) -> dict[str, intervals.Difference]:
-    """Candidate minus baseline per group, on the same questions in the same order.
+    """Return candidate minus baseline per group, on the same questions in the same order.
 
     Raises: ValueError: the two answered different questions.
     """
     if [answer.subject for answer in baseline] != [answer.subject for answer in candidate]:
         raise ValueError("a comparison needs the same questions of both systems")
-    found = {}
+    result = {}
     for name, members in groups([answer.subject for answer in baseline], categories).items():
         pairs = [(b.right, c.right) for b, c in zip(baseline, candidate, strict=True) if b.subject in members]
-        found[name] = intervals.paired_shares([b for b, _ in pairs], [c for _, c in pairs])
-    return found
+        result[name] = intervals.paired_shares([b for b, _ in pairs], [c for _, c in pairs])
+    return result

@@ -79,8 +79,8 @@ def read_benchmark(folder: Path, preset: Preset) -> Benchmark:
             problems.extend(error.problems)
         for subject in questions if examples else ():
             if len(examples.get(subject, ())) < preset.shots:
-                found = len(examples.get(subject, ()))
-                advice = f"has {found} examples, fewer than the {preset.shots} shots: ask for {found} shots or fewer"
+                count = len(examples.get(subject, ()))
+                advice = f"has {count} examples, fewer than the {preset.shots} shots: ask for {count} shots or fewer"
                 problems.append(Problem(f"dev/{subject}", 0, advice))
             examples[subject] = examples.get(subject, ())[: preset.shots]
     if problems:
@@ -89,7 +89,7 @@ def read_benchmark(folder: Path, preset: Preset) -> Benchmark:
 
 
 def find_root(folder: Path, split: str) -> Path:
-    """The folder that holds the split's folder: the given one, or one below it (as archives unpack).
+    """Return the folder that holds the split's folder: the given one, or one below it (as archives unpack).
 
     Raises: LayoutError: there is none.
     """
@@ -103,7 +103,7 @@ def find_root(folder: Path, split: str) -> Path:
 
 
 def subject_of(name: str, split: str) -> str:
-    """The subject in a file's name: `anatomy_test.csv` and `anatomy.csv` are both `anatomy`."""
+    """Return the subject in a file's name: `anatomy_test.csv` and `anatomy.csv` are both `anatomy`."""
     return name.removesuffix(".csv").removesuffix(f"_{split}")
 
 
@@ -115,20 +115,20 @@ def _read_split(
     if not files:
         raise LayoutError([Problem(f"{split}/", 0, "there are no CSV files")])
     wanted = set(only) if only is not None else None
-    found = {}
+    result = {}
     for path in files:
         subject = subject_of(path.name, split)
         if wanted is None or subject in wanted:
-            found[subject] = tuple(read_file(path, f"{split}/{path.name}", subject, labels, problems))
-            if not found[subject]:
+            result[subject] = tuple(read_file(path, f"{split}/{path.name}", subject, labels, problems))
+            if not result[subject]:
                 problems.append(Problem(f"{split}/{path.name}", 0, "has no question"))
-    return found
+    return result
 
 
 def read_file(
     path: Path, name: str, subject: str, labels: Sequence[str], problems: list[Problem]
 ) -> Iterator[Question]:
-    """The good rows of one file; what is wrong with the others is added to `problems`."""
+    """Yield the good rows of one file; what is wrong with the others is added to `problems`."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -161,14 +161,14 @@ def read_file(
 
 
 def _columns(first: Sequence[str]) -> tuple[str, ...]:
-    """Column names from a header, or those of a file without one."""
+    """Return the column names from a header, or those of a file without one."""
     names = tuple(cell.strip() for cell in first)
     lowered = tuple(name if name in ("A", "B", "C", "D") else name.lower() for name in names)
     return lowered if {"question", "A", "B", "C", "D"} <= set(lowered) else _HEADERLESS
 
 
 def _question(row: Sequence[str], columns: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str], str] | str:
-    """A row's cells by name and its answer, or what is wrong with it. A lower-case answer is taken as its label."""
+    """Return a row's cells by name and its answer, or what is wrong with it. Answers may be in lower case."""
     needed = len(columns) - (columns[-1] == "explanation")
     if not needed <= len(row) <= len(columns):
         return f"has {len(row)} columns, {needed} are expected ({', '.join(columns)})"

@@ -104,25 +104,27 @@ class PresetError(ValueError):
 
 
 def preset(name: str, *, split: str = "", shots: int | None = None, style: str = "", few_shot: str = "") -> Preset:
-    """A preset with a caller's choices; each one left out keeps the preset's own.
+    """Return a preset with a caller's choices; each one left out keeps the preset's own.
 
     Raises: PresetError: no such preset, or it does not offer the split, the number of shots, the style.
     """
-    found = PRESETS.get(name)
-    if found is None:
+    default = PRESETS.get(name)
+    if default is None:
         raise PresetError("preset", f"there is no preset benchmark {name!r}: choose one of {', '.join(PRESETS)}")
-    if split and split not in found.splits:
+    if split and split not in default.splits:
         why = "its answers were never published" if name == "ceval" and split == "test" else "there is no such split"
-        raise PresetError("split", f"{found.title} cannot be scored on {split!r} ({why}): choose {_any(found.splits)}")
+        raise PresetError(
+            "split", f"{default.title} cannot be scored on {split!r} ({why}): choose {' or '.join(default.splits)}"
+        )
     if shots is not None and not 0 <= shots <= MAX_SHOTS:
         raise PresetError("shots", f"shots must be from 0 to {MAX_SHOTS}")
-    if split == "dev" and (found.shots if shots is None else shots):
+    if split == "dev" and (default.shots if shots is None else shots):
         raise PresetError("split", "the examples come from dev: scoring dev needs shots 0")
     if style not in ("", "raw", "chat"):
         raise PresetError("style", f"style {style!r} is unknown: choose raw or chat")
     if few_shot not in ("", "text", "turns"):
         raise PresetError("few_shot", f"few_shot {few_shot!r} is unknown: choose text or turns")
-    chosen = replace(found, split=split or found.split, shots=found.shots if shots is None else shots)
+    chosen = replace(default, split=split or default.split, shots=default.shots if shots is None else shots)
     if style in ("raw", "chat"):
         chosen = replace(chosen, style="raw" if style == "raw" else "chat")
     if few_shot == "turns":
@@ -130,7 +132,3 @@ def preset(name: str, *, split: str = "", shots: int | None = None, style: str =
             raise PresetError("few_shot", "examples as turns need style chat")
         chosen = replace(chosen, few_shot="turns")
     return chosen
-
-
-def _any(words: tuple[str, ...]) -> str:
-    return " or ".join(words)

@@ -9,7 +9,7 @@ Message = dict[str, str]
 
 
 def ask(preset: Preset, question: Question) -> str:
-    """The question with its choices, up to where the label belongs."""
+    """Return the question with its choices, up to where the label belongs."""
     cells = dict(zip(preset.labels, question.choices, strict=True))
     text = preset.question
     # One pass from the left: a question that itself says "{A}" is text, not a place for a choice.
@@ -22,12 +22,12 @@ def ask(preset: Preset, question: Question) -> str:
 
 
 def solved(preset: Preset, question: Question) -> str:
-    """A worked example: the question with its label."""
+    """Return a worked example: the question with its label."""
     return ask(preset, question) + preset.delimiter + question.answer
 
 
 def raw_prompt(preset: Preset, subject: str, examples: Sequence[Question], question: Question) -> str:
-    """The whole prompt as one text: header, examples, question.
+    """Return the whole prompt as one text: header, examples, question.
 
     Args:
         subject: title of the subject, as the header names it.
@@ -37,7 +37,7 @@ def raw_prompt(preset: Preset, subject: str, examples: Sequence[Question], quest
 
 
 def chat_prompt(preset: Preset, subject: str, examples: Sequence[Question], question: Question) -> list[Message]:
-    """The prompt as messages for a chat template: examples in one message, or as turns."""
+    """Return the prompt as messages for a chat template: examples in one message, or as turns."""
     if preset.few_shot == "text":
         return [{"role": "user", "content": raw_prompt(preset, subject, examples, question)}]
     messages: list[Message] = []

@@ -11,7 +11,7 @@ from services.evaluation.domain import Evaluation
 
 
 @dataclass(frozen=True)
-class Desk:
+class ServiceContext:
     """The database, the engine that runs evaluations, and the verbs that change them."""
 
     database: Database

@@ -8,8 +8,7 @@ from decimal import Decimal
 from services.chassis.data import Page, PageQuery
 from services.chassis.jobs import Progress
 from services.evaluation.domain import Evaluation
-from services.evaluation.operations.context import Desk
-from services.evaluation.store import EvaluationUnit
+from services.evaluation.operations.context import ServiceContext
 
 
 @dataclass(frozen=True)
@@ -21,23 +20,20 @@ class View:
     cost: Decimal
 
 
-async def view(desk: Desk, evaluation: Evaluation) -> View:
-    """The evaluation with its progress and its cost so far."""
-    progress = await desk.engine.progress([evaluation.id])
-    seconds = await desk.engine.run_seconds(evaluation.id) if evaluation.attempt else 0.0
+async def view(evaluation: Evaluation, context: ServiceContext) -> View:
+    """Return the evaluation with its progress and its cost so far."""
+    progress = await context.engine.progress([evaluation.id])
+    seconds = await context.engine.run_seconds(evaluation.id) if evaluation.attempt else 0.0
     return View(evaluation, progress.get(evaluation.id), evaluation.cost(seconds))
 
 
-async def get_evaluation(desk: Desk, project: str, ref: str) -> View:
-    """One evaluation. Raises NotFound."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
-        evaluation = await uow.evaluations.get(project, ref)
-    return await view(desk, evaluation)
+async def get_evaluation(project: str, ref: str, context: ServiceContext) -> View:
+    """Return one evaluation. Raises NotFound."""
+    return await view(await context.engine.job(project, ref), context)
 
 
-async def list_evaluations(desk: Desk, project: str, page: PageQuery) -> Page[View]:
-    """Evaluations, newest first."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
-        found = await uow.evaluations.list(project, page)
-    views = [await view(desk, evaluation) for evaluation in found.items]
-    return Page(tuple(views), found.next_page_token)
+async def list_evaluations(project: str, page: PageQuery, context: ServiceContext) -> Page[View]:
+    """Return evaluations, newest first."""
+    result = await context.engine.jobs(project, page)
+    views = [await view(evaluation, context) for evaluation in result.items]
+    return Page(tuple(views), result.next_page_token)

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 
 from services.chassis.data import Database
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable, WrongState, with_field
-from services.chassis.jobs import Intake
+from services.chassis.jobs import Estimate, Intake
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import AsyncObjectStore, StoreAccess, folder_prefix
 from services.clients.credentials import BUILTIN, open_location
 from services.evaluation.benchmarks import presets
 from services.evaluation.checks import check, labelled, target_path
 from services.evaluation.clients import Clients
-from services.evaluation.domain import Evaluation, Place, Target, TargetKind, Task
-from services.evaluation.estimate import Estimate, Speed, estimate
+from services.evaluation.domain import Evaluation, Target, TargetKind, Task
+from services.evaluation.estimate import MeasuredSpeed, estimate
 from services.evaluation.scoring import stopwords
 from services.evaluation.store import EvaluationUnit
 
@@ -36,14 +37,14 @@ class EvaluationIntake(Intake[Evaluation]):
 
     id_prefix = "eval-"
 
-    def __init__(self, clients: Clients, database: Database, benchmarks: Benchmarks, speed: Speed) -> None:
+    def __init__(self, clients: Clients, database: Database, benchmarks: Benchmarks, speed: MeasuredSpeed) -> None:
         self._clients = clients
         self._database = database
         self._benchmarks = benchmarks
         self._speed = speed
 
     async def resolve(self, draft: Evaluation) -> Evaluation:
-        """The draft with every reference looked up; nothing is held.
+        """Return the draft with every reference looked up; nothing is held.
 
         Raises: Invalid, NotFound, WrongState, Denied, Unavailable, naming the field.
         """
@@ -60,7 +61,7 @@ class EvaluationIntake(Intake[Evaluation]):
             baseline=targets[0],
             candidates=tuple(targets[1:]),
             tasks=tuple(tasks),
-            output=Place(
+            output=ObjectLocation(
                 credential=output.credential or BUILTIN,
                 bucket=store.bucket,
                 prefix=(output.prefix or OUTPUT_PREFIX).rstrip("/"),
@@ -68,7 +69,7 @@ class EvaluationIntake(Intake[Evaluation]):
         )
 
     def estimate(self, job: Evaluation) -> Estimate:
-        """How long a resolved evaluation will take on this machine."""
+        """Return how long a resolved evaluation will take on this machine."""
         return estimate(job, self._speed)
 
     async def hold(self, job: Evaluation) -> None:
@@ -112,14 +113,14 @@ class EvaluationIntake(Intake[Evaluation]):
         return replace(task, dataset_version_id=info.version_id, stopword_list_ids=lists, question_count=count)
 
     async def _stopwords(self, project: str, path: str, lists: tuple[str, ...]) -> tuple[str, ...]:
-        found = []
+        ids = []
         async with EvaluationUnit(self._database, write=False) as uow:
             for index, ref in enumerate(lists):
                 if ref in stopwords.PRESETS:
-                    found.append(ref)
+                    ids.append(ref)
                 else:
-                    found.append((await with_field(f"{path}[{index}]", uow.stopwords.get(project, ref))).id)
-        return tuple(dict.fromkeys(found))
+                    ids.append((await with_field(f"{path}[{index}]", uow.stopwords.get(project, ref))).id)
+        return tuple(dict.fromkeys(ids))
 
     async def _preset(self, project: str, path: str, task: Task) -> Task:
         """Check that the benchmark's files are there, and estimate how many questions they hold."""
@@ -127,7 +128,7 @@ class EvaluationIntake(Intake[Evaluation]):
         own = task.location is None
         shipped, field = self._benchmarks, f"{path}.location"
         access, bucket = shipped.access, shipped.bucket
-        place = task.location or Place(bucket=bucket, prefix=f"{shipped.prefix}/{task.benchmark}")
+        place = task.location or ObjectLocation(bucket=bucket, prefix=f"{shipped.prefix}/{task.benchmark}")
         if not own:
             store = await open_location(self._clients.credentials, project, place.credential, place.bucket, field)
             access, bucket = store.access, store.bucket

@@ -9,7 +9,7 @@ from services.chassis.data import Page, PageQuery
 from services.chassis.errors import NotFound
 from services.evaluation.benchmarks.presets import PRESETS, Preset
 from services.evaluation.domain import Evaluation, StoredSample, refuse_report
-from services.evaluation.operations.context import Desk
+from services.evaluation.operations.context import ServiceContext
 from services.evaluation.store import EvaluationUnit
 
 
@@ -21,9 +21,9 @@ class StoredReport:
     content: dict[str, Any]
 
 
-async def get_report(desk: Desk, project: str, ref: str) -> StoredReport:
-    """The report of a succeeded evaluation. Raises NotFound, WrongState before it succeeded."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
+async def get_report(project: str, ref: str, context: ServiceContext) -> StoredReport:
+    """Return the report of a succeeded evaluation. Raises NotFound, WrongState before it succeeded."""
+    async with EvaluationUnit(context.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
         refuse_report(evaluation)
         parts = await uow.parts_of(evaluation.id)
@@ -39,21 +39,21 @@ async def get_report(desk: Desk, project: str, ref: str) -> StoredReport:
     return StoredReport(evaluation, content)
 
 
-async def list_samples(desk: Desk, project: str, ref: str, page: PageQuery) -> Page[StoredSample]:
-    """Samples by task, question and target, or as asked; they come while it runs. Raises NotFound, Invalid."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
+async def list_samples(project: str, ref: str, page: PageQuery, context: ServiceContext) -> Page[StoredSample]:
+    """Return samples by task, question and target, or as asked; they come while it runs. Raises NotFound, Invalid."""
+    async with EvaluationUnit(context.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
         return await uow.samples.list(project, page, evaluation_id=evaluation.id)
 
 
 def get_benchmark(name: str) -> Preset:
-    """One preset benchmark. Raises NotFound."""
-    found = PRESETS.get(name)
-    if found is None:
+    """Return one preset benchmark. Raises NotFound."""
+    preset = PRESETS.get(name)
+    if preset is None:
         raise NotFound.of("benchmark", name)
-    return found
+    return preset
 
 
 def list_benchmarks() -> list[Preset]:
-    """All preset benchmarks, in the order of their names."""
+    """Return all preset benchmarks, in the order of their names."""
     return [PRESETS[name] for name in sorted(PRESETS)]

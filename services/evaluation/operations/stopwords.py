@@ -13,7 +13,7 @@ from services.chassis.ids import new_id
 from services.chassis.jobs import ACTIVE
 from services.chassis.names import check_name
 from services.evaluation.domain import OwnStopwords
-from services.evaluation.operations.context import Desk
+from services.evaluation.operations.context import ServiceContext
 from services.evaluation.scoring.stopwords import MAX_LIST_BYTES, PRESETS, parse_stopwords, preset_stopwords
 from services.evaluation.store import EVALUATIONS, EvaluationUnit
 
@@ -24,7 +24,7 @@ CREATE = "CreateStopwordList"
 
 @dataclass(frozen=True)
 class CreateStopwords:
-    """The wish for a list."""
+    """Ask for a list of stop words."""
 
     project: str
     name: str
@@ -46,68 +46,72 @@ class Shown:
 
 
 def preset_lists() -> list[Shown]:
-    """The lists that come with the installation."""
-    found = [(name, preset_stopwords(name)) for name in PRESETS]
-    return [Shown(name, name, tuple(sorted(one.words)), one.digest, True) for name, one in found]
+    """Return the lists that come with the installation."""
+    presets = [(name, preset_stopwords(name)) for name in PRESETS]
+    return [Shown(name, name, tuple(sorted(one.words)), one.digest, True) for name, one in presets]
 
 
 def _shown(own: OwnStopwords) -> Shown:
     return Shown(own.id, own.name, own.words, own.digest, False, own.create_time)
 
 
-async def create_stopwords(desk: Desk, cmd: CreateStopwords, moment: datetime) -> Shown:
-    """Makes a list. Raises AlreadyExists for a name in use, Invalid for an empty or too long one."""
-    check_name(cmd.name, "stopword_list.name", (PREFIX,))
-    if cmd.name in PRESETS:
-        raise AlreadyExists(f"{cmd.name!r} is a preset list.", metadata={"resource": "stopwordList", "name": cmd.name})
-    if not 1 <= len(cmd.words) <= MOST_WORDS:
-        message = f"stopword_list.words has {len(cmd.words)} entries, and must have 1 to {MOST_WORDS:,}."
+async def create_stopwords(command: CreateStopwords, context: ServiceContext, now: datetime) -> Shown:
+    """Make a list. Raises AlreadyExists for a name in use, Invalid for an empty or too long one."""
+    check_name(command.name, "stopword_list.name", (PREFIX,))
+    if command.name in PRESETS:
+        raise AlreadyExists(
+            f"{command.name!r} is a preset list.", metadata={"resource": "stopwordList", "name": command.name}
+        )
+    if not 1 <= len(command.words) <= MOST_WORDS:
+        message = f"stopword_list.words has {len(command.words)} entries, and must have 1 to {MOST_WORDS:,}."
         raise Invalid(message, field="stopword_list.words")
     try:
-        parsed = parse_stopwords(cmd.name, "\n".join(word.lstrip("#") for word in cmd.words))
+        parsed = parse_stopwords(command.name, "\n".join(word.lstrip("#") for word in command.words))
     except ValueError as error:
         message = f"stopword_list.words: {error} (at most {MAX_LIST_BYTES:,} bytes in all)."
         raise Invalid(message, field="stopword_list.words") from error
-    async with EvaluationUnit(desk.database) as uow:
-        identity = await uow.claim_request(cmd.project, CREATE, cmd.request_id, cmd.request_digest, new_id(PREFIX))
-        made = await uow.stopwords.find(cmd.project, identity)
-        if made is None:
-            made = OwnStopwords(
+    async with EvaluationUnit(context.database) as uow:
+        identity = await uow.claim_request(
+            command.project, CREATE, command.request_id, command.request_digest, new_id(PREFIX)
+        )
+        own = await uow.stopwords.find(command.project, identity)
+        if own is None:
+            own = OwnStopwords(
                 id=identity,
-                project=cmd.project,
-                name=cmd.name,
-                words=tuple(dict.fromkeys(cmd.words)),
+                project=command.project,
+                name=command.name,
+                words=tuple(dict.fromkeys(command.words)),
                 digest=parsed.digest,
-                create_time=moment,
+                create_time=now,
             )
-            await uow.stopwords.add(made)
-            uow.emit(_event(made, "created", "Made by a user."))
+            await uow.stopwords.add(own)
+            uow.emit(_event(own, "created", "Made by a user."))
         await uow.commit()
-    return _shown(made)
+    return _shown(own)
 
 
-async def get_stopwords(desk: Desk, project: str, ref: str) -> Shown:
-    """One list, own or preset. Raises NotFound."""
+async def get_stopwords(project: str, ref: str, context: ServiceContext) -> Shown:
+    """Return one list, own or preset. Raises NotFound."""
     if ref in PRESETS:
         return next(one for one in preset_lists() if one.id == ref)
-    async with EvaluationUnit(desk.database, write=False) as uow:
+    async with EvaluationUnit(context.database, write=False) as uow:
         return _shown(await uow.stopwords.get(project, ref))
 
 
-async def list_stopwords(desk: Desk, project: str, page: PageQuery) -> Page[Shown]:
-    """Own lists, newest first; the presets stand before them on the first page (beyond its size)."""
-    async with EvaluationUnit(desk.database, write=False) as uow:
-        found = await uow.stopwords.list(project, page)
-    own = [_shown(one) for one in found.items]
+async def list_stopwords(project: str, page: PageQuery, context: ServiceContext) -> Page[Shown]:
+    """Return own lists, newest first; the presets stand before them on the first page (beyond its size)."""
+    async with EvaluationUnit(context.database, write=False) as uow:
+        lists = await uow.stopwords.list(project, page)
+    own = [_shown(one) for one in lists.items]
     first = [] if page.page_token else preset_lists()
-    return Page((*first, *own), found.next_page_token)
+    return Page((*first, *own), lists.next_page_token)
 
 
-async def delete_stopwords(desk: Desk, project: str, ref: str) -> None:
-    """Deletes an own list. Raises NotFound, WrongState for a preset or while an active evaluation uses it."""
+async def delete_stopwords(project: str, ref: str, context: ServiceContext) -> None:
+    """Delete an own list. Raises NotFound, WrongState for a preset or while an active evaluation uses it."""
     if ref in PRESETS:
         raise WrongState(f"{ref!r} comes with the installation and cannot be deleted.", reason="PRESET")
-    async with EvaluationUnit(desk.database) as uow:
+    async with EvaluationUnit(context.database) as uow:
         own = await uow.stopwords.get(project, ref)
         mine = EVALUATIONS.c.project == project
         active = await uow.evaluations.select(mine, EVALUATIONS.c.state.in_([state.name for state in ACTIVE]))

@@ -59,7 +59,7 @@ Results = Mapping[tuple[str, str], Measured]
 def build_report(
     evaluation_id: str, tasks: Sequence[TaskInfo], targets: Sequence[TargetInfo], results: Results
 ) -> dict[str, Any]:
-    """Scores of every target, and every candidate against the baseline on the same samples."""
+    """Score every target, and compare every candidate with the baseline on the same samples."""
     scores: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     baseline = next(target.label for target in targets if target.role == BASELINE)
@@ -102,21 +102,21 @@ def _score(
 def _preset_scores(task: TaskInfo, target: str, measured: Measured) -> list[dict[str, Any]]:
     assert task.categories is not None
     answers = [sample.answer for sample in measured.samples]
-    found = []
+    result = []
     for score in category_scores(answers, task.categories):
         counts = {"sample_count": score.count, "unparsed_count": score.unparsed}
-        found.append(_score(task.name, target, PRESET_METRIC, score.name, score.micro, score.interval) | counts)
-        found.append(_score(task.name, target, MACRO, score.name, score.macro, None) | counts)
+        result.append(_score(task.name, target, PRESET_METRIC, score.name, score.micro, score.interval) | counts)
+        result.append(_score(task.name, target, MACRO, score.name, score.macro, None) | counts)
     for subject in sorted({answer.subject for answer in answers}):
         rights = [answer.right for answer in answers if answer.subject == subject]
         interval = intervals.share_interval(sum(rights), len(rights))
         row = _score(task.name, target, PRESET_METRIC, subject, sum(rights) / len(rights), interval)
-        found.append(row | {"sample_count": len(rights)})
-    return found
+        result.append(row | {"sample_count": len(rights)})
+    return result
 
 
 def _text_groups(samples: Sequence[Sample]) -> dict[str, list[int]]:
-    """Average over all samples, then each category of the set (when it has any)."""
+    """Return the average over all samples, then each category of the set (when it has any)."""
     groups = {AVERAGE: list(range(len(samples)))}
     for number, sample in enumerate(samples):
         if sample.group:
@@ -125,7 +125,7 @@ def _text_groups(samples: Sequence[Sample]) -> dict[str, list[int]]:
 
 
 def _text_scores(task: TaskInfo, target: str, measured: Measured) -> list[dict[str, Any]]:
-    found = []
+    result = []
     for group, numbers in _text_groups(measured.samples).items():
         summary = texts.summarize([measured.scores[number] for number in numbers])
         for metric, aggregate in summary.aggregates.items():
@@ -133,21 +133,21 @@ def _text_scores(task: TaskInfo, target: str, measured: Measured) -> list[dict[s
                 shown(metric, aggregate.interval.low), shown(metric, aggregate.interval.high), aggregate.interval.method
             )
             row = _score(task.name, target, metric, group, shown(metric, aggregate.value), interval)
-            found.append(row | {"sample_count": summary.scored, "unscored_count": summary.unscored})
-    return found
+            result.append(row | {"sample_count": summary.scored, "unscored_count": summary.unscored})
+    return result
 
 
 def _comparisons(task: TaskInfo, candidate: str, first: Measured, second: Measured) -> list[dict[str, Any]]:
-    found: list[tuple[str, str, intervals.Difference]] = []
+    result: list[tuple[str, str, intervals.Difference]] = []
     if task.categories is not None:
         answers = [[sample.answer for sample in measured.samples] for measured in (first, second)]
         by_group = compare_categories(answers[0], answers[1], task.categories)
-        found = [(PRESET_METRIC, group, difference) for group, difference in by_group.items()]
+        result = [(PRESET_METRIC, group, difference) for group, difference in by_group.items()]
     else:
         for group, numbers in _text_groups(first.samples).items():
             pairs = [first.scores[n] for n in numbers], [second.scores[n] for n in numbers]
             by_metric = texts.compare(*pairs)
-            found += [(metric, group, by_metric[metric]) for metric in texts.COMPARED_METRICS if metric in by_metric]
+            result += [(metric, group, by_metric[metric]) for metric in texts.COMPARED_METRICS if metric in by_metric]
     return [
         {
             "task": task.name,
@@ -160,5 +160,5 @@ def _comparisons(task: TaskInfo, candidate: str, first: Measured, second: Measur
             "p_value": difference.p_value,
             "verdict": difference.words,
         }
-        for metric, group, difference in found
+        for metric, group, difference in result
     ]

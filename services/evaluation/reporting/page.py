@@ -37,7 +37,7 @@ document.querySelectorAll('th.s').forEach(h=>h.addEventListener('click',()=>{
 def write_page(
     report: Mapping[str, Any], tasks: Sequence[TaskInfo], targets: Sequence[TargetInfo], samples: Iterable[Sample]
 ) -> str:
-    """The page of a report.
+    """Return the page of a report.
 
     Args:
         report: as `build_report` gives it.
@@ -59,7 +59,7 @@ def write_page(
 
 
 def metric_title(metric: str) -> str:
-    """A metric's name for people."""
+    """Return a metric's name for people."""
     if metric in _SHOWN:
         return _SHOWN[metric]
     words = metric.split("_")
@@ -86,11 +86,11 @@ def _table(report: Mapping[str, Any], task: TaskInfo, targets: Sequence[TargetIn
     lines = []
     for group in dict.fromkeys(group for group, _, _ in rows):
         for target in targets:
-            found = [rows.get((group, target.label, metric)) for metric in columns]
-            first = next((row for row in found if row), None)
+            group_rows = [rows.get((group, target.label, metric)) for metric in columns]
+            first = next((row for row in group_rows if row), None)
             if first is None:
                 continue
-            cells = "".join(_cell(metric, row) for metric, row in zip(columns, found, strict=True))
+            cells = "".join(_cell(metric, row) for metric, row in zip(columns, group_rows, strict=True))
             lost = first["unscored_count"] if task.categories is None else first["unparsed_count"]
             counts = f'<td class="n">{first["sample_count"]}</td><td class="n">{lost}</td>'
             lines.append(f"<tr><td>{escape(group)}</td><td>{escape(target.label)}</td>{cells}{counts}</tr>")

@@ -36,7 +36,7 @@ class Sample:
     details: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The sample as one line of samples.jsonl."""
+        """Return the sample as one line of samples.jsonl."""
         row: dict[str, Any] = {
             "task": self.task,
             "target": self.target,
@@ -52,7 +52,7 @@ class Sample:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Sample":
-        """The sample that `to_json` wrote."""
+        """Return the sample that `to_json` wrote."""
         return cls(
             task=row["task"],
             target=row["target"],
@@ -73,14 +73,14 @@ class Sample:
 
 
 def shown(metric: str, value: float) -> float:
-    """A metric's value as reports show it."""
+    """Return a metric's value as reports show it."""
     return value * _BLEU_SCALE if metric.startswith("bleu") else value
 
 
 def choice_sample(
     task: str, target: str, index: int, question: tuple[str, str, str], choice: tuple[str, Mapping[str, float]]
 ) -> Sample:
-    """A multiple-choice sample.
+    """Return a multiple-choice sample.
 
     Args:
         question: subject, text with its choices, right label.
@@ -101,7 +101,7 @@ def text_sample(
     output: str | None,
     stopwords: StopWords,
 ) -> tuple[Sample, texts.TextScore]:
-    """A generated sample with its scores.
+    """Return a generated sample with its scores.
 
     Args:
         question: category, prompt, references.

@@ -28,7 +28,7 @@ class BleuCounts:
     reference_length: int
 
     def row(self) -> tuple[int, ...]:
-        """The counts as ten numbers, for resampling."""
+        """Return the counts as ten numbers, for resampling."""
         return (*self.matched, *self.total, self.hypothesis_length, self.reference_length)
 
 
@@ -57,7 +57,7 @@ def _brevity_penalty(hypothesis_length: int, reference_length: int) -> float:
 
 
 def sentence_bleu(counts: BleuCounts) -> float:
-    """BLEU of one text: over the orders that its length has, a count of 0 smoothed to 1/2, 1/4, … of an n-gram.
+    """Return the BLEU of a text: over the orders that its length has, a count of 0 smoothed to 1/2, 1/4, … n-gram.
 
     Returns: 0 when not one token matches.
     """
@@ -74,7 +74,7 @@ def sentence_bleu(counts: BleuCounts) -> float:
 
 
 def bleu_of_row(row: Sequence[float]) -> float:
-    """BLEU of a corpus, four orders, no smoothing, of the summed counts of its texts in the order of `BleuCounts.row`.
+    """Return the BLEU of a corpus, four orders, not smoothed, of its texts' counts in the order of `BleuCounts.row`.
 
     Returns: 0 when an order has no match at all.
     """

@@ -65,7 +65,7 @@ class Difference:
 
 
 def resampled_sums(rows: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
-    """Column sums of bootstrap resamples of the rows.
+    """Return the column sums of bootstrap resamples of the rows.
 
     Args:
         rows: one row of counts or scores a sample, shape (samples, columns), at least one sample.
@@ -90,7 +90,7 @@ def _limits(values: Floats) -> tuple[float, float]:
 
 
 def bootstrap(rows: Rows, statistics: Mapping[str, Statistic], seed: int = SEED) -> dict[str, Interval]:
-    """Percentile bootstrap intervals of several statistics of column sums, from one set of resamples.
+    """Return percentile bootstrap intervals of several statistics of column sums, from one set of resamples.
 
     Raises: ValueError: there is no row.
     """
@@ -104,7 +104,7 @@ def bootstrap(rows: Rows, statistics: Mapping[str, Statistic], seed: int = SEED)
 
 
 def share_interval(hits: int, count: int) -> Interval:
-    """Wilson interval of a share: right at 0 and 1 too, where a bootstrap has no width.
+    """Return the Wilson interval of a share: right at 0 and 1 too, where a bootstrap has no width.
 
     Raises: ValueError: count is not positive.
     """
@@ -135,23 +135,23 @@ def paired_bootstrap(
     width = rows.shape[1] // 2
     total: list[float] = rows.sum(axis=0).tolist()
     sums: list[list[float]] = resampled_sums(rows, seed=seed).tolist()
-    found = {}
+    result = {}
     for name, value in statistics.items():
         observed = value(total[width:]) - value(total[:width])
         drawn = np.asarray([value(row[width:]) - value(row[:width]) for row in sums])
         low, high = _limits(drawn)
         further = int(np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12))
-        found[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1), "paired-bootstrap")
-    return found
+        result[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1), "paired-bootstrap")
+    return result
 
 
 def mean_of(column: int, count: int) -> Statistic:
-    """The statistic "mean of one column" over `count` samples (a resample has as many as the original)."""
+    """Return the statistic "mean of one column" over `count` samples (a resample has as many as the original)."""
     return lambda sums: sums[column] / count
 
 
 def mcnemar_p(only_baseline: int, only_candidate: int) -> float:
-    """Exact two-sided McNemar test: the questions that one got right and the other wrong are tossed like a coin."""
+    """Return the p-value of the exact two-sided McNemar test: questions that one alone got right are coin tosses."""
     tosses = only_baseline + only_candidate
     smaller = min(only_baseline, only_candidate)
     tail = sum(math.comb(tosses, hits) for hits in range(smaller + 1))

@@ -29,19 +29,19 @@ ZERO = Overlap(0.0, 0.0, 0.0)
 
 
 def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    """How often each run of `order` tokens occurs."""
+    """Return how often each run of `order` tokens occurs."""
     return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
 
 
 def rouge_n(hypothesis: Sequence[str], reference: Sequence[str], order: int) -> Overlap:
-    """Overlap of n-grams; each counts at most as often as the reference has it (clipped)."""
+    """Return the overlap of n-grams; each counts at most as often as the reference has it (clipped)."""
     ours, theirs = ngrams(hypothesis, order), ngrams(reference, order)
     matched = sum(min(count, theirs[gram]) for gram, count in ours.items() if gram in theirs)
     return Overlap.of(matched, max(0, len(hypothesis) - order + 1), max(0, len(reference) - order + 1))
 
 
 def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest common subsequence, by bits of one long integer.
+    """Return the length of the longest common subsequence, by bits of one long integer.
 
     Source: Hyyrö 2004, "Bit-parallel LCS-length computation revisited": a zero bit of `row` at i says that the
     length grows at first[i]. One addition a token of `second` instead of a row of the table.
@@ -60,12 +60,12 @@ def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def rouge_l(hypothesis: Sequence[str], reference: Sequence[str]) -> Overlap:
-    """Overlap by the longest common subsequence of the whole texts, each taken as one sentence."""
+    """Return the overlap by the longest common subsequence of the whole texts, each taken as one sentence."""
     return Overlap.of(lcs_length(hypothesis, reference), len(hypothesis), len(reference))
 
 
 def best(overlaps: Sequence[Overlap]) -> Overlap:
-    """The best of several references: highest F, then recall. Its three numbers stay together.
+    """Return the best of several references: highest F, then recall. Its three numbers stay together.
 
     Raises: ValueError: there is none.
     """

@@ -34,7 +34,7 @@ class StopWords:
         return hashlib.sha256("\n".join(sorted(self.words)).encode()).hexdigest()[:8]
 
     def remove(self, tokens: tuple[str, ...]) -> tuple[str, ...]:
-        """The tokens that are not stop words, in order."""
+        """Return the tokens that are not stop words, in order."""
         return tuple(token for token in tokens if token not in self.words) if self.words else tokens
 
 
@@ -59,7 +59,7 @@ def parse_stopwords(name: str, text: str) -> StopWords:
 
 @lru_cache(maxsize=len(PRESETS))
 def preset_stopwords(name: str) -> StopWords:
-    """A shipped list.
+    """Return a shipped list.
 
     Raises: KeyError: there is no preset of that name.
     """
@@ -70,7 +70,7 @@ def preset_stopwords(name: str) -> StopWords:
 
 
 def union(lists: Iterable[StopWords]) -> StopWords:
-    """All words of several lists; the name joins theirs in the order of the alphabet."""
+    """Return all words of several lists; the name joins theirs in the order of the alphabet."""
     chosen = sorted((one for one in lists if one.words), key=lambda one: one.name)
     if not chosen:
         return NO_STOPWORDS

@@ -22,7 +22,7 @@ COMPARED_METRICS = ("rouge_1_f", "rouge_2_f", "rouge_l_f", "bleu", CORPUS_BLEU)
 
 
 def metric_name(metric: str, stopwords: StopWords) -> str:
-    """The full name of a metric: with tokenizer and stop-word list digest."""
+    """Return the full name of a metric: with tokenizer and stop-word list digest."""
     stop = f"{stopwords.name}-{stopwords.digest}" if stopwords.words else "none"
     return f"{metric}[tok={TOKENIZER_NAME},stop={stop}]"
 
@@ -94,32 +94,32 @@ class TextSummary:
 
 
 def _row(score: TextScore) -> tuple[float, ...]:
-    """A scored sample as numbers that may be summed: its metrics, then the counts of BLEU."""
+    """Return a scored sample as numbers that may be summed: its metrics, then the counts of BLEU."""
     assert score.counts is not None
     return (*(score.values[metric] for metric in SENTENCE_METRICS), *score.counts.row())
 
 
 def _statistics(count: int) -> dict[str, intervals.Statistic]:
-    """What each metric is of the sums of `count` rows."""
+    """Return what each metric is of the sums of `count` rows."""
     statistics = {metric: intervals.mean_of(column, count) for column, metric in enumerate(SENTENCE_METRICS)}
     statistics[CORPUS_BLEU] = lambda sums: bleu.bleu_of_row(sums[len(SENTENCE_METRICS) :])
     return statistics
 
 
 def summarize(scores: Sequence[TextScore]) -> TextSummary:
-    """Every metric with its interval over the samples that have a score; no aggregate when none has one."""
+    """Return every metric with its interval over the samples that have a score; no aggregate when none has one."""
     rows = [_row(score) for score in scores if score.scored]
     if not rows:
         return TextSummary({}, 0, len(scores))
     statistics = _statistics(len(rows))
     sums = [sum(column) for column in zip(*rows, strict=True)]
-    found = intervals.bootstrap(rows, statistics)
-    aggregates = {name: Aggregate(name, value(sums), found[name]) for name, value in statistics.items()}
+    bounds = intervals.bootstrap(rows, statistics)
+    aggregates = {name: Aggregate(name, value(sums), bounds[name]) for name, value in statistics.items()}
     return TextSummary(aggregates, len(rows), len(scores) - len(rows))
 
 
 def compare(baseline: Sequence[TextScore], candidate: Sequence[TextScore]) -> dict[str, intervals.Difference]:
-    """Candidate minus baseline for every metric, on the samples that have a score (the same ones for both).
+    """Return candidate minus baseline for every metric, on the samples that have a score (the same ones for both).
 
     Raises: ValueError: the two were not scored on the same samples.
     """

@@ -21,7 +21,7 @@ _UNSPACED = "\u3041-\u309f\u30a1-\u30ff\u31f0-\u31ff\u0e01-\u0e5b\u0e81-\u0edf\u
 
 
 def _combining_marks() -> str:
-    """Marks of the basic plane as a character class: `re` does not count them as word characters."""
+    """Return the marks of the basic plane as a character class: `re` does not count them as word characters."""
     return "".join(re.escape(chr(c)) for c in range(0x300, 0xFFFF) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
 
 
@@ -32,7 +32,7 @@ _jieba_lock = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _segmenter() -> Any:
-    """A segmenter of our own: shares no user words and writes no cache file into the system's temporary folder.
+    """Return a segmenter of our own: shares no user words and writes no cache file into the system's temporary folder.
 
     Loaded with the first Chinese text, since it takes a second and 100 MB that most processes never need.
     """

@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def prompt_digest(token_ids: Sequence[int]) -> str:
-    """Name of a prompt within a cache."""
+    """Return the name of a prompt within a cache."""
     return hashlib.sha256(",".join(map(str, token_ids)).encode()).hexdigest()[:32]
 
 
@@ -42,7 +42,7 @@ class AnswerCache:
                 continue
 
     def get(self, prompt: str) -> Any | None:
-        """The answer to a prompt digest, or None."""
+        """Return the answer to a prompt digest, or None."""
         return self._known.get(prompt)
 
     def put(self, answers: Iterable[tuple[str, Any]]) -> None:

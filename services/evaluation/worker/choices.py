@@ -45,7 +45,7 @@ class ChoicePrompt:
 
 
 def encode_raw(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of a plain text, with the tokens that the tokenizer itself puts around it; control tokens are text."""
+    """Return the tokens of a plain text, with those that the tokenizer puts around it; control tokens are text."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -57,11 +57,11 @@ def encode_raw(tokenizer: Any, text: str) -> list[int]:
 
 
 def label_ids(tokenizer: Any, preset: Preset) -> list[int]:
-    """The token of each label right after a prompt.
+    """Return the token of each label right after a prompt.
 
     Raises: LabelError: a label is not one token of its own there.
     """
-    found = []
+    tokens = []
     for label in preset.labels:
         if preset.style == "chat":
             messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": label}]
@@ -74,11 +74,11 @@ def label_ids(tokenizer: Any, preset: Preset) -> list[int]:
             answer = whole[len(prompt) :]
             single = len(answer) == 1 and whole[: len(prompt)] == prompt
         if not single:
-            raise LabelError(f"label {label!r} is not one token of this model after {preset.title}'s prompt")
-        found.append(answer[0])
-    if len(set(found)) != len(found):
-        raise LabelError(f"this model writes two labels of {preset.title} with one token")
-    return found
+            raise LabelError(f"The label {label!r} is not one token of this model after {preset.title}'s prompt.")
+        tokens.append(answer[0])
+    if len(set(tokens)) != len(tokens):
+        raise LabelError(f"This model writes two labels of {preset.title} with one token.")
+    return tokens
 
 
 def encode_question(
@@ -101,7 +101,7 @@ def encode_question(
 
 
 def shared_prefix(prompts_of_group: Sequence[ChoicePrompt]) -> int:
-    """How many tokens all prompts begin with; each keeps at least one of its own.
+    """Return how many tokens all prompts begin with; each keeps at least one of its own.
 
     Counted on the tokens themselves, so that a token that spans the seam of two texts is never split.
     """
@@ -165,7 +165,7 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 @torch.inference_mode()
 def _prefix_cache(model: Any, token_ids: Sequence[int]) -> Layers | None:
-    """Keys and values of the prefix, or None for a model whose cache is of another kind (sliding, recurrent)."""
+    """Return the prefix's keys and values, or None for a model whose cache is of another kind (sliding, recurrent)."""
     output = model(input_ids=_tensor(model, [list(token_ids)]), use_cache=True, logits_to_keep=1)
     layers = output.past_key_values.layers
     if any(type(layer) is not DynamicLayer for layer in layers):
@@ -177,7 +177,7 @@ def _prefix_cache(model: Any, token_ids: Sequence[int]) -> Layers | None:
 def _forward(
     model: Any, suffixes: Sequence[Sequence[int]], labels: Sequence[int], shared: Layers | None
 ) -> list[tuple[float, ...]]:
-    """One batch. Rows are padded on the right, where a causal model cannot see it, so that no mask is needed."""
+    """Run one batch. Rows are padded on the right, where a causal model cannot see it, so that no mask is needed."""
     lengths = [len(suffix) for suffix in suffixes]
     rows = _tensor(model, [[*suffix, *([0] * (max(lengths) - len(suffix)))] for suffix in suffixes])
     ends = sorted({length - 1 for length in lengths})

@@ -40,7 +40,7 @@ class Engines:
         self._key: str | None = None
 
     def of(self, local: Local) -> tuple[Engine, str | None]:
-        """The engine that answers for a target, and the adapter to ask it for."""
+        """Return the engine that answers for a target, and the adapter to ask it for."""
         ranks = {one.adapter_digest: models.adapter_rank(one.adapter) for one in self._group if one.adapter}
         attached = not local.adapter or ranks[local.adapter_digest] is not None
         key = "attached" if attached else local.adapter_digest

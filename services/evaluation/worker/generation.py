@@ -16,7 +16,7 @@ LARGEST_BATCHED_SEQUENCES = 64
 
 
 def prepare_environment(cache: Path, cpus: str, kv_space_gb: int) -> None:
-    """What vLLM reads from the environment when it is imported. In one process: two imports of torch less."""
+    """Set what vLLM reads from the environment when it is imported. In one process: two imports of torch less."""
     on_cpu = device() == "cpu"
     settings = engine_environment(cache, kv_space_gb if on_cpu else 0) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -31,7 +31,7 @@ def prepare_environment(cache: Path, cpus: str, kv_space_gb: int) -> None:
 
 
 def engine_version() -> str:
-    """The engine's version, which is part of what decides an answer."""
+    """Return the engine's version, which is part of what decides an answer."""
     import vllm
 
     return f"vllm-{vllm.__version__}"

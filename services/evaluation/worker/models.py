@@ -16,7 +16,7 @@ COMPUTE_TYPE = torch.bfloat16
 
 
 def device() -> str:
-    """Where models run: the GPU when there is one."""
+    """Return where models run: the GPU when there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -49,7 +49,7 @@ class SharedBase:
 
     @contextmanager
     def use(self, adapter: str | None) -> Iterator[Any]:
-        """The model with one adapter, or as the bare base."""
+        """Return the model with one adapter, or as the bare base."""
         if adapter is not None:
             self._model.set_adapter(adapter)
         bare = self._model.disable_adapter() if self._adapted and adapter is None else nullcontext()
@@ -63,12 +63,12 @@ class SharedBase:
 
 
 def context_length(folder: Path) -> int:
-    """Most tokens that a model can hold, as its config says; 2,048 when it does not."""
+    """Return the most tokens that a model can hold, as its config says; 2,048 when it does not."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config = config.get("text_config") or config
     return int(config.get("max_position_embeddings") or 2048)
 
 
 def adapter_rank(folder: Path) -> int | None:
-    """The largest-rank setting of vLLM that holds this adapter; None when vLLM cannot attach it at all."""
+    """Return the largest-rank setting of vLLM that holds this adapter; None when vLLM cannot attach it at all."""
     return attachable_rank(json.loads((folder / "adapter_config.json").read_text("utf-8")))

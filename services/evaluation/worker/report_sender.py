@@ -13,7 +13,7 @@ MAX_TEXT = 20_000
 
 
 def pieces(rows: Iterable[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
-    """Rows in lists of at most PIECE_BYTES as JSON (a single larger row alone)."""
+    """Return rows in lists of at most PIECE_BYTES as JSON (a single larger row alone)."""
     piece: list[Mapping[str, Any]] = []
     size = 0
     for row in rows:

@@ -102,7 +102,7 @@ class Run:
         return groups
 
     def _score_choices(self) -> None:
-        """Every preset task on every target; a base is loaded once for all of its adapters."""
+        """Score every preset task on every target; a base is loaded once for all of its adapters."""
         tasks = [task for task in self.tasks.values() if isinstance(task, LoadedPreset)]
         if not tasks:
             return
@@ -120,14 +120,14 @@ class Run:
                 base.close()
 
     def _encode_preset(self, task: LoadedPreset, tokenizer: Any, room: int) -> dict[str, list[choices.ChoicePrompt]]:
-        found = {}
+        result = {}
         for subject, rows in task.benchmark.questions.items():
             self._check()
             title, examples = task.categories.title(subject), task.benchmark.examples.get(subject, ())
-            found[subject] = [
+            result[subject] = [
                 choices.encode_question(tokenizer, task.preset, title, examples, row, room) for row in rows
             ]
-        return found
+        return result
 
     def _score_preset(
         self,
@@ -182,7 +182,7 @@ class Run:
         report_sender.send_samples(self.reporter, samples, self.done)
 
     def _answer_texts(self) -> None:
-        """Every own set on every target; an engine is started only for what the cache does not hold."""
+        """Answer every own set on every target; an engine is started only for what the cache does not hold."""
         tasks = [task for task in self.tasks.values() if isinstance(task, LoadedCustom)]
         if not tasks:
             return
@@ -256,7 +256,7 @@ class Run:
     def _answers(
         self, local: Local, task: LoadedCustom, prompts_ids: list[list[int]], cache: AnswerCache, engines: Engines
     ) -> list[str | None]:
-        """The answer to each prompt; None for one that the model cannot hold."""
+        """Return the answer to each prompt; None for one that the model cannot hold."""
         phase = f"{task.info.name}: {local.target.label}"
         fits = [len(ids) < engines.context for ids in prompts_ids]
         digests = [prompt_digest(ids) for ids in prompts_ids]

@@ -76,8 +76,8 @@ def load_preset(task: PresetTask, store: ObjectStore, folder: Path) -> LoadedPre
     read = layouts.read_benchmark(folder, preset)
     unknown = sorted(set(task.subjects) - set(read.questions))
     if unknown:
-        found = ", ".join(read.questions)
-        raise Invalid(f"there is no subject {', '.join(unknown)} in {task.name}; there are {found}", field="subjects")
+        known = ", ".join(read.questions)
+        raise Invalid(f"There is no subject {', '.join(unknown)} in {task.name}; there are {known}.", field="subjects")
     chosen = {
         subject: rows[: task.max_samples] if task.max_samples else rows
         for subject, rows in read.questions.items()
@@ -103,13 +103,13 @@ def _download(task: PresetTask, store: ObjectStore, folder: Path, preset: preset
             continue
         count += 1
         if count > MAX_BENCHMARK_FILES:
-            raise Invalid(f"there are more than {MAX_BENCHMARK_FILES} files below {prefix}", field="location.prefix")
+            raise Invalid(f"There are more than {MAX_BENCHMARK_FILES} files below {prefix}.", field="location.prefix")
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         store.download_file(task.bucket, entry.key, target)
     if not count:
         splits = " and ".join(f"{split}/" for split in sorted(wanted))
-        raise Invalid(f"there are no CSV files in {splits} below {task.bucket}/{prefix}", field="location.prefix")
+        raise Invalid(f"There are no CSV files in {splits} below {task.bucket}/{prefix}.", field="location.prefix")
     return Manifest.of_folder(folder).digest
 
 
@@ -161,7 +161,7 @@ def load_custom(task: CustomTask, store: ObjectStore, cache: NodeCache) -> Loade
 
 
 def read_rows(path: Path, task: CustomTask) -> list[Row]:
-    """The rows of a canonical file.
+    """Return the rows of a canonical file.
 
     Raises: Invalid: it is no evaluation set.
     """
@@ -169,7 +169,7 @@ def read_rows(path: Path, task: CustomTask) -> list[Row]:
 
     table = parquet.read_table(path)
     if "references" not in table.column_names:
-        raise Invalid(f"the data set of {task.name} has no references: import it as evaluation pairs", field="dataset")
+        raise Invalid(f"The data set of {task.name} has no references: import it as evaluation pairs.", field="dataset")
     columns = ["messages", "references", "category"]
     rows = []
     for raw in table.select([name for name in columns if name in table.column_names]).to_pylist():

@@ -1,7 +1,6 @@
 """The rules of the registry: entities, states and references. Pure."""
 
 from services.registry.domain.entities import (
-    ADOPT,
     COMPLETE,
     FAIL,
     GIVE_UP,
@@ -12,7 +11,6 @@ from services.registry.domain.entities import (
     Files,
     Kind,
     Link,
-    Location,
     Model,
     ModelVersion,
     Origin,
@@ -23,7 +21,6 @@ from services.registry.domain.entities import (
 from services.registry.domain.references import Reference, parse_reference, version_key
 
 __all__ = [
-    "ADOPT",
     "COMPLETE",
     "FAIL",
     "GIVE_UP",
@@ -34,7 +31,6 @@ __all__ = [
     "Files",
     "Kind",
     "Link",
-    "Location",
     "Model",
     "ModelVersion",
     "Origin",

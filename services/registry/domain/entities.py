@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from services.chassis.errors import WrongState
-from services.chassis.names import check_labels
+from services.chassis.locations import ObjectLocation
 from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
@@ -49,15 +49,6 @@ class Origin(Enum):
 
 
 @dataclass(frozen=True)
-class Location:
-    """A folder of a bucket, and the credential that opens it."""
-
-    credential: str = ""
-    bucket: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
 class Files:
     """The files of a READY version on the installation's store."""
 
@@ -89,24 +80,12 @@ class Model:
     latest_version: int = 0
     version: int = 1
 
-    def change(self, title: str | None, metadata: Mapping[str, str] | None, now: datetime) -> Model:
-        """With another title or other metadata; None leaves them. Raises: Invalid."""
-        changed = replace(
-            self,
-            title=self.title if title is None else title,
-            metadata=self.metadata if metadata is None else dict(metadata),
-            update_time=now,
-            version=self.version + 1,
-        )
-        check_labels(changed.title, changed.metadata, "model.")
-        return changed
-
     def numbered(self, now: datetime) -> Model:
-        """With one more version number given out."""
+        """Return it with one more version number given out."""
         return replace(self, last_number=self.last_number + 1, update_time=now, version=self.version + 1)
 
     def with_ready(self, ready: ModelVersion, now: datetime) -> Model:
-        """With a version that became READY, whose facts are now the model's."""
+        """Return it with a version that became READY, whose facts are now the model's."""
         return replace(
             self,
             latest_version=max(self.latest_version, ready.number),
@@ -144,7 +123,7 @@ class ModelVersion:
     state: State
     kind: Kind
     create_time: datetime
-    source: Location | None = None
+    source: ObjectLocation | None = None
     base_id: str = ""
     lora_rank: int = 0
     job_id: str = ""
@@ -173,7 +152,7 @@ class ModelVersion:
         return f"{self.model_name}@{self.number}"
 
     def apply(self, transition: Transition[State], now: datetime, cause: str, **changes: Any) -> ModelVersion:
-        """The version in its next state. Raises: WrongState: it is in none of the transition's sources."""
+        """Return the version in its next state. Raises: WrongState: it is in none of the transition's sources."""
         transition.check(self.state, "model version", self.label)
         return replace(
             self,
@@ -213,7 +192,7 @@ class Alias:
         return self.history[0]
 
     def point(self, target: AliasTarget) -> Alias:
-        """Pointing at another version; pointing where it points already changes nothing."""
+        """Return it pointing at another version; pointing where it points already changes nothing."""
         if self.target.model_version_id == target.model_version_id:
             return self
         return replace(self, history=(target, *self.history)[:MAX_HISTORY], version=self.version + 1)
@@ -230,13 +209,13 @@ class Link:
 
 
 def fine_tuned_name(base: str, project: str, suffix: str, job_id: str, step: int | None) -> str:
-    """`ft:<base>:<project>:<suffix>:<8 last characters of the job id>`, and `:ckpt-step-N` for a checkpoint."""
+    """Return `ft:<base>:<project>:<suffix>:<8 last characters of the job id>`, with `:ckpt-step-N` for a checkpoint."""
     clean = re.sub(r"[^a-z0-9-]+", "-", suffix.lower()).strip("-")[:64]
     name = f"ft:{base}:{project}:{clean}:{job_id[-8:]}"
     return name if step is None else f"{name}:ckpt-step-{step}"
 
 
 def refuse_preset(model: Model, verb: str) -> None:
-    """Presets are the installation's. Raises: WrongState."""
+    """Refuse a change of a preset, which belongs to the installation. Raises: WrongState."""
     if model.origin is Origin.PRESET:
         raise WrongState(f"Cannot {verb} {model.name!r}: it is a preset.", reason="PRESET")

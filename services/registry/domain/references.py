@@ -23,7 +23,7 @@ class Reference:
 
 
 def parse_reference(text: str, field: str) -> Reference:
-    """The reference that a caller wrote. Raises: Invalid."""
+    """Return the reference that a caller wrote. Raises: Invalid."""
     if text.startswith("mv-"):
         return Reference(version_id=text)
     if text.startswith("ft:"):
@@ -40,7 +40,7 @@ def parse_reference(text: str, field: str) -> Reference:
 
 
 def version_key(text: str, field: str) -> Reference:
-    """What a path names a version by, within a model: number, alias, id or `latest`. Raises: Invalid."""
+    """Return what a path names a version by, within a model: number, alias, id or `latest`. Raises: Invalid."""
     if text.startswith("mv-"):
         return Reference(version_id=text)
     if text == "latest":

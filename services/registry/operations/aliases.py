@@ -10,26 +10,26 @@ from services.chassis.events import Event
 from services.chassis.ids import new_id
 from services.registry.domain import Alias, AliasTarget, State, refuse_preset
 from services.registry.domain.references import ALIAS
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 from services.registry.operations.versions import find_version
 
 RESERVED = ("latest",)
 
 
 def alias_event(alias: Alias, happening: str) -> Event:
-    """The event of an alias: `set`, `deleted`."""
+    """Return the event of an alias: `set`, `deleted`."""
     links = {"model": alias.model_id, "model_version": alias.target.model_version_id}
     return Event(alias.project, "alias", alias.id, happening, "", version=alias.version, links=links)
 
 
 @retry_conflicts
 async def set_alias(
-    desk: Desk, project: str, model_ref: str, name: str, version_ref: str, key_id: str, now: datetime
+    project: str, model_ref: str, name: str, version_ref: str, key_id: str, context: ServiceContext, now: datetime
 ) -> Alias:
-    """Points an alias at a version from now on. Raises: NotFound, Invalid, WrongState."""
+    """Point an alias at a version from now on. Raises: NotFound, Invalid, WrongState."""
     if not ALIAS.fullmatch(name) or name in RESERVED:
         raise Invalid(f"{name!r} is no alias: a letter, then up to 62 of a-z, 0-9 and '-'.", field="alias")
-    async with desk.writing() as uow:
+    async with context.writing() as uow:
         model = await uow.model(project, model_ref)
         refuse_preset(model, "set an alias of")
         version = await find_version(uow, project, model_ref, version_ref)
@@ -48,23 +48,23 @@ async def set_alias(
     return after
 
 
-async def get_alias(desk: Desk, project: str, model_ref: str, name: str) -> Alias:
-    """One alias. Raises: NotFound."""
-    async with desk.reading() as uow:
+async def get_alias(project: str, model_ref: str, name: str, context: ServiceContext) -> Alias:
+    """Return one alias. Raises: NotFound."""
+    async with context.reading() as uow:
         return await uow.alias((await uow.model(project, model_ref)).id, name)
 
 
-async def list_aliases(desk: Desk, project: str, model_ref: str, page: PageQuery) -> Page[Alias]:
-    """A page of a model's aliases. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+async def list_aliases(project: str, model_ref: str, page: PageQuery, context: ServiceContext) -> Page[Alias]:
+    """Return a page of a model's aliases. Raises: NotFound, Invalid."""
+    async with context.reading() as uow:
         model = await uow.model(project, model_ref)
         return await uow.aliases.list(project, page, model_id=model.id)
 
 
 @retry_conflicts
-async def delete_alias(desk: Desk, project: str, model_ref: str, name: str) -> None:
-    """Removes an alias with its history. Raises: NotFound."""
-    async with desk.writing() as uow:
+async def delete_alias(project: str, model_ref: str, name: str, context: ServiceContext) -> None:
+    """Delete an alias with its history. Raises: NotFound."""
+    async with context.writing() as uow:
         alias = await uow.alias((await uow.model(project, model_ref)).id, name)
         await uow.aliases.delete(alias)
         uow.emit(alias_event(alias, "deleted"))

@@ -19,7 +19,7 @@ PRESET_OWNER = "presets"
 
 
 @dataclass
-class Desk:
+class ServiceContext:
     """Handed to every use case.
 
     Attributes:
@@ -37,11 +37,11 @@ class Desk:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def writing(self) -> RegistryUnit:
-        """A unit of work that writes."""
+        """Return a unit of work that writes."""
         return RegistryUnit(self.database)
 
     def reading(self) -> RegistryUnit:
-        """A unit of work that reads."""
+        """Return a unit of work that reads."""
         return RegistryUnit(self.database, write=False)
 
     @property
@@ -50,21 +50,21 @@ class Desk:
         return AsyncObjectStore(self.system)
 
     def oldest_hold(self, now: datetime) -> datetime:
-        """Unconfirmed holds that were taken before have fallen."""
+        """Return the moment before which a hold must have been taken to have fallen without a confirmation."""
         return now - timedelta(seconds=self.hold_seconds)
 
     @cached_property
     def garbage(self) -> GarbageCollector:
-        """Deletes the files that nothing refers to any more."""
+        """The collector of files that nothing refers to any more."""
         return GarbageCollector(self.database, GARBAGE, on_store(self.system))
 
     def prefix(self, version: ModelVersion) -> str:
-        """Below it lies everything of a version."""
+        """Return the prefix below which everything of a version lies."""
         return f"models/{version.project or PRESET_OWNER}/{version.id}"
 
 
 def version_event(after: ModelVersion, before: ModelVersion | None = None, happening: str = "") -> Event:
-    """The event of a version's change: `created`, `preparing`, `ready`, `failed`, `deleted`."""
+    """Return the event of a version's change: `created`, `preparing`, `ready`, `failed`, `deleted`."""
     words = after.state.name.lower() if before is not None or after.state.ended else "created"
     links = {
         "model": after.model_id,
@@ -86,5 +86,5 @@ def version_event(after: ModelVersion, before: ModelVersion | None = None, happe
 
 
 def model_event(model: Model, happening: str) -> Event:
-    """The event of a model: `created`, `updated`, `deleted`."""
+    """Return the event of a model: `created`, `updated`, `deleted`."""
     return Event(model.project, "model", model.id, happening, "", version=model.version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.registry.domain import Kind, ModelVersion
-from services.registry.operations.context import Desk
+from services.registry.operations.context import ServiceContext
 from services.registry.operations.versions import existing, find_version
 from services.registry.store import VERSIONS, RegistryUnit
 
@@ -28,9 +28,9 @@ class Graph:
     edges: tuple[tuple[str, str, str], ...]
 
 
-async def get_lineage(desk: Desk, project: str, model_ref: str, text: str) -> Graph:
-    """The graph around a version. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+async def get_lineage(project: str, model_ref: str, text: str, context: ServiceContext) -> Graph:
+    """Return the graph around a version. Raises: NotFound, Invalid."""
+    async with context.reading() as uow:
         version = await find_version(uow, project, model_ref, text)
         nodes: dict[str, Node] = {version.id: _node(version)}
         edges: list[tuple[str, str, str]] = []

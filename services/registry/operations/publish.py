@@ -11,6 +11,7 @@ from datetime import datetime
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
+from services.chassis.locations import ObjectLocation
 from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
 from services.clients.credentials import open_location
@@ -18,14 +19,13 @@ from services.registry.domain import (
     COMPLETE,
     Files,
     Kind,
-    Location,
     Model,
     ModelVersion,
     Origin,
     State,
     fine_tuned_name,
 )
-from services.registry.operations.context import Desk, version_event
+from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
 from services.registry.store import RegistryUnit
 
@@ -43,7 +43,7 @@ class Publication:
     final: bool
     base_id: str
     dataset_version_ids: tuple[str, ...]
-    place: Location
+    place: ObjectLocation
     manifest: str
     lora_rank: int
     chat_fingerprint: str
@@ -54,39 +54,38 @@ class Publication:
     digest: str
 
 
-async def project_name(desk: Desk, project: str) -> str:
-    """The name of a project, for the `ft:` names of its versions."""
-    return (await desk.credentials.project(project, project)).name
+async def project_name(project: str, context: ServiceContext) -> str:
+    """Return the name of a project, for the `ft:` names of its versions."""
+    return (await context.credentials.project(project, project)).name
 
 
-async def register_checkpoint(desk: Desk, cmd: Publication, now: datetime) -> ModelVersion:
-    """Makes a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
+async def register_checkpoint(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
+    """Make a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
 
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
-    check_name(cmd.model_name, "model_name", ID_PREFIXES)
-    version = await _begin(desk, cmd, now)
+    check_name(command.model_name, "model_name", ID_PREFIXES)
+    manifest = _manifest_of(command)
+    version = await _begin(command, context, now)
     if version.state is State.READY:
         return version
-    files = await _copy(desk, cmd, version)
-    return await _finish(desk, version, files, now)
+    files = await _copy(command, manifest, version, context)
+    return await _finish(version, files, context, now)
 
 
 @retry_conflicts
-async def _begin(desk: Desk, cmd: Publication, now: datetime) -> ModelVersion:
-    """The version in PREPARING, its number taken: what a crash leaves is finished by the repeat."""
-    async with desk.writing() as uow:
-        # Without a request id the same checkpoint under the same model name is the same wish.
-        key = cmd.request_id or f"{cmd.checkpoint_id}/{cmd.model_name}"
+async def _begin(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
+    """Insert the version in PREPARING with its number: what a crash leaves is finished by the repeat."""
+    async with context.writing() as uow:
         new = new_id("mv-")
-        known = await uow.claim_request(cmd.project, "RegisterCheckpoint", key, cmd.digest, new)
-        if known != new:
-            return await uow.versions.get(cmd.project, known)
-        base = await uow.version_by_id(cmd.project, cmd.base_id)
+        known = await _known_version(uow, command, new)
+        if known is not None:
+            return known
+        base = await uow.version_by_id(command.project, command.base_id)
         if base.kind is Kind.ADAPTER or base.state is not State.READY:
             raise WrongState.of("model version", base.label, "tune", base.state.name, ["READY"])
-        model = await _tuned_model(uow, cmd, now)
-        version = _version_of(cmd, new, model, base, now)
+        model = await _tuned_model(uow, command, now)
+        version = _version_of(command, new, model, base, now)
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
         uow.emit(version_event(version))
@@ -94,23 +93,39 @@ async def _begin(desk: Desk, cmd: Publication, now: datetime) -> ModelVersion:
     return version
 
 
-async def _tuned_model(uow: RegistryUnit, cmd: Publication, now: datetime) -> Model:
-    await refuse_preset_name(uow, cmd.model_name, "model_name")
-    found = await uow.models.find(cmd.project, cmd.model_name)
-    if found is not None and found.origin is Origin.PRIVATE and found.last_number:
+async def _known_version(uow: RegistryUnit, command: Publication, new: str) -> ModelVersion | None:
+    """Return the version of an earlier call with the same wish; None: this is the first, and `new` is its answer."""
+    # Without a request id the same checkpoint under the same model name is one wish, while its version exists.
+    key = command.request_id or f"{command.checkpoint_id}/{command.model_name}"
+    while (known := await uow.claim_request(command.project, "RegisterCheckpoint", key, command.digest, new)) != new:
+        version = await uow.versions.find(command.project, known)
+        if version is not None:
+            return version
+        if command.request_id:
+            raise NotFound.of("model version", known)
+        key = f"{command.checkpoint_id}/{command.model_name}/{known}"
+    return None
+
+
+async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -> Model:
+    await refuse_preset_name(uow, command.model_name, "model_name")
+    model = await uow.models.find(command.project, command.model_name)
+    if model is not None and model.origin is Origin.PRIVATE and model.last_number:
         raise AlreadyExists(
-            f"{cmd.model_name!r} is an imported model: a tuned version needs a name of its own.",
+            f"{command.model_name!r} is an imported model: a tuned version needs a name of its own.",
             metadata={"field": "model_name"},
         )
-    return found or await add_model(uow, cmd.project, cmd.model_name, Origin.TUNED, now)
+    return model or await add_model(uow, command.project, command.model_name, Origin.TUNED, now)
 
 
-def _version_of(cmd: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
-    suffix = cmd.suffix or cmd.model_name
-    name = fine_tuned_name(base.model_name, cmd.project_name, suffix, cmd.job_id, None if cmd.final else cmd.step)
+def _version_of(command: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
+    suffix = command.suffix or command.model_name
+    name = fine_tuned_name(
+        base.model_name, command.project_name, suffix, command.job_id, None if command.final else command.step
+    )
     return ModelVersion(
         id=new,
-        project=cmd.project,
+        project=command.project,
         model_id=model.id,
         model_name=model.name,
         number=model.last_number + 1,
@@ -118,60 +133,63 @@ def _version_of(cmd: Publication, new: str, model: Model, base: ModelVersion, no
         kind=Kind.ADAPTER,
         create_time=now,
         base_id=base.id,
-        lora_rank=cmd.lora_rank,
-        job_id=cmd.job_id,
-        checkpoint_id=cmd.checkpoint_id,
-        checkpoint_step=cmd.step,
-        dataset_version_ids=cmd.dataset_version_ids,
+        lora_rank=command.lora_rank,
+        job_id=command.job_id,
+        checkpoint_id=command.checkpoint_id,
+        checkpoint_step=command.step,
+        dataset_version_ids=command.dataset_version_ids,
         fine_tuned_name=name,
         architecture=base.architecture,
         parameter_count=base.parameter_count,
         context_length=base.context_length,
         shape=base.shape,
-        chat_fingerprint=cmd.chat_fingerprint or base.chat_fingerprint,
-        metrics=dict(cmd.metrics),
-        labels=dict(cmd.labels),
-        cause=f"published from checkpoint {cmd.checkpoint_id} of job {cmd.job_id}",
+        chat_fingerprint=command.chat_fingerprint or base.chat_fingerprint,
+        metrics=dict(command.metrics),
+        labels=dict(command.labels),
+        cause=f"Published from checkpoint {command.checkpoint_id} of job {command.job_id}.",
     )
 
 
-async def _copy(desk: Desk, cmd: Publication, version: ModelVersion) -> Files:
-    """Copy the adapter under the version's own prefix."""
+def _manifest_of(command: Publication) -> Manifest:
     try:
-        manifest = Manifest.from_json(json.loads(cmd.manifest))
+        return Manifest.from_json(json.loads(command.manifest))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
-    place = cmd.place
-    opened = await open_location(desk.credentials, cmd.project, place.credential, place.bucket, "")
-    prefix = f"{desk.prefix(version)}/weights"
-    await desk.store.ensure_bucket(desk.bucket)
+
+
+async def _copy(command: Publication, manifest: Manifest, version: ModelVersion, context: ServiceContext) -> Files:
+    """Copy the adapter under the version's own prefix."""
+    place = command.place
+    opened = await open_location(context.credentials, command.project, place.credential, place.bucket, "")
+    prefix = f"{context.prefix(version)}/weights"
+    await context.store.ensure_bucket(context.bucket)
     await asyncio.to_thread(
         transfer,
         ObjectStore(opened.access),
         opened.bucket,
         place.prefix,
         manifest,
-        ObjectStore(desk.system),
-        (desk.bucket, prefix),
+        ObjectStore(context.system),
+        (context.bucket, prefix),
     )
-    return Files(desk.bucket, prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes)
+    return Files(context.bucket, prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes)
 
 
 @retry_conflicts
-async def _finish(desk: Desk, version: ModelVersion, files: Files, now: datetime) -> ModelVersion:
-    async with desk.writing() as uow:
-        found = await uow.versions.by_id(version.id)
-        if found is None:  # deleted meanwhile: what was copied since then is deleted too
-            await uow.discard(desk.bucket, desk.prefix(version))
+async def _finish(version: ModelVersion, files: Files, context: ServiceContext, now: datetime) -> ModelVersion:
+    async with context.writing() as uow:
+        before = await uow.versions.by_id(version.id)
+        if before is None:  # deleted meanwhile: what was copied since then is deleted too
+            await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             raise NotFound.of("model version", version.id)
-        if found.state is State.READY:
-            return found
-        after = found.apply(COMPLETE, now, found.cause, files=files)
+        if before.state is State.READY:
+            return before
+        after = before.apply(COMPLETE, now, before.cause, files=files)
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)
         await uow.models.save(model.with_ready(after, now))
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
     return after

@@ -10,6 +10,7 @@ from datetime import datetime
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.ids import new_id
+from services.chassis.locations import ObjectLocation
 from services.chassis.names import check_labels
 from services.chassis.transitions import Failure
 from services.clients.credentials import open_location
@@ -21,14 +22,13 @@ from services.registry.domain import (
     PRESETS,
     Files,
     Kind,
-    Location,
     Model,
     ModelVersion,
     State,
     refuse_preset,
     version_key,
 )
-from services.registry.operations.context import Desk, version_event
+from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import refuse_used
 from services.registry.preparation import PreparedModel
 from services.registry.store import RegistryUnit
@@ -42,42 +42,42 @@ class CreateVersion:
 
     project: str
     model: str
-    source: Location
+    source: ObjectLocation
     metadata: Mapping[str, str]
     request_id: str
     digest: str
 
 
-async def create_version(desk: Desk, cmd: CreateVersion, now: datetime) -> ModelVersion:
-    """Begins the import of a private model. Raises: Invalid, NotFound, WrongState."""
-    check_labels("", cmd.metadata, "model_version.")
-    if not cmd.source.prefix or cmd.source.prefix.startswith("/"):
+async def create_version(command: CreateVersion, context: ServiceContext, now: datetime) -> ModelVersion:
+    """Begin the import of a private model. Raises: Invalid, NotFound, WrongState."""
+    check_labels("", command.metadata, "model_version.")
+    if not command.source.prefix or command.source.prefix.startswith("/"):
         raise Invalid(
             "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"
         )
-    source = cmd.source
-    await open_location(desk.credentials, cmd.project, source.credential, source.bucket, "model_version.source")
-    async with desk.writing() as uow:
+    source = command.source
+    await open_location(context.credentials, command.project, source.credential, source.bucket, "model_version.source")
+    async with context.writing() as uow:
         new = new_id("mv-")
-        known = await uow.claim_request(cmd.project, "CreateModelVersion", cmd.request_id, cmd.digest, new)
+        known = await uow.claim_request(command.project, "CreateModelVersion", command.request_id, command.digest, new)
         if known != new:
-            return await uow.versions.get(cmd.project, known)
-        model = await uow.model(cmd.project, cmd.model)
+            return await uow.versions.get(command.project, known)
+        model = await uow.model(command.project, command.model)
         refuse_preset(model, "import a version of")
         version = ModelVersion(
-            new, cmd.project, model.id, model.name, model.last_number + 1, State.PREPARING, Kind.FULL, now,
-            source=cmd.source, metadata=dict(cmd.metadata), cause="its import was asked for",
+            new, command.project, model.id, model.name, model.last_number + 1, State.PREPARING, Kind.FULL, now,
+            source=command.source, metadata=dict(command.metadata), cause="Its import was asked for.",
         )  # fmt: skip
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
         uow.emit(version_event(version))
         await uow.commit()
-    desk.wake.set()
+    context.wake.set()
     return version
 
 
 async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: str) -> ModelVersion:
-    """A version as a path names it. Raises: NotFound, Invalid."""
+    """Return a version as a path names it. Raises: NotFound, Invalid."""
     key = version_key(text, "version")
     if model_ref == ANY_MODEL:
         if not key.version_id:
@@ -86,15 +86,15 @@ async def find_version(uow: RegistryUnit, project: str, model_ref: str, text: st
     return await uow.version_of(await uow.model(project, model_ref), key, text)
 
 
-async def get_version(desk: Desk, project: str, model_ref: str, text: str) -> ModelVersion:
-    """One version. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+async def get_version(project: str, model_ref: str, text: str, context: ServiceContext) -> ModelVersion:
+    """Return one version. Raises: NotFound, Invalid."""
+    async with context.reading() as uow:
         return await find_version(uow, project, model_ref, text)
 
 
-async def list_versions(desk: Desk, project: str, model_ref: str, page: PageQuery) -> Page[ModelVersion]:
-    """A page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
-    async with desk.reading() as uow:
+async def list_versions(project: str, model_ref: str, page: PageQuery, context: ServiceContext) -> Page[ModelVersion]:
+    """Return a page of versions of one model, or of all of the project. Raises: NotFound, Invalid."""
+    async with context.reading() as uow:
         if model_ref == ANY_MODEL:
             return await uow.versions.list(project, page)
         model = await uow.model(project, model_ref)
@@ -102,21 +102,21 @@ async def list_versions(desk: Desk, project: str, model_ref: str, page: PageQuer
 
 
 @retry_conflicts
-async def delete_version(desk: Desk, project: str, model_ref: str, text: str, now: datetime) -> None:
-    """Removes a version. Raises: NotFound, Invalid, WrongState."""
-    async with desk.writing() as uow:
+async def delete_version(project: str, model_ref: str, text: str, context: ServiceContext, now: datetime) -> None:
+    """Delete a version. Raises: NotFound, Invalid, WrongState."""
+    async with context.writing() as uow:
         version = await find_version(uow, project, model_ref, text)
         model = await uow.model(version.project, version.model_id)
         refuse_preset(model, "delete a version of")
-        await refuse_used(desk, uow, "model version", version.label, [version], now)
+        await refuse_used(uow, "model version", version.label, [version], context, now)
         await uow.versions.delete(version)
         await uow.holds.forget(version.id)
-        await uow.discard(desk.bucket, desk.prefix(version))
+        await uow.discard(context.bucket, context.prefix(version))
         await _renew_latest(uow, model, now)
         uow.emit(version_event(version, version, "deleted"))
         await uow.commit()
-    desk.watchers.notify(version.id)
-    desk.garbage.kick()
+    context.watchers.notify(version.id)
+    context.garbage.kick()
 
 
 async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
@@ -126,28 +126,30 @@ async def _renew_latest(uow: RegistryUnit, model: Model, now: datetime) -> None:
         await uow.models.save(replace(model, latest_version=newest, update_time=now, version=model.version + 1))
 
 
-async def watch_version(desk: Desk, project: str, model_ref: str, text: str, after: int) -> AsyncIterator[ModelVersion]:
-    """A version as it is, then each change. Raises: NotFound, Invalid."""
-    first = await get_version(desk, project, model_ref, text)
+async def watch_version(
+    project: str, model_ref: str, text: str, after: int, context: ServiceContext
+) -> AsyncIterator[ModelVersion]:
+    """Yield a version as it is, then each change. Raises: NotFound, Invalid."""
+    first = await get_version(project, model_ref, text, context)
 
     async def read() -> ModelVersion:
-        async with desk.reading() as uow:
+        async with context.reading() as uow:
             return await existing(uow, first.id)
 
-    async for version in desk.watchers.follow(first.id, read, lambda v: v.state.ended, after):
+    async for version in context.watchers.follow(first.id, read, lambda v: v.state.ended, after):
         yield version
 
 
-async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVersion:
-    """Begins the preparation of a preset, unless it runs or is done. Raises: NotFound."""
+async def prepare_version(version_id: str, context: ServiceContext, now: datetime) -> ModelVersion:
+    """Begin the preparation of a preset, unless it runs or is done. Raises: NotFound."""
 
     @retry_conflicts
     async def begin() -> tuple[ModelVersion, bool]:
-        async with desk.writing() as uow:
+        async with context.writing() as uow:
             version = await existing(uow, version_id)
             if version.state is not State.AVAILABLE:
                 return version, False
-            after = version.apply(PREPARE, now, "its first use was asked for", failure=None, attempts=0)
+            after = version.apply(PREPARE, now, "Its first use was asked for.", failure=None, attempts=0)
             await uow.versions.save(after)
             uow.emit(version_event(after, version))
             await uow.commit()
@@ -155,72 +157,74 @@ async def prepare_version(desk: Desk, version_id: str, now: datetime) -> ModelVe
 
     version, begun = await begin()
     if begun:
-        desk.watchers.notify(version.id, version)
-        desk.wake.set()
+        context.watchers.notify(version.id, version)
+        context.wake.set()
     return version
 
 
 @retry_conflicts
-async def complete(desk: Desk, version: ModelVersion, prepared: PreparedModel, now: datetime) -> ModelVersion | None:
-    """A preparation has stored the weights. None: the version is gone, or was completed before."""
+async def complete(
+    version: ModelVersion, prepared: PreparedModel, context: ServiceContext, now: datetime
+) -> ModelVersion | None:
+    """Note that a preparation has stored the weights. None: the version is gone, or was completed before."""
     facts, manifest = prepared.facts, prepared.manifest
     files = Files(
         prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
     )
-    async with desk.writing() as uow:
-        found = await uow.versions.by_id(version.id)
-        if found is None:  # deleted meanwhile: what was written since then is deleted too
-            await uow.discard(desk.bucket, desk.prefix(version))
+    async with context.writing() as uow:
+        before = await uow.versions.by_id(version.id)
+        if before is None:  # deleted meanwhile: what was written since then is deleted too
+            await uow.discard(context.bucket, context.prefix(version))
             await uow.commit()
             return None
-        if found.state is not State.PREPARING:
+        if before.state is not State.PREPARING:
             return None
-        after = found.apply(
-            COMPLETE, now, "checked and stored", files=files, architecture=facts.architecture,
+        after = before.apply(
+            COMPLETE, now, "Checked and stored.", files=files, architecture=facts.architecture,
             parameter_count=facts.parameter_count, context_length=facts.context_length,
             shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
         )  # fmt: skip
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)
         await uow.models.save(model.with_ready(after, now))
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
     return after
 
 
 @retry_conflicts
-async def fail(desk: Desk, version_id: str, failure: Failure, now: datetime) -> ModelVersion | None:
-    """A preparation ended without weights. A preset may be tried again, an import has failed for good."""
-    async with desk.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+async def fail(version_id: str, failure: Failure, context: ServiceContext, now: datetime) -> ModelVersion | None:
+    """Note that a preparation ended without weights. A preset may be tried again, an import has failed for good."""
+    async with context.writing() as uow:
+        before = await uow.versions.by_id(version_id)
+        if before is None or before.state is not State.PREPARING:
             return None
-        rule = GIVE_UP if found.project == PRESETS else FAIL
-        after = found.apply(rule, now, failure.message, failure=failure)
+        rule = GIVE_UP if before.project == PRESETS else FAIL
+        after = before.apply(rule, now, failure.message, failure=failure)
         await uow.versions.save(after)
-        uow.emit(version_event(after, found))
+        uow.emit(version_event(after, before))
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
     return after
 
 
 @retry_conflicts
-async def note_attempt(desk: Desk, version_id: str) -> ModelVersion | None:
-    """One more preparation begins. None: there is nothing to prepare any more."""
-    async with desk.writing() as uow:
-        found = await uow.versions.by_id(version_id)
-        if found is None or found.state is not State.PREPARING:
+async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion | None:
+    """Note that one more preparation begins. None: there is nothing to prepare any more."""
+    async with context.writing() as uow:
+        before = await uow.versions.by_id(version_id)
+        if before is None or before.state is not State.PREPARING:
             return None
-        after = replace(found, attempts=found.attempts + 1, version=found.version + 1)
+        after = replace(before, attempts=before.attempts + 1, version=before.version + 1)
         await uow.versions.save(after)
         await uow.commit()
     return after
 
 
 async def existing(uow: RegistryUnit, version_id: str) -> ModelVersion:
-    """A version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
-    found = await uow.versions.by_id(version_id)
-    if found is None:
+    """Return a version that was found before, by any project. Raises: NotFound: it is gone meanwhile."""
+    version = await uow.versions.by_id(version_id)
+    if version is None:
         raise NotFound.of("model version", version_id)
-    return found
+    return version

@@ -20,7 +20,7 @@ WORDS = FailureWords("PREPARATION_FAILED", "The model cannot be prepared; the lo
 
 
 def prepare(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
-    """Fetches from the first source that works, checks and describes the model, and stores it. Raises: ModelryError."""
+    """Fetch from the first source that works, check and describe the model, and store it. Raises: ModelryError."""
     work = Preparation.from_json(spec)
     scratch = folder / "model"
     _fetch_first(work.sources, scratch)

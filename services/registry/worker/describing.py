@@ -1,4 +1,4 @@
-"""Checks that a folder is a model that can be trained and served, and says what it is."""
+"""Check that a folder is a model that can be trained and served, and say what it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESCRIPTION = "modelry.json"
 
 
 def describe(folder: Path) -> ModelFacts:
-    """Facts of a checked model. Raises: Invalid: it is none; names what is missing."""
+    """Return the facts of a checked model. Raises: Invalid: it is none; names what is missing."""
     config = _read_config(folder)
     tensors = _read_tensors(folder)
     shape, parameters, bytes_per_value = _measure(config, tensors)
@@ -61,7 +61,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_tensors(folder: Path) -> dict[str, tuple[list[int], str]]:
-    """Name -> (shape, dtype) of every tensor; the index must be complete."""
+    """Return name -> (shape, dtype) of every tensor; the index must be complete."""
     index = folder / INDEX
     weights: dict[str, str] = {}
     if index.is_file():
@@ -89,7 +89,7 @@ def _read_tensors(folder: Path) -> dict[str, tuple[list[int], str]]:
 
 
 def _measure(config: dict[str, Any], tensors: dict[str, tuple[list[int], str]]) -> tuple[dict[str, int], int, int]:
-    """What the memory estimate needs, the parameters, and bytes per value."""
+    """Return what the memory estimate needs, the parameters, and bytes per value."""
     heads = int(config.get("num_attention_heads") or 1)
     hidden = int(config.get("hidden_size") or 1)
     shape = {

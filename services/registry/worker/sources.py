@@ -39,19 +39,19 @@ def _from_bucket(source: ModelSource, target: Path) -> None:
     assert source.access is not None, "a source in a bucket has keys"
     store = ObjectStore(source.access)
     prefix = folder_prefix(source.prefix)
-    found = list(store.list(source.bucket, prefix))
-    if not found:
+    objects = list(store.list(source.bucket, prefix))
+    if not objects:
         raise Invalid(f"Nothing lies under {source.bucket}/{prefix}.", field="source.prefix", reason="NO_SOURCE")
-    if sum(info.size for info in found) > LARGEST_BYTES:
+    if sum(info.size for info in objects) > LARGEST_BYTES:
         raise Invalid("The folder is over 1 TiB.", field="source.prefix", reason="MODEL_TOO_LARGE")
-    for info in found:
+    for info in objects:
         name = info.key.removeprefix(prefix)
         if "/" not in name and name.endswith(WANTED):
             store.download_file(source.bucket, info.key, target / name)
 
 
 def _from_package(source: ModelSource, target: Path) -> None:
-    """Weights that a Python package ships as GGUF, turned into bfloat16 safetensors."""
+    """Turn the weights that a Python package ships as GGUF into bfloat16 safetensors."""
     spec = importlib.util.find_spec(source.package)
     if spec is None or spec.origin is None:
         raise Unavailable(f"The package {source.package} is not installed.", reason="NO_SOURCE")

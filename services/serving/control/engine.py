@@ -21,7 +21,7 @@ FIRST_PORT, LAST_PORT = 15_000, 32_000
 
 
 def choose_port(taken: Collection[int]) -> int:
-    """A free loopback port that no other replica has."""
+    """Return a free loopback port that no other replica has."""
     while True:
         port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
         if port in taken:
@@ -36,16 +36,16 @@ def choose_port(taken: Collection[int]) -> int:
 
 @cache
 def can_drain() -> bool:
-    """Whether the installed engine finishes running requests at SIGTERM when it is told how long."""
-    found = importlib.util.find_spec("vllm")
-    if found is None or not found.submodule_search_locations:
+    """Return whether the installed engine finishes running requests at SIGTERM when it is told how long."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
         return False
-    path = Path(next(iter(found.submodule_search_locations))) / "engine" / "arg_utils.py"
+    path = Path(next(iter(spec.submodule_search_locations))) / "engine" / "arg_utils.py"
     return path.is_file() and "--shutdown-timeout" in path.read_text("utf-8")
 
 
 def largest_rank(deployment: Deployment, settings: ServingSettings) -> int:
-    """The rank that the engine is started for."""
+    """Return the rank that the engine is started for."""
     own = deployment.facts.lora_rank if deployment.effective_mode is Mode.ATTACHED else 0
     return covering_rank(max(settings.max_lora_rank, own))
 
@@ -53,7 +53,7 @@ def largest_rank(deployment: Deployment, settings: ServingSettings) -> int:
 def launch_spec(
     deployment: Deployment, replica: Replica, model: Path, secret: str, settings: ServingSettings, gpus: int
 ) -> LaunchSpec:
-    """What the launcher is told. `gpus`: GPUs of a replica, 0 on a machine without one."""
+    """Return what the launcher is told. `gpus`: GPUs of a replica, 0 on a machine without one."""
     argv = [sys.executable, "-m", "services.serving.worker.replica", *arguments(deployment, replica, model, settings)]
     kv_cache_gib = 0 if gpus else max(1, math.ceil(deployment.engine.kv_cache_gib))
     env = engine_environment(settings.home / "cache", kv_cache_gib)
@@ -72,19 +72,19 @@ def launch_spec(
 
 
 def arguments(deployment: Deployment, replica: Replica, model: Path, settings: ServingSettings) -> list[str]:
-    """The engine's own arguments."""
+    """Return the engine's own arguments."""
     engine = deployment.engine
-    found = ["--model", str(model), "--served-model-name", deployment.served_name]
-    found += ["--host", "127.0.0.1", "--port", str(replica.port), "--max-model-len", str(engine.max_model_length)]
-    found += ["--uvicorn-log-level", "warning"]
+    argv = ["--model", str(model), "--served-model-name", deployment.served_name]
+    argv += ["--host", "127.0.0.1", "--port", str(replica.port), "--max-model-len", str(engine.max_model_length)]
+    argv += ["--uvicorn-log-level", "warning"]
     if not engine.compile:
-        found += ["--enforce-eager"]
+        argv += ["--enforce-eager"]
     if engine.max_sequences:
-        found += ["--max-num-seqs", str(engine.max_sequences)]
+        argv += ["--max-num-seqs", str(engine.max_sequences)]
     if can_drain():
-        found += ["--shutdown-timeout", str(max(1, int(settings.drain_seconds)))]
+        argv += ["--shutdown-timeout", str(max(1, int(settings.drain_seconds)))]
     if deployment.attaches:
-        found += ["--enable-lora", "--max-lora-rank", str(largest_rank(deployment, settings))]
-        found += ["--max-loras", str(settings.max_loras)]
-        found += ["--max-cpu-loras", str(max(settings.max_loras, settings.max_adapters))]
-    return found
+        argv += ["--enable-lora", "--max-lora-rank", str(largest_rank(deployment, settings))]
+        argv += ["--max-loras", str(settings.max_loras)]
+        argv += ["--max-cpu-loras", str(max(settings.max_loras, settings.max_adapters))]
+    return argv

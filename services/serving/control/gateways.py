@@ -12,7 +12,7 @@ _WARM_UP_SECONDS = 6.0
 
 
 class Gateways:
-    """Hears the gateways. A drain waits until each has said that it knows."""
+    """Listens to the gateways. A drain waits until each has said that it knows."""
 
     def __init__(self, gone_seconds: float) -> None:
         """A gateway that was silent for `gone_seconds` is gone."""
@@ -22,12 +22,12 @@ class Gateways:
         self._since: float | None = None
 
     async def listen(self, bus: Bus) -> None:
-        """Hear them from now on."""
+        """Listen to them from now on."""
         self._since = time.monotonic()
         await bus.listen(SUBJECT, self.heard)
 
     def heard(self, subject: str, data: bytes) -> None:
-        """One word of a gateway: that it is alive, or which route it has applied."""
+        """Note a message of a gateway: that it is alive, or which route it has applied."""
         parts = subject.split(".")
         try:
             body = json.loads(data)
@@ -38,7 +38,7 @@ class Gateways:
         self._heard[parts[2]] = time.monotonic()
 
     def know(self, deployment_id: str, version: int) -> bool:
-        """Whether every gateway has applied this version of a route, or a later one."""
+        """Return whether every gateway has applied this version of a route, or a later one."""
         now = time.monotonic()
         if self._since is None or now - self._since < _WARM_UP_SECONDS:
             return False  # one that is there may not have spoken yet

@@ -1,4 +1,4 @@
-"""The loop that makes actual what is wanted: it looks every second and at every change, also right after a start."""
+"""The loop that makes actual what is wanted: it runs every second and at every change, also right after a start."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from services.chassis.errors import ModelryError
 from services.chassis.launch import LocalLauncher, Probe, ProbeState
 from services.serving.control.gateways import Gateways
 from services.serving.control.metering import Metering
-from services.serving.control.replica_actions import Acts
-from services.serving.control.replica_monitor import Engine, Watch
+from services.serving.control.replica_actions import ActionRunner
+from services.serving.control.replica_monitor import Engine, ReplicaMonitor
 from services.serving.control.weights import Weights
 from services.serving.domain import (
     Deployment,
@@ -26,8 +26,9 @@ from services.serving.domain import (
     Verb,
     decide,
 )
-from services.serving.operations import adapters, replicas
-from services.serving.operations.context import Desk
+from services.serving.operations import adapters
+from services.serving.operations.context import ServiceContext
+from services.serving.operations.replicas import drop_ended, load_all
 from services.serving.settings import ServingSettings
 
 SWEEP_SECONDS = 30.0
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def limits_of(settings: ServingSettings) -> Limits:
-    """The windows of the settings."""
+    """Return the windows of the settings."""
     return Limits(
         start=settings.start_seconds,
         unhealthy=settings.unhealthy_seconds,
@@ -50,65 +51,65 @@ def limits_of(settings: ServingSettings) -> Limits:
 
 
 class Reconciler(BackgroundLoop):
-    """Compares and acts."""
+    """Compares what is wanted with what is there, and acts."""
 
-    def __init__(self, desk: Desk, launcher: LocalLauncher, weights: Weights, gateways: Gateways) -> None:
-        period = desk.settings.reconcile_seconds
-        super().__init__("reconciler of replicas", self.look, period, kicked=desk.wake)
-        self._desk, self._launcher, self._weights, self._gateways = desk, launcher, weights, gateways
-        self._limits = limits_of(desk.settings)
-        self._acts = Acts(desk, launcher)
-        self._metering = Metering(desk)
-        self._watches: dict[str, Watch] = {}
+    def __init__(self, context: ServiceContext, launcher: LocalLauncher, weights: Weights, gateways: Gateways) -> None:
+        period = context.settings.reconcile_seconds
+        super().__init__("reconciler of replicas", self.tick, period, kicked=context.wake)
+        self._context, self._launcher, self._weights, self._gateways = context, launcher, weights, gateways
+        self._limits = limits_of(context.settings)
+        self._actions = ActionRunner(context, launcher)
+        self._metering = Metering(context)
+        self._monitors: dict[str, ReplicaMonitor] = {}
         self._since: dict[str, tuple[ReplicaState, float]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._swept = 0.0
 
     async def start(self) -> None:
-        """Begin; what a dead process left is looked at first."""
+        """Begin; the first tick finds what a dead process left."""
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         await super().start()
 
     async def stop(self) -> None:
-        """Stop looking; replicas go on, and the next process finds them."""
+        """Stop; replicas go on, and the next process finds them."""
         await super().stop()
-        for watch in self._watches.values():
-            watch.stop()
+        for monitor in self._monitors.values():
+            monitor.stop()
         await self._weights.stop()
-        await self._acts.stop()
+        await self._actions.stop()
         await self._metering.flush()
         if self._session is not None:
             await self._session.close()
 
-    async def look(self) -> None:
-        """One comparison of everything."""
-        everything = await replicas.load_all(self._desk)
+    async def tick(self) -> None:
+        """Compare everything once, and act."""
+        everything = await load_all(self._context)
         self._forget_gone(everything)
-        for deployment, found in everything:
+        for deployment, replicas in everything:
             try:
-                await self._one(deployment, found)
+                await self._one(deployment, replicas)
             except ModelryError as error:
                 _log.warning("deployment %s: %s", deployment.id, error.message)
             except Exception:  # an edge: one deployment does not stop the others
                 _log.exception("deployment %s", deployment.id)
-        await self._metering.look(everything)
+        await self._metering.tick(everything)
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             await self._sweep(everything)
 
-    async def _one(self, deployment: Deployment, found: list[Replica]) -> None:
-        self._weights.look(deployment)
-        self._watch(deployment, found)
-        await self._note_adapters(deployment, found)
-        seen = [await self._see(one) for one in found]
+    async def _one(self, deployment: Deployment, replicas: list[Replica]) -> None:
+        self._weights.prepare(deployment)
+        self._monitor(deployment, replicas)
+        await self._note_adapters(deployment, replicas)
+        seen = [await self._see(one) for one in replicas]
         model = self._weights.ready(deployment.id)
-        by_id = {one.id: one for one in found}
+        by_id = {one.id: one for one in replicas}
         for action in decide(deployment, seen, model is not None, self._limits):
             if action.verb is Verb.REMOVE:
                 await self._metering.flush(deployment.id)
-            await self._acts.act(action, deployment, by_id.get(action.replica_id), model)
+            await self._actions.act(action, deployment, by_id.get(action.replica_id), model)
             if action.verb is not Verb.TERMINATE and action.verb is not Verb.START:
-                self._desk.wake.set()
+                self._context.wake.set()
 
     async def _see(self, replica: Replica) -> Seen:
         program, words = Program.NONE, ""
@@ -118,80 +119,82 @@ class Reconciler(BackgroundLoop):
         if state is not replica.state:
             since = time.monotonic()
             self._since[replica.id] = (replica.state, since)
-        watch = self._watches.get(replica.id)
+        monitor = self._monitors.get(replica.id)
         return Seen(
             replica,
             program,
             words,
             time.monotonic() - since,
-            probed=watch.probed if watch else False,
-            silent=watch.silent if watch else 0.0,
+            probed=monitor.probed if monitor else False,
+            silent=monitor.silent if monitor else 0.0,
             acknowledged=self._gateways.know(replica.deployment_id, replica.drain_version),
-            problem=watch.problem if watch else "",
+            problem=monitor.problem if monitor else "",
         )
 
-    def _watch(self, deployment: Deployment, found: list[Replica]) -> None:
-        """A watch for each replica that should answer, told which adapters it shall have."""
+    def _monitor(self, deployment: Deployment, replicas: list[Replica]) -> None:
+        """Monitor each replica that should answer, and tell the monitor which adapters it shall have."""
         model = self._weights.ready(deployment.id)
         usable = [one for one in deployment.adapters if one.engine_name]
         paths = {one.engine_name: path for one in usable if (path := self._weights.adapter_path(one))}
         required = {one.engine_name for one in usable if one.own or one.ready}
         known = {one.engine_name for one in usable}
-        for replica in found:
+        for replica in replicas:
             if replica.state not in _WATCHED:
                 continue
-            watch = self._watches.get(replica.id)
-            if watch is None:
+            monitor = self._monitors.get(replica.id)
+            if monitor is None:
                 ready = replica.state is ReplicaState.READY
                 if model is None and not ready:
                     continue
                 assert self._session is not None, "start() opens the session"
-                engine = Engine(self._session, replica.address, self._desk.secret_of(replica.id))
-                watch = Watch(engine, deployment.served_name, model.samples if model else (), ready)
-                watch.want(paths, required, known)
-                watch.start(self._desk.settings.probe_seconds, self._desk.wake.set)
-                self._watches[replica.id] = watch
-            watch.want(paths, required, known)
+                engine = Engine(self._session, replica.address, self._context.secret_of(replica.id))
+                monitor = ReplicaMonitor(engine, deployment.served_name, model.samples if model else (), ready)
+                monitor.want(paths, required, known)
+                monitor.start(self._context.settings.probe_seconds, self._context.wake.set)
+                self._monitors[replica.id] = monitor
+            monitor.want(paths, required, known)
 
-    async def _note_adapters(self, deployment: Deployment, found: list[Replica]) -> None:
-        """An adapter is ready when every replica that gets traffic has it: all or none."""
-        serving = [self._watches[one.id] for one in found if one.id in self._watches and self._serves(one)]
-        if not serving or any(watch.names is None for watch in serving):
+    async def _note_adapters(self, deployment: Deployment, replicas: list[Replica]) -> None:
+        """Note adapters: one is ready when every replica that gets traffic has it, all or none."""
+        serving = [self._monitors[one.id] for one in replicas if one.id in self._monitors and self._serves(one)]
+        if not serving or any(monitor.names is None for monitor in serving):
             return
         news: dict[str, tuple[bool, str]] = {}
         for adapter in deployment.adapters:
             if not adapter.engine_name:
                 continue
-            on = all(adapter.engine_name in (watch.names or ()) for watch in serving)
-            refusals = [watch.refused[adapter.engine_name] for watch in serving if adapter.engine_name in watch.refused]
+            on = all(adapter.engine_name in (monitor.names or ()) for monitor in serving)
+            refusals = [
+                monitor.refused[adapter.engine_name] for monitor in serving if adapter.engine_name in monitor.refused
+            ]
             words = "" if on else (refusals or [self._weights.problem(adapter)])[0]
             if (on, words) != (adapter.ready, adapter.cause):
                 news[adapter.model_version_id] = (on, words)
         if news:
-            await adapters.note_adapters(self._desk, deployment.id, news, now())
-            self._desk.wake.set()
+            await adapters.note_adapters(deployment.id, news, self._context, now())
+            self._context.wake.set()
 
     def _serves(self, replica: Replica) -> bool:
-        """Whether it gets traffic, or will with this look."""
-        return replica.state is ReplicaState.READY or self._watches[replica.id].probed
+        """Return whether it gets traffic, or will with this tick."""
+        return replica.state is ReplicaState.READY or self._monitors[replica.id].probed
 
     def _forget_gone(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
         self._weights.keep({deployment.id for deployment, _ in everything})
-        living = {one.id: one for _, found in everything for one in found}
-        for replica_id in [one for one in self._watches if one not in living or living[one].state not in _WATCHED]:
-            self._watches.pop(replica_id).stop()
+        living = {one.id: one for _, replicas in everything for one in replicas}
+        for replica_id in [one for one in self._monitors if one not in living or living[one].state not in _WATCHED]:
+            self._monitors.pop(replica_id).stop()
         for replica_id in [one for one in self._since if one not in living]:
             del self._since[replica_id]
 
     async def _sweep(self, everything: list[tuple[Deployment, list[Replica]]]) -> None:
         """End programs that no living replica stands for, and forget replicas that ended long ago."""
-        living = {one.id for _, found in everything for one in found}
+        living = {one.id for _, replicas in everything for one in replicas}
         for probe in await self._launcher.list():
             if probe.id.startswith("rep-") and probe.id not in living and (probe.held or probe.pid):
-                self._acts.end(probe.id)
+                self._actions.end(probe.id)
         for deployment, _ in everything:
-            for replica_id in await replicas.drop_ended(self._desk, deployment.id):
-                await self._acts.forget(replica_id)
+            for replica_id in await drop_ended(deployment.id, self._context):
+                await self._actions.forget(replica_id)
 
 
 def _program(probe: Probe) -> tuple[Program, str]:

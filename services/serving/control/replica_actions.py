@@ -1,4 +1,4 @@
-"""Does what was decided. Every act may be repeated: the next look finds what is left to do."""
+"""Does what was decided. Every action may be repeated: the next tick finds what is left to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from services.serving.domain import (
     Verb,
 )
 from services.serving.operations import release, replicas
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 _TERMINATE_AGAIN_SECONDS = 5.0
 _LOG_BYTES = 8000
@@ -32,11 +32,11 @@ _LAST_WORDS = re.compile(r"\b\w*(?:Error|Exception)\b.*")
 _log = logging.getLogger(__name__)
 
 
-class Acts:
+class ActionRunner:
     """Starts, moves and ends replicas."""
 
-    def __init__(self, desk: Desk, launcher: LocalLauncher) -> None:
-        self._desk, self._launcher = desk, launcher
+    def __init__(self, context: ServiceContext, launcher: LocalLauncher) -> None:
+        self._context, self._launcher = context, launcher
         self._terminated: dict[str, float] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
 
@@ -47,9 +47,9 @@ class Acts:
     async def act(
         self, action: Action, deployment: Deployment, replica: Replica | None, model: Prepared | None
     ) -> None:
-        """One action. Raises: ModelryError."""
+        """Do one action. Raises: ModelryError."""
         if action.verb is Verb.CREATE:
-            await replicas.create_replica(self._desk, deployment.id, action.restarts, action.cause, now())
+            await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
         elif action.verb is Verb.REMOVE:
             await self._remove(deployment)
         elif replica is not None:
@@ -82,31 +82,31 @@ class Acts:
                 self._terminated.pop(replica.id, None)
 
     async def _move(self, replica: Replica, state: ReplicaState, cause: str, **changes: object) -> None:
-        await replicas.move_replica(self._desk, replica.id, state, cause, now(), **changes)
-        self._desk.wake.set()
+        await replicas.move_replica(replica.id, state, cause, self._context, now(), **changes)
+        self._context.wake.set()
 
     async def _start(self, deployment: Deployment, replica: Replica, model: Prepared) -> None:
-        """The port is written down first: a process that dies after the start finds the engine again by it."""
+        """Start an engine. Its port is written down first: a process that dies after the start finds it again by it."""
         if not replica.port:
-            async with self._desk.reading() as uow:
+            async with self._context.reading() as uow:
                 taken = {one.port for one in await uow.living_replicas()}
-            noted = await replicas.note_replica(self._desk, replica.id, now(), port=choose_port(taken))
-            if noted is None:
+            updated = await replicas.note_replica(replica.id, self._context, now(), port=choose_port(taken))
+            if updated is None:
                 return
-            replica = noted
+            replica = updated
         gpus = 1 if self._launcher.capacity.gpus else 0
-        secret = self._desk.secret_of(replica.id)
-        spec = launch_spec(deployment, replica, model.path, secret, self._desk.settings, gpus)
+        secret = self._context.secret_of(replica.id)
+        spec = launch_spec(deployment, replica, model.path, secret, self._context.settings, gpus)
         try:
             handle = await self._launcher.start(spec)
         except Unavailable as error:
             if error.reason == NEVER_FITS:  # waiting does not help: the deployment says so
-                self._desk.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
+                self._context.troubles[deployment.id] = Failure(error.reason, error.message, FailureKind.USER)
             if replica.cause != error.message:
-                await replicas.note_replica(self._desk, replica.id, now(), cause=error.message)
+                await replicas.note_replica(replica.id, self._context, now(), cause=error.message)
             return
-        self._desk.troubles.pop(deployment.id, None)
-        await self._move(replica, ReplicaState.STARTING, "the engine starts", cpus=handle.cpus, pid=handle.pid or 0)
+        self._context.troubles.pop(deployment.id, None)
+        await self._move(replica, ReplicaState.STARTING, "The engine starts.", cpus=handle.cpus, pid=handle.pid or 0)
 
     async def _terminate(self, replica_id: str) -> None:
         last = self._terminated.get(replica_id, 0.0)
@@ -115,13 +115,13 @@ class Acts:
             await self._launcher.signal(replica_id, signal.SIGTERM)
 
     async def _last_words(self, replica: Replica) -> str:
-        """The last line of its log that names an error, for people."""
+        """Return the last line of its log that names an error, for people."""
         try:
             chunk = await self._launcher.logs(replica.id, -_LOG_BYTES)
         except ModelryError:
             return ""
-        found = [match[0] for line in chunk.text.splitlines() if (match := _LAST_WORDS.search(line))]
-        return f": {mask(found[-1])[:300]}" if found else ""
+        errors = [match[0] for line in chunk.text.splitlines() if (match := _LAST_WORDS.search(line))]
+        return f" Its log ends with: {mask(errors[-1])[:300]}" if errors else ""
 
     def end(self, launch_id: str) -> None:
         """Kill a program and all it started, in the background, until it is seen dead."""
@@ -135,11 +135,11 @@ class Acts:
         except ModelryError as error:
             _log.warning("%s", error.message)
         finally:
-            self._desk.wake.set()
+            self._context.wake.set()
             self._ending.pop(launch_id, None)
 
     async def _remove(self, deployment: Deployment) -> None:
-        for launch_id in await release.remove_deployment(self._desk, deployment, now()):
+        for launch_id in await release.remove_deployment(deployment, self._context, now()):
             await self.forget(launch_id)
 
     async def forget(self, launch_id: str) -> None:

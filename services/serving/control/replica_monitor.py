@@ -31,13 +31,13 @@ class Engine:
         self._headers = {"Authorization": f"Bearer {secret}"}
 
     async def healthy(self) -> bool:
-        """Whether it says that it is well."""
+        """Return whether it says that it is well."""
         timeout = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
         async with self._session.get(f"{self._url}/health", timeout=timeout) as answer:
             return answer.status == 200
 
     async def models(self) -> set[str]:
-        """Every name that it answers to: the weights' and the adapters'."""
+        """Return every name that it answers to: the weights' and the adapters'."""
         answer = await self._ask("GET", "/v1/models")
         return {str(model["id"]) for model in answer["data"]}
 
@@ -50,13 +50,13 @@ class Engine:
         await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
     async def token_ids(self, model: str, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The tokens of a conversation after which it would answer."""
+        """Return the tokens of a conversation after which it would answer."""
         body = {"model": model, "messages": list(messages), "add_generation_prompt": True}
         answer = await self._ask("POST", "/tokenize", body)
         return [int(token) for token in answer["tokens"]]
 
     async def generate(self, model: str, token_ids: Sequence[int]) -> int:
-        """Let it write one token; returns how many it wrote."""
+        """Let it write one token; return how many it wrote."""
         body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0}
         answer = await self._ask("POST", "/v1/completions", body)
         return int(answer["usage"]["completion_tokens"])
@@ -67,14 +67,14 @@ class Engine:
         async with request as answer:
             text = await answer.text()
             if answer.status != 200:
-                raise EngineRefused(f"{path} answered {answer.status}: {text[:300]}")
+                raise EngineRefused(f"The engine answered {answer.status} to {path}: {text[:300]}")
             try:
                 return json.loads(text)
             except ValueError:
                 return text
 
 
-class Watch:
+class ReplicaMonitor:
     """What is known of one replica, kept up to date by a task of its own.
 
     Attributes:
@@ -108,16 +108,16 @@ class Watch:
             self._task.cancel()
 
     def want(self, adapters: Mapping[str, Path], required: set[str], known: set[str]) -> None:
-        """What it shall have.
+        """Tell which adapters it shall have.
 
         Args:
             adapters: engine name -> folder of the adapters whose files are here.
             required: names without which it is not ready.
             known: every name that may stay; any other is taken off.
         """
-        wish = (dict(adapters), set(required), set(known))
-        if wish != (self._wanted, self._required, self._known):
-            self._wanted, self._required, self._known = wish
+        wanted = (dict(adapters), set(required), set(known))
+        if wanted != (self._wanted, self._required, self._known):
+            self._wanted, self._required, self._known = wanted
             self.refused.clear()
             self._kick.set()
 
@@ -131,20 +131,20 @@ class Watch:
             before = (self.probed, self.problem, self.names, dict(self.refused))
             self._kick.clear()
             try:
-                await self._look()
+                await self._tick()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 _log.debug("a replica does not answer: %r", error)
             except EngineRefused as error:
                 _log.warning("a replica refuses: %s", error)
-            except Exception:  # an edge: the next look mends it
-                _log.exception("a look at a replica failed")
+            except Exception:  # an edge: the next tick tries again
+                _log.exception("a replica could not be monitored")
             if before != (self.probed, self.problem, self.names, self.refused):
                 changed()
             with suppress(TimeoutError):
                 async with asyncio.timeout(probe_seconds if self.probed else _STARTING_SECONDS):
                     await self._kick.wait()
 
-    async def _look(self) -> None:
+    async def _tick(self) -> None:
         if not await self._engine.healthy():
             return
         self.answered = time.monotonic()
@@ -154,7 +154,7 @@ class Watch:
             self.names = set()
         lacking = self._required & self.refused.keys()
         if lacking and not self.probed:
-            self.problem = f"it does not take an adapter: {self.refused[min(lacking)]}"
+            self.problem = f"It does not take an adapter: {self.refused[min(lacking)]}"
         if not self.probed and not self.problem and self._required <= (self.names or set()):
             await self._probe()
 
@@ -177,9 +177,9 @@ class Watch:
 
     async def _probe(self) -> None:
         for sample in self._samples:
-            found = await self._engine.token_ids(self._model, sample["messages"])
-            if found != list(sample["token_ids"]):
-                self.problem = "its tokens for a chat are not those that the model was trained with"
+            tokens = await self._engine.token_ids(self._model, sample["messages"])
+            if tokens != list(sample["token_ids"]):
+                self.problem = "Its tokens for a chat are not those that the model was trained with."
                 return
         prompt = self._samples[0]["token_ids"] if self._samples else [1]
         if await self._engine.generate(self._model, prompt) >= 1:

@@ -21,7 +21,7 @@ from services.serving.control.programs import Programs
 from services.serving.domain import Adapter, Deployment, Files, Mode, State
 from services.serving.model_work import ModelWork, WorkKind
 from services.serving.operations import adapters, money, replicas
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 DESCRIPTION = "modelry.json"
 _WAIT_SECONDS = 0.5
@@ -40,9 +40,9 @@ class Prepared:
 class Weights:
     """One task for each deployment until its files are here, and one for each adapter."""
 
-    def __init__(self, desk: Desk, programs: Programs) -> None:
-        self._desk, self._programs = desk, programs
-        home = desk.settings.home
+    def __init__(self, context: ServiceContext, programs: Programs) -> None:
+        self._context, self._programs = context, programs
+        home = context.settings.home
         self._models = home / "cache" / "models"
         self._described = home / "cache" / "described"
         self._ready: dict[str, Prepared] = {}
@@ -51,19 +51,19 @@ class Weights:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def ready(self, deployment_id: str) -> Prepared | None:
-        """The files of a deployment, once they are here."""
+        """Return the files of a deployment, once they are here."""
         return self._ready.get(deployment_id)
 
     def adapter_path(self, adapter: Adapter) -> Path | None:
-        """The folder of an adapter, named by its content, once it is here."""
+        """Return the folder of an adapter, named by its content, once it is here."""
         return self._adapters.get(adapter.files.digest)
 
     def problem(self, adapter: Adapter) -> str:
-        """Why an adapter is not here, in words."""
+        """Return why an adapter is not here, in words."""
         return self._problems.get(adapter.files.digest, "")
 
-    def look(self, deployment: Deployment) -> None:
-        """Begin what has not begun."""
+    def prepare(self, deployment: Deployment) -> None:
+        """Begin to bring the files of a deployment and of its adapters here, where that has not begun."""
         if deployment.state is State.DELETING:
             return
         if deployment.id not in self._ready:
@@ -101,20 +101,20 @@ class Weights:
                 await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
                 continue
             self._problems.pop(adapter.files.digest, None)
-            self._desk.wake.set()
+            self._context.wake.set()
             return
 
     async def _prepare(self, first: Deployment) -> None:
         tries = 0
         while True:
-            deployment = await _reload(self._desk, first.id)
+            deployment = await _reload(self._context, first.id)
             if deployment is None or deployment.state in (State.DELETING, State.DELETED):
                 return
             try:
                 if await self._try(deployment):
                     return
-                delay = _WAIT_SECONDS if deployment.id not in self._desk.troubles else _RETRY_MAX_SECONDS
-                await replicas.settle_deployment(self._desk, first.id, "", now())
+                delay = _WAIT_SECONDS if deployment.id not in self._context.troubles else _RETRY_MAX_SECONDS
+                await replicas.refresh_deployment(first.id, "", self._context, now())
             except Exception as error:  # an edge: it is tried again, and the deployment says why
                 tries += 1
                 await self._trouble(first.id, error)
@@ -122,10 +122,10 @@ class Weights:
             await asyncio.sleep(delay)
 
     async def _try(self, deployment: Deployment) -> bool:
-        """One try; False: the registry is not ready yet, or the model cannot be served."""
-        await money.confirm(self._desk, deployment)
+        """Try once. False: the registry is not ready yet, or the model cannot be served."""
+        await money.confirm(deployment, self._context)
         if not deployment.facts.prepared:
-            refreshed = await adapters.refresh_facts(self._desk, deployment, now())
+            refreshed = await adapters.refresh_facts(deployment, self._context, now())
             if refreshed is None:
                 return False
             deployment = refreshed
@@ -134,32 +134,36 @@ class Weights:
             return False
         samples = await self._samples(path)
         self._ready[deployment.id] = Prepared(path, samples)
-        if self._desk.troubles.pop(deployment.id, None) is not None:
-            await replicas.settle_deployment(self._desk, deployment.id, "its files are here", now())
-        self._desk.wake.set()
-        await adapters.attach_published(self._desk, deployment, now())
+        if self._context.troubles.pop(deployment.id, None) is not None:
+            await replicas.refresh_deployment(deployment.id, "Its files are here.", self._context, now())
+        self._context.wake.set()
+        await adapters.attach_published(deployment, self._context, now())
         return True
 
     async def _trouble(self, deployment_id: str, error: Exception) -> None:
         known = isinstance(error, ModelryError)
-        message = error.message if isinstance(error, ModelryError) else f"{type(error).__name__}: see the log"
+        message = (
+            error.message
+            if isinstance(error, ModelryError)
+            else f"The files cannot be prepared ({type(error).__name__}); the log says more."
+        )
         _log.warning("deployment %s: %s", deployment_id, message, exc_info=not known)
         reason = error.reason if isinstance(error, ModelryError) else "WEIGHTS_FAILED"
         if deployment_id in self._ready:
             return
-        self._desk.troubles[deployment_id] = Failure(reason, message)
+        self._context.troubles[deployment_id] = Failure(reason, message)
         try:
-            await replicas.settle_deployment(self._desk, deployment_id, message, now())
+            await replicas.refresh_deployment(deployment_id, message, self._context, now())
         except ModelryError as other:
             _log.warning("deployment %s: %s", deployment_id, other.message)
 
     async def _model(self, deployment: Deployment) -> Path | None:
-        """The folder that the engine is started with."""
+        """Return the folder that the engine is started with."""
         facts = deployment.facts
         assert facts.base is not None, "a prepared model has files"
         base = await self._fetch(facts.base)
         if deployment.effective_mode is Mode.ATTACHED:
-            return base if await adapters.own_adapter(self._desk, deployment, now()) is not None else None
+            return base if await adapters.own_adapter(deployment, self._context, now()) is not None else None
         if facts.own is None:
             return base
         adapter = await self._fetch(facts.own)
@@ -168,10 +172,10 @@ class Weights:
         return await self._programs.run(f"merge-{output.name[-32:]}", work)
 
     async def _fetch(self, files: Files) -> Path:
-        return await asyncio.to_thread(_fetch, self._desk, self._models, files)
+        return await asyncio.to_thread(_fetch, self._context, self._models, files)
 
     async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
-        """The canonical conversations and their token ids: from beside the weights, or described once."""
+        """Return the canonical conversations and their token ids: from beside the weights, or described once."""
         path = model / DESCRIPTION
         if not path.is_file():
             output = self._described / f"{model.name}.json"
@@ -181,12 +185,12 @@ class Weights:
         return tuple(content["samples"])
 
 
-async def _reload(desk: Desk, deployment_id: str) -> Deployment | None:
-    async with desk.reading() as uow:
+async def _reload(context: ServiceContext, deployment_id: str) -> Deployment | None:
+    async with context.reading() as uow:
         return await uow.deployments.by_id(deployment_id)
 
 
-def _fetch(desk: Desk, models: Path, files: Files) -> Path:
-    """The folder of a version's files in the node's cache, named by their digest. Blocking."""
+def _fetch(context: ServiceContext, models: Path, files: Files) -> Path:
+    """Return the folder of a version's files in the node's cache, named by their digest. Blocking."""
     manifest = Manifest.from_json(json.loads(files.manifest))
-    return NodeCache(models).fetch(desk.store, files.bucket, files.prefix, manifest)
+    return NodeCache(models).fetch(context.store, files.bucket, files.prefix, manifest)

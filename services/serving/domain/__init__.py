@@ -1,6 +1,6 @@
-"""The rules of serving: entities, plans, decisions and routes. Pure."""
+"""The rules of serving: entities, plans and decisions. Pure."""
 
-from services.serving.domain.deciding import Action, Limits, Program, Seen, Verb, decide, stand
+from services.serving.domain.deciding import Action, Limits, Program, Seen, Verb, decide, deployment_state
 from services.serving.domain.entities import (
     Adapter,
     Billing,
@@ -12,19 +12,17 @@ from services.serving.domain.entities import (
     Replica,
     ReplicaState,
     State,
-    living,
 )
 from services.serving.domain.planning import (
     ATTACHED_SLOWDOWN,
     adapter_of,
+    choose_engine,
     choose_mode,
     cores_of,
     covering_rank,
     memory_mb,
     memory_terms,
-    settle_engine,
 )
-from services.serving.domain.routing import route_of, with_secrets
 
 __all__ = [
     "ATTACHED_SLOWDOWN",
@@ -44,15 +42,12 @@ __all__ = [
     "State",
     "Verb",
     "adapter_of",
+    "choose_engine",
     "choose_mode",
     "cores_of",
     "covering_rank",
     "decide",
-    "living",
+    "deployment_state",
     "memory_mb",
     "memory_terms",
-    "route_of",
-    "settle_engine",
-    "stand",
-    "with_secrets",
 ]

@@ -37,7 +37,7 @@ class Limits:
     failing_restarts: int
 
     def backoff(self, restarts: int) -> float:
-        """How long the next start waits after so many failed ones in a row."""
+        """Return how long the next start waits after so many failed ones in a row."""
         return 0.0 if restarts <= 0 else min(self.backoff_max, self.backoff_min * 2.0 ** (restarts - 1))
 
 
@@ -90,7 +90,7 @@ class Action:
 
 
 def decide(deployment: Deployment, replicas: Sequence[Seen], weights: bool, limits: Limits) -> list[Action]:
-    """What is to be done for a deployment now. `weights`: its files are on this machine."""
+    """Return what is to be done for a deployment now. `weights`: its files are on this machine."""
     wanted = 0 if deployment.state is State.DELETING else deployment.replicas
     surplus = _surplus([one.replica for one in replicas], wanted)
     actions: list[Action] = []
@@ -104,7 +104,7 @@ def decide(deployment: Deployment, replicas: Sequence[Seen], weights: bool, limi
             failed.append(Action(Verb.CREATE, cause=step.cause, restarts=_restarts(seen, limits)))
     active = sum(seen.replica.state.active for seen in replicas) - len(failed)
     missing = max(0, wanted - active)
-    fresh = [Action(Verb.CREATE, cause="it is wanted")] * missing
+    fresh = [Action(Verb.CREATE, cause="One more replica is wanted.")] * missing
     actions += (failed + fresh)[:missing]
     if deployment.state is State.DELETING and not replicas:
         actions.append(Action(Verb.REMOVE))
@@ -112,7 +112,7 @@ def decide(deployment: Deployment, replicas: Sequence[Seen], weights: bool, limi
 
 
 def _surplus(replicas: Sequence[Replica], wanted: int) -> set[str]:
-    """Those to give up: first what is not ready yet, then the newest."""
+    """Return the ids of those to give up: first what is not ready yet, then the newest."""
     active = [one for one in replicas if one.state.active]
     rank = {ReplicaState.READY: 0, ReplicaState.STARTING: 1, ReplicaState.PENDING: 2}
     kept = sorted(active, key=lambda one: (rank[one.state], one.create_time, one.id))[:wanted]
@@ -120,7 +120,7 @@ def _surplus(replicas: Sequence[Replica], wanted: int) -> set[str]:
 
 
 def _restarts(seen: Seen, limits: Limits) -> int:
-    """Failed starts in a row, with this one; being ready for long begins a new row."""
+    """Return how many starts failed in a row, with this one; being ready for long begins a new row."""
     lasted = seen.replica.state is ReplicaState.READY and seen.seconds >= limits.stable
     return 1 if lasted else seen.replica.restart_count + 1
 
@@ -140,7 +140,7 @@ def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action |
 
 def _pending(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
     if unwanted:
-        return Action(Verb.END, seen.replica.id, "it is not wanted any more")
+        return Action(Verb.END, seen.replica.id, "It is not wanted any more.")
     if weights and seen.seconds >= limits.backoff(seen.replica.restart_count):
         return Action(Verb.START, seen.replica.id)
     return None
@@ -149,33 +149,33 @@ def _pending(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Actio
 def _starting(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
     replica = seen.replica
     if unwanted:
-        return Action(Verb.DRAIN, replica.id, "it is not wanted any more")
+        return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
     if seen.program is not Program.RUNNING:
-        return Action(Verb.FAIL, replica.id, f"it ended while it started{_so(seen.exit)}")
+        return Action(Verb.FAIL, replica.id, f"It ended while it started{_so(seen.exit)}.")
     if seen.problem:
         return Action(Verb.FAIL, replica.id, seen.problem)
     if seen.probed:
-        return Action(Verb.READY, replica.id, "it answers")
+        return Action(Verb.READY, replica.id, "It answers.")
     if seen.seconds > limits.start:
-        return Action(Verb.FAIL, replica.id, f"it was not ready within {limits.start:g} s")
+        return Action(Verb.FAIL, replica.id, f"It was not ready within {limits.start:g} s.")
     return None
 
 
 def _ready(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
     replica = seen.replica
     if seen.program is not Program.RUNNING:
-        return Action(Verb.FAIL, replica.id, f"it ended by itself{_so(seen.exit)}")
+        return Action(Verb.FAIL, replica.id, f"It ended by itself{_so(seen.exit)}.")
     if unwanted:
-        return Action(Verb.DRAIN, replica.id, "it is not wanted any more")
+        return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
     if seen.silent > limits.unhealthy:
-        return Action(Verb.FAIL, replica.id, f"it did not answer for {limits.unhealthy:g} s")
+        return Action(Verb.FAIL, replica.id, f"It did not answer for {limits.unhealthy:g} s.")
     return None
 
 
 def _draining(seen: Seen, limits: Limits) -> Action | None:
     replica = seen.replica
     if seen.program is not Program.RUNNING:
-        return Action(Verb.END, replica.id, "it has drained")
+        return Action(Verb.END, replica.id, "It has drained.")
     if seen.seconds > limits.acknowledge + limits.drain:
         return Action(Verb.KILL, replica.id)
     if seen.acknowledged or seen.seconds > limits.acknowledge:
@@ -187,10 +187,10 @@ def _so(words: str) -> str:
     return f" ({words})" if words else ""
 
 
-def stand(
+def deployment_state(
     deployment: Deployment, replicas: Sequence[Replica], failing_restarts: int, trouble: Failure | None
 ) -> tuple[State, Failure | None]:
-    """Where a deployment stands, from its replicas. `trouble`: its files cannot be had."""
+    """Return where a deployment stands, from its replicas. `trouble`: its files cannot be had."""
     if deployment.state in (State.DELETING, State.DELETED):
         return deployment.state, deployment.failure
     ready = sum(one.state is ReplicaState.READY for one in replicas)
@@ -203,7 +203,7 @@ def stand(
     failure = trouble
     if failure is None and worst >= failing_restarts:
         last = next((one.cause for one in coming if one.restart_count == worst), "")
-        failure = deployment.failure or Failure("REPLICAS_FAIL", f"{worst} starts in a row failed: {last}")
+        failure = deployment.failure or Failure("REPLICAS_FAIL", f"The last starts failed ({worst} in a row): {last}")
     if ready:
         return State.DEGRADED, failure
     return (State.FAILING, failure) if failure else (State.STARTING, None)

@@ -178,7 +178,7 @@ class Deployment:
     first_ready_time: datetime | None = None
 
     def changed(self, **changes: Any) -> Deployment:
-        """The deployment with these values, one version later."""
+        """Return the deployment with these values, one version later."""
         return replace(self, **changes, version=self.version + 1)
 
     @property
@@ -203,7 +203,7 @@ class Deployment:
             raise WrongState.of("deployment", self.name, verb, self.state.name, allowed)
 
     def with_adapter(self, adapter: Adapter, cause: str) -> Deployment:
-        """With one more adapter; a newer content of the same call name takes the place of the older one."""
+        """Return it with one more adapter; a newer content of the same call name takes the place of the older one."""
         others = tuple(
             one
             for one in self.adapters
@@ -213,7 +213,7 @@ class Deployment:
         return self.changed(adapters=(*others, adapter), cause=cause)
 
     def without_adapter(self, version_id: str, cause: str) -> Deployment:
-        """Without the adapter of a version."""
+        """Return it without the adapter of a version."""
         left = tuple(one for one in self.adapters if one.model_version_id != version_id)
         return self.changed(adapters=left, cause=cause)
 
@@ -244,7 +244,7 @@ class Replica:
         return f"127.0.0.1:{self.port}" if self.port else ""
 
     def apply(self, target: ReplicaState, now: datetime, cause: str, **changes: Any) -> Replica:
-        """The replica in another state. Raises: WrongState."""
+        """Return the replica in another state. Raises: WrongState."""
         sources = REPLICA_SOURCES.get(target, frozenset())
         if self.state not in sources:
             names = [state.name for state in sources]
@@ -252,10 +252,10 @@ class Replica:
         return replace(self, state=target, cause=cause, update_time=now, version=self.version + 1, **changes)
 
     def noted(self, now: datetime, **changes: Any) -> Replica:
-        """The replica in the same state with other facts."""
+        """Return the replica in the same state with other facts."""
         return replace(self, update_time=now, version=self.version + 1, **changes)
 
 
 def living(replicas: Iterable[Replica]) -> list[Replica]:
-    """Those that have not ended, oldest first."""
+    """Return those that have not ended, oldest first."""
     return sorted((one for one in replicas if not one.state.ended), key=lambda one: (one.create_time, one.id))

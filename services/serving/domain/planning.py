@@ -21,7 +21,7 @@ ATTACHED_SLOWDOWN = (
 
 
 def covering_rank(rank: int) -> int:
-    """The smallest rank that the engine can be started for and that covers this one. Raises: Invalid."""
+    """Return the smallest rank that the engine can be started for and that covers this one. Raises: Invalid."""
     allowed = engine_rank(rank)
     if allowed is None:
         message = f"The adapter's rank is {rank}; the engine takes at most {RANKS[-1]}."
@@ -29,37 +29,37 @@ def covering_rank(rank: int) -> int:
     return allowed
 
 
-def choose_mode(wished: Mode, adapter: bool, accepts: bool | None) -> tuple[Mode, bool]:
-    """The mode in force and whether other adapters are accepted.
+def choose_mode(asked: Mode, adapter: bool, accepts: bool | None) -> tuple[Mode, bool]:
+    """Return the mode in force and whether other adapters are accepted.
 
     An adapter that has its replicas for itself is merged (the base's speed), one that shares them is attached.
     Raises: Invalid.
     """
     if not adapter:
-        if wished in (Mode.MERGED, Mode.ATTACHED):
-            raise Invalid("adapter_mode is for adapters; this is a whole model.", field="deployment.adapter_mode")
+        if asked in (Mode.MERGED, Mode.ATTACHED):
+            raise Invalid("The adapter_mode is for adapters; this is a whole model.", field="deployment.adapter_mode")
         return Mode.NONE, True if accepts is None else accepts
     shares = bool(accepts)
-    if wished is Mode.MERGED and shares:
+    if asked is Mode.MERGED and shares:
         raise Invalid(
             "A merged adapter is no base any more: it cannot accept other adapters. Use ATTACHED.",
             field="deployment.accepts_adapters",
         )
-    if wished is Mode.AUTO:
+    if asked is Mode.AUTO:
         return (Mode.ATTACHED if shares else Mode.MERGED), shares
-    return wished, shares
+    return asked, shares
 
 
-def settle_engine(wished: Engine, facts: ModelFacts, longest: int) -> Engine:
-    """The options in force. Raises: Invalid."""
+def choose_engine(asked: Engine, facts: ModelFacts, longest: int) -> Engine:
+    """Return the options in force. Raises: Invalid."""
     own = facts.context_length or longest
-    if wished.max_model_length > own:
+    if asked.max_model_length > own:
         raise Invalid(
-            f"The model's context is {own} tokens; max_model_length is {wished.max_model_length}.",
+            f"The model's context is {own} tokens; max_model_length is {asked.max_model_length}.",
             field="deployment.engine.max_model_length",
         )
-    length = wished.max_model_length or min(own, longest)
-    return replace(wished, max_model_length=length, kv_cache_gib=wished.kv_cache_gib or 1.0)
+    length = asked.max_model_length or min(own, longest)
+    return replace(asked, max_model_length=length, kv_cache_gib=asked.kv_cache_gib or 1.0)
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Term:
 
     @property
     def text(self) -> str:
-        """For people."""
+        """The term as people read it."""
         return f"{self.what}: {self.size_bytes / GIB:.2f} GiB"
 
 
 def memory_terms(facts: ModelFacts, engine: Engine, attaches: bool, rank: int, loras: int) -> list[Term]:
-    """A replica's memory, term by term. `rank` and `loras` size the slots for adapters."""
+    """Return a replica's memory, term by term. `rank` and `loras` size the slots for adapters."""
     shape = facts.shape
     size = int(shape.get("bytes_per_value", 2)) or 2
     weights = facts.parameter_count * size or facts.size_bytes
@@ -98,26 +98,26 @@ def memory_terms(facts: ModelFacts, engine: Engine, attaches: bool, rank: int, l
 
 
 def memory_mb(terms: Sequence[Term]) -> int:
-    """All terms, in MiB."""
+    """Return the sum of all terms, in MiB."""
     return math.ceil(sum(term.size_bytes for term in terms) / (1 << 20))
 
 
 def cores_of(asked: int, cores: int, replicas: int) -> int:
-    """Cores of one replica: as asked, or the machine's divided by the replicas, at least 1."""
+    """Return the cores of one replica: as asked, or the machine's divided by the replicas, at least 1."""
     return asked or max(1, cores // max(1, replicas))
 
 
 def adapter_of(deployment: Deployment, facts: ModelFacts, config: Mapping[str, Any], limit: int, most: int) -> Adapter:
-    """A version as an adapter of a deployment. One that can never be attached has a cause and no engine name."""
+    """Return a version as an adapter of a deployment. One that can never be attached has a cause and no engine name."""
     assert facts.own is not None, "an adapter that is ready has files"
     own = facts.own.version_id == deployment.model_version_id
     cause = ""
     if why := merge_only(config):
-        cause = f"{why}: such an adapter is served merged; deploy it with adapter_mode MERGED"
+        cause = f"It can be served merged only ({why}): deploy it with adapter_mode MERGED."
     elif not own and facts.lora_rank > limit:
-        cause = f"its rank is {facts.lora_rank}, and the replicas take at most {limit}"
+        cause = f"Its rank is {facts.lora_rank}, and the replicas take at most {limit}."
     elif not own and len(deployment.adapters) >= most:
-        cause = f"the deployment holds {most} adapters already"
+        cause = f"The deployment holds {most} adapters already."
     name = deployment.name if own else engine_name(deployment, facts.fine_tuned_name, facts.own)
     return Adapter(
         model_version_id=facts.own.version_id,
@@ -131,7 +131,7 @@ def adapter_of(deployment: Deployment, facts: ModelFacts, config: Mapping[str, A
 
 
 def engine_name(deployment: Deployment, fine_tuned_name: str, files: Files) -> str:
-    """The engine's name of an adapter: its call name, or that and a digest where the name once meant other weights."""
+    """Return the engine's name of an adapter: its call name, with a digest where that once meant other weights."""
     for known in deployment.adapters:
         if known.engine_name == fine_tuned_name and known.files.digest != files.digest:
             return f"{fine_tuned_name}#{files.digest.removeprefix('sha256:')[:12]}"

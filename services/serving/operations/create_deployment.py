@@ -22,12 +22,13 @@ from services.serving.domain import (
     Mode,
     ModelFacts,
     State,
+    choose_engine,
     choose_mode,
     cores_of,
     memory_terms,
-    settle_engine,
 )
-from services.serving.operations.context import PRICE_ITEM, Desk, settle
+from services.serving.operations.context import PRICE_ITEM, ServiceContext
+from services.serving.operations.deployment_state import save_deployment
 from services.serving.operations.models import facts_of, why_merge_only
 
 PREFIXES = ("dep-", "mv-")
@@ -35,9 +36,10 @@ PATH = "deployment."
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A deployment as it is asked for. `digest` is of the whole request, `spec_digest` of what a quote is for."""
+class CreateDeployment:
+    """Ask for a deployment. `digest` is of the whole request, `spec_digest` of what a quote is for."""
 
+    caller: Principal
     model: str
     name: str = ""
     title: str = ""
@@ -57,7 +59,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Plan:
-    """A wish that was checked: what it becomes."""
+    """What a command becomes once it was checked."""
 
     name: str
     version_id: str
@@ -70,68 +72,75 @@ class Plan:
     shared_with: tuple[str, ...] = ()
 
 
-async def _plan(desk: Desk, caller: Principal, wish: Wish, holder: str = "") -> Plan:
-    """What a wish becomes. Raises: Invalid, NotFound, Denied."""
-    check_labels(wish.title, wish.metadata or {}, PATH)
-    if wish.name:
-        check_name(wish.name, f"{PATH}name", PREFIXES)
-    if wish.max_cost is not None and wish.max_cost < 0:
-        raise Invalid("max_cost must be 0 or more.", field=f"{PATH}max_cost")
-    shared = await _shared_with(desk, caller, wish)
-    found = await with_field(f"{PATH}model", desk.clients.registry.resolve(caller.project, wish.model, holder))
-    if found.state == "FAILED":
-        words = f"The model {wish.model!r} cannot be used: {found.failure or 'its preparation failed.'}"
+async def _plan(command: CreateDeployment, context: ServiceContext, *, holder: str = "") -> Plan:
+    """Check a command and return what it becomes. Raises: Invalid, NotFound, Denied."""
+    check_labels(command.title, command.metadata or {}, PATH)
+    if command.name:
+        check_name(command.name, f"{PATH}name", PREFIXES)
+    if command.max_cost is not None and command.max_cost < 0:
+        raise Invalid("The max_cost must be 0 or more.", field=f"{PATH}max_cost")
+    shared = await _shared_with(command, context)
+    model = await with_field(
+        f"{PATH}model", context.clients.registry.resolve(command.caller.project, command.model, holder)
+    )
+    if model.state == "FAILED":
+        words = f"The model {command.model!r} cannot be used: {model.failure or 'its preparation failed.'}"
         raise Invalid(words, field=f"{PATH}model", reason="MODEL_FAILED")
-    facts = facts_of(found)
-    mode, accepts = choose_mode(wish.adapter_mode, facts.adapter, wish.accepts_adapters)
-    if mode is Mode.ATTACHED and (why := await why_merge_only(desk, facts)):
-        raise Invalid(f"It can be served merged only: {why}.", field=f"{PATH}adapter_mode")
-    replicas = 1 if wish.replicas is None else wish.replicas
-    if wish.engine.cpus > desk.cores:
+    facts = facts_of(model)
+    mode, accepts = choose_mode(command.adapter_mode, facts.adapter, command.accepts_adapters)
+    if mode is Mode.ATTACHED and (why := await why_merge_only(facts, context)):
+        raise Invalid(f"The adapter can be served merged only: {why}.", field=f"{PATH}adapter_mode")
+    replicas = 1 if command.replicas is None else command.replicas
+    if command.engine.cpus > context.cores:
         raise Invalid(
-            f"This machine gives out {desk.cores} cores; a replica cannot have {wish.engine.cpus}.",
+            f"This machine gives out {context.cores} cores; a replica cannot have {command.engine.cpus}.",
             field=f"{PATH}engine.cpus",
         )
-    engine = settle_engine(wish.engine, facts, desk.settings.max_context_length)
-    cores = cores_of(engine.cpus, desk.cores, replicas)
-    name = wish.name or _default_name(found)
-    return Plan(name, found.version_id, facts, replicas, engine, mode, accepts, cores, shared)
+    engine = choose_engine(command.engine, facts, context.settings.max_context_length)
+    cores = cores_of(engine.cpus, context.cores, replicas)
+    name = command.name or _default_name(model)
+    return Plan(name, model.version_id, facts, replicas, engine, mode, accepts, cores, shared)
 
 
-def _default_name(found: ModelInfo) -> str:
-    check_name(found.model_name, f"{PATH}name", PREFIXES)
-    return found.model_name
+def _default_name(model: ModelInfo) -> str:
+    check_name(model.model_name, f"{PATH}name", PREFIXES)
+    return model.model_name
 
 
-async def _shared_with(desk: Desk, caller: Principal, wish: Wish) -> tuple[str, ...]:
-    """Ids of the projects that may call it. Raises: Denied, Invalid, NotFound."""
-    if wish.billing is Billing.DEDICATED:
-        if wish.shared_with:
-            raise Invalid("shared_with goes with billing SHARED only.", field=f"{PATH}shared_with")
+async def _shared_with(command: CreateDeployment, context: ServiceContext) -> tuple[str, ...]:
+    """Return the ids of the projects that may call it. Raises: Denied, Invalid, NotFound."""
+    if command.billing is Billing.DEDICATED:
+        if command.shared_with:
+            raise Invalid("The list shared_with goes with billing SHARED only.", field=f"{PATH}shared_with")
         return ()
-    if caller.role < Role.ADMIN:
+    if command.caller.role < Role.ADMIN:
         raise Denied("Only an admin can make a SHARED deployment.", metadata={"required_role": "ADMIN"})
-    found = []
-    for name in wish.shared_with:
+    ids = []
+    for name in command.shared_with:
         try:
-            project = await desk.clients.credentials.project(caller.project, name)
+            project = await context.clients.credentials.project(command.caller.project, name)
         except NotFound as error:
             raise Invalid(f"There is no project {name!r}.", field=f"{PATH}shared_with") from error
-        found.append(project.id)
-    return tuple(dict.fromkeys(found))
+        ids.append(project.id)
+    return tuple(dict.fromkeys(ids))
 
 
-async def quote_deployment(desk: Desk, caller: Principal, wish: Wish) -> common_pb2.Quote:
-    """Price of an hour, mode and memory; makes nothing but the quote. Raises: Invalid, NotFound, Denied."""
-    plan = await _plan(desk, caller, wish)
-    hours = float(plan.replicas * plan.cores) if wish.billing is Billing.DEDICATED else 0.0
-    words, notes = f"{plan.replicas} replicas of {plan.cores} compute units (cores), one hour", _notes(desk, wish, plan)
-    return await desk.clients.billing.quote(caller.project, PRICE_ITEM, (hours, hours), wish.spec_digest, words, notes)
+async def quote_deployment(command: CreateDeployment, context: ServiceContext) -> common_pb2.Quote:
+    """Return the price of an hour, mode and memory; make nothing but the quote. Raises: Invalid, NotFound, Denied."""
+    plan = await _plan(command, context)
+    hours = float(plan.replicas * plan.cores) if command.billing is Billing.DEDICATED else 0.0
+    words, notes = (
+        f"{plan.replicas} replicas of {plan.cores} compute units (cores), one hour",
+        _notes(command, plan, context),
+    )
+    return await context.clients.billing.quote(
+        command.caller.project, PRICE_ITEM, (hours, hours), command.spec_digest, words, notes
+    )
 
 
-def _notes(desk: Desk, wish: Wish, plan: Plan) -> list[str]:
+def _notes(command: CreateDeployment, plan: Plan, context: ServiceContext) -> list[str]:
     notes = ["The amounts are for one hour; a deployment goes on until it is scaled to 0 or deleted."]
-    if wish.billing is Billing.SHARED:
+    if command.billing is Billing.SHARED:
         notes.append("SHARED: its callers pay by token, the owner pays no replica-hours.")
     if plan.mode is Mode.MERGED:
         notes.append("adapter_mode MERGED: the adapter is merged into its base and has the base's speed.")
@@ -140,55 +149,59 @@ def _notes(desk: Desk, wish: Wish, plan: Plan) -> list[str]:
     elif plan.accepts:
         notes.append("It accepts adapters of its base; they attach within seconds and answer to their `ft:` names.")
     attaches = plan.accepts or plan.mode is Mode.ATTACHED
-    rank = max(desk.settings.max_lora_rank, plan.facts.lora_rank if plan.mode is Mode.ATTACHED else 0)
-    terms = memory_terms(plan.facts, plan.engine, attaches, rank, desk.settings.max_loras)
-    notes += [f"memory of a replica, {term.text}" for term in terms]
+    rank = max(context.settings.max_lora_rank, plan.facts.lora_rank if plan.mode is Mode.ATTACHED else 0)
+    terms = memory_terms(plan.facts, plan.engine, attaches, rank, context.settings.max_loras)
+    notes += [f"Memory of a replica, {term.text}" for term in terms]
     total = sum(term.size_bytes for term in terms) / (1 << 30)
-    notes.append(f"memory of a replica, in all: {total:.2f} GiB; of {plan.replicas}: {total * plan.replicas:.2f} GiB")
-    if plan.replicas * plan.cores > desk.cores:
-        notes.append(f"{plan.replicas} replicas of {plan.cores} cores are more than the {desk.cores} cores given out.")
+    notes.append(f"Memory of a replica, in all: {total:.2f} GiB; of {plan.replicas}: {total * plan.replicas:.2f} GiB")
+    if plan.replicas * plan.cores > context.cores:
+        notes.append(
+            f"{plan.replicas} replicas of {plan.cores} cores are more than the {context.cores} cores given out."
+        )
     if not plan.facts.prepared:
         notes.append("The model is not prepared yet: its sizes are those of the catalogue.")
     return notes
 
 
-async def create_deployment(desk: Desk, caller: Principal, wish: Wish, now: datetime) -> Deployment:
-    """Makes a deployment; a repeat with the same request id returns the first. Raises: Invalid, NotFound, …"""
-    new, known = await _claim(desk, caller, wish)
+async def create_deployment(command: CreateDeployment, context: ServiceContext, now: datetime) -> Deployment:
+    """Make a deployment; a repeat with the same request id returns the first. Raises: Invalid, NotFound, …"""
+    new, known = await _claim(command, context)
     if known is not None:
         return known
     try:
-        plan = await _plan(desk, caller, wish, holder=new)
-        await _refuse_taken(desk, caller.project, plan.name)
-        price = await _reserve(desk, caller, wish, plan, new)
-        made = await _add(desk, _deployment(caller, wish, plan, new, price, now), now)
+        plan = await _plan(command, context, holder=new)
+        await _refuse_taken(command.caller.project, plan.name, context)
+        price = await _reserve(command, plan, new, context)
+        created = await _add(_deployment(command, plan, new, price, now), context, now)
     except (AlreadyExists, Denied, Invalid, NotFound, WrongState):
-        if (twin := await _find(desk, caller.project, new)) is not None:
+        if (twin := await _find(command.caller.project, new, context)) is not None:
             return twin  # a repeat of the same request was faster
-        await _let_go(desk, caller.project, new)
+        await _let_go(command.caller.project, new, context)
         raise
-    desk.wake.set()
-    return made
+    context.wake.set()
+    return created
 
 
-async def _claim(desk: Desk, caller: Principal, wish: Wish) -> tuple[str, Deployment | None]:
-    """The id of the new deployment, and the deployment if the first call has made it already."""
-    async with desk.writing() as uow:
+async def _claim(command: CreateDeployment, context: ServiceContext) -> tuple[str, Deployment | None]:
+    """Return the id of the new deployment, and the deployment if the first call has made it already."""
+    async with context.writing() as uow:
         fresh = new_id("dep-")
-        claimed = await uow.claim_request(caller.project, "CreateDeployment", wish.request_id, wish.digest, fresh)
-        known = None if claimed == fresh else await uow.deployments.find(caller.project, claimed)
+        claimed = await uow.claim_request(
+            command.caller.project, "CreateDeployment", command.request_id, command.digest, fresh
+        )
+        known = None if claimed == fresh else await uow.deployments.find(command.caller.project, claimed)
         await uow.commit()
     return claimed, known
 
 
-async def _find(desk: Desk, project: str, deployment_id: str) -> Deployment | None:
-    async with desk.reading() as uow:
+async def _find(project: str, deployment_id: str, context: ServiceContext) -> Deployment | None:
+    async with context.reading() as uow:
         return await uow.deployments.find(project, deployment_id)
 
 
-async def _refuse_taken(desk: Desk, project: str, name: str) -> None:
-    """An early look; the table's own rule decides."""
-    async with desk.reading() as uow:
+async def _refuse_taken(project: str, name: str, context: ServiceContext) -> None:
+    """Refuse a name in use early; the table's own rule decides."""
+    async with context.reading() as uow:
         if await uow.deployments.find(project, name) is not None:
             raise AlreadyExists(
                 f"There is already a deployment {name!r} in this project.",
@@ -196,52 +209,54 @@ async def _refuse_taken(desk: Desk, project: str, name: str) -> None:
             )
 
 
-async def _reserve(desk: Desk, caller: Principal, wish: Wish, plan: Plan, new: str) -> Decimal:
-    """Sets the first hour aside and returns the price of a unit. Raises: WrongState: QUOTE_STALE."""
-    if wish.billing is Billing.SHARED:
+async def _reserve(command: CreateDeployment, plan: Plan, new: str, context: ServiceContext) -> Decimal:
+    """Set the first hour aside and return the price of a unit. Raises: WrongState: QUOTE_STALE."""
+    if command.billing is Billing.SHARED:
         return Decimal(0)
     units = float(max(1, plan.replicas) * plan.cores)
-    return await desk.clients.billing.reserve(caller.project, new, PRICE_ITEM, units, wish.quote_id, wish.spec_digest)
+    return await context.clients.billing.reserve(
+        command.caller.project, new, PRICE_ITEM, units, command.quote_id, command.spec_digest
+    )
 
 
-def _deployment(caller: Principal, wish: Wish, plan: Plan, new: str, price: Decimal, now: datetime) -> Deployment:
+def _deployment(command: CreateDeployment, plan: Plan, new: str, price: Decimal, now: datetime) -> Deployment:
     return Deployment(
         id=new,
-        project=caller.project,
+        project=command.caller.project,
         name=plan.name,
         state=State.STARTING,
-        model=wish.model,
+        model=command.model,
         model_version_id=plan.version_id,
         facts=plan.facts,
         replicas=plan.replicas,
         engine=plan.engine,
         accepts_adapters=plan.accepts,
-        adapter_mode=wish.adapter_mode,
+        adapter_mode=command.adapter_mode,
         effective_mode=plan.mode,
-        billing=wish.billing,
+        billing=command.billing,
         create_time=now,
-        title=wish.title,
-        metadata=dict(wish.metadata or {}),
+        title=command.title,
+        metadata=dict(command.metadata or {}),
         shared_with=plan.shared_with,
-        quote_id=wish.quote_id,
-        max_cost=wish.max_cost,
+        quote_id=command.quote_id,
+        max_cost=command.max_cost,
         unit_price=price,
         version=0,
-        cause="it was asked for",
+        cause="It was asked for.",
     )
 
 
-async def _add(desk: Desk, deployment: Deployment, now: datetime) -> Deployment:
-    async with desk.writing() as uow:
+async def _add(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment:
+    async with context.writing() as uow:
         await uow.deployments.add(deployment)
-        made = await settle(desk, uow, deployment, deployment, [], now, "created")
+        created = await save_deployment(uow, deployment, deployment, [], context, now, happening="created")
         await uow.commit()
-    return made
+    return created
 
 
-async def _let_go(desk: Desk, project: str, holder: str) -> None:
-    """Frees what a refused create has taken; what cannot be freed now falls by itself."""
+async def _let_go(project: str, holder: str, context: ServiceContext) -> None:
+    """Free what a refused create has taken; what cannot be freed now falls by itself."""
     with suppress(Unavailable):
-        await desk.clients.registry.release_hold(project, holder)
+        await context.clients.registry.release_hold(project, holder)
     with suppress(Unavailable):
-        await desk.clients.billing.release(project, holder)
+        await context.clients.billing.release(project, holder)

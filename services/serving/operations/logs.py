@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from services.chassis.launch import Launcher, ProbeState
 from services.chassis.telemetry import mask
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 from services.serving.operations.deployments import get_replica
 
 _PIECE_BYTES = 65536
@@ -16,10 +16,10 @@ _LONGEST = 16_384
 
 
 async def read_logs(
-    desk: Desk, launcher: Launcher, project: str, ref: str, replica_id: str, follow: bool
+    project: str, ref: str, replica_id: str, follow: bool, launcher: Launcher, context: ServiceContext
 ) -> AsyncIterator[str]:
-    """Lines, oldest first, secrets masked; with `follow` until the replica ends. Raises: NotFound."""
-    replica = await get_replica(desk, project, ref, replica_id)
+    """Yield lines, oldest first, secrets masked; with `follow` until the replica ends. Raises: NotFound."""
+    replica = await get_replica(project, ref, replica_id, context)
     offset, rest, running = 0, "", True
     while True:
         chunk = await launcher.logs(replica.id, offset, _PIECE_BYTES)
@@ -31,7 +31,7 @@ async def read_logs(
             continue
         if not follow or not running:
             break
-        # One more look after it was seen ended: its last words may have come in between.
+        # Read once more after it was seen ended: its last words may have come in between.
         running = (await launcher.probe(replica.id)).state is ProbeState.RUNNING
         if running:
             await asyncio.sleep(_FOLLOW_SECONDS)

@@ -11,13 +11,13 @@ from services.chassis.engines import merge_only
 from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.clients.registry import ModelInfo
 from services.serving.domain import Files, ModelFacts
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 def facts_of(model: ModelInfo) -> ModelFacts:
-    """What a deployment remembers of the version that it serves."""
+    """Return what a deployment remembers of the version that it serves."""
     full = model.full
     return ModelFacts(
         adapter=model.adapter,
@@ -40,21 +40,23 @@ def _files(model: ModelInfo) -> Files | None:
     return Files(model.version_id, files.bucket, files.prefix, files.manifest_json, model.digest)
 
 
-async def adapter_config(desk: Desk, files: Files) -> Mapping[str, Any]:
-    """The PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
+async def adapter_config(files: Files, context: ServiceContext) -> Mapping[str, Any]:
+    """Return the PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
     key = f"{files.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
     try:
-        config: Mapping[str, Any] = json.loads(await asyncio.to_thread(lambda: desk.store.get_bytes(files.bucket, key)))
+        config: Mapping[str, Any] = json.loads(
+            await asyncio.to_thread(lambda: context.store.get_bytes(files.bucket, key))
+        )
     except (NotFound, ValueError) as error:
         raise Unavailable(f"The adapter's {ADAPTER_CONFIG} cannot be read.", reason="ADAPTER_UNREADABLE") from error
     return config
 
 
-async def why_merge_only(desk: Desk, facts: ModelFacts) -> str:
-    """Why an adapter cannot be attached; empty if it can, or if nobody can say now."""
+async def why_merge_only(facts: ModelFacts, context: ServiceContext) -> str:
+    """Return why an adapter cannot be attached; empty if it can, or if nobody can say now."""
     if facts.own is None:
         return ""
     try:
-        return merge_only(await adapter_config(desk, facts.own))
+        return merge_only(await adapter_config(facts.own, context))
     except ModelryError:
         return ""

@@ -10,13 +10,14 @@ from typing import Any
 from services.chassis.data import retry_conflicts
 from services.chassis.ids import new_id
 from services.serving.domain import Deployment, Replica, ReplicaState, cores_of
-from services.serving.operations.context import Desk, settle
+from services.serving.operations.context import ServiceContext
+from services.serving.operations.deployment_state import save_deployment
 from services.serving.store import ServingUnit
 
 
-async def load_all(desk: Desk) -> list[tuple[Deployment, list[Replica]]]:
-    """Every deployment with its living replicas, oldest first."""
-    async with desk.reading() as uow:
+async def load_all(context: ServiceContext) -> list[tuple[Deployment, list[Replica]]]:
+    """Return every deployment with its living replicas, oldest first."""
+    async with context.reading() as uow:
         deployments = await uow.deployments.select()
         replicas = await uow.living_replicas()
     replicas.sort(key=lambda one: (one.create_time, one.id))
@@ -24,13 +25,13 @@ async def load_all(desk: Desk) -> list[tuple[Deployment, list[Replica]]]:
 
 
 @retry_conflicts
-async def create_replica(desk: Desk, deployment_id: str, restarts: int, cause: str, now: datetime) -> None:
-    """One more replica, in PENDING."""
-    async with desk.writing() as uow:
+async def create_replica(deployment_id: str, restarts: int, cause: str, context: ServiceContext, now: datetime) -> None:
+    """Add a replica, in PENDING."""
+    async with context.writing() as uow:
         deployment = await uow.deployments.by_id(deployment_id)
         if deployment is None:
             return
-        cores = cores_of(deployment.engine.cpus, desk.cores, deployment.replicas)
+        cores = cores_of(deployment.engine.cpus, context.cores, deployment.replicas)
         replica = Replica(
             id=new_id("rep-"),
             project=deployment.project,
@@ -38,7 +39,7 @@ async def create_replica(desk: Desk, deployment_id: str, restarts: int, cause: s
             state=ReplicaState.PENDING,
             create_time=now,
             update_time=now,
-            cpu_count=min(cores, desk.cores),
+            cpu_count=min(cores, context.cores),
             restart_count=restarts,
             cause=cause,
         )
@@ -46,77 +47,85 @@ async def create_replica(desk: Desk, deployment_id: str, restarts: int, cause: s
         happening = "restarted" if restarts else ""
         changed = deployment
         if restarts:  # an older failure gives way to what went wrong last
-            changed = replace(deployment, cause=f"a replica is replaced: {cause}", failure=None)
-        after = await settle(desk, uow, deployment, changed, await uow.replicas_of(deployment.id), now, happening)
+            changed = replace(deployment, cause=f"A replica is replaced: {cause}", failure=None)
+        after = await save_deployment(
+            uow, deployment, changed, await uow.replicas_of(deployment.id), context, now, happening=happening
+        )
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
 
 
 async def move_replica(
-    desk: Desk, replica_id: str, target: ReplicaState, cause: str, now: datetime, **changes: Any
+    replica_id: str, target: ReplicaState, cause: str, context: ServiceContext, now: datetime, **changes: Any
 ) -> Replica | None:
-    """A replica in another state, its deployment settled. None: it is gone or there already."""
+    """Move a replica to another state and save its deployment's. None: it is gone or there already."""
 
     def step(replica: Replica) -> Replica:
         return replica.apply(target, now, cause, **changes)
 
-    return await _change(desk, replica_id, step, target, now)
+    return await _change(replica_id, step, target, context, now)
 
 
-async def note_replica(desk: Desk, replica_id: str, now: datetime, **changes: Any) -> Replica | None:
-    """Other facts of a replica in the same state."""
-    return await _change(desk, replica_id, lambda replica: replica.noted(now, **changes), None, now)
+async def note_replica(replica_id: str, context: ServiceContext, now: datetime, **changes: Any) -> Replica | None:
+    """Note other facts of a replica in the same state."""
+    return await _change(replica_id, lambda replica: replica.noted(now, **changes), None, context, now)
 
 
 @retry_conflicts
 async def _change(
-    desk: Desk, replica_id: str, step: Callable[[Replica], Replica], target: ReplicaState | None, now: datetime
+    replica_id: str,
+    step: Callable[[Replica], Replica],
+    target: ReplicaState | None,
+    context: ServiceContext,
+    now: datetime,
 ) -> Replica | None:
-    async with desk.writing() as uow:
-        found = await uow.replicas.by_id(replica_id)
-        if found is None or found.state is target or found.state.ended:
+    async with context.writing() as uow:
+        replica = await uow.replicas.by_id(replica_id)
+        if replica is None or replica.state is target or replica.state.ended:
             return None
-        deployment = await uow.deployments.by_id(found.deployment_id)
+        deployment = await uow.deployments.by_id(replica.deployment_id)
         if deployment is None:
             return None
-        replica = step(found)
+        replica = step(replica)
         await uow.replicas.save(replica)
-        after = await _settled(desk, uow, deployment, replica, now)
+        after = await _with_replicas(uow, deployment, replica, context, now)
         if replica.state is ReplicaState.DRAINING:
             replica = replica.noted(now, drain_version=after.route_version)
             await uow.replicas.save(replica)
         await uow.commit()
     if after.version != deployment.version:
-        desk.watchers.notify(after.id, after)
+        context.watchers.notify(after.id, after)
     return replica
 
 
-async def _settled(desk: Desk, uow: ServingUnit, deployment: Deployment, replica: Replica, now: datetime) -> Deployment:
-    """The deployment after one of its replicas changed; it says why in plain words."""
+async def _with_replicas(
+    uow: ServingUnit, deployment: Deployment, replica: Replica, context: ServiceContext, now: datetime
+) -> Deployment:
+    """Save the deployment after one of its replicas changed, with the reason."""
     replicas = await uow.replicas_of(deployment.id)
-    words = f"replica {replica.id}: {replica.cause}" if replica.cause else deployment.cause
-    return await settle(desk, uow, deployment, replace(deployment, cause=words), replicas, now)
+    words = f"Replica {replica.id}: {replica.cause}" if replica.cause else deployment.cause
+    return await save_deployment(uow, deployment, replace(deployment, cause=words), replicas, context, now)
 
 
 @retry_conflicts
-async def settle_deployment(desk: Desk, deployment_id: str, cause: str, now: datetime) -> None:
-    """Judge a deployment again: what its files are in trouble with has changed."""
-    async with desk.writing() as uow:
-        found = await uow.deployments.by_id(deployment_id)
-        if found is None:
+async def refresh_deployment(deployment_id: str, cause: str, context: ServiceContext, now: datetime) -> None:
+    """Judge a deployment again: why its files cannot be had has changed."""
+    async with context.writing() as uow:
+        deployment = await uow.deployments.by_id(deployment_id)
+        if deployment is None:
             return
-        changed = replace(found, cause=cause) if cause else found
-        after = await settle(desk, uow, found, changed, await uow.replicas_of(found.id), now)
-        if after.version == found.version:
+        changed = replace(deployment, cause=cause) if cause else deployment
+        after = await save_deployment(uow, deployment, changed, await uow.replicas_of(deployment.id), context, now)
+        if after.version == deployment.version:
             return
         await uow.commit()
-    desk.watchers.notify(after.id, after)
+    context.watchers.notify(after.id, after)
 
 
-async def drop_ended(desk: Desk, deployment_id: str) -> list[str]:
-    """Forget the oldest of the ended replicas; returns their ids."""
-    async with desk.writing() as uow:
-        dropped = (await uow.ended_replicas(deployment_id))[desk.settings.replicas_kept :]
+async def drop_ended(deployment_id: str, context: ServiceContext) -> list[str]:
+    """Forget the oldest of the ended replicas; return their ids."""
+    async with context.writing() as uow:
+        dropped = (await uow.ended_replicas(deployment_id))[context.settings.replicas_kept :]
         for one in dropped:
             await uow.replicas.delete(one)
         await uow.commit()

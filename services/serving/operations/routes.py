@@ -1,18 +1,68 @@
-"""The routes that gateways should know, for the comparison of the bucket with the database."""
+"""What gateways are told of a deployment, and what they should know of all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from services.serving.operations.context import Desk, record_of
+from services.chassis.events import Record
+from services.clients.records import ROUTE_BUCKET, AdapterRecord, ReplicaRecord, RouteRecord
+from services.serving.domain import Deployment, Mode, Replica, ReplicaState, State
+from services.serving.store import ServingUnit
 
 
-async def all_routes(desk: Desk) -> dict[str, tuple[int, dict[str, Any] | None]]:
-    """Deployment id -> (version, record)."""
-    async with desk.reading() as uow:
-        every = await uow.deployments.select()
-    found: dict[str, tuple[int, dict[str, Any] | None]] = {}
-    for deployment in every:
-        record = record_of(desk, deployment)
-        found[deployment.id] = (record.version, dict(record.value or {}))
-    return found
+def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord:
+    """Return the route of a deployment as it is, with the version that gateways were told last and without secrets."""
+    # A deployment of an attached adapter answers under its name once the adapter is on all replicas.
+    own = next((one for one in deployment.adapters if one.own), None)
+    answers = deployment.effective_mode is not Mode.ATTACHED or (own is not None and own.ready)
+    ready = [one for one in replicas if answers and one.state is ReplicaState.READY]
+    return RouteRecord(
+        deployment_id=deployment.id,
+        project=deployment.project,
+        name=deployment.name,
+        version=deployment.route_version,
+        engine_model=deployment.name,
+        model_version_id=deployment.model_version_id,
+        state=deployment.state.name,
+        deleted=deployment.state is State.DELETED,
+        max_model_length=deployment.engine.max_model_length,
+        billing=deployment.billing.name,
+        shared_with=deployment.shared_with,
+        accepts_adapters=deployment.accepts_adapters,
+        replicas=tuple(ReplicaRecord(one.id, one.address) for one in ready),
+        adapters=tuple(_adapters_of(deployment)),
+    )
+
+
+def _adapters_of(deployment: Deployment) -> Iterator[AdapterRecord]:
+    """Yield the tuned names that it answers to, ready or not; one without an engine name can never be attached."""
+    for one in deployment.adapters:
+        if one.fine_tuned_name and one.engine_name:
+            project = one.project or deployment.project
+            yield AdapterRecord(one.fine_tuned_name, one.model_version_id, one.engine_name, one.ready, project)
+    own, version_id = deployment.facts.fine_tuned_name, deployment.model_version_id
+    if deployment.effective_mode is Mode.MERGED and own:
+        yield AdapterRecord(own, version_id, deployment.name, True, deployment.project)
+
+
+def told_route(deployment: Deployment) -> RouteRecord | None:
+    """Return the route that gateways were told last, without secrets; None before the first."""
+    if not deployment.route:
+        return None
+    return RouteRecord.from_json({**deployment.route, "version": deployment.route_version})
+
+
+def record_of(route: RouteRecord, secret_of: Callable[[str], str]) -> Record:
+    """Return a route as it is put into the bucket, with the secrets of its replicas."""
+    replicas = tuple(replace(one, secret=secret_of(one.id)) for one in route.replicas)
+    return Record(ROUTE_BUCKET, route.deployment_id, route.version, replace(route, replicas=replicas).to_json())
+
+
+async def all_routes(uow: ServingUnit, secret_of: Callable[[str], str]) -> dict[str, tuple[int, dict[str, Any] | None]]:
+    """Return the records of all deployments, for the comparison of the bucket: id -> version and value."""
+    async with uow:
+        routes = [told_route(one) for one in await uow.deployments.select()]
+    records = [record_of(route, secret_of) for route in routes if route is not None]
+    return {record.key: (record.version, dict(record.value or {})) for record in records}

@@ -18,7 +18,7 @@ WORDS = FailureWords("PROGRAM_FAILED", "The model cannot be prepared; the log sa
 
 
 def run(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
-    """Does what the spec says. Raises: ModelryError."""
+    """Do what the spec says. Raises: ModelryError."""
     work = ModelWork.from_json(spec)
     if work.output.exists():
         return ProgramResult({"existed": True})
@@ -30,7 +30,7 @@ def run(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
 
 
 def describe(model: Path, output: Path) -> dict[str, Any]:
-    """Writes fingerprint and samples of a model that came without them. Raises: Invalid."""
+    """Write fingerprint and samples of a model that came without them. Raises: Invalid."""
     try:
         chat = describe_chat(load_tokenizer(model))
     except (OSError, ValueError) as error:

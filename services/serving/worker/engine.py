@@ -17,13 +17,13 @@ SERVER = "vllm.entrypoints.openai.api_server"
 
 
 def architectures_of(arguments: Sequence[str]) -> list[str]:
-    """The classes that the model's config.json names; none when it cannot be read: vLLM says then what is wrong."""
+    """Return the classes that the model's config.json names; none when it cannot be read: vLLM says then why."""
     try:
         folder = Path(arguments[arguments.index("--model") + 1])
-        found = json.loads((folder / "config.json").read_text("utf-8")).get("architectures")
+        names = json.loads((folder / "config.json").read_text("utf-8")).get("architectures")
     except (ValueError, IndexError, OSError, AttributeError):
         return []
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def register(architectures: Sequence[str]) -> None:

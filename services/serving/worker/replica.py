@@ -15,7 +15,7 @@ ENGINE = "services.serving.worker.engine"
 
 
 def main() -> None:
-    """Replaces this process: pid, log and lock stay what they are."""
+    """Replace this process: pid, log and lock stay what they are."""
     argv = [sys.executable, "-m", ENGINE, *sys.argv[1:]]
     os.execve(sys.executable, argv, bound_to_cores(os.environ))  # noqa: S606 - fixed program, arguments from serving
 

@@ -25,23 +25,23 @@ def main(folder: Path) -> int:
     rank = int(os.environ.get("RANK", "0"))
     log_to_stderr(logging.WARNING if rank else logging.INFO)
     if rank:
-        from services.training.worker.progress_reporting import Silent
+        from services.training.worker.progress_reporting import NullSink
         from services.training.worker.ranks import stop_signal
 
-        silent = Silent(folder, stop_signal())
+        silent = NullSink(folder, stop_signal())
         return run_attempt(silent, lambda: _run(silent, folder), WORDS)
     with Reporter(folder) as reporter:
         return run_attempt(reporter, lambda: _run(reporter, folder), WORDS)
 
 
-def _run(voice: Any, folder: Path) -> None:
+def _run(reports: Any, folder: Path) -> None:
     # torch is imported only now, so that the reporter beats while it loads and says so when it cannot.
-    voice.progress(0, 0, "steps", "starting")
+    reports.progress(0, 0, "steps", "starting")
     from services.training.work_spec import TrainingWork
     from services.training.worker import hardware
 
     accelerator = hardware.find_accelerator()
-    hardware.prepare(accelerator, str(voice.spec.get("cpus") or ""))
+    hardware.prepare(accelerator, str(reports.spec.get("cpus") or ""))
     import torch
     import transformers
 
@@ -49,9 +49,9 @@ def _run(voice: Any, folder: Path) -> None:
 
     transformers.logging.set_verbosity_error()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    voice.send("started", {"pid": os.getpid(), "threads": torch.get_num_threads(), "versions": versions})
-    work = TrainingWork.from_json(voice.spec["work"])
-    lora_sft.main(lora_sft.Config(work, folder, voice, accelerator))
+    reports.send("started", {"pid": os.getpid(), "threads": torch.get_num_threads(), "versions": versions})
+    work = TrainingWork.from_json(reports.spec["work"])
+    lora_sft.main(lora_sft.Config(work, folder, reports, accelerator))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def label_count(examples: Sequence[Example]) -> int:
-    """Tokens to be predicted in all."""
+    """Return tokens to be predicted in all."""
     return sum(len(example.labels) for example in examples)
 
 

@@ -94,14 +94,14 @@ class Alone:
 
     def state(self) -> dict[str, Tensor]:
         """See ``Engine``."""
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         for name, weight in self._weights.items():
-            found[f"master/{name}"] = weight.detach().to("cpu", copy=True)
+            result[f"master/{name}"] = weight.detach().to("cpu", copy=True)
             own = self._optimizer.state.get(weight, {})
             for moment in MOMENTS:
                 value = own.get(moment, torch.zeros_like(weight))
-                found[f"{moment}/{name}"] = value.detach().to("cpu", copy=True)
-        return found
+                result[f"{moment}/{name}"] = value.detach().to("cpu", copy=True)
+        return result
 
     def load(self, state: Mapping[str, Tensor], steps: int) -> None:
         """See ``Engine``."""
@@ -156,14 +156,14 @@ class Sharded:
         """See ``Engine``."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         for name, weight in self._weights.items():
-            found[f"master/{name}"] = safe_get_full_fp32_param(weight).detach().to("cpu", copy=True)
+            result[f"master/{name}"] = safe_get_full_fp32_param(weight).detach().to("cpu", copy=True)
             for moment in MOMENTS:
                 value = safe_get_full_optimizer_state(weight, moment)
                 value = torch.zeros_like(weight) if value is None else value
-                found[f"{moment}/{name}"] = value.detach().to("cpu", copy=True)
-        return found
+                result[f"{moment}/{name}"] = value.detach().to("cpu", copy=True)
+        return result
 
     def load(self, state: Mapping[str, Tensor], steps: int) -> None:
         """See ``Engine``."""

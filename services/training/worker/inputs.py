@@ -16,7 +16,7 @@ from services.training.work_spec import Source, StoredManifest, TrainingWork
 from services.training.worker.order import split
 from services.training.worker.rows import Examples, Row, chosen_rows, encode_rows
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 Weighted = tuple[str, float, Row]
 OnProgress = Callable[[str, int, int, str], None]
 LOGGED_ROWS = 200
@@ -74,9 +74,9 @@ def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     """
     model = files.model(work.model.files, lambda done, total: on_progress("fetching the model", done, total, "bytes"))
     tokenizer = load_tokenizer(model)
-    found = fingerprint(tokenizer)
-    if work.model.chat_fingerprint and work.model.chat_fingerprint != found:
-        _logger.warning("the chat fingerprint is %s, recorded was %s", found, work.model.chat_fingerprint)
+    chat_fingerprint = fingerprint(tokenizer)
+    if work.model.chat_fingerprint and work.model.chat_fingerprint != chat_fingerprint:
+        _log.warning("the chat fingerprint is %s, recorded was %s", chat_fingerprint, work.model.chat_fingerprint)
     how = work.recipe
     rows = [row for source in work.datasets for row in _rows(files, source, how.seed)]
     kept, held = split(len(rows), work.validation_ratio, how.seed)
@@ -96,7 +96,7 @@ def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     _check("training", training)
     if validation:
         _check("validation", validated)
-    return Inputs(model, found, training, validated, common_system_prompt([row for _, _, row in rows]))
+    return Inputs(model, chat_fingerprint, training, validated, common_system_prompt([row for _, _, row in rows]))
 
 
 def _rows(files: Files, source: Source, seed: int) -> list[Weighted]:
@@ -108,9 +108,9 @@ def _rows(files: Files, source: Source, seed: int) -> list[Weighted]:
 def _check(name: str, found: Examples) -> None:
     """Name the refused rows in the log; without any other row, refuse the job."""
     for one in found.refused[:LOGGED_ROWS]:
-        _logger.warning("refused, not used for %s: %s", name, one)
+        _log.warning("refused, not used for %s: %s", name, one)
     if len(found.refused) > LOGGED_ROWS:
-        _logger.warning("and %d more rows are refused", len(found.refused) - LOGGED_ROWS)
+        _log.warning("and %d more rows are refused", len(found.refused) - LOGGED_ROWS)
     if not found.examples:
         why = found.refusal() or "the data set has no rows"
         raise UserError(f"No row is left for {name}: {why}.", "NO_USABLE_ROWS")

@@ -2,18 +2,17 @@
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.chassis.reporting import SPEC_FILE, Reporter
+from services.chassis.reporting import SPEC_FILE
 
 WINDOW_SECONDS = 60.0
 
 
-class Voice(Protocol):
+class ReportSink(Protocol):
     """The part of a reporter that training needs."""
 
     spec: dict[str, Any]
@@ -31,8 +30,8 @@ class Voice(Protocol):
         """See ``Reporter.progress``."""
 
 
-class Silent:
-    """The voice of a rank that does not report."""
+class NullSink:
+    """The sink of a rank that does not report."""
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
         self.spec: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
@@ -51,7 +50,7 @@ class Silent:
         """Say nothing."""
 
 
-class Speed:
+class Throughput:
     """Real tokens and steps a second, over the last minute of training."""
 
     def __init__(self) -> None:
@@ -73,11 +72,3 @@ class Speed:
     def eta_seconds(self, steps: int) -> float | None:
         """Return how long so many steps will take; None while nothing is known."""
         return steps * self._busy / len(self._marks) if self._marks else None
-
-
-def now() -> float:
-    """Seconds that never go back."""
-    return time.perf_counter()
-
-
-__all__ = ["Reporter", "Silent", "Speed", "Voice", "now"]

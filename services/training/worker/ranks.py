@@ -40,9 +40,9 @@ class Ranks:
         """Return the values of all ranks, by rank."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, value)
-        return found
+        result: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(result, value)
+        return result
 
     def close(self) -> None:
         """Leave the others."""

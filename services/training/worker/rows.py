@@ -110,12 +110,12 @@ def encode_rows(
     on_row: Callable[[int], None] = lambda _done: None,
 ) -> Examples:
     """Encode rows given as (source, weight, row); ``on_row`` is told after each how many are done."""
-    found = Examples()
+    result = Examples()
     for source, weight, row in rows:
-        found.rows += 1
+        result.rows += 1
         try:
-            found.examples += encode_row(tokenizer, row, cutoff, weight)
+            result.examples += encode_row(tokenizer, row, cutoff, weight)
         except Inexpressible as error:
-            found.refused.append(Refused(source, row.line, str(error)))
-        on_row(found.rows)
-    return found
+            result.refused.append(Refused(source, row.line, str(error)))
+        on_row(result.rows)
+    return result

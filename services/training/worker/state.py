@@ -46,14 +46,14 @@ def random_state() -> dict[str, Any]:
     """Return the state of every library that draws random numbers here, as JSON."""
     version, numbers, gauss = random.getstate()
     name, keys, *rest = numpy.random.get_state()
-    found = {
+    result = {
         "python": [version, list(numbers), gauss],
         "numpy": [name, [int(key) for key in keys], *rest],
         "torch": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
     }
     if torch.cuda.is_available():
-        found["cuda"] = base64.b64encode(torch.cuda.get_rng_state().numpy().tobytes()).decode()
-    return found
+        result["cuda"] = base64.b64encode(torch.cuda.get_rng_state().numpy().tobytes()).decode()
+    return result
 
 
 def set_random_state(content: Mapping[str, Any]) -> None:

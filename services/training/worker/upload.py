@@ -12,7 +12,7 @@ from typing import Any
 from services.chassis.errors import Unavailable
 from services.chassis.objects import Manifest, ObjectStore, upload_folder
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 AWAY_SECONDS = 600.0
 """How long a store may be away before the attempt fails."""
 Done = Callable[[Manifest], None]
@@ -69,7 +69,7 @@ class Uploader:
             except Unavailable as error:
                 if time.monotonic() - begin > self._away:
                     raise
-                _logger.warning("the store is away, trying again: %s", error)
+                _log.warning("the store is away, trying again: %s", error)
                 time.sleep(min(5.0, max(0.5, self._away / 100)))
 
 

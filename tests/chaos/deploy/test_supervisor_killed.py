@@ -10,7 +10,7 @@ import pytest
 
 from deploy.local.home import Home
 from deploy.local.serve import end_everything
-from deploy.local.status import look
+from deploy.local.status import get_status
 from deploy.local.supervisor import Options, Supervisor
 from services.chassis.launch import LaunchSpec, LocalLauncher, ProbeState
 
@@ -47,9 +47,9 @@ async def test_supervisor_alone_killed_then_up(tmp_path: Path) -> None:
     try:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (await look(home))["running"]
+        assert not (await get_status(home))["running"]
         async with Supervisor(tmp_path, Options(only=GROUND)):
-            assert (await look(home))["ready"]
+            assert (await get_status(home))["ready"]
             assert set(control_plane(home).values()).isdisjoint(before.values())
             found = await launcher.probe("ftjob-1-1")
             assert (found.state, found.pid) == (ProbeState.RUNNING, worker.pid)
@@ -66,7 +66,7 @@ async def test_everything_killed_at_once_then_up(tmp_path: Path) -> None:
         subprocess.run(["kill", "-9", str(pid)], check=True)
     process.wait()
     async with Supervisor(tmp_path, Options(only=GROUND)):
-        assert (await look(home))["ready"]
+        assert (await get_status(home))["ready"]
         assert home.state()["ports"] == ports
     assert not await end_everything(home)
 
@@ -76,4 +76,4 @@ async def test_down_of_one_home_leaves_the_other(tmp_path: Path) -> None:
         second = await start_up(tmp_path / "two")
         assert await end_everything(Home(tmp_path / "two"))
         second.wait()
-        assert (await look(one.home))["ready"]
+        assert (await get_status(one.home))["ready"]

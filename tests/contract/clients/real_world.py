@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,16 @@ from deploy.local.files import choose_port
 from deploy.local.testing import RealObjects
 from services.access.operations import billing, credentials
 from services.access.operations.bootstrap import bootstrap
+from services.access.operations.context import ServiceContext as AccessContext
 from services.access.operations.server import ServerFacts
+from services.access.operations.stores import Stores
 from services.access.service.billing import BillingInternalService
-from services.access.service.context import Parts
 from services.access.service.internal import AccessInternalService
-from services.access.store import AccessUnit
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork
 from services.chassis.jobs import State
+from services.chassis.locations import ObjectLocation
 from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles
 from services.chassis.rpc import Connections, RpcServer
 from services.chassis.vault import Vault
@@ -39,19 +39,18 @@ from services.clients.serving import ServingClient
 from services.clients.training import TrainingClient
 from services.dataset.domain import BadRowPolicy, Dataset, DatasetVersion, Format, Output, Source
 from services.dataset.domain import State as DatasetState
-from services.dataset.operations.context import Desk as DatasetDesk
+from services.dataset.operations.context import ServiceContext as DatasetContext
 from services.dataset.service import DatasetInternalServicer
 from services.dataset.sources import Sources
 from services.dataset.store import DatasetUnit
 from services.registry.domain import Files, Kind, Model, ModelVersion, Origin
 from services.registry.domain import State as ModelState
-from services.registry.operations.context import Desk as RegistryDesk
+from services.registry.operations.context import ServiceContext as RegistryContext
 from services.registry.service import RegistryInternalServicer, RegistryServicer
 from services.registry.store import RegistryUnit
 from services.serving.service import ServingInternalServicer
 from services.serving.store import ServingUnit
 from services.training.domain import Checkpoint, Job
-from services.training.domain import Output as JobOutput
 from services.training.service import TrainingInternalServicer
 from services.training.store import TrainingUnit
 from tests.contract.clients.world import ADAPTER, BUCKET, PROJECT, manifest_of
@@ -110,33 +109,29 @@ class RealWorld:
         await self._running.aclose()
 
     async def _servicers(self, asking: CredentialClient) -> list[Any]:
-        read, write = self._unit(write=False), self._unit()
         vault = Vault.of(base64.b64encode(secrets.token_bytes(32)).decode())
-        self._stores = credentials.Stores(self._access, vault)
-        await bootstrap(self._folder / "admin.key", "", write(), now())
-        await self._stores.ensure_bucket(BUCKET)
+        stores = Stores(self._access, vault)
+        facts = ServerFacts("0", "USD", {}, self._folder / "state.json")
+        self._context = AccessContext(self._databases["access"], stores, facts, timedelta(minutes=10))
+        await bootstrap(self._folder / "admin.key", "", self._context, now())
+        await stores.ensure_bucket(BUCKET)
 
         async def propagated(_: object) -> bool:
             return True
 
-        facts = ServerFacts("0", "USD", {}, self._folder / "state.json")
-        parts = Parts(read, write, self._stores, propagated, facts, timedelta(minutes=10))
-        registry = RegistryDesk(self._databases["registry"], asking, self._access, BUCKET, 600)
-        dataset = DatasetDesk(self._databases["dataset"], Sources(asking, self._access, BUCKET), 600)
+        registry = RegistryContext(self._databases["registry"], asking, self._access, BUCKET, 600)
+        dataset = DatasetContext(self._databases["dataset"], Sources(asking, self._access, BUCKET), 600)
         training: Any = OnlyDatabase(self._databases["training"])
         serving: Any = OnlyDatabase(self._databases["serving"])
         return [
-            AccessInternalService(parts),
-            BillingInternalService(parts),
+            AccessInternalService(self._context, propagated),
+            BillingInternalService(self._context),
             RegistryServicer(registry),
             RegistryInternalServicer(registry),
             DatasetInternalServicer(dataset),
             TrainingInternalServicer(training),
             ServingInternalServicer(serving),
         ]
-
-    def _unit(self, *, write: bool = True) -> Any:
-        return partial(AccessUnit, self._databases["access"], write=write)
 
     async def add_model(self, name: str, base: str = "") -> str:
         moment, version_id = now(), f"mv-{name}"
@@ -199,8 +194,8 @@ class RealWorld:
         return version_id
 
     async def add_credential(self, name: str, bucket: str = "") -> None:
-        wish = credentials.CreateCredential(name, "a", "b", endpoint="http://127.0.0.1:1", bucket=bucket)
-        await credentials.create_credential(self._admin, wish, self._stores, self._unit()(), now())
+        command = credentials.CreateCredential(name, "a", "b", endpoint="http://127.0.0.1:1", bucket=bucket)
+        await credentials.create_credential(self._admin, command, self._context, now())
 
     async def add_checkpoint(self, checkpoint_id: str) -> None:
         moment = datetime(2026, 1, 1, tzinfo=UTC)
@@ -211,7 +206,7 @@ class RealWorld:
             update_time=moment,
             state=State.SUCCEEDED,
             model_version_id="mv-base",
-            output=JobOutput(credential="mine", bucket="own", prefix="jobs"),
+            output=ObjectLocation(credential="mine", bucket="own", prefix="jobs"),
         )
         checkpoint = Checkpoint(
             id=checkpoint_id,
@@ -236,7 +231,7 @@ class RealWorld:
         return made.id
 
     async def set_price(self, item: str, amount: str) -> None:
-        await billing.set_price(self._admin, item, Decimal(amount), self._unit()(), now())
+        await billing.set_price(self._admin, item, Decimal(amount), self._context, now())
 
     async def holders(self, service: str, version_id: str) -> list[str]:
         return await self._column(

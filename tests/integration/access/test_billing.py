@@ -10,7 +10,7 @@ import pytest
 from modelry.billing.v1 import billing_pb2, internal_pb2
 from modelry.common.v1 import common_pb2
 from services.access.domain.projects import DEFAULT_ID
-from services.access.operations import AccessUnit
+from services.access.store import AccessUnit
 from services.chassis.auth import Role
 from services.chassis.errors import Denied, Invalid, NotFound, WrongState
 from services.chassis.events import Event

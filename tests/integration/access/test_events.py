@@ -11,7 +11,7 @@ import pytest
 from modelry.events.v1 import events_pb2
 from modelry.events.v1.events_pb2_grpc import EventServiceStub
 from services.access.domain.projects import DEFAULT_ID
-from services.access.operations import AccessUnit
+from services.access.store import AccessUnit
 from services.chassis.auth import Role
 from services.chassis.errors import Expired, Invalid, Unavailable
 from services.chassis.events import Event

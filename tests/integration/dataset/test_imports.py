@@ -122,7 +122,7 @@ WRONG_SOURCES: list[tuple[dict[str, Any], str, type[Exception], str, str]] = [
     ({"credential": "nobody"}, "x", NotFound, "dataset_version.object.credential", "nobody"),
     ({"credential": "wrong"}, "x", Invalid, "dataset_version.object.credential", "secret key"),
     ({"credential": "away"}, "x", Invalid, "dataset_version.object.credential", "does not answer"),
-    ({}, "", Invalid, "dataset_version.object.prefix", "name the object"),
+    ({}, "", Invalid, "dataset_version.object.prefix", "Name the object"),
     ({"max_bad_rows": 3}, "x", Invalid, "dataset_version.max_bad_rows", "SKIP"),
     ({"columns": {"no": "x"}}, "x", Invalid, "dataset_version.columns", "no column of ours"),
     ({"metadata": {"k": "v" * 513}}, "x", Invalid, "dataset_version.metadata[k]", "512"),

@@ -18,7 +18,7 @@ from deploy.local.testing import RealObjects
 from services.chassis.launch import PROGRESS_FILE, RESULT_FILE, ProgramResult, read_result
 from services.chassis.objects import ObjectStore, StoreAccess
 from services.dataset.import_work import ImportCounts, ImportReport, ImportWork
-from services.dataset.object_sources import Place
+from services.dataset.object_sources import ObjectSource
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,7 @@ class Program:
         self.folder = folder / "import"
 
     def start(self, key: str, access: StoreAccess | None = None) -> subprocess.Popen[bytes]:
-        place = Place(access or self.access, self.bucket, key)
+        place = ObjectSource(access or self.access, self.bucket, key)
         work = ImportWork(place, "", {}, 0, self.access, self.bucket, "out")
         self.folder.mkdir()
         (self.folder / "spec.json").write_text(json.dumps(work.to_json()))

@@ -42,7 +42,7 @@ def test_a_taken_port_stops_up_with_one_sentence_and_leaves_nothing_running(
         shown = run("up", tmp_path, "--port", str(port), *flags)
     assert shown.exit_code == 1
     assert shown.output == (
-        f"Error: port {port} (http) is taken by another program; free it, or choose another with --port\n"
+        f"Error: Port {port} (http) is taken by another program; free it, or choose another with --port.\n"
     )
     assert not Home(tmp_path).is_locked()
 
@@ -75,7 +75,7 @@ def test_doctor_finds_open_secrets_and_taken_ports(tmp_path: Path) -> None:
     assert shown.exit_code == 1
     bad = [finding["words"] for finding in json.loads(shown.output) if finding["verdict"] == "bad"]
     assert any("admin.key can be read by others" in words for words in bad)
-    assert f"port {port} (http) is taken by another program" in bad
+    assert f"Port {port} (http) is taken by another program" in bad
 
 
 def test_a_broken_settings_file_is_named(tmp_path: Path) -> None:

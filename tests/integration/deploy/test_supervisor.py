@@ -16,7 +16,7 @@ from deploy.local.files import choose_port
 from deploy.local.home import CannotStart, Home
 from deploy.local.serve import end_everything
 from deploy.local.stack import SERVICE, Program
-from deploy.local.status import look
+from deploy.local.status import get_status
 from deploy.local.supervisor import Options, Supervisor
 from services.chassis.launch import shim
 
@@ -64,13 +64,13 @@ def child(tmp_path: Path, program: Program) -> Child:
 
 async def test_ground_is_up_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async with Supervisor(tmp_path, ground_options()) as supervisor:
-        found = await look(supervisor.home)
+        found = await get_status(supervisor.home)
         assert found["ready"]
         assert [row["version"] for row in found["processes"]] == ["2.15.1", "1.75.2"]
         assert (tmp_path / "nats.observer").stat().st_mode & 0o777 == 0o600
         pids = [row["pid"] for row in found["processes"]]
     assert [pid for pid in pids if lives(pid)] == []
-    assert not (await look(Home(tmp_path)))["running"]
+    assert not (await get_status(Home(tmp_path)))["running"]
 
 
 async def test_two_homes_run_side_by_side_and_keep_their_ports(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ async def test_what_dies_is_started_again(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         await until(lambda: all(one.restarts == 1 and one.identity is not None for one in supervisor.children))
         await until(lambda: is_ready(supervisor.home))
-        assert {row["restarts"] for row in (await look(supervisor.home))["processes"]} == {1}
+        assert {row["restarts"] for row in (await get_status(supervisor.home))["processes"]} == {1}
 
 
 async def is_ready(home: Home) -> bool:
-    return bool((await look(home))["ready"])
+    return bool((await get_status(home))["ready"])
 
 
 async def test_a_second_supervisor_is_refused_and_disturbs_nothing(tmp_path: Path) -> None:

@@ -161,8 +161,8 @@ class World:
             await self.launcher.kill(program.id)
 
     async def _assemble(self, host: ServiceHost[EvaluationSettings]) -> None:
-        desk = add_parts(host, self.others, self.launcher)
-        self.engine = desk.engine
+        context = add_parts(host, self.others, self.launcher)
+        self.engine = context.engine
 
     def metadata(self, project: str = PROJECT) -> list[tuple[str, str]]:
         """Who calls."""

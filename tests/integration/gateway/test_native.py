@@ -13,7 +13,7 @@ import aiohttp
 import grpc
 import pytest
 
-from gateway.grpc_proxy import Door, open_door
+from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from modelry.api_methods import AREAS, SERVED_BY
 from modelry.training.v1 import training_pb2 as pb
 from modelry.training.v1 import training_pb2_grpc
@@ -28,7 +28,7 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
     """Answers with what it is told, and notes who asked."""
 
     def __init__(self) -> None:
-        self.callers: list[str] = []
+        self.authenticator: list[str] = []
         self.left = asyncio.Event()
         self.more = asyncio.Event()
 
@@ -36,7 +36,7 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
         """A job; `gone` is none."""
         given = dict(context.invocation_metadata())
         principal = TokenIssuer(TOKEN_SECRET).verify(given["authorization"].removeprefix("Bearer "))
-        self.callers.append(f"{principal.project} {principal.role.name}")
+        self.authenticator.append(f"{principal.project} {principal.role.name}")
         if request.job == "gone":
             await refuse(context)
         return pb.Job(id=request.job, state=pb.Job.RUNNING)
@@ -84,7 +84,7 @@ async def test_a_call_reaches_its_service_in_the_callers_name(tmp_path: Path) ->
             assert response.status == 200
             job = await response.json()
         assert (job["id"], job["state"]) == ("ftjob-1", "RUNNING")
-        assert training.callers == ["proj-test DEVELOPER"]
+        assert training.authenticator == ["proj-test DEVELOPER"]
 
 
 async def test_a_services_refusal_keeps_its_kind_and_its_request_id(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_without_a_key_no_service_is_asked(tmp_path: Path) -> None:
     async with scripted(tmp_path) as (gateway, training):
         async with gateway.client.get("/api/v1/jobs/ftjob-1") as response:
             assert response.status == 401
-        assert training.callers == []
+        assert training.authenticator == []
 
 
 async def test_a_watch_is_a_stream_of_events_with_versions(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ async def test_when_a_watcher_leaves_its_service_is_left_too(tmp_path: Path) -> 
 
 async def test_the_grpc_door_forwards_calls_of_every_kind(tmp_path: Path) -> None:
     async with scripted(tmp_path) as (gateway, training):
-        door = Door(gateway.callers, gateway.addresses, gateway.administration)
-        server, port = await open_door("127.0.0.1:0", door)
+        door = GrpcProxy(gateway.authenticator, gateway.addresses, gateway.administration)
+        server, port = await open_grpc_proxy("127.0.0.1:0", door)
         metadata = (("authorization", f"Bearer {SECRET}"),)
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.administration import Administration
 from gateway.app import build_app
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.keys import KeyRing
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
@@ -100,7 +100,7 @@ class Edge:
     routes: RouteView
     proxy: Proxy
     usage: UsageJournal
-    callers: Callers
+    authenticator: Authenticator
     administration: Administration
     addresses: dict[str, str]
     version: int = field(default=0)
@@ -125,17 +125,17 @@ async def edge(
     key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
     keys.apply(digest, key)
     usage = UsageJournal(folder, billing)
-    proxy, callers = Proxy(routes, usage), Callers(keys, issuer, billing)
+    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     readiness = Readiness({}, keys, (), issuer)
     administration = Administration({}, readiness)
-    native = NativeApi(callers, dict(addresses or {}), administration)
-    app = build_app(native, OpenAiApi(callers, routes, proxy), proxy, readiness)
+    native = NativeApi(authenticator, dict(addresses or {}), administration)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, readiness)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
     client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
     await client.start_server()
-    made = Edge(client, keys, routes, proxy, usage, callers, administration, dict(addresses or {}))
+    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, dict(addresses or {}))
     made.route(*engines)
     try:
         yield made

@@ -118,7 +118,7 @@ async def test_a_quote_says_mode_and_memory_and_holds_for_its_spec_only(world: W
     quote = await world.call("QuoteDeployment", pb.CreateDeploymentRequest(deployment=wish))
     words = "\n".join(quote.notes)
     for term in ("weights", "keys and values", "activations", "slots for 4 adapters of rank 64", "processes", "in all"):
-        assert f"memory of a replica, {term}" in words
+        assert f"Memory of a replica, {term}" in words
     with pytest.raises(WrongState) as caught:
         await world.create(model="tiny", name="quoted", replicas=1, quote_id=quote.id)
     assert caught.value.reason == "QUOTE_STALE"

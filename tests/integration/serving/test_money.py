@@ -18,7 +18,7 @@ from services.clients.fakes import FakeBilling, FakeCredentials, FakeRegistry
 from services.serving.clients import Clients
 from services.serving.domain import Billing, Deployment
 from services.serving.operations import money
-from services.serving.operations.context import Desk
+from services.serving.operations.context import ServiceContext
 from services.serving.settings import ServingSettings
 from tests.unit.serving.made import deployment
 
@@ -29,73 +29,73 @@ MIGRATIONS = Path(services.serving.__file__).parent / "migrations"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def context(tmp_path: Path) -> AsyncIterator[ServiceContext]:
     """A desk on an empty database."""
     database = await Database.open(f"sqlite:///{tmp_path}/serving.db", "serving", MIGRATIONS)
     others = Clients(FakeRegistry(), FakeBilling(), FakeCredentials())
-    yield Desk(database, others, ServingSettings(home=tmp_path), cores=2)
+    yield ServiceContext(database, others, ServingSettings(home=tmp_path), cores=2)
     await database.close()
 
 
-def ledger(desk: Desk) -> FakeBilling:
-    assert isinstance(desk.clients.billing, FakeBilling)
-    return desk.clients.billing
+def ledger(context: ServiceContext) -> FakeBilling:
+    assert isinstance(context.clients.billing, FakeBilling)
+    return context.clients.billing
 
 
-def booked(desk: Desk) -> dict[str, float]:
-    return {name: record.quantity for name, record in ledger(desk).records.items()}
+def booked(context: ServiceContext) -> dict[str, float]:
+    return {name: record.quantity for name, record in ledger(context).records.items()}
 
 
-async def stored(desk: Desk, **fields: Any) -> Deployment:
-    async with desk.writing() as uow:
+async def stored(context: ServiceContext, **fields: Any) -> Deployment:
+    async with context.writing() as uow:
         await uow.deployments.add(replace(deployment(), **fields))
         await uow.commit()
-    return await now_is(desk)
+    return await now_is(context)
 
 
-async def now_is(desk: Desk) -> Deployment:
-    async with desk.reading() as uow:
+async def now_is(context: ServiceContext) -> Deployment:
+    async with context.reading() as uow:
         return await uow.deployments.get("proj-1", "dep-1")
 
 
-async def test_hours_add_up_and_a_slice_is_booked_once(desk: Desk) -> None:
+async def test_hours_add_up_and_a_slice_is_booked_once(context: ServiceContext) -> None:
     number = money.slice_number(NOON, 3600)
-    await stored(desk, slice=number)
+    await stored(context, slice=number)
     for _ in range(3):
-        await money.meter(desk, await now_is(desk), 0.25, 0.0, NOON)
-    after = await now_is(desk)
+        await money.meter(await now_is(context), 0.25, 0.0, context, NOON)
+    after = await now_is(context)
     assert (after.used_hours, after.slice_hours, after.cost) == (0.75, 0.75, Decimal("0.375000000"))
-    assert (booked(desk), after.version) == ({}, 1), "hours change no version"
-    await money.meter(desk, after, 0.5, 0.0, NOON + timedelta(hours=1))
-    await money.book(desk, after, number + 1)  # as a process does that died after it had booked
-    assert booked(desk) == {f"dep-1-{number}": 0.75}
-    assert (await now_is(desk)).used_hours == 1.25
-    assert (await now_is(desk)).slice_hours == 0.5, "what was booked before is not taken from the new slice"
+    assert (booked(context), after.version) == ({}, 1), "hours change no version"
+    await money.meter(after, 0.5, 0.0, context, NOON + timedelta(hours=1))
+    await money.book(after, number + 1, context)  # as a process does that died after it had booked
+    assert booked(context) == {f"dep-1-{number}": 0.75}
+    assert (await now_is(context)).used_hours == 1.25
+    assert (await now_is(context)).slice_hours == 0.5, "what was booked before is not taken from the new slice"
 
 
-async def test_hours_are_kept_while_billing_is_away(desk: Desk) -> None:
+async def test_hours_are_kept_while_billing_is_away(context: ServiceContext) -> None:
     number = money.slice_number(NOON, 3600)
-    found = await stored(desk, slice=number, slice_hours=0.75, used_hours=0.75)
-    ledger(desk).away.add("record_usage")
+    found = await stored(context, slice=number, slice_hours=0.75, used_hours=0.75)
+    ledger(context).away.add("record_usage")
     with pytest.raises(Unavailable):
-        await money.meter(desk, found, 0.25, 0.0, NOON + timedelta(hours=1))
-    assert (await now_is(desk)).slice_hours == 0.75
-    ledger(desk).away.clear()
-    await money.meter(desk, found, 0.25, 0.0, NOON + timedelta(hours=1))
-    assert booked(desk) == {f"dep-1-{number}": 0.75}
+        await money.meter(found, 0.25, 0.0, context, NOON + timedelta(hours=1))
+    assert (await now_is(context)).slice_hours == 0.75
+    ledger(context).away.clear()
+    await money.meter(found, 0.25, 0.0, context, NOON + timedelta(hours=1))
+    assert booked(context) == {f"dep-1-{number}": 0.75}
 
 
-async def test_it_is_scaled_to_zero_before_it_costs_more(desk: Desk) -> None:
+async def test_it_is_scaled_to_zero_before_it_costs_more(context: ServiceContext) -> None:
     number = money.slice_number(NOON, 3600)
-    await stored(desk, slice=number, max_cost=Decimal(1), unit_price=Decimal(1))
-    await money.meter(desk, await now_is(desk), 0.5, 0.25, NOON)
-    assert (await now_is(desk)).replicas == 1
-    await money.meter(desk, await now_is(desk), 0.4, 0.25, NOON)
-    after = await now_is(desk)
+    await stored(context, slice=number, max_cost=Decimal(1), unit_price=Decimal(1))
+    await money.meter(await now_is(context), 0.5, 0.25, context, NOON)
+    assert (await now_is(context)).replicas == 1
+    await money.meter(await now_is(context), 0.4, 0.25, context, NOON)
+    after = await now_is(context)
     assert after.replicas == 0 and after.cost < 1 and "max_cost" in after.cause
 
 
-async def test_a_shared_deployment_pays_no_hours(desk: Desk) -> None:
-    found = await stored(desk, billing=Billing.SHARED)
-    await money.meter(desk, found, 1.0, 0.0, NOON)
-    assert (await now_is(desk)).used_hours == 0
+async def test_a_shared_deployment_pays_no_hours(context: ServiceContext) -> None:
+    found = await stored(context, billing=Billing.SHARED)
+    await money.meter(found, 1.0, 0.0, context, NOON)
+    assert (await now_is(context)).used_hours == 0

@@ -69,7 +69,7 @@ async def quoted(world: World) -> None:
     wish = pb.Deployment(model="tiny", replicas=2, engine={"cpus": 1})
     quote = await world.call("QuoteDeployment", pb.CreateDeploymentRequest(deployment=wish))
     assert quote.items[0].quantity_high == 2
-    assert any(note.startswith("memory of a replica, weights") for note in quote.notes)
+    assert any(note.startswith("Memory of a replica, weights") for note in quote.notes)
 
 
 async def key_is_claimed_once(world: World) -> None:

@@ -51,7 +51,7 @@ async def test_older_checkpoints_are_deleted_with_their_files(world: World) -> N
     answer = await world.training.ListCheckpoints(pb.ListCheckpointsRequest(job=job.id), metadata=world.metadata())
     assert [one.step for one in answer.checkpoints] == [8, 6]
     assert [one.best for one in answer.checkpoints] == [True, False]
-    while await world.desk.garbage.tick():
+    while await world.context.garbage.tick():
         pass
     kept = {key.split("/")[3] for key in world.stored(f"jobs/{job.id}/")}
     assert kept == {"checkpoint-6", "checkpoint-8"}
@@ -213,7 +213,7 @@ async def test_update_delete_and_clone(world: World) -> None:
     await world.training.DeleteJob(pb.DeleteJobRequest(job="old"), metadata=world.metadata())
     with pytest.raises(NotFound):
         await world.get(job.id)
-    while await world.desk.garbage.tick():
+    while await world.context.garbage.tick():
         pass
     assert world.stored(f"jobs/{job.id}/") == []
     assert (await world.ended(clone.id)).state == State.SUCCEEDED

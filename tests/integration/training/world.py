@@ -118,8 +118,8 @@ class World:
         self.internal: Any = internal_pb2_grpc.TrainingInternalServiceStub(self.channel)
 
     async def _assemble(self, host: ServiceHost[TrainingSettings]) -> None:
-        self.desk = add_parts(host, self.others, self.launcher, self.program)
-        self.engine = self.desk.engine
+        self.context = add_parts(host, self.others, self.launcher, self.program)
+        self.engine = self.context.engine
 
     async def stop(self) -> None:
         await self.channel.close()

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 
 from services.access.domain.credentials import Credential, checked
-from services.access.domain.projects import Project
 from services.chassis.errors import Invalid, WrongState
 
 pytestmark = pytest.mark.unit
@@ -70,12 +69,6 @@ def test_another_bucket_or_none_is_refused(own, asked):
     with pytest.raises(Invalid) as caught:
         credential(bucket=own).require_bucket(asked)
     assert caught.value.field == "bucket"
-
-
-def test_a_project_changes_title_and_metadata():
-    project = Project.made("proj-1", "one", "", {}, NOW)
-    changed = project.update({"title": "Eins", "metadata": {"a": "b"}}, NOW)
-    assert (changed.title, changed.metadata, changed.version) == ("Eins", {"a": "b"}, 2)
 
 
 def test_a_credential_that_is_sent_back_as_it_was_stays_verified():

@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 
 from services.access.domain import keys
-from services.access.domain.keys import KeyRole, KeyState, KeyWish
+from services.access.domain.keys import CreateKey, KeyRole, KeyState
 from services.access.operations.keys import new_secret, records_of
 from services.chassis.errors import Denied, Invalid, WrongState
 
@@ -23,7 +23,7 @@ OUTCOMES = {
 
 
 def key(**changes):
-    made = KeyWish("help").make("key-1", "proj-1", "mk-" + "a" * 43, NOW)
+    made = CreateKey("help").make("key-1", "proj-1", "mk-" + "a" * 43, NOW)
     return replace(made, **changes)
 
 
@@ -43,7 +43,7 @@ def test_every_state_with_every_transition(state, transition):
 
 def test_a_new_key_keeps_the_hash_and_not_the_secret():
     secret = new_secret()
-    made = KeyWish("help").make("key-1", "proj-1", secret, NOW)
+    made = CreateKey("help").make("key-1", "proj-1", secret, NOW)
     assert secret.startswith("mk-")
     assert len(secret) == 46
     assert made.secrets == (keys.Secret(sha256(secret.encode()).hexdigest()),)
@@ -59,16 +59,16 @@ def test_secrets_are_never_the_same():
 @pytest.mark.parametrize(
     ("wish", "field"),
     [
-        (KeyWish(""), "api_key.name"),
-        (KeyWish("Big"), "api_key.name"),
-        (KeyWish("-a"), "api_key.name"),
-        (KeyWish("a" * 64), "api_key.name"),
-        (KeyWish("a", title="x" * 201), "api_key.title"),
-        (KeyWish("a", models=("ok", "")), "api_key.models[1]"),
-        (KeyWish("a", models=(" a",)), "api_key.models[0]"),
-        (KeyWish("a", addresses=("10.0.0.0/8", "10.0.0.0/33")), "api_key.addresses[1]"),
-        (KeyWish("a", addresses=("example.com",)), "api_key.addresses[0]"),
-        (KeyWish("a", expire_time=NOW), "api_key.expire_time"),
+        (CreateKey(""), "api_key.name"),
+        (CreateKey("Big"), "api_key.name"),
+        (CreateKey("-a"), "api_key.name"),
+        (CreateKey("a" * 64), "api_key.name"),
+        (CreateKey("a", title="x" * 201), "api_key.title"),
+        (CreateKey("a", models=("ok", "")), "api_key.models[1]"),
+        (CreateKey("a", models=(" a",)), "api_key.models[0]"),
+        (CreateKey("a", addresses=("10.0.0.0/8", "10.0.0.0/33")), "api_key.addresses[1]"),
+        (CreateKey("a", addresses=("example.com",)), "api_key.addresses[0]"),
+        (CreateKey("a", expire_time=NOW), "api_key.expire_time"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused_by_field(wish, field):
@@ -78,7 +78,7 @@ def test_a_wish_that_cannot_be_is_refused_by_field(wish, field):
 
 
 def test_addresses_become_networks():
-    made = KeyWish("a", addresses=("10.1.2.3/8", "::1", "192.0.2.7")).make("k", "p", "mk-x", NOW)
+    made = CreateKey("a", addresses=("10.1.2.3/8", "::1", "192.0.2.7")).make("k", "p", "mk-x", NOW)
     assert made.addresses == ("10.0.0.0/8", "::1/128", "192.0.2.7/32")
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 def test_a_subject_has_project_resource_id_and_happening() -> None:
     event = Event("proj-1", "datasetVersion", "dsv-7", "published", "PUBLISHED")
     assert event.subject == "modelry.events.proj-1.datasetVersion.dsv-7.published"
-    assert event.lane == "datasetVersion/dsv-7"
+    assert event.ordering_key == "datasetVersion/dsv-7"
 
 
 @pytest.mark.parametrize(
@@ -47,5 +47,5 @@ def test_a_time_is_shown_as_rfc_3339() -> None:
 
 def test_a_record_of_a_key_has_the_keys_lane() -> None:
     record = Record("modelry_keys", "key-1", 2, None)
-    assert record.lane == "modelry_keys/key-1"
+    assert record.ordering_key == "modelry_keys/key-1"
     assert json.loads(record.body()) == {"key": "key-1", "version": 2, "value": None}

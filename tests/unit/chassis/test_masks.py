@@ -10,9 +10,12 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from modelry.access.v1 import access_pb2
 from modelry.api_methods import methods
+from modelry.registry.v1 import registry_pb2
 from modelry.training.v1 import training_pb2
+from services.chassis.auth import Principal, Role, acting_as
 from services.chassis.errors import Invalid
-from services.chassis.proto_values import changes_of
+from services.chassis.names import CreateNamed, UpdateLabels
+from services.chassis.proto_values import changes_of, creation_of, labels_update_of
 
 pytestmark = pytest.mark.unit
 
@@ -87,6 +90,27 @@ async def test_a_name_in_place_of_the_id_asks_for_nothing_that_is_stored() -> No
 
     request = training_pb2.UpdateJobRequest(job=training_pb2.Job(name="one", title="new"))
     assert await changes_of(request, read) == {"title": "new"}
+
+
+async def test_an_update_of_labels_names_the_callers_project_and_the_resource_by_id_or_name() -> None:
+    asked: list[str] = []
+
+    async def read(ref: str) -> training_pb2.Job:
+        asked.append(ref)
+        return STORED
+
+    request = training_pb2.UpdateJobRequest(job=training_pb2.Job(id="ftjob-1", name="one", title="new", etag="3"))
+    with acting_as(Principal("proj-1", Role.DEVELOPER)):
+        command = await labels_update_of(request, read)
+    assert command == UpdateLabels("proj-1", "ftjob-1", "new", None, "3")
+    assert asked == ["ftjob-1"]
+
+
+def test_a_creation_is_in_the_callers_project() -> None:
+    model = registry_pb2.Model(name="one", title="One", metadata={"a": "b"})
+    with acting_as(Principal("proj-1", Role.DEVELOPER)):
+        command = creation_of(registry_pb2.CreateModelRequest(model=model, request_id="r"), "digest")
+    assert command == CreateNamed("proj-1", "one", "One", {"a": "b"}, "r", "digest")
 
 
 async def test_a_write_only_secret_stays_when_it_is_absent() -> None:

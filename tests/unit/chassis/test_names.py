@@ -2,11 +2,11 @@
 
 import pytest
 
-from services.access.domain.keys import KeyWish
+from services.access.domain.keys import CreateKey
 from services.access.domain.projects import Project
 from services.chassis.clock import now
 from services.chassis.errors import Invalid
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import CreateNamed, UpdateLabels, check_labels, check_name
 
 pytestmark = pytest.mark.unit
 
@@ -44,10 +44,28 @@ def test_every_service_says_the_same_of_a_wrong_name() -> None:
     said = set()
     for refused in (
         lambda: check_name("A b", "x"),
-        lambda: Project.made("proj-1", "A b", "", {}, now()),
-        lambda: KeyWish(name="A b").make("key-1", "proj-1", "mk-" + "s" * 40, now()),
+        lambda: Project.create("proj-1", "A b", "", {}, now()),
+        lambda: CreateKey(name="A b").make("key-1", "proj-1", "mk-" + "s" * 40, now()),
     ):
         with pytest.raises(Invalid) as caught:
             refused()
         said.add((caught.value.message, caught.value.reason))
     assert len(said) == 1
+
+
+def test_an_update_changes_what_is_given_and_refuses_it_by_name() -> None:
+    assert UpdateLabels("proj-1", "one", title="").changes("job.") == {"title": ""}
+    assert UpdateLabels("proj-1", "one", metadata={}).changes("job.") == {"metadata": {}}
+    with pytest.raises(Invalid) as caught:
+        UpdateLabels("proj-1", "one", title="x" * 201).changes("job.")
+    assert caught.value.field == "job.title"
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "field"),
+    [("Upper", "", "model.name"), ("mv-1", "", "model.name"), ("a", "x" * 201, "model.title")],
+)
+def test_a_creation_names_what_is_wrong(name: str, title: str, field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        CreateNamed("proj-1", name, title, {}, "", "").check("model.", ("mdl-", "mv-"))
+    assert caught.value.field == field

@@ -140,7 +140,7 @@ def test_columns_can_be_mapped_and_errors_use_the_source_names(tmp_path: Path) -
     findings = read(tmp_path, rows, options)
     assert findings.format is Format.ALPACA
     ((_, error),) = findings.errors
-    assert (error.line, error.field, error.message) == (2, "reply", 'expected a string in "reply", got number')
+    assert (error.line, error.field, error.message) == (2, "reply", 'Expected a string in "reply", got number.')
 
 
 def test_a_mapping_of_a_missing_column_is_refused(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_reject_fails_after_naming_every_bad_row(tmp_path: Path) -> None:
     findings = Findings()
     data = "".join(json.dumps(GOOD if i % 2 else {"instruction": "a", "output": i}) + "\n" for i in range(3000))
     with pytest.raises(
-        FileRefused, match="1500 rows were refused and the policy is REJECT; the first refused is 1: "
+        FileRefused, match=r"1500 rows were refused and the policy is REJECT\. The first refused is 1: "
     ) as caught:
         import_sources([ByteSource(io.BytesIO(data.encode()), "x")], tmp_path, Options(), findings, lambda a, b: None)
     assert caught.value.reason == "BAD_ROWS"

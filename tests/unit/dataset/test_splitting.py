@@ -68,7 +68,7 @@ def test_column_counts_characters_over_chunks_of_one_long_line() -> None:
 def test_a_long_element_is_read_whole_and_a_longer_one_is_refused() -> None:
     data = json.dumps([{"a": "x" * 50_000}, {"b": 1}]).encode()
     assert len(list(ArraySplitter(source(data, 1000), 60_000).pieces())) == 2
-    with pytest.raises(FileRefused, match=r"row 0 \(line 1\) is longer than 40000 bytes"):
+    with pytest.raises(FileRefused, match=r"Row 0 \(line 1\) is longer than 40000 bytes"):
         list(ArraySplitter(source(data, 1000), 40_000).pieces())
 
 

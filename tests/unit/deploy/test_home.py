@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.child import Backoff
 from deploy.local.files import FIRST_PORT, LAST_PORT, choose_port, keep_secret, write_private
-from deploy.local.home import PORTS, CannotStart, Home, settle_ports
+from deploy.local.home import PORTS, CannotStart, Home, choose_ports
 from deploy.local.logs import rotate, tail
 from deploy.local.nats_server import PERMISSIONS, USERS, NatsServer
 from deploy.local.stack import Stack
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_first_start_chooses_a_port_of_its_own_for_everything() -> None:
-    ports = settle_ports({}, {})
+    ports = choose_ports({}, {})
     assert set(ports) == set(PORTS)
     assert len(set(ports.values())) == len(PORTS)
 
@@ -28,9 +28,9 @@ def test_ports_lie_below_those_lent_to_outgoing_connections() -> None:
 
 
 def test_ports_are_kept_and_a_wanted_one_replaces_a_kept_one() -> None:
-    kept = settle_ports({}, {})
+    kept = choose_ports({}, {})
     wanted = choose_port(kept.values())
-    assert settle_ports(kept, {"http": wanted, "grpc": None}) == {**kept, "http": wanted}
+    assert choose_ports(kept, {"http": wanted, "grpc": None}) == {**kept, "http": wanted}
 
 
 def test_a_taken_port_stops_the_start_with_its_name_and_the_way_out() -> None:
@@ -38,16 +38,16 @@ def test_a_taken_port_stops_the_start_with_its_name_and_the_way_out() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(CannotStart, match=rf"port {port} \(nats\) is taken .* --nats-port"):
-            settle_ports({}, {"nats": port})
-        with pytest.raises(CannotStart, match=rf"port {port} \(training\) is taken .* state\.json"):
-            settle_ports({"training": port}, {})
+        with pytest.raises(CannotStart, match=rf"Port {port} \(nats\) is taken .* --nats-port"):
+            choose_ports({}, {"nats": port})
+        with pytest.raises(CannotStart, match=rf"Port {port} \(training\) is taken .* state\.json"):
+            choose_ports({"training": port}, {})
 
 
 def test_two_doors_on_one_port_are_refused() -> None:
     port = choose_port()
     with pytest.raises(CannotStart, match=f"http and grpc have the same port {port}"):
-        settle_ports({}, {"http": port, "grpc": port})
+        choose_ports({}, {"http": port, "grpc": port})
 
 
 def test_a_home_is_served_by_one_supervisor(tmp_path: Path) -> None:

@@ -11,18 +11,18 @@ from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
 from services.chassis.jobs import State, refuse_delete
+from services.chassis.locations import ObjectLocation
 from services.evaluation import messages
 from services.evaluation.checks import check, labelled
 from services.evaluation.domain import (
     Evaluation,
     Generation,
-    Place,
     Target,
     Task,
     refuse_report,
     sample_id,
 )
-from services.evaluation.estimate import Speed, estimate
+from services.evaluation.estimate import MeasuredSpeed, estimate
 from services.evaluation.operations.evaluations import View
 
 pytestmark = pytest.mark.unit
@@ -58,11 +58,11 @@ def evaluation(**changes: Any) -> Evaluation:
         ("evaluation.tasks[0].preset.shots", {"tasks": (Task(benchmark="mmlu", shots=26),)}),
         (
             "evaluation.tasks[0].preset.location.prefix",
-            {"tasks": (Task(benchmark="mmlu", location=Place(prefix="/x")),)},
+            {"tasks": (Task(benchmark="mmlu", location=ObjectLocation(prefix="/x")),)},
         ),
         ("evaluation.generation.stop", {"generation": Generation(stop=("",))}),
         ("evaluation.max_cost", {"max_cost": Decimal(-1)}),
-        ("evaluation.output.prefix", {"output": Place(prefix="/x")}),
+        ("evaluation.output.prefix", {"output": ObjectLocation(prefix="/x")}),
         ("evaluation.name", {"name": "eval-mine"}),
         ("evaluation.title", {"title": "x" * 201}),
     ],
@@ -110,15 +110,15 @@ def test_more_questions_larger_models_and_more_examples_take_longer() -> None:
     def minutes(**changes: Any) -> float:
         task = Task(benchmark="mmlu", question_count=1000)
         one = evaluation(tasks=(replace(task, **changes.pop("task", {})),), **changes)
-        return estimate(one, Speed()).minutes_high
+        return estimate(one, MeasuredSpeed()).minutes_high
 
     plain = minutes()
     assert minutes(task={"question_count": 2000}) > plain
     assert minutes(task={"shots": 0}) < plain
     assert minutes(baseline=Target(ref="base", parameter_count=7_000_000_000)) > plain
-    found = estimate(evaluation(tasks=(Task(dataset="d", question_count=38),)), Speed())
+    found = estimate(evaluation(tasks=(Task(dataset="d", question_count=38),)), MeasuredSpeed())
     assert 0 < found.minutes_low < found.minutes_high
-    assert found.questions == 76
+    assert found.notes[0].startswith("76 questions:")
 
 
 def test_a_message_and_its_evaluation_say_the_same() -> None:

@@ -13,8 +13,9 @@ from gateway.balancing import AFFINITY_SLACK, choose, prefix_of
 from gateway.errors import wrap
 from gateway.keys import KeyRing
 from gateway.proxy import ModelNotFoundHere
-from gateway.routes import Replica, RouteView
+from gateway.routes import RouteView
 from services.chassis.errors import Denied, Invalid, ModelryError, OverLimit, Unauthenticated, Unavailable
+from services.clients.records import ReplicaRecord
 
 pytestmark = pytest.mark.unit
 
@@ -117,13 +118,13 @@ async def test_an_adapter_on_a_shared_base_is_its_own_projects_only() -> None:
 
 
 def test_the_least_loaded_replica_is_chosen_and_tried_ones_are_not() -> None:
-    replicas = [Replica(f"rep-{n}", f"127.0.0.1:{n}") for n in range(3)]
+    replicas = [ReplicaRecord(f"rep-{n}", f"127.0.0.1:{n}") for n in range(3)]
     assert choose(replicas, {"rep-0": 1, "rep-1": 0, "rep-2": 2}, "") == replicas[1]
     assert choose(replicas, {}, "", {"rep-0", "rep-1", "rep-2"}) is None
 
 
 def test_equal_prefixes_meet_the_same_replica_until_it_is_busier() -> None:
-    replicas = [Replica(f"rep-{n}", f"127.0.0.1:{n}") for n in range(3)]
+    replicas = [ReplicaRecord(f"rep-{n}", f"127.0.0.1:{n}") for n in range(3)]
     favourite = choose(replicas, {}, "You are a helpful assistant")
     assert favourite is not None
     assert choose(replicas, {favourite.id: AFFINITY_SLACK}, "You are a helpful assistant") == favourite

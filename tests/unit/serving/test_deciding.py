@@ -16,7 +16,7 @@ from services.serving.domain import (
     State,
     Verb,
     decide,
-    stand,
+    deployment_state,
 )
 from services.serving.domain.entities import REPLICA_SOURCES
 from tests.unit.serving.made import MOMENT, deployment, replica, seen
@@ -75,7 +75,7 @@ def test_only_a_probe_that_passed_makes_ready() -> None:
     "sight",
     [
         {"program": GONE, "exit": "exit code 1"},
-        {"program": RUNNING, "problem": "its tokens are others"},
+        {"program": RUNNING, "problem": "Its tokens are others."},
         {"program": RUNNING, "seconds": 601.0},
     ],
 )
@@ -129,7 +129,7 @@ def test_a_deployment_is_removed_only_when_nothing_is_left_of_it() -> None:
 def test_it_stands_as_its_replicas_make_it() -> None:
     def state(wanted: int, *states: ReplicaState) -> State:
         replicas = [replica(one, number) for number, one in enumerate(states)]
-        return stand(deployment(replicas=wanted), replicas, 3, None)[0]
+        return deployment_state(deployment(replicas=wanted), replicas, 3, None)[0]
 
     assert state(2) is State.STARTING
     assert state(2, STARTING, PENDING) is State.STARTING
@@ -140,17 +140,20 @@ def test_it_stands_as_its_replicas_make_it() -> None:
 
 
 def test_three_failed_starts_in_a_row_are_failing_and_it_goes_on_trying() -> None:
-    assert stand(deployment(), [replica(PENDING, restart_count=2)], 3, None) == (State.STARTING, None)
-    state, failure = stand(deployment(), [replica(PENDING, restart_count=3, cause="no memory")], 3, None)
+    assert deployment_state(deployment(), [replica(PENDING, restart_count=2)], 3, None) == (State.STARTING, None)
+    state, failure = deployment_state(deployment(), [replica(PENDING, restart_count=3, cause="no memory")], 3, None)
     assert state is State.FAILING and failure is not None and "no memory" in failure.message
     assert verbs(deployment(state=State.FAILING), [seen(PENDING, restarts=3, seconds=4)]) == [(Verb.START, "rep-1")]
     # A replica that answers ends it.
-    assert stand(deployment(failure=failure), [replica(READY, restart_count=3)], 3, None) == (State.READY, None)
+    assert deployment_state(deployment(failure=failure), [replica(READY, restart_count=3)], 3, None) == (
+        State.READY,
+        None,
+    )
 
 
 def test_files_that_cannot_be_had_are_named() -> None:
     trouble = Failure("MODEL_FAILED", "the model cannot be used", FailureKind.USER)
-    assert stand(deployment(), [replica(PENDING)], 3, trouble) == (State.FAILING, trouble)
+    assert deployment_state(deployment(), [replica(PENDING)], 3, trouble) == (State.FAILING, trouble)
 
 
 @pytest.mark.parametrize("target", list(ReplicaState))

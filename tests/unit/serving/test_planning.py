@@ -10,11 +10,11 @@ from services.serving.domain import (
     Engine,
     Mode,
     adapter_of,
+    choose_engine,
     choose_mode,
     cores_of,
     covering_rank,
     memory_terms,
-    settle_engine,
 )
 from services.serving.domain.planning import GIB, RUNTIME_BYTES
 from tests.unit.serving.made import ADAPTER, FULL, adapter, deployment
@@ -40,12 +40,12 @@ def test_a_mode_that_cannot_be_is_refused_with_its_field() -> None:
 
 
 def test_the_context_is_the_models_up_to_the_longest_unless_one_is_asked_for() -> None:
-    assert settle_engine(Engine(), FULL, 2048).max_model_length == 2048
-    assert settle_engine(Engine(), FULL, 100_000).max_model_length == FULL.context_length
-    assert settle_engine(Engine(max_model_length=4096), FULL, 2048).max_model_length == 4096
-    assert settle_engine(Engine(), FULL, 2048).kv_cache_gib == 1.0
+    assert choose_engine(Engine(), FULL, 2048).max_model_length == 2048
+    assert choose_engine(Engine(), FULL, 100_000).max_model_length == FULL.context_length
+    assert choose_engine(Engine(max_model_length=4096), FULL, 2048).max_model_length == 4096
+    assert choose_engine(Engine(), FULL, 2048).kv_cache_gib == 1.0
     with pytest.raises(Invalid) as refused:
-        settle_engine(Engine(max_model_length=8193), FULL, 2048)
+        choose_engine(Engine(max_model_length=8193), FULL, 2048)
     assert refused.value.field == "deployment.engine.max_model_length"
 
 
@@ -95,4 +95,5 @@ def test_an_adapter_that_cannot_be_attached_says_why_and_has_no_name_at_the_engi
         adapter_of(deployment(), ADAPTER, {}, 4, 4),
         adapter_of(full, ADAPTER, {}, 64, 4),
     ):
-        assert refused.cause and refused.engine_name == "" and not refused.ready
+        assert refused.cause[0].isupper() and refused.cause.endswith(".")
+        assert refused.engine_name == "" and not refused.ready

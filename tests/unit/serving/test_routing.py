@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from gateway.routes import Route
-from services.serving.domain import Mode, ReplicaState, State, route_of, with_secrets
+from services.clients.records import RouteRecord
+from services.serving.domain import Deployment, Mode, Replica, ReplicaState, State
+from services.serving.operations.routes import record_of, route_of, told_route
 from tests.unit.serving.made import ADAPTER, adapter, deployment, replica
 
 pytestmark = pytest.mark.unit
 
 
+def read(deployment: Deployment, replicas: list[Replica], version: int = 1) -> RouteRecord:
+    """The route of a deployment as a gateway reads it from the KV."""
+    saved = replace(deployment, route=route_of(deployment, replicas).to_json(), route_version=version)
+    told = told_route(saved)
+    assert told == route_of(saved, replicas)
+    record = record_of(told, lambda replica_id: f"secret of {replica_id}")
+    return RouteRecord.from_json(json.loads(json.dumps(record.value)))
+
+
 def test_only_ready_replicas_are_in_the_route_and_the_gateway_reads_it() -> None:
     replicas = [replica(state, number) for number, state in enumerate(ReplicaState)]
-    record = with_secrets(route_of(deployment(), replicas), 7, lambda replica_id: f"secret of {replica_id}")
-    route = Route.parse(record)
+    route = read(deployment(), replicas, version=7)
     assert [(one.id, one.address, one.secret) for one in route.replicas] == [
         ("rep-2", "127.0.0.1:15002", "secret of rep-2")
     ]
@@ -23,17 +35,17 @@ def test_only_ready_replicas_are_in_the_route_and_the_gateway_reads_it() -> None
 
 def test_a_merged_version_answers_to_its_own_fine_tuned_name() -> None:
     merged = deployment(facts=ADAPTER, model_version_id="mv-tuned", effective_mode=Mode.MERGED)
-    [own] = Route.parse(with_secrets(route_of(merged, []), 1, str)).adapters
-    assert (own.name, own.engine_model, own.ready) == (ADAPTER.fine_tuned_name, "help", True)
+    [own] = read(merged, []).adapters
+    assert (own.fine_tuned_name, own.engine_model, own.ready) == (ADAPTER.fine_tuned_name, "help", True)
 
 
 def test_an_attached_version_gets_traffic_once_its_adapter_is_on_all_replicas() -> None:
     ready = [replica(ReplicaState.READY)]
 
-    def route(on: bool) -> Route:
+    def route(on: bool) -> RouteRecord:
         own = adapter(engine_name="help", own=True, ready=on)
         attached = deployment(facts=ADAPTER, model_version_id="mv-tuned", effective_mode=Mode.ATTACHED, adapters=(own,))
-        return Route.parse(with_secrets(route_of(attached, ready), 1, str))
+        return read(attached, ready)
 
     assert not route(False).replicas
     assert route(True).replicas and route(True).adapters[0].engine_model == "help"
@@ -41,15 +53,27 @@ def test_an_attached_version_gets_traffic_once_its_adapter_is_on_all_replicas() 
 
 def test_a_base_lists_its_adapters_with_where_they_stand() -> None:
     found = deployment(adapters=(adapter(), adapter(model_version_id="mv-2", fine_tuned_name="ft:b", ready=True)))
-    route = Route.parse(with_secrets(route_of(found, [replica(ReplicaState.READY)]), 1, str))
-    assert [(one.name, one.ready) for one in route.adapters] == [(adapter().fine_tuned_name, False), ("ft:b", True)]
+    route = read(found, [replica(ReplicaState.READY)])
+    assert [(one.fine_tuned_name, one.ready) for one in route.adapters] == [
+        (adapter().fine_tuned_name, False),
+        ("ft:b", True),
+    ]
 
 
 def test_an_adapter_that_can_never_be_attached_has_no_name_to_call() -> None:
     found = deployment(adapters=(adapter(engine_name="", cause="it trains biases"),))
-    assert not route_of(found, [replica(ReplicaState.READY)])["adapters"]
+    assert not route_of(found, [replica(ReplicaState.READY)]).adapters
 
 
 def test_a_deleted_deployment_is_a_route_that_is_gone() -> None:
-    gone = Route.parse(with_secrets(route_of(deployment(state=State.DELETED), []), 9, str))
+    gone = read(deployment(state=State.DELETED), [], version=9)
     assert gone.deleted and not gone.visible_to("proj-1")
+
+
+def test_a_route_that_version_0_1_saved_is_the_same_route_and_is_not_told_again() -> None:
+    base = deployment(route_version=3)
+    route = route_of(base, [replica(ReplicaState.READY)])
+    old = {**route.to_json(), "replicas": [{"id": one.id, "address": one.address} for one in route.replicas]}
+    del old["version"]
+    assert told_route(replace(base, route=old)) == route
+    assert told_route(base) is None

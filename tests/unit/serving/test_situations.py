@@ -27,7 +27,7 @@ SITUATIONS = st.builds(
     probed=st.booleans(),
     silent=st.floats(0, 200),
     acknowledged=st.booleans(),
-    problem=st.sampled_from(["", "wrong"]),
+    problem=st.sampled_from(["", "It is wrong."]),
 )
 
 
@@ -43,6 +43,8 @@ def test_any_situation_leads_to_the_wanted_number(found: list[Seen], wanted: int
     assert len(active - set(left)) >= min(wanted, len(active)) - sum(a.verb is Verb.FAIL for a in actions)
     acted = [action.replica_id for action in actions if action.replica_id]
     assert len(acted) == len(set(acted)), "one step at a time"
+    causes = [action.cause for action in actions if action.cause]
+    assert all(cause[0].isupper() and cause.endswith(".") for cause in causes), "people read them: whole sentences"
 
 
 def test_a_name_is_never_used_again_for_other_weights() -> None:

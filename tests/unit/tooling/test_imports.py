@@ -94,11 +94,11 @@ LAYERS: dict[str, set[str]] = {
 
 # The chassis from the ground up: a module imports those of lower floors only.
 FLOORS: tuple[set[str], ...] = (
-    {"clock", "engines", "errors", "ids", "settings", "tasks", "vault"},
+    {"clock", "engines", "errors", "ids", "locations", "settings", "tasks", "vault"},
     {"auth", "field_options", "launch", "money", "names", "readiness", "telemetry", "transitions"},
     {"background", "events", "objects", "proto_values", "rpc"},
-    {"data", "worker"},
-    {"bus", "garbage", "holds", "probes"},
+    {"bus", "data", "worker"},
+    {"delivery", "garbage", "holds", "probes"},
     {"admin", "reporting"},
     {"jobs"},
     {"host"},
@@ -113,6 +113,7 @@ PURE_CHASSIS = {
     "services.chassis.errors",
     "services.chassis.ids",
     "services.chassis.jobs.domain",
+    "services.chassis.locations",
     "services.chassis.money",
     "services.chassis.names",
     "services.chassis.transitions",

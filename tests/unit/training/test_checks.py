@@ -10,6 +10,7 @@ import pytest
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
 from services.chassis.jobs import State, refuse_delete
+from services.chassis.locations import ObjectLocation
 from services.training.checks import RANGES, check
 from services.training.domain import (
     Checkpoint,
@@ -18,7 +19,6 @@ from services.training.domain import (
     FlashAttention,
     Hyperparameters,
     Job,
-    Output,
     is_better,
     to_drop,
 )
@@ -84,7 +84,7 @@ def test_every_number_has_its_range(name: str) -> None:
         ({"metadata": {"k": "v" * 513}}, "job.metadata[k]"),
         ({"publish_model_name": "!"}, "job.publish_on_success.model_name"),
         ({"max_cost": Decimal(-1)}, "job.max_cost"),
-        ({"output": Output(prefix="/abs")}, "job.output.prefix"),
+        ({"output": ObjectLocation(prefix="/abs")}, "job.output.prefix"),
         ({"hyperparameters": Hyperparameters(compute_type=ComputeType.FP16)}, "job.hyperparameters.compute_type"),
         (
             {"hyperparameters": Hyperparameters(flash_attention=FlashAttention.FA2)},

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,13 @@ from services.training.worker.batching import by_tokens, collate, label_count
 from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
-from services.training.worker.progress_reporting import Speed, Voice, now
+from services.training.worker.progress_reporting import ReportSink, Throughput
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
 from services.training.worker.upload import Uploader, inner_manifest
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 EVALUATION_TOKENS = 2_048
 """Tokens of a batch in validation."""
 
@@ -34,7 +35,7 @@ class Config:
 
     work: TrainingWork
     folder: Path
-    voice: Voice
+    reports: ReportSink
     accelerator: Accelerator
 
 
@@ -50,7 +51,7 @@ class Run:
     order: Order
     position: state.Position
     uploader: Uploader | None
-    speed: Speed = field(default_factory=Speed)
+    speed: Throughput = field(default_factory=Throughput)
     saved_step: int = -1
 
 
@@ -66,7 +67,7 @@ class Sums:
 
 def setup(config: Config) -> Run:
     """Read everything, load the model, and go on from a checkpoint where there is one."""
-    work, voice, accelerator = config.work, config.voice, config.accelerator
+    work, reports, accelerator = config.work, config.reports, config.accelerator
     how = work.recipe
     device = torch.device(accelerator.device)
     if how.compute_type not in accelerator.compute_types:
@@ -74,9 +75,9 @@ def setup(config: Config) -> Run:
     if how.flash_attention not in accelerator.attention:
         raise UserError(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", "NEEDS_GPU")
     ranks = Ranks(accelerator.backend, device)
-    files = Files(voice.spec, config.folder)
-    inputs = read(work, files, lambda phase, done, total, unit: voice.progress(done, total, unit, phase))
-    voice.progress(0, 0, "steps", "loading the model")
+    files = Files(reports.spec, config.folder)
+    inputs = read(work, files, lambda phase, done, total, unit: reports.progress(done, total, unit, phase))
+    reports.progress(0, 0, "steps", "loading the model")
     try:
         tuned = model.load(inputs.model, how, accelerator.attention[how.flash_attention], device)
     except ValueError as error:
@@ -107,7 +108,7 @@ def resume(run: Run, folder: Path) -> None:
     run.engine.load_extra(saved.extra)
     if run.ranks.rank < len(saved.random_states):
         state.set_random_state(saved.random_states[run.ranks.rank])
-    _logger.info("goes on after step %d", saved.position.step)
+    _log.info("goes on after step %d", saved.position.step)
 
 
 def train(run: Run) -> bool:
@@ -119,7 +120,7 @@ def train(run: Run) -> bool:
         if position.step // order.steps_per_epoch != epoch:
             epoch = position.step // order.steps_per_epoch
             batches = order.batches(epoch)
-        begin = now()
+        begin = time.perf_counter()
         rows = batches[position.step % order.steps_per_epoch]
         examples = [run.inputs.training.examples[row] for row in rows]
         rate = how.learning_rate * factor(position.step, order.total_steps, how.warmup_ratio, how.lr_scheduler)
@@ -127,7 +128,7 @@ def train(run: Run) -> bool:
         position.step += 1
         tokens = sum(len(example.ids) for example in examples)
         position.trained_tokens += tokens
-        run.speed.add(now() - begin, tokens)
+        run.speed.add(time.perf_counter() - begin, tokens)
         tell(run, sums, rate, norm)
         if due(run) or sums.stop:
             if not sums.stop and run.inputs.validation.examples:
@@ -160,7 +161,7 @@ def one_step(run: Run, rows: Sequence[int], rate: float) -> tuple[Sums, float]:
             part = sum((weight.sum() * 0.0 for weight in run.tuned.masters.values()), torch.zeros((), device=device))
         run.engine.backward(part / labels, last=number == len(micro) - 1)
     norm = run.engine.step(rate)
-    stop = run.config.voice.stop_requested.is_set()
+    stop = run.config.reports.stop_requested.is_set()
     total, hits_in_all, stops = ranks.total(float(loss), float(right), float(stop))
     if not math.isfinite(total):
         message = f"The loss is not a number in step {run.position.step + 1}; try a lower learning rate."
@@ -186,13 +187,13 @@ def validation_sums(run: Run) -> Sums:
 def evaluate(run: Run) -> None:
     """Measure, report, and note whether it is the best so far."""
     position = run.position
-    run.config.voice.progress(position.step, run.order.total_steps, "steps", "evaluating")
+    run.config.reports.progress(position.step, run.order.total_steps, "steps", "evaluating")
     sums = validation_sums(run)
     loss = mean(sums.loss, sums.labels)
     values = {"validation_loss": loss, "validation_token_accuracy": mean(sums.right, sums.labels)}
-    run.config.voice.metrics(position.step, values)
+    run.config.reports.metrics(position.step, values)
     position.metrics.update(values)
-    _logger.info("step %d: validation loss %.4f", position.step, loss)
+    _log.info("step %d: validation loss %.4f", position.step, loss)
     if position.best_loss is None or loss < position.best_loss:
         position.best_loss, position.evaluations_without_better = loss, 0
     else:
@@ -200,20 +201,20 @@ def evaluate(run: Run) -> None:
 
 
 def out_of_patience(run: Run) -> bool:
-    """Whether the validation loss has not become better for as long as was asked for."""
+    """Return whether the validation loss has not become better for as long as was asked for."""
     patience = run.config.work.recipe.early_stopping_patience
     return bool(patience) and run.position.evaluations_without_better >= patience
 
 
 def due(run: Run) -> bool:
-    """Whether a checkpoint is due: at the interval or the end of an epoch, and at the end."""
+    """Return whether a checkpoint is due: at the interval or the end of an epoch, and at the end."""
     interval = run.config.work.recipe.checkpoint_interval or run.order.steps_per_epoch
     return run.position.step % interval == 0 or run.position.step == run.order.total_steps
 
 
 def tell(run: Run, sums: Sums, rate: float, norm: float) -> None:
     """Report a step."""
-    position, voice, total = run.position, run.config.voice, run.order.total_steps
+    position, reports, total = run.position, run.config.reports, run.order.total_steps
     epoch = position.step / run.order.steps_per_epoch
     values = {
         "loss": mean(sums.loss, sums.labels),
@@ -226,9 +227,9 @@ def tell(run: Run, sums: Sums, rate: float, norm: float) -> None:
     }
     position.metrics = {name: values[name] for name in ("loss", "token_accuracy")}
     if position.step % run.config.work.recipe.logging_interval == 0 or position.step == total:
-        voice.metrics(position.step, values)
-        _logger.info("step %d/%d: loss %.4f", position.step, total, values["loss"])
-    voice.progress(position.step, total, "steps", "training", run.speed.eta_seconds(total - position.step))
+        reports.metrics(position.step, values)
+        _log.info("step %d/%d: loss %.4f", position.step, total, values["loss"])
+    reports.progress(position.step, total, "steps", "training", run.speed.eta_seconds(total - position.step))
 
 
 def save(run: Run) -> None:
@@ -259,7 +260,7 @@ def save(run: Run) -> None:
 
     def uploaded(manifest: Manifest) -> None:
         stored = {"manifest": manifest.to_json(), "adapter_manifest": inner_manifest(manifest, "adapter")}
-        run.config.voice.send("checkpoint", body | stored)
+        run.config.reports.send("checkpoint", body | stored)
 
     run.uploader.put(folder, prefix, uploaded)
 
@@ -287,11 +288,11 @@ def main(config: Config) -> None:
     try:
         done = train(run)
         if run.uploader is not None:
-            run.config.voice.progress(run.position.step, run.order.total_steps, "steps", "saving")
+            run.config.reports.progress(run.position.step, run.order.total_steps, "steps", "saving")
             run.uploader.close()
         if done:
-            config.voice.send("finished", {"result": result(run)})
+            config.reports.send("finished", {"result": result(run)})
         else:
-            config.voice.send("stopped", {"step": run.position.step})
+            config.reports.send("stopped", {"step": run.position.step})
     finally:
         run.ranks.close()

@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import select
 
 from deploy.local.testing import RealNats
-from services.chassis.bus import Bus, Consumer, KvKeeper, KvReader, Message, OutboxRelay
+from services.chassis.bus import Bus, KvKeeper, KvReader
 from services.chassis.data import Database, DeadLetters, UnitOfWork, dead_letters
+from services.chassis.delivery import Consumer, Message, OutboxRelay
 from services.chassis.errors import Unavailable
 from services.chassis.events import Event, Record
 from services.chassis.settings import Settings
@@ -31,7 +32,8 @@ KEYS = "modelry_keys"
 DYING_RELAY = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from services.chassis.bus import Bus, OutboxRelay
+from services.chassis.bus import Bus
+from services.chassis.delivery import OutboxRelay
 from services.chassis.data import Database
 from services.chassis.settings import Settings, load
 

@@ -12,8 +12,9 @@ from nats.js.api import DiscardPolicy
 from sqlalchemy import func, select, update
 
 from deploy.local.testing import RealNats
-from services.chassis.bus import Bus, Consumer, Message, OutboxRelay
+from services.chassis.bus import Bus
 from services.chassis.data import Database, DeadLetters, UnitOfWork, dead_letters, outbox
+from services.chassis.delivery import Consumer, Message, OutboxRelay
 from services.chassis.errors import Conflict, Invalid, Unavailable
 from services.chassis.events import Event, Malformed
 from services.chassis.settings import Settings

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from deploy.local.testing import RealNats
-from services.chassis.bus import Bus, KvKeeper, KvReader, KvWriter, OutboxRelay
+from services.chassis.bus import Bus, KvKeeper, KvReader, KvWriter
 from services.chassis.data import Database, UnitOfWork
+from services.chassis.delivery import OutboxRelay
 from services.chassis.events import Record
 from services.chassis.settings import Settings
 

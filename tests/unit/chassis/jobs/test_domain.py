@@ -98,7 +98,7 @@ def test_every_state_with_every_report(state: State, fact: Fact) -> None:
         Outcome.RETRY: State.RESUMING,
         Outcome.REST: State.PAUSED,
     }
-    job = a_job(state, barren_attempts=1)
+    job = a_job(state, attempts_without_checkpoint=1)
     after = [job, *moves(job, Outcome(expected), LATER, "because")][-1]
     assert after.state == states[Outcome(expected)]
 
@@ -151,7 +151,7 @@ def test_a_checkpoint_starts_the_count_anew() -> None:
 
 
 def test_the_last_reported_failure_is_the_one_shown() -> None:
-    job = a_job(State.RUNNING, barren_attempts=ATTEMPT_LIMIT)
+    job = a_job(State.RUNNING, attempts_without_checkpoint=ATTEMPT_LIMIT)
     told = Failure("STORE_AWAY", "The store does not answer.", FailureKind.SYSTEM)
     failed = retry(job, LATER, "The store does not answer.", told)
     assert failed.failure is not None and failed.failure.reason == "STORE_AWAY"

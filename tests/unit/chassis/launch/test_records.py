@@ -15,7 +15,7 @@ from services.chassis.launch import (
     Records,
     is_locked,
     lock_folder,
-    look,
+    probe,
     shim,
 )
 from services.chassis.launch.local import _whole_characters
@@ -73,31 +73,31 @@ def test_a_folder_is_locked_once(record: Record, monkeypatch: pytest.MonkeyPatch
 
 def test_a_claim_whose_lock_is_held_is_coming_up(record: Record) -> None:
     held = lock_folder(record.folder)
-    assert look(record).state is ProbeState.RUNNING
+    assert probe(record).state is ProbeState.RUNNING
     os.close(held)
-    assert look(record).state is ProbeState.LOST
+    assert probe(record).state is ProbeState.LOST
 
 
 def test_a_live_pid_with_another_start_time_is_not_believed(record: Record) -> None:
     me = shim.identity(os.getpid())
     assert me is not None
     _write(record, shim.PROCESS_FILE, {"shim": {**me, "start": me["start"] - 1}, "program": None})
-    assert look(record).state is ProbeState.LOST
+    assert probe(record).state is ProbeState.LOST
 
 
 def test_a_pid_of_another_boot_is_not_believed(record: Record) -> None:
     me = shim.identity(os.getpid())
     assert me is not None
     _write(record, shim.PROCESS_FILE, {"shim": None, "program": {**me, "boot_id": "another"}})
-    assert look(record).state is ProbeState.LOST
+    assert probe(record).state is ProbeState.LOST
 
 
 def test_a_live_program_runs_and_a_written_exit_code_counts_only_after_it(record: Record) -> None:
     _write(record, shim.PROCESS_FILE, {"shim": None, "program": shim.identity(os.getpid())})
     _write(record, shim.EXIT_FILE, {"exit_code": 3, "error": ""})
-    assert look(record).state is ProbeState.RUNNING
+    assert probe(record).state is ProbeState.RUNNING
     _write(record, shim.PROCESS_FILE, {"shim": None, "program": None})
-    assert (look(record).state, look(record).exit_code) == (ProbeState.EXITED, 3)
+    assert (probe(record).state, probe(record).exit_code) == (ProbeState.EXITED, 3)
 
 
 def test_descendants_are_found_across_sessions() -> None:

@@ -16,18 +16,16 @@ from typing import Any, Protocol
 
 from nats.js.errors import APIError, NotFoundError
 
-from services.chassis.bus.connection import Bus, Session, retry_delay
-from services.chassis.bus.kv import KvWriter, parse_record
-from services.chassis.bus.outbox import ROUND_ROWS, Outbox
-from services.chassis.bus.streams import EVENTS_STREAM
+from services.chassis.bus import EVENTS_STREAM, Bus, KvWriter, Session, parse_record, retry_delay
 from services.chassis.clock import now
 from services.chassis.data import Database, keep_dead_letter
+from services.chassis.delivery.outbox import ROUND_ROWS, Outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
 from services.chassis.readiness import Lack, LackLog
 from services.chassis.tasks import end_tasks
 
-LANES_AT_ONCE = 64
+KEYS_AT_ONCE = 64
 ROUND_SECONDS = 0.02
 """From one round to the next at least, unless a round was full: what comes meanwhile is taken and marked together."""
 IDLE_SECONDS = 1.0
@@ -49,7 +47,7 @@ class RelaySettings(Protocol):
 
 
 class OutboxRelay:
-    """Publishes a database's outbox. One per database."""
+    """Publish a database's outbox. One per database."""
 
     def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
@@ -73,11 +71,11 @@ class OutboxRelay:
         self._tasks = []
 
     def degraded(self) -> list[Lack]:
-        """Why the outbox waits, if it does."""
+        """Return why the outbox waits, if it does."""
         return [replace(lack, name=_name_of(lack.message)) for lack in self._lacks.all()]
 
     def kick(self) -> None:
-        """There is something to publish."""
+        """Publish what is new at once."""
         for event in self._kicks.values():
             event.set()
 
@@ -85,11 +83,11 @@ class OutboxRelay:
         self.kick()
 
     async def backlog(self) -> int:
-        """How many rows are not sent yet."""
+        """Return how many rows are not sent yet."""
         return await self._outbox.count_unsent()
 
     async def delivered(self, event_id: str, timeout: float) -> bool:
-        """Whether an outbox row (`Event.id`, or what `put_record` returned) is acknowledged, waiting a little for it.
+        """Wait a little for the acknowledgement of an outbox row: `Event.id`, or what `put_record` returned.
 
         Call it after the commit.
         """
@@ -145,23 +143,24 @@ class OutboxRelay:
             _log.warning("%s", message, exc_info=not isinstance(error, (Unavailable, APIError)))
 
     async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
-        """Send what is unsent, oldest first, lanes in parallel. Returns how many were sent, and whether any failed."""
-        rows = await self._outbox.take(kind)
-        lanes: dict[str, list[Any]] = defaultdict(list)
-        for row in rows:
-            lanes[row.lane].append(row)
+        """Send what is unsent, oldest first, keys in parallel. Returns how many were sent, and whether any failed."""
+        by_key: dict[str, list[Any]] = defaultdict(list)
+        for row in await self._outbox.take(kind):
+            by_key[row.ordering_key].append(row)
         done: list[tuple[Any, int | None]] = []
-        gate = asyncio.Semaphore(LANES_AT_ONCE)
+        gate = asyncio.Semaphore(KEYS_AT_ONCE)
         try:
-            results = await asyncio.gather(*(self._lane(session, lane, gate, done) for lane in lanes.values()))
+            results = await asyncio.gather(
+                *(self._send_in_order(session, rows, gate, done) for rows in by_key.values())
+            )
         finally:
             await asyncio.shield(self._mark_sent(done))
         return len(done), not all(results)
 
-    async def _lane(
+    async def _send_in_order(
         self, session: Session, rows: list[Any], gate: asyncio.Semaphore, done: list[tuple[Any, int | None]]
     ) -> bool:
-        """Send one lane's rows, each after the acknowledgement of the one before."""
+        """Send the rows of one ordering key, each after the acknowledgement of the one before."""
         async with gate:
             for row in rows:
                 try:
@@ -193,7 +192,7 @@ class OutboxRelay:
             return await self._forestalled(session, row)
 
     async def _forestalled(self, session: Session, row: Any) -> int | None:
-        """A terminal event's subject holds a message already: ours is sent if it is that one, and refused otherwise."""
+        """Judge a terminal event whose subject holds a message already: sent if it is ours, refused otherwise."""
         last = await self._stored(session, subject=row.subject)
         if last is not None and last[1] == row.event_id:
             return last[0]
@@ -210,7 +209,7 @@ class OutboxRelay:
     async def _stored(
         self, session: Session, *, subject: str | None = None, sequence: int | None = None
     ) -> tuple[int, str] | None:
-        """Sequence and event id of the message at a sequence, or of the last one of an exact subject."""
+        """Return sequence and event id of the message at a sequence, or of the last one of an exact subject."""
         try:
             message = await session.call(session.js.get_msg(EVENTS_STREAM, seq=sequence, subject=subject))
         except NotFoundError:
@@ -228,7 +227,7 @@ class OutboxRelay:
                 future.set_result(None)
 
     async def _look_for_lost(self, session: Session) -> None:
-        """Once per connection: send again what was acknowledged lately and is not there; an ack is not an fsync.
+        """Send again what was acknowledged lately and is not there, once per connection; an ack is not an fsync.
 
         What a server loses is its newest part, so that the newest message found proves all before it.
         """
@@ -238,8 +237,8 @@ class OutboxRelay:
         rows = await self._outbox.sent_since(oldest)
         lost = []
         for row in rows:
-            found = await self._stored(session, sequence=row.sequence)
-            if found is not None and found[1] == row.event_id:
+            stored = await self._stored(session, sequence=row.sequence)
+            if stored is not None and stored[1] == row.event_id:
                 break
             lost.append(row.id)
         if lost:
@@ -249,5 +248,5 @@ class OutboxRelay:
 
 
 def _name_of(message: str) -> str:
-    """A full stream is named by itself; anything else is the outbox."""
+    """Return name a lack: a full stream is named by itself; anything else is the outbox."""
     return EVENTS_STREAM if message == _STREAM_FULL else "outbox"

@@ -36,18 +36,18 @@ class Outbox:
         self._database = database
 
     async def count_unsent(self) -> int:
-        """How many rows are not sent yet."""
+        """Return how many rows are not sent yet."""
         async with UnitOfWork(self._database, write=False) as uow:
             return int((await uow.connection.execute(_COUNT)).scalar_one())
 
     async def is_sent(self, event_id: str) -> bool:
-        """Whether a row is marked as sent."""
+        """Return whether a row is marked as sent."""
         async with UnitOfWork(self._database, write=False) as uow:
-            found = await uow.connection.execute(_SENT_TIME, {"of_event": event_id})
-            return found.scalar_one_or_none() is not None
+            result = await uow.connection.execute(_SENT_TIME, {"of_event": event_id})
+            return result.scalar_one_or_none() is not None
 
     async def take(self, kind: str) -> Sequence[Any]:
-        """The oldest unsent rows, as they were before; those that go out for the first time are marked so, durably."""
+        """Return the oldest unsent rows, as they were before; those sent for the first time are marked so, durably."""
         async with UnitOfWork(self._database, write=False) as reading:
             rows = (await reading.connection.execute(_TAKE, {"of_kind": kind})).all()
         moment = now()
@@ -66,7 +66,7 @@ class Outbox:
         await self._write(_MARK_UNSENT, [{"row_id": row_id} for row_id in row_ids])
 
     async def sent_since(self, oldest: datetime) -> Sequence[Any]:
-        """The rows that were sent lately: id, event and sequence, the newest first."""
+        """Return the rows that were sent lately: id, event and sequence, the newest first."""
         async with UnitOfWork(self._database, write=False) as uow:
             return (await uow.connection.execute(_SENT_SINCE, {"oldest": oldest})).all()
 

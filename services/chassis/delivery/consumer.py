@@ -20,8 +20,7 @@ from nats.js.errors import APIError
 from opentelemetry.trace import SpanKind
 
 from services.chassis import telemetry
-from services.chassis.bus.connection import Bus, Session, retry_delay
-from services.chassis.bus.streams import STREAM_SUBJECTS
+from services.chassis.bus import STREAM_SUBJECTS, Bus, Session, retry_delay
 from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
 from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed
@@ -30,7 +29,7 @@ from services.chassis.tasks import end_tasks
 FETCH_SECONDS = 15.0
 STOP_SECONDS = 5.0
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class ConsumerSettings(Protocol):
@@ -55,7 +54,7 @@ class Message:
     deliveries: int = 1
 
     def json(self) -> Any:
-        """The data as JSON.
+        """Return the data as JSON.
 
         Raises: Malformed: it is none.
         """
@@ -65,7 +64,7 @@ class Message:
             raise Malformed(f"this is no JSON: {error}") from error
 
     def event(self) -> Event:
-        """The data as an event.
+        """Return the data as an event.
 
         Raises: Malformed: it is none.
         """
@@ -87,7 +86,7 @@ class Consumer:
         handler: Handler,
         settings: ConsumerSettings,
     ) -> None:
-        """`durable` is `<service>-on-<resource>`; the stream is that of `filter_subject`."""
+        """Args: durable: `<service>-on-<resource>`; the stream is that of `filter_subject`."""
         self._bus, self._database, self._settings = bus, database, settings
         self._durable, self._filter, self._handler = durable, filter_subject, handler
         self._stream = next(name for name, all_ in STREAM_SUBJECTS.items() if filter_subject.startswith(all_[:-1]))
@@ -111,7 +110,7 @@ class Consumer:
         await end_tasks(task)
 
     async def caught_up(self) -> bool:
-        """Whether every message that was stored before this call has been handled. False also without NATS."""
+        """Return whether every message that was stored before this call has been handled. False also without NATS."""
         try:
             session = self._bus.now()
             info = await session.call(session.js.consumer_info(self._stream, self._durable))
@@ -132,7 +131,7 @@ class Consumer:
         except (Unavailable, Conflict, OverLimit):
             raise
         except Exception as error:  # an edge
-            _logger.warning("dead letter %s failed again", letter.id, exc_info=error)
+            _log.warning("dead letter %s failed again", letter.id, exc_info=error)
             await letters.note_failure(letter, reason := _reason(error))
             text = f"{self._durable} failed again on dead letter {letter.id}: {reason}"
             raise WrongState(text, reason="REPLAY_FAILED") from error
@@ -152,7 +151,7 @@ class Consumer:
             except Exception as error:  # an edge: the connection or the consumer is made anew
                 tries += 1
                 known = isinstance(error, (Unavailable, APIError))
-                _logger.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
+                _log.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
                 await asyncio.sleep(retry_delay(tries, 0.05, self._settings.retry_min_seconds))
 
     async def _unless_stopped(self, future: "asyncio.Future[Any]") -> bool:
@@ -200,9 +199,9 @@ class Consumer:
         Raises: Unavailable: the consumer is no more, or the connection.
         """
         if inbox.empty():
-            wish = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
+            request = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
-            await session.call(session.client.publish(subject, wish, reply=reply))
+            await session.call(session.client.publish(subject, request, reply=reply))
         getting = asyncio.ensure_future(inbox.get())
         closing = asyncio.ensure_future(session.closed.wait())
         both = asyncio.ensure_future(
@@ -222,7 +221,7 @@ class Consumer:
         if status in ("404", "408", "100"):  # nothing there, time is over, a heartbeat
             return None
         words = (message.headers or {}).get("Description", "no answer")
-        raise Unavailable(f"consumer {self._durable}: {status} {words}")
+        raise Unavailable(f"Consumer {self._durable}: {status} {words}.")
 
     async def _one(self, raw: Msg) -> None:
         meta = raw.metadata
@@ -264,7 +263,7 @@ class Consumer:
     async def _surprised(self, raw: Msg, message: Message, error: Exception) -> None:
         count = self._surprises[1] + 1 if self._surprises[0] == message.sequence else 1
         self._surprises = (message.sequence, count)
-        _logger.warning(
+        _log.warning(
             "%s: message %d failed (%d): %r", self._durable, message.sequence, count, error, exc_info=count == 1
         )
         if count >= self._settings.surprise_tries:
@@ -274,7 +273,7 @@ class Consumer:
 
     async def _again(self, raw: Msg, message: Message, error: Exception) -> None:
         delay = retry_delay(message.deliveries, self._settings.retry_min_seconds, self._settings.retry_max_seconds)
-        _logger.info("%s: message %d again in %.1f s: %s", self._durable, message.sequence, delay, error)
+        _log.info("%s: message %d again in %.1f s: %s", self._durable, message.sequence, delay, error)
         await raw.nak(delay=delay)
 
     async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
@@ -292,7 +291,7 @@ class Consumer:
         except Unavailable as problem:
             await self._again(raw, message, problem)
             return
-        _logger.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
+        _log.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
         await raw.term()
 
 

@@ -1,0 +1,62 @@
+"""The object stores that access knows how to reach."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from services.access.domain.credentials import Credential
+from services.chassis.errors import Invalid, ModelryError, WrongState
+from services.chassis.objects import ObjectStore, StoreAccess
+from services.chassis.vault import Sealed, Vault
+
+_log = logging.getLogger(__name__)
+_LONGEST_SECRET = 1024
+
+
+class Stores:
+    """The installation's own store, and the seal on the secrets of the others."""
+
+    def __init__(self, builtin: StoreAccess, vault: Vault) -> None:
+        self.builtin = builtin
+        self._vault = vault
+        self._ensured: set[str] = set()
+
+    def seal(self, credential_id: str, secret: str) -> str:
+        """Return a secret as it is stored. Raises: Invalid: it cannot be one."""
+        if len(secret) > _LONGEST_SECRET:
+            message = f"credential.secret_key has over {_LONGEST_SECRET} characters."
+            raise Invalid(message, field="credential.secret_key")
+        return self._vault.seal(secret, f"credential/{credential_id}") if secret else ""
+
+    def access(self, credential: Credential) -> StoreAccess:
+        """Return the access to a credential's store, with its secret. Raises: WrongState: its seal does not open."""
+        if credential.builtin:
+            return self.builtin
+        try:
+            secret = self._vault.open(credential.sealed_secret, f"credential/{credential.id}")
+        except Sealed as error:
+            _log.error("the secret of %s does not open: %s", credential.id, error)
+            raise WrongState(
+                f"The secret of the credential {credential.name!r} was stored with another installation's key. "
+                "Update the credential with its secret.",
+                reason="SECRET_SEALED",
+            ) from error
+        return StoreAccess(credential.endpoint, credential.access_key, secret, credential.region)
+
+    async def ensure_bucket(self, bucket: str) -> None:
+        """Make a project's bucket on the installation's store, unless this process has seen it already."""
+        if bucket in self._ensured or not self.builtin.access_key:
+            return
+        await asyncio.to_thread(self._make_bucket, bucket)
+        self._ensured.add(bucket)
+
+    def _make_bucket(self, bucket: str) -> None:
+        ObjectStore(self.builtin).ensure_bucket(bucket)
+
+    async def try_ensure_bucket(self, bucket: str) -> None:
+        """Make a project's bucket, or log why that fails now; the maintenance tries again."""
+        try:
+            await self.ensure_bucket(bucket)
+        except ModelryError as error:
+            _log.warning("the bucket %s is not made yet: %s", bucket, error.message)

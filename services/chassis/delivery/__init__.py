@@ -1,0 +1,24 @@
+"""What goes from a database to the bus and from the bus into a database, at least once and in order.
+
+- `OutboxRelay` (relay.py) publishes what units of work emitted; nobody else publishes events.
+- `Consumer` (consumer.py) brings events or work reports to a handler, with dead letters for what cannot be handled.
+
+`ServiceHost` runs the relay of a service. A consumer is one of its parts:
+
+    Consumer(bus, database, "training-on-modelVersion", "modelry.events.*.modelVersion.>", handle, settings)
+
+A handler opens its own unit of work, notes the event in the inbox and records what it means:
+
+    async def handle(message: Message) -> None:
+        event = message.event()
+        async with TrainingUnit(database) as uow:
+            if not await uow.first_time(message.event_id):
+                return
+            ...
+            await uow.commit()
+"""
+
+from services.chassis.delivery.consumer import Consumer, ConsumerSettings, Message
+from services.chassis.delivery.relay import OutboxRelay
+
+__all__ = ["Consumer", "ConsumerSettings", "Message", "OutboxRelay"]

@@ -1,0 +1,69 @@
+"""The state of a deployment as it is saved: judged by its replicas, with its route and its events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from services.chassis.events import Event
+from services.serving.domain import Deployment, Replica, State, deployment_state
+from services.serving.operations.context import ServiceContext
+from services.serving.operations.routes import record_of, route_of, told_route
+from services.serving.store import ServingUnit
+
+
+def event_of(after: Deployment, before: Deployment | None, happening: str, **links: str) -> Event:
+    """Return the event of a deployment's change."""
+    always = {"model_version": after.model_version_id}
+    if after.facts.base_version_id:
+        always["base_model_version"] = after.facts.base_version_id
+    return Event(
+        project=after.project,
+        resource="deployment",
+        resource_id=after.id,
+        happening=happening,
+        state=after.state.name,
+        previous_state=before.state.name if before else "",
+        version=after.version,
+        cause=after.cause,
+        links={**always, **links},
+        terminal=after.state.ended,
+    )
+
+
+async def save_deployment(
+    uow: ServingUnit,
+    before: Deployment,
+    after: Deployment,
+    replicas: Sequence[Replica],
+    context: ServiceContext,
+    now: datetime,
+    *,
+    happening: str = "",
+) -> Deployment:
+    """Save a deployment whose replicas or options changed, with its state, its route and its events.
+
+    `happening` is emitted even where the state is the same; a new state is emitted by its own name.
+    """
+    state, failure = deployment_state(
+        after, replicas, context.settings.failing_restarts, context.troubles.get(after.id)
+    )
+    ready = sum(one.state.name == "READY" for one in replicas)
+    first = after.first_ready_time or (now if state is State.READY else None)
+    after = replace(after, state=state, failure=failure, ready_replicas=ready, first_ready_time=first)
+    route = route_of(after, replicas)
+    if route != told_route(before):
+        after = replace(after, route=route.to_json(), route_version=before.route_version + 1)
+    if after == before:
+        return before
+    after = replace(after, version=before.version + 1)
+    await uow.deployments.save(after)
+    if after.route_version != before.route_version:
+        told = replace(route, version=after.route_version)
+        uow.put_record(record_of(told, context.secret_of))
+    if state is not before.state:
+        uow.emit(event_of(after, before, state.name.lower()))
+    if happening and not (state is not before.state and happening == state.name.lower()):
+        uow.emit(event_of(after, before, happening))
+    return after
