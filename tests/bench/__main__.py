@@ -36,8 +36,10 @@ def main() -> int:
         description=f"{__doc__}\nparts:\n{described}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help="what to measure; default: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; default: all")
     chosen = parser.parse_args().parts or list(PARTS)
+    if unknown := [part for part in chosen if part not in PARTS]:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # each part then stops what it started
     console.print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
     table = Table("part", "figure", "measured", "floor", "goal", "verdict", title="Modelry on this machine")
