@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from modelry.registry.v1 import registry_pb2
 from services.chassis.clock import now
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import Invalid
-from services.chassis.jobs import State, job_event
+from services.chassis.jobs import JobCore, State, job_event
 from services.chassis.names import check_name
 from services.training import checks
 from services.training.context import ServiceContext
@@ -18,30 +18,21 @@ from services.training.specs import publication
 from services.training.stage import note_version
 from services.training.store import TrainingUnit
 
+_OF_ONE_JOB = {field.name for field in fields(JobCore)} | {
+    "quote_id",
+    "unit_price",
+    "best_checkpoint_id",
+    "published_model_version_id",
+}
+"""Fields that a clone does not take over: what only one job can have, its course and its outcome."""
+
 
 def clone_draft(old: Job, name: str) -> Job:
     """Return a draft of a new job like an old one: with the very versions of model and data that the old one used."""
     moment = now()
-    return Job(
-        id="",
-        project=old.project,
-        create_time=moment,
-        update_time=moment,
-        state=State.VALIDATING,
-        name=name,
-        title=old.title,
-        metadata=dict(old.metadata),
-        model=old.model,
-        model_version_id=old.model_version_id,
-        datasets=old.datasets,
-        validation_dataset=old.validation_dataset,
-        validation_ratio=old.validation_ratio,
-        hyperparameters=old.hyperparameters,
-        output=old.output,
-        publish_model_name=old.publish_model_name,
-        suffix=old.suffix,
-        max_cost=old.max_cost,
-    )
+    draft = Job(id="", project=old.project, create_time=moment, update_time=moment, state=State.VALIDATING)
+    given = {field.name: getattr(old, field.name) for field in fields(Job) if field.name not in _OF_ONE_JOB}
+    return replace(draft, **{**given, "name": name})
 
 
 @dataclass(frozen=True)
