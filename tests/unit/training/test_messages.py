@@ -30,9 +30,9 @@ SAMPLES = {
 NOT_GIVEN = {"etag"}
 
 
-def given_fields(message: Message) -> list[FieldDescriptor]:
+def given_fields(message: Any) -> list[Any]:
     """The fields that callers give."""
-    fields: list[FieldDescriptor] = [field for field in message.DESCRIPTOR.fields if field.name not in NOT_GIVEN]
+    fields = [field for field in message.DESCRIPTOR.fields if field.name not in NOT_GIVEN]
     behavior = field_behavior_pb2.field_behavior
     return [one for one in fields if field_behavior_pb2.OUTPUT_ONLY not in one.GetOptions().Extensions[behavior]]
 
