@@ -18,7 +18,6 @@ from services.evaluation.operations.stopwords import Shown
 
 _STATES = {State.PAUSING: State.RUNNING, State.PAUSED: State.QUEUED, State.RESUMING: State.QUEUED}
 """Evaluations cannot be paused; one that resumes after its worker died waits for a slot like a queued one."""
-_LICENSES = {"mmlu": "MIT", "cmmlu": "CC BY-NC-SA 4.0", "ceval": "CC BY-NC-SA 4.0"}
 
 
 def draft_of(message: pb.Evaluation, project: str, moment: datetime) -> Evaluation:
@@ -203,7 +202,7 @@ def benchmark_message(preset: Preset) -> pb.Benchmark:
         split=preset.split,
         splits=preset.splits[:-1],  # the last one is dev, which the examples come from
         category_by_subject=dict(shipped_categories(preset.layout).category),
-        license=_LICENSES[preset.layout],
+        license=preset.license,
         prompt_format=preset.header + preset.question,
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from services.evaluation.benchmarks.presets import Preset
 
 MAX_PROBLEMS = 20
+_SUFFIX = ".csv"
 _HEADERLESS = ("question", "A", "B", "C", "D", "answer")
 
 
@@ -88,6 +89,11 @@ def read_benchmark(folder: Path, preset: Preset) -> Benchmark:
     return Benchmark(questions, examples)
 
 
+def holds_questions(path: str, split: str) -> bool:
+    """Return whether a file, by its path below the benchmark's folder, holds questions of a split."""
+    return path.endswith(_SUFFIX) and split in path.split("/")[:-1]
+
+
 def find_root(folder: Path, split: str) -> Path:
     """Return the folder that holds the split's folder: the given one, or one below it (as archives unpack).
 
@@ -96,7 +102,7 @@ def find_root(folder: Path, split: str) -> Path:
     below = sorted(child for child in folder.iterdir() if child.is_dir())
     candidates = [folder, *below, *(grand for child in below for grand in sorted(child.iterdir()) if grand.is_dir())]
     for candidate in candidates:
-        if (candidate / split).is_dir() and any((candidate / split).glob("*.csv")):
+        if (candidate / split).is_dir() and any((candidate / split).glob(f"*{_SUFFIX}")):
             return candidate
     found = ", ".join(child.name for child in below) or "no folder"
     raise LayoutError([Problem(split, 0, f"there is no folder {split}/ with CSV files (found: {found})")])
@@ -104,14 +110,14 @@ def find_root(folder: Path, split: str) -> Path:
 
 def subject_of(name: str, split: str) -> str:
     """Return the subject in a file's name: `anatomy_test.csv` and `anatomy.csv` are both `anatomy`."""
-    return name.removesuffix(".csv").removesuffix(f"_{split}")
+    return name.removesuffix(_SUFFIX).removesuffix(f"_{split}")
 
 
 def _read_split(
     root: Path, split: str, labels: Sequence[str], problems: list[Problem], only: Iterable[str] | None = None
 ) -> dict[str, tuple[Question, ...]]:
     folder = root / split
-    files = sorted(folder.glob("*.csv")) if folder.is_dir() else []
+    files = sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
     if not files:
         raise LayoutError([Problem(f"{split}/", 0, "there are no CSV files")])
     wanted = set(only) if only is not None else None

@@ -21,6 +21,7 @@ DIGEST_FORMAT = 1
 class Preset:
     """A benchmark's definition.
 
+    license: of its data, as the API shows it.
     layout: how its files are laid out; decides the reader and the table of categories.
     splits: splits that have published answers; `split` is the one scored.
     shots: worked examples before each question, taken from `dev` in the order of the file.
@@ -34,6 +35,7 @@ class Preset:
 
     name: str
     title: str
+    license: str
     layout: Layout
     language: str
     splits: tuple[str, ...]
@@ -52,7 +54,7 @@ class Preset:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits over all that decides the prompt, the labels and the average."""
-        facts = {key: value for key, value in asdict(self).items() if key not in ("name", "title", "splits")}
+        facts = {key: value for key, value in asdict(self).items() if key not in ("name", "title", "license", "splits")}
         text = json.dumps({"format": DIGEST_FORMAT, **facts}, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -60,6 +62,7 @@ class Preset:
 MMLU = Preset(
     name="mmlu",
     title="MMLU",
+    license="MIT",
     layout="mmlu",
     language="en",
     splits=("test", "val", "dev"),
@@ -71,6 +74,7 @@ MMLU = Preset(
 CMMLU = Preset(
     name="cmmlu",
     title="CMMLU",
+    license="CC BY-NC-SA 4.0",
     layout="cmmlu",
     language="zh",
     splits=("test", "dev"),
@@ -83,6 +87,7 @@ CMMLU = Preset(
 CEVAL = Preset(
     name="ceval",
     title="C-Eval",
+    license="CC BY-NC-SA 4.0",
     layout="ceval",
     language="zh",
     splits=("val", "dev"),

@@ -10,7 +10,7 @@ from services.chassis.jobs import Estimate, Intake
 from services.chassis.locations import ObjectLocation
 from services.chassis.objects import AsyncObjectStore, StoreAccess, folder_prefix
 from services.clients.credentials import BUILTIN, open_location
-from services.evaluation.benchmarks import presets
+from services.evaluation.benchmarks import layouts, presets
 from services.evaluation.checks import check, labelled, target_path
 from services.evaluation.clients import Clients
 from services.evaluation.domain import Evaluation, Target, TargetKind, Task
@@ -140,8 +140,7 @@ class EvaluationIntake(Intake[Evaluation]):
             raise Unavailable(f"{field}: {error.message}", reason=error.reason, metadata={"field": field}) from error
         size, subjects = 0, 0
         for entry in entries:
-            folders = entry.key.removeprefix(folder_prefix(place.prefix)).split("/")
-            if entry.key.endswith(".csv") and preset.split in folders[:-1]:
+            if layouts.holds_questions(entry.key.removeprefix(folder_prefix(place.prefix)), preset.split):
                 size, subjects = size + entry.size, subjects + 1
         if not subjects:
             hint = "give `location` of a copy in its original layout" if own else "check `prefix`"

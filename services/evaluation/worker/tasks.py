@@ -90,14 +90,14 @@ def load_preset(task: PresetTask, store: ObjectStore, folder: Path) -> LoadedPre
 
 
 def _download(task: PresetTask, store: ObjectStore, folder: Path, preset: presets.Preset) -> str:
-    """Fetch the CSV files of the needed splits; returns the digest of their content."""
+    """Fetch the files of the needed splits; returns the digest of their content."""
     prefix = folder_prefix(task.prefix)
     wanted = {preset.split, *(("dev",) if preset.shots else ())}
     count = 0
     for entry in store.list(task.bucket, prefix):
         name = entry.key.removeprefix(prefix)
         parts = name.split("/")
-        if not (name.endswith(".csv") and wanted & set(parts[:-1])) and parts[-1] != categories.OWN_TABLE:
+        if parts[-1] != categories.OWN_TABLE and not any(layouts.holds_questions(name, split) for split in wanted):
             continue
         if ".." in parts or len(parts) > 4:
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.evaluation.benchmarks import categories, layouts, presets, prompts
+from services.evaluation.messages import benchmark_message
 
 pytestmark = pytest.mark.unit
 
@@ -142,9 +143,30 @@ def test_a_chat_has_examples_in_one_message_or_as_turns() -> None:
     assert not turns[2]["content"].startswith("The following")
 
 
+@pytest.mark.parametrize("preset", presets.PRESETS.values(), ids=lambda preset: str(preset.name))
+def test_every_preset_is_shown_and_makes_a_prompt(preset: presets.Preset) -> None:
+    shown = benchmark_message(preset)
+    assert (shown.name, shown.title, shown.license) == (preset.name, preset.title, preset.license)
+    assert preset.split in preset.splits and shown.category_by_subject
+    question = replace(QUESTION, choices=tuple(f"choice {label}" for label in preset.labels))
+    prompt = prompts.raw_prompt(preset, "anatomy", [], question)
+    assert question.question in prompt and all(choice in prompt for choice in question.choices)
+
+
+def test_files_of_a_split_are_told_by_their_path() -> None:
+    assert layouts.holds_questions("data/test/anatomy_test.csv", "test")
+    others = ("test/readme.txt", "dev/anatomy_dev.csv", "test.csv", "anatomy_test.csv", "test/..csv/x")
+    assert not any(layouts.holds_questions(path, "test") for path in others)
+
+
+SUBJECTS: dict[presets.Layout, int] = {"mmlu": 57, "cmmlu": 67, "ceval": 52}
+"""How many subjects the published table of a layout has."""
+
+
 def test_the_tables_cover_whole_benchmarks_once() -> None:
-    for layout, count in (("mmlu", 57), ("cmmlu", 67), ("ceval", 52)):
-        table = categories.shipped_categories(layout)  # type: ignore[arg-type]
+    assert {preset.layout for preset in presets.PRESETS.values()} == set(SUBJECTS)
+    for layout, count in SUBJECTS.items():
+        table = categories.shipped_categories(layout)
         assert len(table.category) == len(table.titles) == count
         assert set(table.category.values()) == set(categories.CATEGORIES)
         assert all(members <= set(table.category) for members in table.overlapping.values())

@@ -82,7 +82,7 @@ class Task(_message.Message):
         SUBJECTS_FIELD_NUMBER: _builtins.int
         MAX_SAMPLES_FIELD_NUMBER: _builtins.int
         benchmark: _builtins.str
-        """Name: `mmlu`, `cmmlu` or `ceval`, or one that the installation added."""
+        """Name of one that ListBenchmarks returns, for example `mmlu`."""
         shots: _builtins.int
         """Examples before each question, 0 to 25. Unset: the preset's."""
         split: _builtins.str
