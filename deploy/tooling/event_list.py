@@ -59,11 +59,19 @@ def page() -> str:
             states = states_of(stage, noun)
             lines += [f"## {noun}", "", f"Emitted by {stage}.", "", "| happening | meaning |", "|---|---|"]
             for happening in sorted(happenings):
-                state = api_methods.comment(states[happening]) if happening in states else ""
                 shown = f"`{happening}`" if happening in states else f"*{happening}*"
-                lines.append(f"| {shown} | {state.replace(chr(10), ' ') or MEANINGS[happening]} |")
+                lines.append(f"| {shown} | {_meaning(happening, noun, states)} |")
             lines.append("")
     return "\n".join(lines)
+
+
+def _meaning(happening: str, noun: str, states: dict[str, str]) -> str:
+    """Return the comment of a state, or what `MEANINGS` says of another happening. Raises: SystemExit: nothing does."""
+    if happening in states and (comment := api_methods.comment(states[happening])):
+        return comment.replace("\n", " ")
+    if happening not in MEANINGS:
+        raise SystemExit(f"{noun}.{happening} has no meaning yet: add it to MEANINGS in deploy/tooling/event_list.py")
+    return MEANINGS[happening]
 
 
 def find_events() -> dict[str, dict[str, set[str]]]:

@@ -31,6 +31,12 @@ def test_events_are_found_with_the_states_of_their_resource() -> None:
     assert events["registry"]["alias"] == {"set", "deleted"}
 
 
+def test_a_happening_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_list, "find_events", lambda: {"dataset": {"dataset": {"created", "previewed"}}})
+    with pytest.raises(SystemExit, match=r"dataset\.previewed has no meaning yet: add it to MEANINGS"):
+        event_list.page()
+
+
 def test_a_stale_page_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
