@@ -7,12 +7,14 @@
 
     Consumer(bus, database, "training-on-modelVersion", "modelry.events.*.modelVersion.>", handle, settings)
 
-A handler opens its own unit of work, notes the event in the inbox and records what it means:
+A handler reads the event and calls a use case, which notes it in the inbox in the transaction that acts on it:
 
-    async def handle(message: Message) -> None:
-        event = message.event()
-        async with TrainingUnit(database) as uow:
-            if not await uow.first_time(message.event_id):
+    async def handle(message: Message) -> None:          # handlers.py
+        await note_end(message.event(), context)
+
+    async def note_end(event: Event, context: ServiceContext) -> None:          # operations
+        async with context.writing() as uow:
+            if not await uow.first_time(event.id):
                 return
             ...
             await uow.commit()
