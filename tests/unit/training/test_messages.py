@@ -1,4 +1,4 @@
-"""A job is shown as it was given, and its clone is given the same: found in the proto, so a new field is too."""
+"""A job is shown as it was given, its clone is given the same, and a quote is for all of it. Found in the proto."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelry.common.v1 import common_pb2
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.proto_values import money_of
 from services.training.domain import Job
-from services.training.messages import draft_of, job_message
+from services.training.messages import draft_of, job_message, spec_digest
 from services.training.operations import clone_draft
 
 pytestmark = pytest.mark.unit
@@ -79,3 +79,19 @@ def test_a_clone_has_all_that_was_given_but_name_and_quote_and_nothing_of_the_ol
     assert given(shown(clone)) == {**given(message), "name": "second", "quote_id": ""}
     fresh = replace(draft_of(message, "proj-1"), name="second", quote_id="", model_version_id="mv-1")
     assert clone == replace(fresh, create_time=clone.create_time, update_time=clone.update_time)
+
+
+OF_NO_PRICE = {"name", "title", "metadata", "publish_on_success", "quote_id", "max_cost", "suffix"}
+"""What only names or limits a job: a quote is for all that makes its work."""
+
+
+def test_every_field_that_makes_work_is_part_of_what_a_quote_is_for() -> None:
+    message = pb.Job()
+    fill(message)
+    whole = spec_digest(message, draft_of(message, "proj-1"))
+    for field in given_fields(message):
+        other = pb.Job()
+        other.CopyFrom(message)
+        other.ClearField(field.name)
+        same = spec_digest(other, draft_of(other, "proj-1")) == whole
+        assert same == (field.name in OF_NO_PRICE), field.name
