@@ -1,12 +1,13 @@
 """The generated pages: every setting has a meaning, reasons and events are found in the code, stale pages are named."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from deploy.local.effective import settings_class
 from deploy.tooling import error_reasons, event_list, reference
-from deploy.tooling.sources import STAGES
+from deploy.tooling.sources import ROOT, STAGES
 
 pytestmark = pytest.mark.unit
 
@@ -29,6 +30,18 @@ def test_events_are_found_with_the_states_of_their_resource() -> None:
     assert {"created", "running", "succeeded", "failed", "stopped", "checkpointed"} <= events["training"]["job"]
     assert {"scaled", "ready", "failing"} <= events["serving"]["deployment"]
     assert events["registry"]["alias"] == {"set", "deleted"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_services_readme_names_its_events(stage: str) -> None:
+    page = (ROOT / "services" / stage / "README.md").read_text("utf-8")
+    missing = [
+        f"{noun}.{happening}"
+        for noun, happenings in event_list.find_events()[stage].items()
+        for happening in happenings - event_list.states_of(stage, noun).keys()
+        if not re.search(rf"\b{happening}\b", page)
+    ]
+    assert missing == []
 
 
 def test_a_happening_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
