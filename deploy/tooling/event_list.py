@@ -11,6 +11,7 @@ import importlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from deploy.tooling.sources import STAGES, parse, python_files
@@ -74,6 +75,7 @@ def _meaning(happening: str, noun: str, states: dict[str, str]) -> str:
     return MEANINGS[happening]
 
 
+@cache
 def find_events() -> dict[str, dict[str, set[str]]]:
     """Stage -> noun of a resource -> what may happen to it."""
     return {stage: _Stage(stage).events() for stage in STAGES}
