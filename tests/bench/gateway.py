@@ -24,7 +24,7 @@ from aiohttp import web
 
 from deploy.local.files import choose_port
 from gateway.app import build_app
-from gateway.authentication import Callers
+from gateway.authentication import Authenticator
 from gateway.keys import KeyRing
 from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import Proxy
@@ -126,7 +126,8 @@ async def _serve_gateway(port: int, replica: int) -> None:
     nothing: Any = _Nothing()
     proxy = Proxy(routes, UsageJournal(Path(tempfile.gettempdir()), nothing))
     await proxy.start()
-    await _listen(build_app(nothing, OpenAiApi(Callers(keys, nothing, nothing), routes, proxy), proxy, nothing), port)
+    openai = OpenAiApi(Authenticator(keys, nothing, nothing), routes, proxy)
+    await _listen(build_app(nothing, openai, proxy, nothing), port)
 
 
 async def _serve_reference(port: int, replica: int) -> None:

