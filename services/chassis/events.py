@@ -102,10 +102,7 @@ class Event:
 
     @classmethod
     def parse(cls, data: bytes) -> "Event":
-        """Return the event of a message's data.
-
-        Raises: Malformed: it is not one.
-        """
+        """Return the event of a message's data. Raises: Malformed: it is not one."""
         try:
             body: dict[str, Any] = json.loads(data)
             return cls(

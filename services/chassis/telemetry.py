@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from services.chassis.settings import Settings
 
 _NAME = "modelry"
 _propagator = TraceContextTextMapPropagator()
@@ -35,13 +36,6 @@ _SECRETS = re.compile(
     r"(?P<head>\b(?:mk|whsec)[-_]|\b[Bb]earer\s+|\beyJ)[A-Za-z0-9_\-.+/=]{6,}"
     r"|(?P<name>(?:secret_key|secret_access_key|password|api_key)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}&]+",
 )
-
-
-class TelemetrySettings(Protocol):
-    """What `setup` reads of a process's settings."""
-
-    otlp_endpoint: str
-    log_level: str
 
 
 def mask(text: str) -> str:
@@ -79,7 +73,7 @@ def _ids_now(record: logging.LogRecord) -> dict[str, str]:
     }
 
 
-def setup(service: str, settings: TelemetrySettings) -> None:
+def setup(service: str, settings: Settings) -> None:
     """Make this process log JSON lines to stderr, and send traces and metrics if an endpoint is set."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))

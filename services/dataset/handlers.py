@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Consumer, Message
 from services.chassis.holds import confirm_holds, release_holds
+from services.chassis.settings import Settings
 from services.dataset.operations.context import ServiceContext
 
 USERS = ("job", "evaluation")
@@ -28,7 +29,7 @@ class HoldHandlers:
         else:
             await confirm_holds(self._context.writing(), event.project, event.resource_id, event.id)
 
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
+    def consumers(self, bus: Bus, settings: Settings) -> list[Consumer]:
         """Return the durable consumers of this service."""
         database = self._context.database
         return [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Consumer, Message
 from services.chassis.events import Event
+from services.chassis.settings import Settings
 from services.registry.domain import Link
 from services.registry.operations.context import ServiceContext
 
@@ -35,7 +36,7 @@ class UserHandlers:
                 await uow.add_link(link)
             await uow.commit()
 
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
+    def consumers(self, bus: Bus, settings: Settings) -> list[Consumer]:
         """Return the durable consumers of this service."""
         database = self._context.database
         return [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Consumer, Message
+from services.chassis.settings import Settings
 from services.training.context import ServiceContext
 
 
@@ -18,7 +19,7 @@ class ModelHandlers:
         if message.event().happening in ("ready", "failed"):
             self._context.engine.kick()
 
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
+    def consumers(self, bus: Bus, settings: Settings) -> list[Consumer]:
         """Return the durable consumers of this service."""
         subject = "modelry.events.*.modelVersion.>"
         return [Consumer(bus, self._context.database, "training-on-modelVersion", subject, self.handle, settings)]

@@ -19,27 +19,16 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import PubAck, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
-from pydantic import SecretStr
 
-from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, StreamSettings, differ, stream_configs
+from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, differ, stream_configs
 from services.chassis.clock import now
 from services.chassis.errors import Unavailable
 from services.chassis.readiness import Lack
+from services.chassis.settings import Settings
 from services.chassis.tasks import end_tasks
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class BusSettings(StreamSettings, Protocol):
-    """What the bus reads of a process's settings."""
-
-    service: str
-    nats_url: str
-    nats_user: str
-    nats_password: SecretStr
-    reconnect_max_seconds: float
-    publish_seconds: float
 
 
 def retry_delay(tries: int, shortest: float, longest: float) -> float:
@@ -119,7 +108,7 @@ class Bus:
     `consumers` are those that hang on it, by the name of their durable: a dead letter goes back to its own.
     """
 
-    def __init__(self, settings: BusSettings, *, streams: bool = True) -> None:
+    def __init__(self, settings: Settings, *, streams: bool = True) -> None:
         """Args: streams: False for a process that only reads KV (the gateway) and may not make streams."""
         self._settings = settings
         self._streams = streams
@@ -172,10 +161,7 @@ class Bus:
             self._ready.clear()
 
     def now(self) -> Session:
-        """Return the current connection.
-
-        Raises: Unavailable: there is none.
-        """
+        """Return the current connection. Raises: Unavailable: there is none."""
         if self._session is None or self._session.closed.is_set():
             raise Unavailable(f"NATS is not reachable: {self._problem}.", reason="BUS_UNAVAILABLE")
         return self._session
@@ -197,10 +183,7 @@ class Bus:
             raise Unavailable(f"No stream takes {subject}.", reason="BUS_UNAVAILABLE") from error
 
     async def send(self, subject: str, data: bytes) -> None:
-        """Send a message that is not stored (a heartbeat).
-
-        Raises: Unavailable: there is no connection.
-        """
+        """Send a message that is not stored (a heartbeat). Raises: Unavailable: there is no connection."""
         session = self.now()
         await session.call(session.client.publish(subject, data))
 

@@ -80,10 +80,7 @@ def _parse(message: Msg, bucket: str) -> tuple[str, int, Value] | None:
 
 
 async def read_all(session: Session, bucket: str) -> dict[str, tuple[int, Value]]:
-    """Return all records of a bucket as they are now.
-
-    Raises: Unavailable
-    """
+    """Return all records of a bucket as they are now. Raises: Unavailable"""
     records: dict[str, tuple[int, Value]] = {}
     try:
         async with _open(session, bucket) as (info, inbox):

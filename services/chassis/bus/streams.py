@@ -1,8 +1,10 @@
 """The two streams of the bus: how they are called, what they take and how long they keep it."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from services.chassis.settings import Settings
 
 EVENTS_STREAM = "MODELRY_EVENTS"
 WORK_STREAM = "MODELRY_WORK"
@@ -17,17 +19,7 @@ LEAST_BYTES = 64 << 20
 _DAY = 86400.0
 
 
-class StreamSettings(Protocol):
-    """What the streams read of a process's settings."""
-
-    duplicate_window_seconds: float
-    events_days: float
-    events_bytes: int
-    work_days: float
-    work_bytes: int
-
-
-def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
+def stream_configs(settings: Settings) -> list[StreamConfig]:
     """Return the streams as they should be."""
     common: dict[str, Any] = {
         "retention": RetentionPolicy.LIMITS,

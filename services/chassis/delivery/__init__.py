@@ -18,7 +18,7 @@ A handler opens its own unit of work, notes the event in the inbox and records w
             await uow.commit()
 """
 
-from services.chassis.delivery.consumer import Consumer, ConsumerSettings, Message
+from services.chassis.delivery.consumer import Consumer, Message
 from services.chassis.delivery.relay import OutboxRelay
 
-__all__ = ["Consumer", "ConsumerSettings", "Message", "OutboxRelay"]
+__all__ = ["Consumer", "Message", "OutboxRelay"]

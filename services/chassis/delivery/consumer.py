@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -24,22 +24,13 @@ from services.chassis.bus import STREAM_SUBJECTS, Bus, Session, retry_delay
 from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
 from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed
+from services.chassis.settings import Settings
 from services.chassis.tasks import end_tasks
 
 FETCH_SECONDS = 15.0
 STOP_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class ConsumerSettings(Protocol):
-    """What a consumer reads of a process's settings."""
-
-    ack_wait_seconds: float
-    handler_seconds: float
-    retry_min_seconds: float
-    retry_max_seconds: float
-    surprise_tries: int
 
 
 @dataclass(frozen=True)
@@ -54,20 +45,14 @@ class Message:
     deliveries: int = 1
 
     def json(self) -> Any:
-        """Return the data as JSON.
-
-        Raises: Malformed: it is none.
-        """
+        """Return the data as JSON. Raises: Malformed: it is none."""
         try:
             return json.loads(self.data)
         except ValueError as error:
             raise Malformed(f"this is no JSON: {error}") from error
 
     def event(self) -> Event:
-        """Return the data as an event.
-
-        Raises: Malformed: it is none.
-        """
+        """Return the data as an event. Raises: Malformed: it is none."""
         return Event.parse(self.data)
 
 
@@ -84,7 +69,7 @@ class Consumer:
         durable: str,
         filter_subject: str,
         handler: Handler,
-        settings: ConsumerSettings,
+        settings: Settings,
     ) -> None:
         """Args: durable: `<service>-on-<resource>`; the stream is that of `filter_subject`."""
         self._bus, self._database, self._settings = bus, database, settings

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from nats.js.errors import APIError, NotFoundError
 
@@ -23,6 +23,7 @@ from services.chassis.delivery.outbox import ROUND_ROWS, Outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
 from services.chassis.readiness import Lack, LackLog
+from services.chassis.settings import Settings
 from services.chassis.tasks import end_tasks
 
 KEYS_AT_ONCE = 64
@@ -38,18 +39,10 @@ _STREAM_FULL = f"The stream {EVENTS_STREAM} is full: the outbox waits until it h
 _log = logging.getLogger(__name__)
 
 
-class RelaySettings(Protocol):
-    """What the relay reads of a process's settings."""
-
-    retry_min_seconds: float
-    retry_max_seconds: float
-    resend_seconds: float
-
-
 class OutboxRelay:
     """Publish a database's outbox. One per database."""
 
-    def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
+    def __init__(self, database: Database, bus: Bus, settings: Settings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
         self._outbox = Outbox(database)
         self._kicks = {kind: asyncio.Event() for kind in ("event", "record")}

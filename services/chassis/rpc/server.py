@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -21,6 +21,7 @@ from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import ModelryError
 from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES
 from services.chassis.rpc.interceptor import CallGuard, Policy
+from services.chassis.settings import Settings
 
 GRACE_SECONDS = 5.0
 
@@ -35,18 +36,10 @@ _SERVER_OPTIONS = [
 ]
 
 
-class ServerSettings(Protocol):
-    """What a server reads of its process's settings."""
-
-    listen: str
-
-
 class RpcServer:
     """A service's gRPC server: health, reflection, and the interceptor around every method."""
 
-    def __init__(
-        self, settings: ServerSettings, issuer: TokenIssuer, *, deadline_seconds: float = DEADLINE_SECONDS
-    ) -> None:
+    def __init__(self, settings: Settings, issuer: TokenIssuer, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self._listen = settings.listen
         self._policies: dict[str, Policy] = {}
         guard = CallGuard(issuer, self._policies, deadline_seconds)
