@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -11,21 +10,15 @@ from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.bus import Bus
 from services.chassis.data import DeadLetter, DeadLetters
 from services.chassis.errors import Unavailable, WrongState
-from services.chassis.proto_values import service_health
-from services.chassis.readiness import Lack
+from services.chassis.proto_values import service_health, timestamp_of
+from services.chassis.readiness import CanDegrade, CanStopAnswering
 
 DEFAULT_PAGE = 50
 BODY_CHARACTERS = 2000
 
 
-class Health(Protocol):
+class Health(CanStopAnswering, CanDegrade, Protocol):
     """Where the two lists of readiness come from."""
-
-    def cannot_answer(self) -> Sequence[Lack]:
-        """Return what is lacking so that no call is answered."""
-
-    def degraded(self) -> Sequence[Lack]:
-        """Return what stands still while calls are answered."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -76,7 +69,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         return self._message(await consumer.replay(letter))
 
     def _message(self, letter: DeadLetter) -> pb.DeadLetter:
-        message = pb.DeadLetter(
+        return pb.DeadLetter(
             id=letter.id,
             service=self._service,
             consumer=letter.consumer,
@@ -85,8 +78,6 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             body=letter.body.decode("utf-8", "replace")[:BODY_CHARACTERS],
             deliveries=letter.deliveries,
             error=letter.error,
+            create_time=timestamp_of(letter.create_time),
+            replay_time=timestamp_of(letter.replay_time),
         )
-        message.create_time.FromDatetime(letter.create_time)
-        if letter.replay_time is not None:
-            message.replay_time.FromDatetime(letter.replay_time)
-        return message

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 
 from services.chassis import telemetry
 from services.chassis.bus import STREAM_SUBJECTS, Bus, Session, retry_delay
-from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
+from services.chassis.data import Database, DeadLetter, DeadLetters
 from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed
 from services.chassis.settings import Settings
@@ -120,7 +120,7 @@ class Consumer:
             await letters.note_failure(letter, reason := _reason(error))
             text = f"{self._durable} failed again on dead letter {letter.id}: {reason}"
             raise WrongState(text, reason="REPLAY_FAILED") from error
-        return await letters.note_replay(letter.id)
+        return await letters.note_replay(letter)
 
     async def _run(self) -> None:
         tries = 0
@@ -262,21 +262,14 @@ class Consumer:
         await raw.nak(delay=delay)
 
     async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
+        origin, reason = (message.subject, message.event_id, message.headers), _reason(error)
+        letter = DeadLetter(self._durable, *origin, message.data, message.deliveries, reason)
         try:
-            letter = await keep_dead_letter(
-                self._database,
-                self._durable,
-                message.subject,
-                message.event_id,
-                message.headers,
-                message.data,
-                message.deliveries,
-                reason := _reason(error),
-            )
+            await DeadLetters(self._database).keep(letter)
         except Unavailable as problem:
             await self._again(raw, message, problem)
             return
-        _log.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
+        _log.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter.id, reason)
         await raw.term()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, bindparam, func, select, update
 
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, UtcTime, outbox
+from services.chassis.data import Database, UtcTime, execute, fetch, outbox
 
 ROUND_ROWS = 512
 
@@ -37,19 +37,15 @@ class Outbox:
 
     async def count_unsent(self) -> int:
         """Return how many rows are not sent yet."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            return int((await uow.connection.execute(_COUNT)).scalar_one())
+        return int((await fetch(self._database, _COUNT)).scalar_one())
 
     async def is_sent(self, event_id: str) -> bool:
         """Return whether a row is marked as sent."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            result = await uow.connection.execute(_SENT_TIME, {"of_event": event_id})
-            return result.scalar_one_or_none() is not None
+        return (await fetch(self._database, _SENT_TIME, {"of_event": event_id})).scalar() is not None
 
     async def take(self, kind: str) -> Sequence[Any]:
         """Return the oldest unsent rows, as they were before; those sent for the first time are marked so, durably."""
-        async with UnitOfWork(self._database, write=False) as reading:
-            rows = (await reading.connection.execute(_TAKE, {"of_kind": kind})).all()
+        rows = (await fetch(self._database, _TAKE, {"of_kind": kind})).all()
         moment = now()
         fresh = [{"row_id": row.id, "moment": moment} for row in rows if row.first_sent_time is None]
         await self._write(_MARK_FIRST_SENT, fresh)
@@ -67,11 +63,8 @@ class Outbox:
 
     async def sent_since(self, oldest: datetime) -> Sequence[Any]:
         """Return the rows that were sent lately: id, event and sequence, the newest first."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            return (await uow.connection.execute(_SENT_SINCE, {"oldest": oldest})).all()
+        return (await fetch(self._database, _SENT_SINCE, {"oldest": oldest})).all()
 
     async def _write(self, statement: Any, rows: list[dict[str, Any]]) -> None:
         if rows:
-            async with UnitOfWork(self._database) as uow:
-                await uow.connection.execute(statement, rows)
-                await uow.commit()
+            await execute(self._database, statement, rows)

@@ -18,7 +18,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from services.chassis.bus import EVENTS_STREAM, Bus, KvWriter, Session, parse_record, retry_delay
 from services.chassis.clock import now
-from services.chassis.data import Database, keep_dead_letter
+from services.chassis.data import Database, DeadLetter, DeadLetters
 from services.chassis.delivery.outbox import ROUND_ROWS, Outbox
 from services.chassis.errors import Unavailable
 from services.chassis.events import MESSAGE_ID, Event
@@ -194,9 +194,8 @@ class OutboxRelay:
         self.refused += 1
         reason = f"{row.subject} holds another terminal event ({last[1]}) already"
         _log.error("%s: %s is kept as a dead letter", reason, row.event_id)
-        await keep_dead_letter(
-            self._database, "outbox", row.subject, row.event_id, row.headers, row.body.encode(), 1, reason
-        )
+        letter = DeadLetter("outbox", row.subject, row.event_id, row.headers, row.body.encode(), 1, reason)
+        await DeadLetters(self._database).keep(letter)
         return None
 
     async def _stored(
