@@ -14,8 +14,9 @@ from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import APIError, NotFoundError
 
 from services.chassis.background import BackgroundLoop
-from services.chassis.bus.connection import Bus, Session
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.kv_reader import read_all
+from services.chassis.bus.session import Session
 from services.chassis.errors import Unavailable
 from services.chassis.settings import Settings
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
@@ -29,11 +28,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import SecretStr
 
-from services.chassis.errors import Unavailable
 from services.chassis.tasks import end_tasks
 
 if TYPE_CHECKING:  # the server's configuration needs no client
     from services.chassis.bus.connection import Bus
+    from services.chassis.bus.session import Session
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
 QUEUE = "modelry-worker-gate"
@@ -77,18 +76,15 @@ class WorkerGate:
 
     async def start(self) -> None:
         """Begin to answer, on this connection and each that follows; returns at once."""
-        self._task = asyncio.create_task(self._keep(), name="worker gate")
+        self._task = asyncio.create_task(self._bus.on_each(self._serve, "worker gate"))
 
     async def stop(self) -> None:
         """Stop answering."""
         await end_tasks(self._task)
 
-    async def _keep(self) -> None:
-        while True:
-            session = await self._bus.session()
-            with contextlib.suppress(Unavailable):
-                await session.call(session.client.subscribe(SUBJECT, queue=QUEUE, cb=self._answer(session.client)))
-                await session.closed.wait()
+    async def _serve(self, session: Session) -> None:
+        await session.call(session.client.subscribe(SUBJECT, queue=QUEUE, cb=self._answer(session.client)))
+        await session.closed.wait()
 
     def _answer(self, client: Client) -> Any:
         async def heard(message: Msg) -> None:

@@ -76,23 +76,23 @@ class Consumer:
         self._durable, self._filter, self._handler = durable, filter_subject, handler
         self._stream = next(name for name, all_ in STREAM_SUBJECTS.items() if filter_subject.startswith(all_[:-1]))
         self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._handling: asyncio.Task[None] | None = None  # lives as long as a message is being handled
+        self._stopping = False
         bus.consumers[durable] = self
         self._surprises = (0, 0)  # sequence of the message that surprised, and how often
 
     async def start(self) -> None:
         """Begin to handle messages, as soon as there is a connection."""
-        self._stopping.clear()
-        self._task = asyncio.create_task(self._run(), name=self._durable)
+        self._stopping = False
+        following = self._bus.on_each(self._follow, self._durable, self._settings.retry_min_seconds)
+        self._task = asyncio.create_task(following, name=self._durable)
 
     async def stop(self) -> None:
         """Stop; a message being handled gets a few seconds to end."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        self._stopping.set()
-        await asyncio.wait((task,), timeout=STOP_SECONDS)
-        await end_tasks(task)
+        self._stopping = True
+        if self._handling is not None:
+            await asyncio.wait((self._handling,), timeout=STOP_SECONDS)
+        await end_tasks(self._task)
 
     async def caught_up(self) -> bool:
         """Return whether every message that was stored before this call has been handled. False also without NATS."""
@@ -122,49 +122,14 @@ class Consumer:
             raise WrongState(text, reason="REPLAY_FAILED") from error
         return await letters.note_replay(letter)
 
-    async def _run(self) -> None:
-        tries = 0
-        while not self._stopping.is_set():
-            waiting = asyncio.ensure_future(self._bus.session())
-            if not await self._unless_stopped(waiting):
-                return
-            try:
-                await self._follow(waiting.result())
-                tries = 0
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # an edge: the connection or the consumer is made anew
-                tries += 1
-                known = isinstance(error, (Unavailable, APIError))
-                _log.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
-                await asyncio.sleep(retry_delay(tries, 0.05, self._settings.retry_min_seconds))
-
-    async def _unless_stopped(self, future: "asyncio.Future[Any]") -> bool:
-        """Wait for something, or until the consumer is stopped; False then."""
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((future, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            if not future.done():
-                future.cancel()
-        return future.done() and not future.cancelled()
-
     async def _follow(self, session: Session) -> None:
         """Handle messages on one connection until it is lost."""
         await self._ensure(session)
-        inbox: asyncio.Queue[Msg] = asyncio.Queue()
-        reply = session.client.new_inbox()
-        subscription = await session.call(session.client.subscribe(reply, cb=inbox.put))
-        try:
-            while not self._stopping.is_set() and not session.closed.is_set():
+        async with session.inbox() as (reply, inbox):
+            while not self._stopping:
                 message = await self._next(session, reply, inbox)
                 if message is not None:
                     await self._one(message)
-        finally:
-            if not session.closed.is_set():
-                with suppress(Unavailable):
-                    await session.call(subscription.unsubscribe())
 
     async def _ensure(self, session: Session) -> None:
         config = ConsumerConfig(
@@ -187,19 +152,7 @@ class Consumer:
             request = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
             await session.call(session.client.publish(subject, request, reply=reply))
-        getting = asyncio.ensure_future(inbox.get())
-        closing = asyncio.ensure_future(session.closed.wait())
-        both = asyncio.ensure_future(
-            asyncio.wait((getting, closing), timeout=FETCH_SECONDS + 2, return_when=asyncio.FIRST_COMPLETED)
-        )
-        try:
-            await self._unless_stopped(both)
-            if not getting.done():
-                return None
-        finally:
-            for task in (both, closing, getting):
-                task.cancel()
-        message = getting.result()
+        message = await session.call(inbox.get(), timeout=FETCH_SECONDS + 2)
         status = (message.headers or {}).get("Status")
         if message.reply and not status:
             return message
@@ -214,7 +167,7 @@ class Consumer:
         event_id = headers.get(MESSAGE_ID) or headers.get("ce-id") or f"{self._stream}-{meta.sequence.stream}"
         sequence, deliveries = int(meta.sequence.stream), int(meta.num_delivered or 1)
         message = Message(raw.subject, raw.data, headers, event_id, sequence, deliveries)
-        holding = asyncio.create_task(self._hold(raw))
+        self._handling = asyncio.create_task(self._hold(raw))
         try:
             with telemetry.span(f"handle {self._durable}", headers, SpanKind.CONSUMER):
                 await self._handle(raw, message)
@@ -223,7 +176,7 @@ class Consumer:
                 await raw.nak()
             raise
         finally:
-            holding.cancel()
+            self._handling.cancel()
 
     async def _hold(self, raw: Msg) -> None:
         """Tell the server that the message is still being handled."""
