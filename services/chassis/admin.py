@@ -69,15 +69,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         return self._message(await consumer.replay(letter))
 
     def _message(self, letter: DeadLetter) -> pb.DeadLetter:
+        same = ("id", "consumer", "subject", "event_id", "deliveries", "error")
         return pb.DeadLetter(
-            id=letter.id,
             service=self._service,
-            consumer=letter.consumer,
-            subject=letter.subject,
-            event_id=letter.event_id,
             body=letter.body.decode("utf-8", "replace")[:BODY_CHARACTERS],
-            deliveries=letter.deliveries,
-            error=letter.error,
             create_time=timestamp_of(letter.create_time),
             replay_time=timestamp_of(letter.replay_time),
+            **{name: getattr(letter, name) for name in same},
         )

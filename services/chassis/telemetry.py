@@ -59,18 +59,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update({key: value for key, value in _ids_now(record).items() if value})
+        ids = {
+            "trace_id": trace_id(),
+            "request_id": getattr(record, "request_id", "") or _request_id.get(),
+            "job_id": getattr(record, "job_id", "") or _job_id.get(),
+        }
+        line.update({key: value for key, value in ids.items() if value})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return mask(json.dumps(line, ensure_ascii=False, default=str))
-
-
-def _ids_now(record: logging.LogRecord) -> dict[str, str]:
-    return {
-        "trace_id": trace_id(),
-        "request_id": getattr(record, "request_id", "") or _request_id.get(),
-        "job_id": getattr(record, "job_id", "") or _job_id.get(),
-    }
 
 
 def setup(service: str, settings: Settings) -> None:

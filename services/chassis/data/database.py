@@ -19,12 +19,15 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.engine import URL
 
 from services.chassis.data import postgres, sqlite
-from services.chassis.data.engines import Engine
 from services.chassis.data.migration import current_revision, pending, upgrade
 from services.chassis.events import Event
 from services.chassis.settings import refuse_start
 
 REQUEST_DAYS = 7.0
+
+Engine = sqlite.SqliteEngine | postgres.PostgresEngine
+Transaction = sqlite.SqliteReading | sqlite.SqliteWriting | postgres.PostgresTransaction
+"""From `Engine.begin` on; without `commit`, `close` rolls it back."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class Database:
         parsed = _parse(url)
         on_file = parsed.drivername == sqlite.DIALECT
         lock = _own(Path(parsed.database or "")) if on_file else None
-        engine: Engine = sqlite.SqliteEngine(parsed) if on_file else postgres.PostgresEngine(parsed, service)
+        engine = sqlite.SqliteEngine(parsed) if on_file else postgres.PostgresEngine(parsed, service)
         database = cls(engine, service, lock)
         database.request_days = request_days
         try:

@@ -15,8 +15,8 @@ from sqlalchemy import Executable, Table, bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.chassis.clock import now
-from services.chassis.data.database import Database
-from services.chassis.data.engines import Connection, Parameters, Result, Transaction
+from services.chassis.data.database import Database, Transaction
+from services.chassis.data.engines import Connection, Parameters, Result
 from services.chassis.data.statements import insert_new
 from services.chassis.data.tables import inbox, outbox, requests
 from services.chassis.errors import AlreadyExists, Conflict, Invalid, Unavailable

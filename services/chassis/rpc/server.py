@@ -96,10 +96,6 @@ class RpcServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
 
-    async def wait(self) -> None:
-        """Wait until the server has stopped."""
-        await self._server.wait_for_termination()
-
 
 def policies_of(full_service_name: str) -> dict[str, Policy]:
     """Return method name -> policy, from the protos: `required_role`, and services only for `…InternalService`."""
