@@ -1,7 +1,5 @@
 """The two streams of the bus: how they are called, what they take and how long they keep it."""
 
-from typing import Any
-
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from services.chassis.settings import Settings
@@ -21,28 +19,22 @@ _DAY = 86400.0
 
 def stream_configs(settings: Settings) -> list[StreamConfig]:
     """Return the streams as they should be."""
-    common: dict[str, Any] = {
-        "retention": RetentionPolicy.LIMITS,
-        "storage": StorageType.FILE,
-        "duplicate_window": settings.duplicate_window_seconds,
+    kept = {  # events: nothing is pushed out, the outbox waits; work: what is pushed out is still in the worker's spool
+        EVENTS_STREAM: (settings.events_days, settings.events_bytes, DiscardPolicy.NEW),
+        WORK_STREAM: (settings.work_days, settings.work_bytes, DiscardPolicy.OLD),
     }
     return [
         StreamConfig(
-            name=EVENTS_STREAM,
-            subjects=[STREAM_SUBJECTS[EVENTS_STREAM]],
-            max_age=settings.events_days * _DAY,
-            max_bytes=settings.events_bytes,
-            discard=DiscardPolicy.NEW,  # nothing is pushed out: the outbox waits
-            **common,
-        ),
-        StreamConfig(
-            name=WORK_STREAM,
-            subjects=[STREAM_SUBJECTS[WORK_STREAM]],
-            max_age=settings.work_days * _DAY,
-            max_bytes=settings.work_bytes,
-            discard=DiscardPolicy.OLD,  # what is pushed out is still in the worker's spool
-            **common,
-        ),
+            name=name,
+            subjects=[STREAM_SUBJECTS[name]],
+            max_age=days * _DAY,
+            max_bytes=size,
+            discard=discard,
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            duplicate_window=settings.duplicate_window_seconds,
+        )
+        for name, (days, size, discard) in kept.items()
     ]
 
 

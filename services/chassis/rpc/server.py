@@ -101,8 +101,5 @@ def policies_of(full_service_name: str) -> dict[str, Policy]:
     """Return method name -> policy, from the protos: `required_role`, and services only for `…InternalService`."""
     service = descriptor_pool.Default().FindServiceByName(full_service_name)
     internal = full_service_name.endswith("InternalService")
-    policies = {}
-    for method in service.methods:
-        declared = method.GetOptions().Extensions[options_pb2.required_role]
-        policies[method.name] = Policy(Role(declared or Role.INFERENCE), service_only=internal)
-    return policies
+    roles = {one.name: one.GetOptions().Extensions[options_pb2.required_role] for one in service.methods}
+    return {name: Policy(Role(role or Role.INFERENCE), service_only=internal) for name, role in roles.items()}
