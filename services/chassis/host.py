@@ -28,7 +28,7 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus import Bus
 from services.chassis.data import Database, DeadLetters, sweep
-from services.chassis.delivery import OutboxRelay
+from services.chassis.delivery import Consumer, Handler, OutboxRelay
 from services.chassis.probes import DatabaseProbe, StoreProbe
 from services.chassis.readiness import CanDegrade, CanStopAnswering, Lack
 from services.chassis.rpc import RpcServer
@@ -86,6 +86,12 @@ class ServiceHost(Generic[S]):
     def add(self, *parts: Part) -> None:
         """Run parts beside the calls: started in this order before the server, stopped in reverse after it."""
         self._parts += parts
+
+    def on_events(self, handler: Handler, *resources: str) -> None:
+        """Hand the events of each of these resources to a handler, by a durable consumer `<service>-on-<resource>`."""
+        for resource in resources:
+            durable, subject = f"{self.settings.service}-on-{resource}", f"modelry.events.*.{resource}.>"
+            self.add(Consumer(self.bus, self.database, durable, subject, handler, self.settings))
 
     def close_at_end(self, opened: Closable) -> None:
         """Close something after all parts have stopped."""

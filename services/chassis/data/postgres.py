@@ -54,7 +54,6 @@ class PostgresEngine:
         return connection
 
     async def dispose(self) -> None:
-        """Close all connections."""
         await self._engine.dispose()
 
 

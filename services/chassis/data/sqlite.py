@@ -111,7 +111,6 @@ class DirectConnection:
         return cast(T, result)
 
     def close(self) -> None:
-        """Close it."""
         self.sync.close()
 
 

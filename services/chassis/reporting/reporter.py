@@ -120,7 +120,6 @@ class Reporter(AbstractContextManager["Reporter"]):
         return done
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
         self.close()
 
     def _state(self) -> str:

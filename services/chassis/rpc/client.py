@@ -142,7 +142,6 @@ class Connections:
         self._tokens: dict[Principal, tuple[str, float]] = {}
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """Return the channel to a service."""
         if service not in self._channels:
             self._channels[service] = channel(self._addresses.address_of(service), translate_errors=True)
         return self._channels[service]
@@ -162,7 +161,6 @@ class Connections:
         return ((AUTHORIZATION, f"Bearer {token}"), *(((REQUEST_ID, request_id),) if request_id else ()))
 
     async def close(self) -> None:
-        """Close the channels."""
         for opened in self._channels.values():
             await opened.close()
         self._channels.clear()
