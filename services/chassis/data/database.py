@@ -35,10 +35,8 @@ _log = logging.getLogger(__name__)
 class Database:
     """An open database. Make it with `open`; hand it to units of work, the relay and consumers."""
 
-    def __init__(self, engine: Engine, service: str, lock: int | None) -> None:
-        self.engine = engine
-        self.service = service
-        self.request_days = REQUEST_DAYS
+    def __init__(self, engine: Engine, service: str, lock: int | None, request_days: float) -> None:
+        self.engine, self.service, self.request_days = engine, service, request_days
         self._lock = lock
         self._commit_hooks: list[Callable[[Sequence[Event]], None]] = []
 
@@ -63,8 +61,7 @@ class Database:
         on_file = parsed.drivername == sqlite.DIALECT
         lock = _own(Path(parsed.database or "")) if on_file else None
         engine = sqlite.SqliteEngine(parsed) if on_file else postgres.PostgresEngine(parsed, service)
-        database = cls(engine, service, lock)
-        database.request_days = request_days
+        database = cls(engine, service, lock, request_days)
         try:
             await database._migrate(migrations, parsed)
         except BaseException as error:

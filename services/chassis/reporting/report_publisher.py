@@ -60,14 +60,8 @@ class ReportLink:
         return self._spool.sent >= self._spool.last
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        with contextlib.suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._main)
-        left = asyncio.all_tasks(self._loop)  # the library's, of a connection that was just being made
-        for task in left:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # its end cancels what the library left
+            runner.run(asyncio.wait([self._main]))
 
     async def _work(self) -> None:
         login = self._spec["nats"]
