@@ -147,14 +147,9 @@ def span(
     Where nothing records spans, the trace is handed on without one.
     """
     parent = extract(headers) if headers is not None else otel_context.get_current()
-    if not _records_spans():
-        token = otel_context.attach(parent)
-        try:
-            yield trace.get_current_span(parent)
-        finally:
-            otel_context.detach(token)
-        return
-    with trace.get_tracer(_NAME).start_as_current_span(name, context=parent, kind=kind) as opened:
+    here = trace.get_current_span(parent)
+    opened = trace.get_tracer(_NAME).start_span(name, context=parent, kind=kind) if _records_spans() else here
+    with trace.use_span(opened, end_on_exit=opened is not here):
         yield opened
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -48,16 +48,10 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names: list[str] = []
 
-    def add(
-        self,
-        servicer: Any,
-        add_fn: Callable[[Any, Any], None],
-        full_service_name: str,
-        policies: Mapping[str, Policy] | None = None,
-    ) -> None:
-        """Offer a service. Its policies come from the protos unless they are given (method name -> policy)."""
+    def add(self, servicer: Any, add_fn: Callable[[Any, Any], None], full_service_name: str) -> None:
+        """Offer a service; its policies come from the protos."""
         add_fn(servicer, self._server)
-        for method, policy in (policies or policies_of(full_service_name)).items():
+        for method, policy in policies_of(full_service_name).items():
             self._policies[f"/{full_service_name}/{method}"] = policy
         self._names.append(full_service_name)
 
