@@ -59,14 +59,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 "of the same resource was stored before it. There is nothing to repeat: compare both events.",
                 reason="NOT_REPLAYABLE",
             )
-        consumer = self._bus.consumers.get(letter.consumer)
-        if consumer is None:
+        replay = self._bus.replays.get(letter.consumer)
+        if replay is None:
             raise WrongState(
                 f"Dead letter {letter.id} belongs to {letter.consumer}, and this version of {self._service} has no "
                 "such consumer.",
                 reason="NOT_REPLAYABLE",
             )
-        return self._message(await consumer.replay(letter))
+        return self._message(await replay(letter))
 
     def _message(self, letter: DeadLetter) -> pb.DeadLetter:
         same = ("id", "consumer", "subject", "event_id", "deliveries", "error")

@@ -31,7 +31,7 @@ from services.chassis.data import Database, DeadLetters, sweep
 from services.chassis.delivery import Consumer, Handler, OutboxRelay
 from services.chassis.probes import DatabaseProbe, StoreProbe
 from services.chassis.readiness import CanDegrade, CanStopAnswering, Lack
-from services.chassis.rpc import RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import Settings, load, refuse_start
 
 HEALTH_SECONDS = 0.5
@@ -48,13 +48,6 @@ class Part(Protocol):
 
     async def stop(self) -> None:
         """End."""
-
-
-class Closable(Protocol):
-    """Something that is open as long as the process."""
-
-    async def close(self) -> None:
-        """Give it up."""
 
 
 class ServiceHost(Generic[S]):
@@ -93,7 +86,7 @@ class ServiceHost(Generic[S]):
             durable, subject = f"{self.settings.service}-on-{resource}", f"modelry.events.*.{resource}.>"
             self.add(Consumer(self.bus, self.database, durable, subject, handler, self.settings))
 
-    def close_at_end(self, opened: Closable) -> None:
+    def close_at_end(self, opened: Database | Connections) -> None:
         """Close something after all parts have stopped."""
         self._running.push_async_callback(opened.close)
 

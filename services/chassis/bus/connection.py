@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.js.api import PubAck, StreamConfig
@@ -27,18 +27,10 @@ from services.chassis.tasks import end_tasks
 _log = logging.getLogger(__name__)
 
 
-class Replayer(Protocol):
-    """What can handle a dead letter again."""
-
-    async def replay(self, letter: Any) -> Any:
-        """Handle it. Returns: the letter, marked as replayed."""
-        ...
-
-
 class Bus:
     """A process's connection to NATS. `connected` says whether there is one now; `session()` waits for it.
 
-    `consumers` are those that hang on it, by the name of their durable: a dead letter goes back to its own.
+    `replays` are those of its consumers, by the name of their durable: a dead letter goes back to its own.
     """
 
     def __init__(self, settings: Settings, *, streams: bool = True, inbox_prefix: str = "_INBOX") -> None:
@@ -53,7 +45,7 @@ class Bus:
         self._problem = "not connected yet"
         self._away_since = now()
         self._task: asyncio.Task[None] | None = None
-        self.consumers: dict[str, Replayer] = {}
+        self.replays: dict[str, Callable[[Any], Awaitable[Any]]] = {}
         self._hooks: list[Callable[[], None]] = []
         self._listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
 

@@ -41,9 +41,5 @@ def stream_configs(settings: Settings) -> list[StreamConfig]:
 def differ(have: StreamConfig, wanted: StreamConfig) -> bool:
     """Return whether a stream needs an update. One that got fewer bytes for want of room stays as it is."""
     smaller = have.max_bytes is not None and 0 < have.max_bytes < (wanted.max_bytes or 0)
-    return (
-        have.max_age != wanted.max_age
-        or have.duplicate_window != wanted.duplicate_window
-        or have.discard != wanted.discard
-        or (have.max_bytes != wanted.max_bytes and not smaller)
-    )
+    same = all(getattr(have, name) == getattr(wanted, name) for name in ("max_age", "duplicate_window", "discard"))
+    return not same or (have.max_bytes != wanted.max_bytes and not smaller)

@@ -116,20 +116,16 @@ _PLAIN: dict[type, type[TypeEngine[Any]]] = {
 def column_type(annotation: Any) -> tuple[TypeEngine[Any], bool]:
     """Return the column type of a field's annotation, and whether it may be NULL."""
     annotation = getattr(annotation, "__supertype__", annotation)  # a NewType is stored as what it names
-    inner, nullable = _without_none(annotation)
+    inner, nullable = annotation, False
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        nullable = len(members) < len(get_args(annotation))
+        inner = members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007
     if inner in _PLAIN:
         return _PLAIN[inner](), nullable
     if isinstance(inner, type) and issubclass(inner, enum.Enum):
         return EnumName(inner), nullable
     return JsonOf(inner), nullable
-
-
-def _without_none(annotation: Any) -> tuple[Any, bool]:
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return annotation, False
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    nullable = len(members) < len(get_args(annotation))
-    return (members[0] if len(members) == 1 else Union[tuple(members)]), nullable  # noqa: UP007
 
 
 def table_of(

@@ -78,7 +78,7 @@ class Consumer:
         self._task: asyncio.Task[None] | None = None
         self._handling: asyncio.Task[None] | None = None  # lives as long as a message is being handled
         self._stopping = False
-        bus.consumers[durable] = self
+        bus.replays[durable] = self.replay
         self._surprises = (0, 0)  # sequence of the message that surprised, and how often
 
     async def start(self) -> None:

@@ -124,7 +124,6 @@ class AddressBook(Protocol):
 
     def address_of(self, service: str) -> str:
         """Return `host:port` of a service, by its name."""
-        ...
 
 
 class Connections:
