@@ -29,7 +29,6 @@ USED_BY_NAME = {
     "acting_as": "tests call as somebody",
     "in_state": "tests ask a fake",
     "add_project": "tests prepare a fake",
-    "last_error": "a column, shown to whoever reads the table",
     "backlog": "tests wait for the outbox",
     "health_url": "tests wait for their NATS",
     "imports_of": "tests of layers and dependencies",

@@ -6,11 +6,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from services.access.handlers import consumers
+from services.access.handlers import handler
 from services.access.maintenance import Propagation, maintain
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.context import ServiceContext
 from services.access.operations.keys import all_records
+from services.access.operations.reservation_events import RESOURCES
 from services.access.operations.server import ServerFacts
 from services.access.operations.stores import Stores
 from services.access.service.access import AccessService
@@ -43,7 +44,8 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
     keeper = KvKeeper(bus, KEY_BUCKET, partial(all_records, context), settings)
     maintenance = BackgroundLoop("maintenance of access", partial(maintain, context), settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
-    host.add(keeper, gate, *consumers(bus, context, settings), maintenance)
+    host.on_events(handler(context), *RESOURCES)
+    host.add(keeper, gate, maintenance)
     propagate = Propagation(context, host.relay, settings.propagation_seconds).wait
     host.serve(AccessService(context, propagate))
     host.serve(AccessInternalService(context, propagate))

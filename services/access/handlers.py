@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from services.access.operations.context import ServiceContext
-from services.access.operations.reservation_events import RESOURCES, note_event
-from services.chassis.bus import Bus
+from services.access.operations.reservation_events import note_event
 from services.chassis.clock import now
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Handler, Message
 
 
-def consumers(bus: Bus, context: ServiceContext, settings: ConsumerSettings) -> list[Consumer]:
-    """Return the durable consumers of access: one for each kind of resource that costs money."""
+def handler(context: ServiceContext) -> Handler:
+    """Return the handler of what happens to each kind of resource that costs money."""
 
     async def handle(message: Message) -> None:
         await note_event(message.event(), message.event_id, context, now())
 
-    return [
-        Consumer(bus, context.database, f"access-on-{resource}", f"modelry.events.*.{resource}.>", handle, settings)
-        for resource in RESOURCES
-    ]
+    return handle

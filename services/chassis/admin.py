@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -11,21 +10,15 @@ from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.bus import Bus
 from services.chassis.data import DeadLetter, DeadLetters
 from services.chassis.errors import Unavailable, WrongState
-from services.chassis.proto_values import service_health
-from services.chassis.readiness import Lack
+from services.chassis.proto_values import service_health, timestamp_of
+from services.chassis.readiness import CanDegrade, CanStopAnswering
 
 DEFAULT_PAGE = 50
 BODY_CHARACTERS = 2000
 
 
-class Health(Protocol):
+class Health(CanStopAnswering, CanDegrade, Protocol):
     """Where the two lists of readiness come from."""
-
-    def cannot_answer(self) -> Sequence[Lack]:
-        """Return what is lacking so that no call is answered."""
-
-    def degraded(self) -> Sequence[Lack]:
-        """Return what stands still while calls are answered."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -66,27 +59,21 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 "of the same resource was stored before it. There is nothing to repeat: compare both events.",
                 reason="NOT_REPLAYABLE",
             )
-        consumer = self._bus.consumers.get(letter.consumer)
-        if consumer is None:
+        replay = self._bus.replays.get(letter.consumer)
+        if replay is None:
             raise WrongState(
                 f"Dead letter {letter.id} belongs to {letter.consumer}, and this version of {self._service} has no "
                 "such consumer.",
                 reason="NOT_REPLAYABLE",
             )
-        return self._message(await consumer.replay(letter))
+        return self._message(await replay(letter))
 
     def _message(self, letter: DeadLetter) -> pb.DeadLetter:
-        message = pb.DeadLetter(
-            id=letter.id,
+        same = ("id", "consumer", "subject", "event_id", "deliveries", "error")
+        return pb.DeadLetter(
             service=self._service,
-            consumer=letter.consumer,
-            subject=letter.subject,
-            event_id=letter.event_id,
             body=letter.body.decode("utf-8", "replace")[:BODY_CHARACTERS],
-            deliveries=letter.deliveries,
-            error=letter.error,
+            create_time=timestamp_of(letter.create_time),
+            replay_time=timestamp_of(letter.replay_time),
+            **{name: getattr(letter, name) for name in same},
         )
-        message.create_time.FromDatetime(letter.create_time)
-        if letter.replay_time is not None:
-            message.replay_time.FromDatetime(letter.replay_time)
-        return message

@@ -42,9 +42,12 @@ class ModelryError(Exception):
 
     default_reason = "INTERNAL"
 
-    def __init__(self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None, retry_seconds: float = 1.0
+    ) -> None:
+        """Args: retry_seconds: when to try again, where that may help (OverLimit, Unavailable)."""
         super().__init__(message)
-        self.message = message
+        self.message, self.retry_seconds = message, retry_seconds
         self.reason = reason or self.default_reason
         self.metadata: dict[str, str] = dict(metadata or {})
 
@@ -139,18 +142,7 @@ class Expired(ModelryError):
 
 
 class _Retryable(ModelryError):
-    """An error that may be gone after a delay."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        metadata: Mapping[str, str] | None = None,
-        retry_seconds: float = 1.0,
-    ) -> None:
-        super().__init__(message, reason=reason, metadata=metadata)
-        self.retry_seconds = retry_seconds
+    """An error that may be gone after `retry_seconds`."""
 
 
 class OverLimit(_Retryable):

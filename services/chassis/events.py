@@ -6,7 +6,7 @@ CloudEvents headers and a JSON body with the field names of `modelry.events.v1.R
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -66,22 +66,7 @@ class Event:
 
     def body(self) -> str:
         """Its data as JSON."""
-        return _to_json(
-            {
-                "id": self.id,
-                "project": self.project,
-                "resource": self.resource,
-                "resource_id": self.resource_id,
-                "happening": self.happening,
-                "state": self.state,
-                "previous_state": self.previous_state,
-                "version": self.version,
-                "cause": self.cause,
-                "links": dict(self.links),
-                "terminal": self.terminal,
-                "time": rfc3339(self.time),
-            }
-        )
+        return _to_json({"id": self.id, **vars(self), "links": dict(self.links), "time": rfc3339(self.time)})
 
     def headers(self) -> dict[str, str]:
         """CloudEvents 1.0 attributes and the trace in which it happened."""
@@ -102,28 +87,22 @@ class Event:
 
     @classmethod
     def parse(cls, data: bytes) -> "Event":
-        """Return the event of a message's data.
-
-        Raises: Malformed: it is not one.
-        """
+        """Return the event of a message's data. Raises: Malformed: it is not one."""
         try:
             body: dict[str, Any] = json.loads(data)
-            return cls(
-                project=body["project"],
-                resource=body["resource"],
-                resource_id=body["resource_id"],
-                happening=body["happening"],
-                state=body["state"],
-                previous_state=body.get("previous_state", ""),
-                version=int(body["version"]),
-                cause=body.get("cause", ""),
-                links=dict(body.get("links") or {}),
-                terminal=bool(body.get("terminal", False)),
-                id=body["id"],
-                time=datetime.fromisoformat(body["time"]),
-            )
+            converted = {
+                "id": body["id"],
+                "version": int(body["version"]),
+                "links": dict(body.get("links") or {}),
+                "terminal": bool(body.get("terminal", False)),
+                "time": datetime.fromisoformat(body["time"]),
+            }
+            return cls(**{name: body[name] for name in _FIELDS & body.keys()} | converted)
         except (ValueError, KeyError, TypeError) as error:
             raise Malformed(f"this is no event: {error!r}") from error
+
+
+_FIELDS = {each.name for each in fields(Event)}
 
 
 @dataclass(frozen=True)

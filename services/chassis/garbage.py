@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, Table, and_, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, table_of
+from services.chassis.data import Database, UnitOfWork, execute, fetch, table_of
 from services.chassis.errors import ModelryError, NotFound
 from services.chassis.readiness import Lack
 
@@ -58,15 +57,8 @@ class Garbage:
     def failed(self, error: str, moment: datetime) -> Garbage:
         """Return it after one more attempt that failed."""
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(self.attempts, 20))
-        return Garbage(
-            moment + timedelta(seconds=delay),
-            self.bucket,
-            self.prefix,
-            self.project,
-            self.credential,
-            self.attempts + 1,
-            error[:500],
-        )
+        next_time = moment + timedelta(seconds=delay)
+        return replace(self, next_time=next_time, attempts=self.attempts + 1, last_error=error[:500])
 
 
 OpenStore = Callable[[Garbage], Awaitable[tuple["StoreAccess", str]]]
@@ -91,46 +83,30 @@ async def discard(
     uow: UnitOfWork, table: Table, bucket: str, prefix: str, project: str = "", credential: str = ""
 ) -> None:
     """Note a folder that is to be deleted once this unit commits; once is enough."""
-    dialect = postgresql if uow.database.dialect == "postgresql" else sqlite
-    values = asdict(Garbage(now(), bucket, prefix, project, credential))
-    await uow.connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())
+    await uow.insert_new(table, asdict(Garbage(now(), bucket, prefix, project, credential)))
 
 
-class GarbageCollector:
+class GarbageCollector(BackgroundLoop):
     """Delete a service's garbage: a part of its process."""
 
     def __init__(
         self, database: Database, table: Table, open_store: OpenStore, period_seconds: float = PERIOD_SECONDS
     ) -> None:
         self._database, self._table, self._open = database, table, open_store
-        self._loop = BackgroundLoop("deletion of files", self.tick, period_seconds, at_once=False)
+        super().__init__("deletion of files", self.tick, period_seconds, at_once=False)
         self._stuck: Lack | None = None
-
-    async def start(self) -> None:
-        """Begin, and return at once."""
-        await self._loop.start()
-
-    async def stop(self) -> None:
-        """End; what is left is deleted by the next process."""
-        await self._loop.stop()
-
-    def kick(self) -> None:
-        """Delete what is new at once."""
-        self._loop.kick()
 
     def degraded(self) -> list[Lack]:
         """Return why the loop fails, or what could not be deleted several times."""
-        return [*self._loop.degraded(), *([self._stuck] if self._stuck else [])]
+        return [*super().degraded(), *([self._stuck] if self._stuck else [])]
 
     async def tick(self) -> int:
         """Delete what is due. Returns: how many folders are gone."""
         columns = self._table.c
-        async with UnitOfWork(self._database, write=False) as uow:
-            due = select(self._table).where(columns.next_time <= now()).order_by(columns.next_time).limit(_BATCH)
-            rows = [Garbage(**row) for row in (await uow.connection.execute(due)).mappings()]
+        due = select(self._table).where(columns.next_time <= now()).order_by(columns.next_time).limit(_BATCH)
         done = 0
-        for garbage in rows:
-            done += await self._remove(garbage)
+        for row in (await fetch(self._database, due)).mappings():
+            done += await self._remove(Garbage(**row))
         await self._look_for_stuck()
         return done
 
@@ -149,21 +125,16 @@ class GarbageCollector:
             _log.warning("%s/%s cannot be deleted now: %s", garbage.bucket, garbage.prefix, problem)
         same = and_(*(self._table.c[name] == getattr(garbage, name) for name in _KEY))
         statement = update(self._table).where(same).values(asdict(garbage.failed(problem, now())))
-        async with UnitOfWork(self._database) as uow:
-            await uow.connection.execute(statement if problem else delete(self._table).where(same))
-            await uow.commit()
+        await execute(self._database, statement if problem else delete(self._table).where(same))
         return not problem
 
     async def _look_for_stuck(self) -> None:
         columns = self._table.c
         stuck = columns.attempts >= _NAMED_AFTER
-        async with UnitOfWork(self._database, write=False) as uow:
-            all_of_them = select(func.count()).select_from(self._table).where(stuck)
-            count = (await uow.connection.execute(all_of_them)).scalar_one()
-            first = select(self._table).where(stuck).order_by(columns.attempts.desc()).limit(1)
-            worst = (await uow.connection.execute(first)).mappings().first()
+        query = select(self._table, func.count().over()).where(stuck).order_by(columns.attempts.desc()).limit(1)
+        worst = (await fetch(self._database, query)).first()
         if worst is None:
             self._stuck = None
             return
-        words = f"{count} folders cannot be deleted, such as {worst['bucket']}/{worst['prefix']}: {worst['last_error']}"
+        words = f"{worst[-1]} folders cannot be deleted, such as {worst.bucket}/{worst.prefix}: {worst.last_error}"
         self._stuck = Lack("deletion of files", words, self._stuck.since if self._stuck else now())

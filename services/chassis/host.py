@@ -18,7 +18,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import uvloop
@@ -29,10 +28,10 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus import Bus
 from services.chassis.data import Database, DeadLetters, sweep
-from services.chassis.delivery import OutboxRelay
+from services.chassis.delivery import Consumer, Handler, OutboxRelay
 from services.chassis.probes import DatabaseProbe, StoreProbe
 from services.chassis.readiness import CanDegrade, CanStopAnswering, Lack
-from services.chassis.rpc import RpcServer
+from services.chassis.rpc import Connections, RpcServer
 from services.chassis.settings import Settings, load, refuse_start
 
 HEALTH_SECONDS = 0.5
@@ -49,13 +48,6 @@ class Part(Protocol):
 
     async def stop(self) -> None:
         """End."""
-
-
-class Closable(Protocol):
-    """Something that is open as long as the process."""
-
-    async def close(self) -> None:
-        """Give it up."""
 
 
 class ServiceHost(Generic[S]):
@@ -88,7 +80,13 @@ class ServiceHost(Generic[S]):
         """Run parts beside the calls: started in this order before the server, stopped in reverse after it."""
         self._parts += parts
 
-    def close_at_end(self, opened: Closable) -> None:
+    def on_events(self, handler: Handler, *resources: str) -> None:
+        """Hand the events of each of these resources to a handler, by a durable consumer `<service>-on-<resource>`."""
+        for resource in resources:
+            durable, subject = f"{self.settings.service}-on-{resource}", f"modelry.events.*.{resource}.>"
+            self.add(Consumer(self.bus, self.database, durable, subject, handler, self.settings))
+
+    def close_at_end(self, opened: Database | Connections) -> None:
         """Close something after all parts have stopped."""
         self._running.push_async_callback(opened.close)
 
@@ -108,9 +106,7 @@ class ServiceHost(Generic[S]):
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def _start(self) -> None:

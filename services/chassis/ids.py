@@ -18,20 +18,8 @@ def new_id(prefix: str) -> str:
     48 bits of milliseconds and 80 random bits (a ULID). Within a process each is greater than the one before, so that
     a page of things made in the same millisecond keeps its order. Ids never order events: versions do.
     """
-    return prefix + _encode(_next())
-
-
-def _next() -> int:
     global _last
     fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     with _lock:
-        _last = fresh if fresh > _last else _last + 1
-        return _last
-
-
-def _encode(number: int) -> str:
-    digits = []
-    for _ in range(_LENGTH):
-        number, digit = divmod(number, 32)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+        _last = number = max(fresh, _last + 1)
+    return prefix + "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))

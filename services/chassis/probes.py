@@ -9,11 +9,12 @@ import urllib.request
 from sqlalchemy import text
 
 from services.chassis.background import BackgroundLoop
-from services.chassis.data import Database, UnitOfWork
+from services.chassis.data import Database, fetch
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.readiness import Lack, LackLog
 
 ANSWER_SECONDS = 5.0
+_REVISION = text("SELECT version_num FROM alembic_version")
 
 
 class DatabaseProbe(BackgroundLoop):
@@ -32,7 +33,7 @@ class DatabaseProbe(BackgroundLoop):
     async def _look(self) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                revision = await self._read_revision()
+                revision = (await fetch(self._database, _REVISION)).scalar_one()
         except TimeoutError:
             self._lacks.note("database", f"The database did not answer within {ANSWER_SECONDS:g} s.")
             return
@@ -49,10 +50,6 @@ class DatabaseProbe(BackgroundLoop):
         else:
             message = f"The schema became {revision} while this process runs with {self._revision}: start it again."
             self._lacks.note("schema", message)
-
-    async def _read_revision(self) -> str:
-        async with UnitOfWork(self._database, write=False) as uow:
-            return str((await uow.connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one())
 
 
 class StoreProbe(BackgroundLoop):

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
@@ -148,26 +148,23 @@ class Lookup:
         """Return the values found, by field."""
         self._refuse_unknown()
         for name, field in self.cls.model_fields.items():
-            if name not in ("service", "home"):
-                self._one(name, field)
+            place = next(self._places(name, field), None)
+            if place is not None and name not in ("service", "home"):
+                self.values[name], self.sources[name] = place
         return self.values
 
-    def _one(self, name: str, field: FieldInfo) -> None:
-        own, shared = f"{PREFIX}{self.service}_{name}".upper(), f"{PREFIX}{name}".upper()
+    def _places(self, name: str, field: FieldInfo) -> Iterator[tuple[Any, str]]:
+        """Yield the values of a field with the places that name it, the nearest first."""
+        for variable in (f"{PREFIX}{self.service}_{name}".upper(), f"{PREFIX}{name}".upper()):
+            if variable in self.environ:
+                yield _parse(self.environ[variable]), variable
+        if name in self.own:
+            yield self.own[name], f"[{self.service}] {name} in {self.path}"
+        if name in self.table:
+            yield self.table[name], f"{name} in {self.path}"
         secret = self.home / "secrets" / name
-        if own in self.environ:
-            self._found(name, _parse(self.environ[own]), own)
-        elif shared in self.environ:
-            self._found(name, _parse(self.environ[shared]), shared)
-        elif name in self.own:
-            self._found(name, self.own[name], f"[{self.service}] {name} in {self.path}")
-        elif name in self.table:
-            self._found(name, self.table[name], f"{name} in {self.path}")
-        elif field.annotation is SecretStr and secret.is_file():
-            self._found(name, secret.read_text("utf-8").strip(), str(secret))
-
-    def _found(self, name: str, value: Any, source: str) -> None:
-        self.values[name], self.sources[name] = value, source
+        if field.annotation is SecretStr and secret.is_file():
+            yield secret.read_text("utf-8").strip(), str(secret)
 
     def _refuse_unknown(self) -> None:
         """Refuse unknown names in the service's own places: a mistyped one would silently be the default."""

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from services.chassis.settings import Settings
 
 _NAME = "modelry"
 _propagator = TraceContextTextMapPropagator()
@@ -35,13 +36,6 @@ _SECRETS = re.compile(
     r"(?P<head>\b(?:mk|whsec)[-_]|\b[Bb]earer\s+|\beyJ)[A-Za-z0-9_\-.+/=]{6,}"
     r"|(?P<name>(?:secret_key|secret_access_key|password|api_key)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}&]+",
 )
-
-
-class TelemetrySettings(Protocol):
-    """What `setup` reads of a process's settings."""
-
-    otlp_endpoint: str
-    log_level: str
 
 
 def mask(text: str) -> str:
@@ -65,21 +59,18 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update({key: value for key, value in _ids_now(record).items() if value})
+        ids = {
+            "trace_id": trace_id(),
+            "request_id": getattr(record, "request_id", "") or _request_id.get(),
+            "job_id": getattr(record, "job_id", "") or _job_id.get(),
+        }
+        line.update({key: value for key, value in ids.items() if value})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return mask(json.dumps(line, ensure_ascii=False, default=str))
 
 
-def _ids_now(record: logging.LogRecord) -> dict[str, str]:
-    return {
-        "trace_id": trace_id(),
-        "request_id": getattr(record, "request_id", "") or _request_id.get(),
-        "job_id": getattr(record, "job_id", "") or _job_id.get(),
-    }
-
-
-def setup(service: str, settings: TelemetrySettings) -> None:
+def setup(service: str, settings: Settings) -> None:
     """Make this process log JSON lines to stderr, and send traces and metrics if an endpoint is set."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
@@ -156,14 +147,9 @@ def span(
     Where nothing records spans, the trace is handed on without one.
     """
     parent = extract(headers) if headers is not None else otel_context.get_current()
-    if not _records_spans():
-        token = otel_context.attach(parent)
-        try:
-            yield trace.get_current_span(parent)
-        finally:
-            otel_context.detach(token)
-        return
-    with trace.get_tracer(_NAME).start_as_current_span(name, context=parent, kind=kind) as opened:
+    here = trace.get_current_span(parent)
+    opened = trace.get_tracer(_NAME).start_span(name, context=parent, kind=kind) if _records_spans() else here
+    with trace.use_span(opened, end_on_exit=opened is not here):
         yield opened
 
 

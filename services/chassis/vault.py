@@ -55,10 +55,7 @@ class Vault:
         return f"{_FORMAT}.{self._current}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
 
     def open(self, ciphertext: str, context: str) -> str:
-        """Return the plaintext.
-
-        Raises: Sealed: it does not open.
-        """
+        """Return the plaintext. Raises: Sealed: it does not open."""
         try:
             form, key, encoded = ciphertext.split(".")
             raw = base64.urlsafe_b64decode(encoded)

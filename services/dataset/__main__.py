@@ -9,7 +9,7 @@ from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
 from services.clients.credentials import CredentialClient
-from services.dataset.handlers import HoldHandlers
+from services.dataset.handlers import USERS, HoldHandlers
 from services.dataset.importer import Importer
 from services.dataset.operations.context import ServiceContext
 from services.dataset.service import DatasetInternalServicer, DatasetServicer
@@ -34,7 +34,8 @@ async def assemble(host: ServiceHost[DatasetSettings]) -> None:
         period_seconds=settings.reconcile_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    host.add(*HoldHandlers(context).consumers(host.bus, settings), importer, context.garbage)
+    host.on_events(HoldHandlers(context).handle, *USERS)
+    host.add(importer, context.garbage)
     host.serve(DatasetServicer(context, settings.home / "work" / "uploads"))
     host.serve(DatasetInternalServicer(context))
 

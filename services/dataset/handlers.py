@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Message
 from services.chassis.holds import confirm_holds, release_holds
 from services.dataset.operations.context import ServiceContext
 
@@ -27,11 +26,3 @@ class HoldHandlers:
             await release_holds(self._context.writing(), event.project, event.resource_id, event.id)
         else:
             await confirm_holds(self._context.writing(), event.project, event.resource_id, event.id)
-
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """Return the durable consumers of this service."""
-        database = self._context.database
-        return [
-            Consumer(bus, database, f"dataset-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
-            for noun in USERS
-        ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Message
 from services.chassis.events import Event
 from services.registry.domain import Link
 from services.registry.operations.context import ServiceContext
@@ -34,14 +33,6 @@ class UserHandlers:
             for link in _links(event):
                 await uow.add_link(link)
             await uow.commit()
-
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """Return the durable consumers of this service."""
-        database = self._context.database
-        return [
-            Consumer(bus, database, f"registry-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
-            for noun in USERS
-        ]
 
 
 def _links(event: Event) -> list[Link]:

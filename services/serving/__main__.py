@@ -35,7 +35,8 @@ async def assemble(host: ServiceHost[ServingSettings]) -> None:
     weights = Weights(context, Programs(launcher, settings.home, settings.prepare_seconds))
     keeper = KvKeeper(host.bus, ROUTE_BUCKET, lambda: all_routes(context.reading(), context.secret_of), settings)
     reconciler = Reconciler(context, launcher, weights, gateways)
-    host.add(keeper, *VersionHandlers(context).consumers(host.bus, settings), reconciler)
+    host.on_events(VersionHandlers(context).handle, "modelVersion")
+    host.add(keeper, reconciler)
     host.serve(ServingServicer(context, launcher))
     host.serve(ServingInternalServicer(context))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus
 from services.chassis.clock import now
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Message
 from services.serving.operations import adapters
 from services.serving.operations.context import ServiceContext
 
@@ -27,8 +26,3 @@ class VersionHandlers:
             if base:
                 await adapters.attach_version(event.project, event.resource_id, base, self._context, now())
             self._context.wake.set()
-
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """Return the durable consumers of this service."""
-        subject = "modelry.events.*.modelVersion.>"
-        return [Consumer(bus, self._context.database, "serving-on-modelVersion", subject, self.handle, settings)]

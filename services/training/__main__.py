@@ -48,7 +48,8 @@ def add_parts(
     garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of, settings.sweep_seconds)
     context = ServiceContext(host.database, clients, stage, engine, verbs, garbage)
     gate = WorkerGate(host.bus, settings.token_secret)
-    host.add(gate, *ModelHandlers(context).consumers(host.bus, settings), engine, garbage)
+    host.on_events(ModelHandlers(context).handle, "modelVersion")
+    host.add(gate, engine, garbage)
     host.serve(TrainingServicer(context))
     host.serve(TrainingInternalServicer(context))
     return context

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Message
 from services.training.context import ServiceContext
 
 
@@ -17,8 +16,3 @@ class ModelHandlers:
         """Handle an event of a model version: wake the engine, which asks the registry. A repeat does no harm."""
         if message.event().happening in ("ready", "failed"):
             self._context.engine.kick()
-
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """Return the durable consumers of this service."""
-        subject = "modelry.events.*.modelVersion.>"
-        return [Consumer(bus, self._context.database, "training-on-modelVersion", subject, self.handle, settings)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -150,28 +150,22 @@ async def _reader(session: Session, query: Query, after: int) -> AsyncIterator[t
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
     from nats.js.errors import APIError
 
-    inbox: asyncio.Queue[Msg] = asyncio.Queue()
-    deliver = session.client.new_inbox()
-    subscription = await session.call(session.client.subscribe(deliver, cb=inbox.put))
-    config = ConsumerConfig(
-        deliver_subject=deliver,
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=after + 1,
-        filter_subject=query.subject,
-        ack_policy=AckPolicy.NONE,
-        idle_heartbeat=_HEARTBEAT_SECONDS,
-        flow_control=True,
-        inactive_threshold=_IDLE_SECONDS,
-        mem_storage=True,
-    )
     try:
-        yield await session.call(session.js.add_consumer(EVENTS_STREAM, config)), inbox
+        async with session.inbox() as (deliver, inbox):
+            config = ConsumerConfig(
+                deliver_subject=deliver,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=after + 1,
+                filter_subject=query.subject,
+                ack_policy=AckPolicy.NONE,
+                idle_heartbeat=_HEARTBEAT_SECONDS,
+                flow_control=True,
+                inactive_threshold=_IDLE_SECONDS,
+                mem_storage=True,
+            )
+            yield await session.call(session.js.add_consumer(EVENTS_STREAM, config)), inbox
     except APIError as error:
         raise Unavailable(f"The events cannot be read now: {error.description}.", reason="BUS_UNAVAILABLE") from error
-    finally:
-        if not session.closed.is_set():
-            with suppress(Exception):  # the server removes it by itself when nobody listens
-                await session.call(subscription.unsubscribe(), timeout=1)
 
 
 async def _is_event(session: Session, message: Msg) -> bool:

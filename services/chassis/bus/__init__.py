@@ -8,9 +8,10 @@ What stands between the bus and a database (the relay, durable consumers) is `se
 loads a database, so that workers and the gateway can use it.
 """
 
-from services.chassis.bus.connection import Bus, Session, open_session, retry_delay
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.kv import KvKeeper, KvWriter, encode_key, parse_record
 from services.chassis.bus.kv_reader import KvReader, decode_key
+from services.chassis.bus.session import Session, retry_delay
 from services.chassis.bus.streams import EVENTS_STREAM, STREAM_SUBJECTS
 from services.chassis.bus.worker_auth import WorkerGate, callout_config, worker_login
 
@@ -26,7 +27,6 @@ __all__ = [
     "callout_config",
     "decode_key",
     "encode_key",
-    "open_session",
     "parse_record",
     "retry_delay",
     "worker_login",

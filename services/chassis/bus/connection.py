@@ -7,129 +7,45 @@ everything in flight on it fails at once, and whoever needs the bus waits for th
 
 import asyncio
 import logging
-import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import nats
-from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.api import PubAck, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
-from pydantic import SecretStr
 
-from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, StreamSettings, differ, stream_configs
+from services.chassis.bus.session import Session, open_session, retry_delay
+from services.chassis.bus.streams import LEAST_BYTES, NO_SPACE, differ, stream_configs
 from services.chassis.clock import now
 from services.chassis.errors import Unavailable
 from services.chassis.readiness import Lack
+from services.chassis.settings import Settings
 from services.chassis.tasks import end_tasks
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class BusSettings(StreamSettings, Protocol):
-    """What the bus reads of a process's settings."""
-
-    service: str
-    nats_url: str
-    nats_user: str
-    nats_password: SecretStr
-    reconnect_max_seconds: float
-    publish_seconds: float
-
-
-def retry_delay(tries: int, shortest: float, longest: float) -> float:
-    """Return the seconds to wait after failed tries: doubling, a little random, so that many do not come at once."""
-    delay: float = min(longest, shortest * 2.0 ** min(tries - 1, 30))
-    return delay * random.uniform(0.8, 1.0)  # noqa: S311
-
-
-class Session:
-    """One connection, from its being ready until it is lost."""
-
-    def __init__(self, client: Client, number: int, closed: asyncio.Event) -> None:
-        self.client = client
-        self.number = number
-        self.closed = closed
-        self.js: JetStreamContext = client.jetstream(timeout=5)
-
-    async def call(self, request: Awaitable[T], timeout: float = 5.0) -> T:
-        """Return the answer of a request on this connection.
-
-        Raises: Unavailable: the connection was lost, or nobody answered in time. The server's own refusals
-            (nats.js.errors.APIError) pass.
-        """
-        task = asyncio.ensure_future(request)
-        closing = asyncio.ensure_future(self.closed.wait())
-        try:
-            await asyncio.wait((task, closing), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                word = "The connection to NATS was lost." if self.closed.is_set() else "NATS did not answer in time."
-                raise Unavailable(word, reason="BUS_UNAVAILABLE")
-            return task.result()
-        except (APIError, NoStreamResponseError):
-            raise
-        except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS: {error}.", reason="BUS_UNAVAILABLE") from error
-        finally:
-            closing.cancel()
-            if not task.done():
-                task.cancel()
-
-
-async def open_session(servers: str, name: str, number: int = 0, **login: Any) -> Session:
-    """Connect once; the library never mends the connection. Raises: what the library raises, TimeoutError."""
-    closed = asyncio.Event()
-
-    async def on_closed() -> None:
-        closed.set()
-
-    async def on_error(error: Exception) -> None:
-        _log.debug("nats: %s", error)
-
-    connecting = nats.connect(
-        servers=servers.split(","),
-        name=name,
-        allow_reconnect=False,
-        connect_timeout=3,
-        ping_interval=5,
-        max_outstanding_pings=2,
-        closed_cb=on_closed,
-        error_cb=on_error,
-        **login,
-    )
-    return Session(await asyncio.wait_for(connecting, timeout=5), number, closed)
-
-
-class Replayer(Protocol):
-    """What can handle a dead letter again."""
-
-    async def replay(self, letter: Any) -> Any:
-        """Handle it. Returns: the letter, marked as replayed."""
-        ...
 
 
 class Bus:
     """A process's connection to NATS. `connected` says whether there is one now; `session()` waits for it.
 
-    `consumers` are those that hang on it, by the name of their durable: a dead letter goes back to its own.
+    `replays` are those of its consumers, by the name of their durable: a dead letter goes back to its own.
     """
 
-    def __init__(self, settings: BusSettings, *, streams: bool = True) -> None:
-        """Args: streams: False for a process that only reads KV (the gateway) and may not make streams."""
-        self._settings = settings
-        self._streams = streams
+    def __init__(self, settings: Settings, *, streams: bool = True, inbox_prefix: str = "_INBOX") -> None:
+        """Args:
+        streams: False for a process that may not make streams: one that only reads KV (the gateway), a worker.
+        inbox_prefix: where replies arrive, if this user may listen nowhere else.
+        """
+        self._settings, self._streams, self._inbox_prefix = settings, streams, inbox_prefix
         self._session: Session | None = None
         self._ready = asyncio.Event()
         self._number = 0
         self._problem = "not connected yet"
         self._away_since = now()
         self._task: asyncio.Task[None] | None = None
-        self.consumers: dict[str, Replayer] = {}
+        self.replays: dict[str, Callable[[Any], Awaitable[Any]]] = {}
         self._hooks: list[Callable[[], None]] = []
         self._listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
 
@@ -165,18 +81,35 @@ class Bus:
 
     async def session(self) -> Session:
         """Wait for the current connection and return it."""
-        while True:
-            await self._ready.wait()
-            if self._session is not None and not self._session.closed.is_set():
-                return self._session
+        while not self.connected:
             self._ready.clear()
+            await self._ready.wait()
+        return self.now()
+
+    async def on_each(self, use: Callable[[Session], Awaitable[None]], name: str, longest_seconds: float = 1.0) -> None:
+        """Use each connection until it is lost, for ever. What fails is logged, and begins anew after a growing delay.
+
+        Args:
+            name: what the use is, for the log.
+            longest_seconds: the longest delay; a use that went well for longer begins again with the shortest.
+        """
+        tries, problem = 0, ""
+        while True:
+            session, began = await self.session(), time.monotonic()
+            try:
+                await use(session)
+            except Exception as error:  # an edge: the use is made anew, nothing is forgotten meanwhile
+                tries = 1 if time.monotonic() - began > longest_seconds else tries + 1
+                known = isinstance(error, (Unavailable, APIError, NoStreamResponseError))
+                if not (known and (session.closed.is_set() or str(error) == problem)):
+                    _log.warning("%s begins anew: %s", name, error, exc_info=not known)
+                problem = str(error)
+            if not session.closed.is_set():
+                await asyncio.sleep(retry_delay(tries, 0.05, longest_seconds))
 
     def now(self) -> Session:
-        """Return the current connection.
-
-        Raises: Unavailable: there is none.
-        """
-        if self._session is None or self._session.closed.is_set():
+        """Return the current connection. Raises: Unavailable: there is none."""
+        if self._session is None or not self.connected:
             raise Unavailable(f"NATS is not reachable: {self._problem}.", reason="BUS_UNAVAILABLE")
         return self._session
 
@@ -197,10 +130,7 @@ class Bus:
             raise Unavailable(f"No stream takes {subject}.", reason="BUS_UNAVAILABLE") from error
 
     async def send(self, subject: str, data: bytes) -> None:
-        """Send a message that is not stored (a heartbeat).
-
-        Raises: Unavailable: there is no connection.
-        """
+        """Send a message that is not stored (a heartbeat). Raises: Unavailable: there is no connection."""
         session = self.now()
         await session.call(session.client.publish(subject, data))
 
@@ -250,20 +180,18 @@ class Bus:
             self._number + 1,
             user=self._settings.nats_user,
             password=self._settings.nats_password.get_secret_value(),
+            inbox_prefix=self._inbox_prefix,
         )
         try:
-            await self._prepare(session)
+            if self._streams:
+                await self.ensure_streams(session)
+            for subject, callback in self._listeners:
+                await self._subscribe(session, subject, callback)
         except BaseException:
             await self._end(session)
             raise
         self._number += 1
         return session
-
-    async def _prepare(self, session: Session) -> None:
-        if self._streams:
-            await self.ensure_streams(session)
-        for subject, callback in self._listeners:
-            await self._subscribe(session, subject, callback)
 
     async def _end(self, session: Session) -> None:
         with suppress(Exception):  # it is being thrown away
@@ -274,27 +202,23 @@ class Bus:
         """Make the streams, or bring their settings up to date. Done by itself at each connect."""
         session = session or self.now()
         for config in stream_configs(self._settings):
-            await self._ensure_stream(session, config)
-
-    async def _ensure_stream(self, session: Session, config: StreamConfig) -> None:
-        try:
-            info = await session.call(session.js.stream_info(str(config.name)))
-        except NotFoundError:
-            await self._make_stream(session, config)
-            return
-        if differ(info.config, config):
-            await session.call(session.js.update_stream(config))
+            try:
+                info = await session.call(session.js.stream_info(str(config.name)))
+            except NotFoundError:
+                await self._make_stream(session, config)
+            else:
+                if differ(info.config, config):
+                    await session.call(session.js.update_stream(config))
 
     async def _make_stream(self, session: Session, config: StreamConfig) -> None:
         """Make a stream, with fewer bytes where the server has not that many to give."""
         while True:
             try:
                 await session.call(session.js.add_stream(config))
+                return
             except APIError as error:
                 size = config.max_bytes or 0
                 if error.err_code != NO_SPACE or size < LEAST_BYTES:
                     raise
                 config.max_bytes = size // 2
                 _log.warning("NATS has no room for %d bytes of %s; trying half of it", size, config.name)
-                continue
-            return

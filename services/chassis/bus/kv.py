@@ -8,15 +8,17 @@ bucket takes nothing away and a revoked key stays revoked.
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import APIError, NotFoundError
 
 from services.chassis.background import BackgroundLoop
-from services.chassis.bus.connection import Bus, Session
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.kv_reader import read_all
+from services.chassis.bus.session import Session
 from services.chassis.errors import Unavailable
+from services.chassis.settings import Settings
 
 CAS_TRIES = 10
 
@@ -75,10 +77,7 @@ class KvWriter:
         raise Unavailable(f"Bucket {self.bucket}: the record {key!r} is written by too many at once.")
 
     async def read_all(self) -> dict[str, tuple[int, Value]]:
-        """Return all records of the bucket by key.
-
-        Raises: Unavailable
-        """
+        """Return all records of the bucket by key. Raises: Unavailable"""
         session = self._bus.now()
         await self._ensure(session)
         return await read_all(session, self.bucket)
@@ -112,19 +111,10 @@ def _version(data: bytes) -> int:
         return -1  # not ours: anything is newer
 
 
-class KeeperSettings(Protocol):
-    """What a keeper reads of a process's settings."""
-
-    compare_seconds: float
-    retry_max_seconds: float
-
-
 class KvKeeper(BackgroundLoop):
     """Compares a bucket with the database of its owner: at start, at each connect and every minute."""
 
-    def __init__(
-        self, bus: Bus, bucket: str, records: Callable[[], Awaitable[Records]], settings: KeeperSettings
-    ) -> None:
+    def __init__(self, bus: Bus, bucket: str, records: Callable[[], Awaitable[Records]], settings: Settings) -> None:
         """Args: records: reads from the database what the bucket should hold: key -> (version, value)."""
         self.writer = KvWriter(bus, bucket)
         super().__init__(

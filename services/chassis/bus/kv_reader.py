@@ -5,16 +5,17 @@ import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from services.chassis.bus.connection import Bus, Session, retry_delay
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.session import Session
 from services.chassis.errors import Unavailable
 from services.chassis.tasks import end_tasks
 
@@ -33,43 +34,43 @@ def decode_key(text: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-@asynccontextmanager
-async def _open(session: Session, bucket: str) -> AsyncIterator[tuple[ConsumerInfo, "asyncio.Queue[Msg]"]]:
-    """Open a consumer of the last record of each key and of every later one, with the messages that it pushes."""
-    inbox: asyncio.Queue[Msg] = asyncio.Queue()
-    deliver = session.client.new_inbox()
-    subscription = await session.call(session.client.subscribe(deliver, cb=inbox.put))
-    config = ConsumerConfig(
-        deliver_subject=deliver,
-        deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-        filter_subject=f"$KV.{bucket}.>",
-        ack_policy=AckPolicy.NONE,
-        idle_heartbeat=HEARTBEAT_SECONDS,
-        inactive_threshold=10,
-        mem_storage=True,
-    )
-    try:
-        info = await session.call(session.js.add_consumer(f"KV_{bucket}", config))
-        yield info, inbox
-    finally:
-        if not session.closed.is_set():
-            with suppress(Exception):  # the server removes it by itself when nobody listens
-                await session.call(subscription.unsubscribe(), timeout=1)
+async def _follow(session: Session, bucket: str) -> AsyncGenerator[tuple[str, int, Value] | None]:
+    """Yield key, version and value of each key's last record, then None, then every later record.
 
-
-async def _next(session: Session, inbox: "asyncio.Queue[Msg]") -> Msg:
-    """Return the next message or heartbeat.
-
-    Raises: Unavailable: silence, which says that the consumer or the bucket is no more, or a lost connection.
+    Raises: Unavailable: one was not delivered; silence, which says that the consumer or the bucket is no more; or a
+        lost connection.
     """
-    if not inbox.empty():
-        return inbox.get_nowait()
-    return await session.call(inbox.get(), timeout=SILENCE_SECONDS)
+    async with session.inbox() as (deliver, inbox):
+        config = ConsumerConfig(
+            deliver_subject=deliver,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            filter_subject=f"$KV.{bucket}.>",
+            ack_policy=AckPolicy.NONE,
+            idle_heartbeat=HEARTBEAT_SECONDS,
+            inactive_threshold=10,
+            mem_storage=True,
+        )
+        info = await session.call(session.js.add_consumer(f"KV_{bucket}", config))
+        count, left = 0, int(info.num_pending or 0)
+        if left == 0:
+            yield None
+        while True:
+            message = await session.call(inbox.get(), SILENCE_SECONDS) if inbox.empty() else inbox.get_nowait()
+            if (message.headers or {}).get("Status"):  # a heartbeat
+                continue
+            count += 1
+            if int(message.metadata.sequence.consumer) != count:
+                raise Unavailable("A record was not delivered.")
+            record = _parse(message, bucket)
+            if record is not None:
+                yield record
+            if count == left:
+                yield None
 
 
 def _parse(message: Msg, bucket: str) -> tuple[str, int, Value] | None:
-    """Parse key, version and value of a message; None for a heartbeat or something that is not ours."""
-    if (message.headers or {}).get("Status") or not message.data:
+    """Parse key, version and value of a message; None for something that is not ours."""
+    if not message.data:
         return None
     try:
         record = json.loads(message.data)
@@ -80,22 +81,14 @@ def _parse(message: Msg, bucket: str) -> tuple[str, int, Value] | None:
 
 
 async def read_all(session: Session, bucket: str) -> dict[str, tuple[int, Value]]:
-    """Return all records of a bucket as they are now.
-
-    Raises: Unavailable
-    """
+    """Return all records of a bucket as they are now. Raises: Unavailable"""
     records: dict[str, tuple[int, Value]] = {}
     try:
-        async with _open(session, bucket) as (info, inbox):
-            left = int(info.num_pending or 0)
-            while left > 0:
-                message = await _next(session, inbox)
-                if (message.headers or {}).get("Status"):
-                    continue
-                left -= 1
-                record = _parse(message, bucket)
-                if record is not None:
-                    records[record[0]] = record[1:]
+        async with aclosing(_follow(session, bucket)) as following:
+            async for record in following:
+                if record is None:
+                    break
+                records[record[0]] = record[1:]
     except APIError as error:
         raise Unavailable(f"Bucket {bucket}: {error}.", reason="BUS_UNAVAILABLE") from error
     return records
@@ -132,7 +125,7 @@ class KvReader:
         if self._snapshot is not None:
             for key, (version, value) in _load(self._snapshot).items():
                 self._apply(key, version, value, save=False)
-        self._task = asyncio.create_task(self._run(), name=f"reader-{self._bucket}")
+        self._task = asyncio.create_task(self._bus.on_each(self._follow, f"reader of bucket {self._bucket}"))
 
     async def stop(self) -> None:
         """Stop following, and write the snapshot."""
@@ -141,41 +134,13 @@ class KvReader:
             self._saving = None
             await asyncio.to_thread(self._save)
 
-    async def _run(self) -> None:
-        tries = 0
-        while True:
-            session = await self._bus.session()
-            began = self.ready.is_set()
-            try:
-                await self._follow(session)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # an edge: the watch is made anew, nothing is forgotten meanwhile
-                tries = 1 if self.ready.is_set() and not began else tries + 1
-                known = isinstance(error, (Unavailable, APIError))
-                _log.info("bucket %s is followed anew: %s", self._bucket, error, exc_info=not known)
-            if not session.closed.is_set():
-                await asyncio.sleep(retry_delay(tries, 0.1, 1.0))
-
     async def _follow(self, session: Session) -> None:
-        async with _open(session, self._bucket) as (info, inbox):
-            left = int(info.num_pending or 0)
-            expected = 1
-            if left == 0:
-                self.ready.set()
-            while True:
-                message = await _next(session, inbox)
-                if (message.headers or {}).get("Status"):
-                    continue
-                if int(message.metadata.sequence.consumer) != expected:
-                    raise Unavailable("A record was not delivered.")
-                expected += 1
-                record = _parse(message, self._bucket)
-                if record is not None:
-                    self._apply(*record)
-                left -= 1
-                if left == 0:
+        async with aclosing(_follow(session, self._bucket)) as following:
+            async for record in following:
+                if record is None:
                     self.ready.set()
+                else:
+                    self._apply(*record)
 
     def _apply(self, key: str, version: int, value: Value, save: bool = True) -> None:
         known = self._records.get(key)

@@ -1,8 +1,8 @@
 """The two streams of the bus: how they are called, what they take and how long they keep it."""
 
-from typing import Any, Protocol
-
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from services.chassis.settings import Settings
 
 EVENTS_STREAM = "MODELRY_EVENTS"
 WORK_STREAM = "MODELRY_WORK"
@@ -17,49 +17,29 @@ LEAST_BYTES = 64 << 20
 _DAY = 86400.0
 
 
-class StreamSettings(Protocol):
-    """What the streams read of a process's settings."""
-
-    duplicate_window_seconds: float
-    events_days: float
-    events_bytes: int
-    work_days: float
-    work_bytes: int
-
-
-def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
+def stream_configs(settings: Settings) -> list[StreamConfig]:
     """Return the streams as they should be."""
-    common: dict[str, Any] = {
-        "retention": RetentionPolicy.LIMITS,
-        "storage": StorageType.FILE,
-        "duplicate_window": settings.duplicate_window_seconds,
+    kept = {  # events: nothing is pushed out, the outbox waits; work: what is pushed out is still in the worker's spool
+        EVENTS_STREAM: (settings.events_days, settings.events_bytes, DiscardPolicy.NEW),
+        WORK_STREAM: (settings.work_days, settings.work_bytes, DiscardPolicy.OLD),
     }
     return [
         StreamConfig(
-            name=EVENTS_STREAM,
-            subjects=[STREAM_SUBJECTS[EVENTS_STREAM]],
-            max_age=settings.events_days * _DAY,
-            max_bytes=settings.events_bytes,
-            discard=DiscardPolicy.NEW,  # nothing is pushed out: the outbox waits
-            **common,
-        ),
-        StreamConfig(
-            name=WORK_STREAM,
-            subjects=[STREAM_SUBJECTS[WORK_STREAM]],
-            max_age=settings.work_days * _DAY,
-            max_bytes=settings.work_bytes,
-            discard=DiscardPolicy.OLD,  # what is pushed out is still in the worker's spool
-            **common,
-        ),
+            name=name,
+            subjects=[STREAM_SUBJECTS[name]],
+            max_age=days * _DAY,
+            max_bytes=size,
+            discard=discard,
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            duplicate_window=settings.duplicate_window_seconds,
+        )
+        for name, (days, size, discard) in kept.items()
     ]
 
 
 def differ(have: StreamConfig, wanted: StreamConfig) -> bool:
     """Return whether a stream needs an update. One that got fewer bytes for want of room stays as it is."""
     smaller = have.max_bytes is not None and 0 < have.max_bytes < (wanted.max_bytes or 0)
-    return (
-        have.max_age != wanted.max_age
-        or have.duplicate_window != wanted.duplicate_window
-        or have.discard != wanted.discard
-        or (have.max_bytes != wanted.max_bytes and not smaller)
-    )
+    same = all(getattr(have, name) == getattr(wanted, name) for name in ("max_age", "duplicate_window", "discard"))
+    return not same or (have.max_bytes != wanted.max_bytes and not smaller)

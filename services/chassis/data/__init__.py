@@ -2,7 +2,7 @@
 
 from services.chassis.data.columns import JsonOf, UtcTime, table_of
 from services.chassis.data.database import Database
-from services.chassis.data.dead_letters import DeadLetter, DeadLetters, keep_dead_letter
+from services.chassis.data.dead_letters import DeadLetter, DeadLetters
 from services.chassis.data.engines import Connection
 from services.chassis.data.filters import parse_filter
 from services.chassis.data.housekeeping import sweep
@@ -10,7 +10,7 @@ from services.chassis.data.listing import Order, Page, PageQuery, make_token, re
 from services.chassis.data.migration import create_chassis_tables, differences, draft, rename_column, rewrite_json
 from services.chassis.data.repository import Entity, Repository, check_etag
 from services.chassis.data.tables import chassis_metadata, dead_letters, outbox
-from services.chassis.data.unit_of_work import UnitOfWork, request_digest, retry_conflicts
+from services.chassis.data.unit_of_work import UnitOfWork, execute, fetch, request_digest, retry_conflicts
 from services.chassis.data.watch import QUEUE_LENGTH, Watchers
 
 __all__ = [
@@ -34,7 +34,8 @@ __all__ = [
     "dead_letters",
     "differences",
     "draft",
-    "keep_dead_letter",
+    "execute",
+    "fetch",
     "make_token",
     "outbox",
     "parse_filter",

@@ -44,7 +44,6 @@ class UtcTime(TypeDecorator[datetime]):
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment, in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -61,11 +60,9 @@ class EnumName(TypeDecorator[enum.Enum]):
         self.enum_type = enum_type
 
     def process_bind_param(self, value: enum.Enum | str | None, dialect: Dialect) -> str | None:
-        """Return the member's name."""
         return value.name if isinstance(value, enum.Enum) else value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> enum.Enum | None:
-        """Return the member."""
         return None if value is None else self.enum_type[value]
 
 
@@ -76,11 +73,9 @@ class DecimalText(TypeDecorator[Decimal]):
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
-        """Return its plain digits."""
         return None if value is None else format(value, "f")
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
-        """Return the number."""
         return None if value is None else Decimal(value)
 
 
@@ -95,7 +90,6 @@ class JsonOf(TypeDecorator[Any]):
         self.annotation = annotation
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Return the JSON text."""
         return None if value is None else _adapter(self.annotation).dump_json(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
@@ -122,20 +116,16 @@ _PLAIN: dict[type, type[TypeEngine[Any]]] = {
 def column_type(annotation: Any) -> tuple[TypeEngine[Any], bool]:
     """Return the column type of a field's annotation, and whether it may be NULL."""
     annotation = getattr(annotation, "__supertype__", annotation)  # a NewType is stored as what it names
-    inner, nullable = _without_none(annotation)
+    inner, nullable = annotation, False
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        nullable = len(members) < len(get_args(annotation))
+        inner = members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007
     if inner in _PLAIN:
         return _PLAIN[inner](), nullable
     if isinstance(inner, type) and issubclass(inner, enum.Enum):
         return EnumName(inner), nullable
     return JsonOf(inner), nullable
-
-
-def _without_none(annotation: Any) -> tuple[Any, bool]:
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return annotation, False
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    nullable = len(members) < len(get_args(annotation))
-    return (members[0] if len(members) == 1 else Union[tuple(members)]), nullable  # noqa: UP007
 
 
 def table_of(

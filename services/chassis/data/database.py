@@ -19,12 +19,15 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.engine import URL
 
 from services.chassis.data import postgres, sqlite
-from services.chassis.data.engines import Engine
 from services.chassis.data.migration import current_revision, pending, upgrade
 from services.chassis.events import Event
 from services.chassis.settings import refuse_start
 
 REQUEST_DAYS = 7.0
+
+Engine = sqlite.SqliteEngine | postgres.PostgresEngine
+Transaction = sqlite.SqliteReading | sqlite.SqliteWriting | postgres.PostgresTransaction
+"""From `Engine.begin` on; without `commit`, `close` rolls it back."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +35,8 @@ _log = logging.getLogger(__name__)
 class Database:
     """An open database. Make it with `open`; hand it to units of work, the relay and consumers."""
 
-    def __init__(self, engine: Engine, service: str, lock: int | None) -> None:
-        self.engine = engine
-        self.service = service
-        self.request_days = REQUEST_DAYS
+    def __init__(self, engine: Engine, service: str, lock: int | None, request_days: float) -> None:
+        self.engine, self.service, self.request_days = engine, service, request_days
         self._lock = lock
         self._commit_hooks: list[Callable[[Sequence[Event]], None]] = []
 
@@ -59,9 +60,8 @@ class Database:
         parsed = _parse(url)
         on_file = parsed.drivername == sqlite.DIALECT
         lock = _own(Path(parsed.database or "")) if on_file else None
-        engine: Engine = sqlite.SqliteEngine(parsed) if on_file else postgres.PostgresEngine(parsed, service)
-        database = cls(engine, service, lock)
-        database.request_days = request_days
+        engine = sqlite.SqliteEngine(parsed) if on_file else postgres.PostgresEngine(parsed, service)
+        database = cls(engine, service, lock, request_days)
         try:
             await database._migrate(migrations, parsed)
         except BaseException as error:

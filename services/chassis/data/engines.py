@@ -1,8 +1,8 @@
-"""What a unit of work needs of a database: connections and transactions, whatever is behind them."""
+"""What SQLite and PostgreSQL have in common: connections, and how to wait for what uses one."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import CursorResult, Executable
@@ -21,40 +21,6 @@ class Connection(Protocol):
 
     async def run_sync(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function with SQLAlchemy's synchronous connection, then `args`, off the event loop's way."""
-
-
-class Transaction(Protocol):
-    """One transaction, from `Engine.begin` on. `close` it in any case; without `commit` that rolls it back."""
-
-    @property
-    def connection(self) -> Connection:
-        """What statements are executed on."""
-
-    async def commit(self, then: Callable[[], None]) -> None:
-        """Make everything durable, then call `then`, also when the caller is cancelled meanwhile."""
-
-    def guarded(self) -> AbstractAsyncContextManager[Any]:
-        """Guard a statement that may be refused, so that the transaction goes on after an IntegrityError."""
-
-    async def close(self) -> None:
-        """Roll back what was not committed, and give the connection back."""
-
-
-class Engine(Protocol):
-    """An open database of one kind."""
-
-    @property
-    def dialect(self) -> str:
-        """`sqlite` or `postgresql`."""
-
-    def connect(self) -> AbstractAsyncContextManager[Connection]:
-        """Open a connection outside of units of work, for the schema."""
-
-    async def begin(self, *, write: bool) -> Transaction:
-        """Open a transaction; it leaks nothing when the caller is cancelled meanwhile."""
-
-    async def dispose(self) -> None:
-        """Close all connections."""
 
 
 async def until_done(work: asyncio.Future[Any]) -> None:

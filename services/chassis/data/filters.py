@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -59,7 +60,10 @@ def _condition(name: str, op: str, raw: str, fields: Fields) -> ColumnElement[bo
     column = fields.get(name)
     if column is None:
         raise _bad_filter(f"names {name!r}, which is not filterable", fields)
-    text = json.loads(raw) if raw.startswith('"') and _is_json(raw) else raw
+    text = raw
+    if raw.startswith('"'):
+        with suppress(ValueError):  # something in quotes that is no JSON is meant as it stands
+            text = json.loads(raw)
     if "\0" in text:
         raise _bad_filter("has a NUL", fields)
     if op == ":":
@@ -81,14 +85,6 @@ def _condition(name: str, op: str, raw: str, fields: Fields) -> ColumnElement[bo
         ">=": lambda: column >= value,
     }
     return compare[op]()
-
-
-def _is_json(raw: str) -> bool:
-    try:
-        json.loads(raw)
-    except ValueError:
-        return False
-    return True
 
 
 def _contains(name: str, column: Column[Any], text: str, fields: Fields) -> ColumnElement[bool]:
@@ -120,14 +116,10 @@ def _value(column: Column[Any], text: str) -> Any:
             raise ValueError("it is a whole number")
         return int(text)
     if isinstance(kind, (Float, DecimalText)):
-        return _number(text, float if isinstance(kind, Float) else Decimal)
+        if not re.fullmatch(r"-?\d+(\.\d+)?([eE][+-]?\d{1,2})?", text):
+            raise ValueError("it is a number")
+        return float(text) if isinstance(kind, Float) else Decimal(text)
     return text
-
-
-def _number(text: str, kind: type[float] | type[Decimal]) -> float | Decimal:
-    if not re.fullmatch(r"-?\d+(\.\d+)?([eE][+-]?\d{1,2})?", text):
-        raise ValueError("it is a number")
-    return kind(text)
 
 
 def parse_time(text: str) -> datetime:

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from services.chassis.clock import now
 from services.chassis.data.database import Database
 from services.chassis.data.tables import inbox, outbox, requests
-from services.chassis.data.unit_of_work import UnitOfWork
+from services.chassis.data.unit_of_work import execute
 
 SENT_DAYS = 1.0
 INBOX_DAYS = 35.0  # longer than the stream keeps what could come again
@@ -26,9 +26,7 @@ async def sweep(database: Database) -> int:
     for table, key, too_old in old:
         while True:
             some = select(key).where(too_old).limit(SWEEP_ROWS).scalar_subquery()
-            async with UnitOfWork(database) as uow:
-                result = await uow.connection.execute(delete(table).where(too_old, key.in_(some)))
-                await uow.commit()
+            result = await execute(database, delete(table).where(too_old, key.in_(some)))
             swept += result.rowcount
             if result.rowcount < SWEEP_ROWS:
                 break

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
@@ -95,8 +96,8 @@ class Order:
         if column is not None and column is not id_column:
             if column.nullable:  # what is not set yet comes last either way
                 self.keys.append(_Key(case((column.is_(None), 1), else_=0), False, _null_rank(column.key)))
-            self.keys.append(_Key(column, descending, _attribute(column.key)))
-        self.keys.append(_Key(id_column, descending, _attribute(id_column.key)))
+            self.keys.append(_Key(column, descending, attrgetter(column.key)))
+        self.keys.append(_Key(id_column, descending, attrgetter(id_column.key)))
 
     def clauses(self) -> list[ColumnElement[Any]]:
         """Return the clauses of ORDER BY."""
@@ -114,10 +115,6 @@ class Order:
     def values(self, entity: Any) -> list[Any]:
         """Return an entity's place in the order."""
         return [key.read(entity) for key in self.keys]
-
-
-def _attribute(name: str) -> Callable[[Any], Any]:
-    return lambda entity: getattr(entity, name)
 
 
 def _null_rank(name: str) -> Callable[[Any], int]:

@@ -121,16 +121,13 @@ def draft(metadata: MetaData) -> str:
     for table in metadata.sorted_tables:
         if table.name not in chassis.tables:
             steps.append(ops.CreateTableOp.from_table(table))
-            steps += [ops.CreateIndexOp.from_index(index) for index in _indexes(table)]
+            indexes = sorted(table.indexes, key=lambda index: str(index.name))
+            steps += [ops.CreateIndexOp.from_index(index) for index in indexes]
     body = render_python_code(ops.UpgradeOps(steps), render_item=_plain_type)
     head = '"""The first tables."""\n\nimport sqlalchemy as sa\nfrom alembic import op\n\n'
     head += "from services.chassis.data import create_chassis_tables\n\n"
     head += 'revision = "0001"\ndown_revision = None\n\n\ndef upgrade() -> None:\n    """Make the tables."""\n'
     return head + f"    create_chassis_tables()\n    {body}\n"
-
-
-def _indexes(table: Table) -> list[Any]:
-    return sorted(table.indexes, key=lambda index: str(index.name))
 
 
 def _plain_type(kind: str, item: Any, context: Any) -> str | Literal[False]:

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.chassis.data.engines import Connection, Transaction, until_done
+from services.chassis.data.engines import Connection, until_done
 
 DIALECT = "postgresql"
 
@@ -31,7 +31,7 @@ class PostgresEngine:
         """Open a connection outside of units of work, for the schema."""
         return cast(AbstractAsyncContextManager[Connection], self._engine.connect())
 
-    async def begin(self, *, write: bool) -> Transaction:
+    async def begin(self, *, write: bool) -> "PostgresTransaction":
         """Open a transaction; one that is cancelled meanwhile is opened to the end, then closed: none leaks."""
         opening = asyncio.ensure_future(self._open(write))
         try:
@@ -54,7 +54,6 @@ class PostgresEngine:
         return connection
 
     async def dispose(self) -> None:
-        """Close all connections."""
         await self._engine.dispose()
 
 

@@ -168,10 +168,7 @@ class Repository(Generic[E]):
         return {name: getattr(entity, name) for name in self._statements.names}
 
     async def add(self, entity: E) -> None:
-        """Insert a new entity.
-
-        Raises: AlreadyExists: its name (or what else must be unique) is taken.
-        """
+        """Insert a new entity. Raises: AlreadyExists: its name (or what else must be unique) is taken."""
         try:
             async with self._uow.guarded():
                 await self._uow.connection.execute(self._statements.add, self._row(entity))
@@ -197,10 +194,7 @@ class Repository(Generic[E]):
         self._expect_one(result.rowcount, entity)
 
     async def delete(self, entity: E) -> None:
-        """Remove an entity as it was loaded.
-
-        Raises: Conflict: it has changed meanwhile, or is gone.
-        """
+        """Remove an entity as it was loaded. Raises: Conflict: it has changed meanwhile, or is gone."""
         key = self._key(entity, entity.version)
         result = await self._uow.connection.execute(self._statements.delete, key)
         self._expect_one(result.rowcount, entity)

@@ -18,7 +18,7 @@ from sqlalchemy import Executable, NullPool, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-from services.chassis.data.engines import Parameters, Result, Transaction, until_done
+from services.chassis.data.engines import Parameters, Result, until_done
 from services.chassis.data.sqlite_writer import Writer
 from services.chassis.errors import Unavailable
 
@@ -111,7 +111,6 @@ class DirectConnection:
         return cast(T, result)
 
     def close(self) -> None:
-        """Close it."""
         self.sync.close()
 
 
@@ -147,7 +146,7 @@ class SqliteEngine:
         finally:
             connection.close()
 
-    async def begin(self, *, write: bool) -> Transaction:
+    async def begin(self, *, write: bool) -> "SqliteReading | SqliteWriting":
         """Open a transaction; one that writes waits for its turn."""
         if write:
             return SqliteWriting(self._writer, await self._writer.begin())

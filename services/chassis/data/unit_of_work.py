@@ -8,16 +8,15 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import Executable, Table, bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.chassis.clock import now
-from services.chassis.data.database import Database
-from services.chassis.data.engines import Connection, Transaction
+from services.chassis.data.database import Database, Transaction
+from services.chassis.data.engines import Connection, Parameters, Result
 from services.chassis.data.statements import insert_new
 from services.chassis.data.tables import inbox, outbox, requests
 from services.chassis.errors import AlreadyExists, Conflict, Invalid, Unavailable
@@ -89,9 +88,7 @@ class UnitOfWork:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         transaction, self._transaction = self._open, None
         try:
             await transaction.close()
@@ -110,33 +107,26 @@ class UnitOfWork:
         if len(body.encode()) > MAX_EVENT_BYTES:
             raise Invalid(f"A change of {event.resource} {event.resource_id} is over 256 KB and cannot be announced.")
         self._events.append(event)
-        self._add_row("event", event.id, event.ordering_key, event.subject, event.headers(), body, event.terminal)
+        self._add_row("event", event, event.subject, event.headers(), body, event.terminal)
 
     def put_record(self, record: Record) -> str:
         """Put a record into its KV bucket if, and only if, this unit commits.
 
         Returns: the outbox id that `OutboxRelay.delivered` can wait for.
         """
-        self._add_row("record", record.id, record.ordering_key, record.bucket, {}, record.body(), False)
+        self._add_row("record", record, record.bucket, {}, record.body(), False)
         return record.id
 
     def _add_row(
-        self,
-        kind: str,
-        event_id: str,
-        ordering_key: str,
-        subject: str,
-        headers: dict[str, str],
-        body: str,
-        terminal: bool,
+        self, kind: str, sent: Event | Record, subject: str, headers: dict[str, str], body: str, terminal: bool
     ) -> None:
         if not self.write:
             raise RuntimeError("a reading unit of work emits nothing")
         self._rows.append(
             {
                 "kind": kind,
-                "event_id": event_id,
-                "ordering_key": ordering_key,
+                "event_id": sent.id,
+                "ordering_key": sent.ordering_key,
                 "subject": subject,
                 "headers": headers,
                 "body": body,
@@ -158,8 +148,7 @@ class UnitOfWork:
 
     async def first_time(self, event_id: str, consumer: str = "") -> bool:
         """Note an event in the inbox. False: it was handled before, there is nothing to do but to ack."""
-        values = {"consumer": consumer, "event_id": event_id, "create_time": now()}
-        return await self._insert_new(inbox, values)
+        return await self.insert_new(inbox, {"consumer": consumer, "event_id": event_id, "create_time": now()})
 
     async def claim_request(self, project: str, method: str, request_id: str, digest: str, resource_id: str) -> str:
         """Note a create's request id, or find the resource that its first call made.
@@ -178,7 +167,7 @@ class UnitOfWork:
         await self.connection.execute(_FORGET_REQUEST, {**names, "oldest": oldest})
         key = {"project": project, "method": method, "request_id": request_id}
         fresh = {**key, "digest": digest, "resource_id": resource_id, "create_time": now()}
-        if await self._insert_new(requests, fresh):
+        if await self.insert_new(requests, fresh):
             return resource_id
         row = (await self.connection.execute(_FIND_REQUEST, names)).one()
         if row.digest != digest:
@@ -190,9 +179,24 @@ class UnitOfWork:
             )
         return str(row.resource_id)
 
-    async def _insert_new(self, table: Any, values: dict[str, Any]) -> bool:
+    async def insert_new(self, table: Table, values: dict[str, Any]) -> bool:
+        """Insert a row unless there is one with its key. Returns whether it was inserted."""
         statement = insert_new(table, self.database.dialect)
         return (await self.connection.execute(statement, values)).first() is not None
+
+
+async def fetch(database: Database, query: Executable, parameters: Parameters = None) -> Result:
+    """Return the result of one query, in a unit of work of its own."""
+    async with UnitOfWork(database, write=False) as uow:
+        return await uow.connection.execute(query, parameters)
+
+
+async def execute(database: Database, statement: Executable, parameters: Parameters = None) -> Result:
+    """Execute one statement that writes, in a unit of work of its own."""
+    async with UnitOfWork(database) as uow:
+        result = await uow.connection.execute(statement, parameters)
+        await uow.commit()
+    return result
 
 
 def request_digest(message: Message) -> str:

@@ -23,7 +23,6 @@ class Versioned(Protocol):
     @property
     def version(self) -> int:
         """Grows with every change."""
-        ...
 
 
 R = TypeVar("R", bound=Versioned)

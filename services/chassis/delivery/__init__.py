@@ -3,9 +3,9 @@
 - `OutboxRelay` (relay.py) publishes what units of work emitted; nobody else publishes events.
 - `Consumer` (consumer.py) brings events or work reports to a handler, with dead letters for what cannot be handled.
 
-`ServiceHost` runs the relay of a service. A consumer is one of its parts:
+`ServiceHost` runs the relay of a service, and a consumer of each kind of resource whose events it handles:
 
-    Consumer(bus, database, "training-on-modelVersion", "modelry.events.*.modelVersion.>", handle, settings)
+    host.on_events(handle, "modelVersion")
 
 A handler reads the event and calls a use case, which notes it in the inbox in the transaction that acts on it:
 
@@ -20,7 +20,7 @@ A handler reads the event and calls a use case, which notes it in the inbox in t
             await uow.commit()
 """
 
-from services.chassis.delivery.consumer import Consumer, ConsumerSettings, Message
+from services.chassis.delivery.consumer import Consumer, Handler, Message
 from services.chassis.delivery.relay import OutboxRelay
 
-__all__ = ["Consumer", "ConsumerSettings", "Message", "OutboxRelay"]
+__all__ = ["Consumer", "Handler", "Message", "OutboxRelay"]

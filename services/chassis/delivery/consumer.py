@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -21,25 +21,16 @@ from opentelemetry.trace import SpanKind
 
 from services.chassis import telemetry
 from services.chassis.bus import STREAM_SUBJECTS, Bus, Session, retry_delay
-from services.chassis.data import Database, DeadLetter, DeadLetters, keep_dead_letter
+from services.chassis.data import Database, DeadLetter, DeadLetters
 from services.chassis.errors import Conflict, OverLimit, Unavailable, WrongState
 from services.chassis.events import MESSAGE_ID, Event, Malformed
+from services.chassis.settings import Settings
 from services.chassis.tasks import end_tasks
 
 FETCH_SECONDS = 15.0
 STOP_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class ConsumerSettings(Protocol):
-    """What a consumer reads of a process's settings."""
-
-    ack_wait_seconds: float
-    handler_seconds: float
-    retry_min_seconds: float
-    retry_max_seconds: float
-    surprise_tries: int
 
 
 @dataclass(frozen=True)
@@ -54,20 +45,14 @@ class Message:
     deliveries: int = 1
 
     def json(self) -> Any:
-        """Return the data as JSON.
-
-        Raises: Malformed: it is none.
-        """
+        """Return the data as JSON. Raises: Malformed: it is none."""
         try:
             return json.loads(self.data)
         except ValueError as error:
             raise Malformed(f"this is no JSON: {error}") from error
 
     def event(self) -> Event:
-        """Return the data as an event.
-
-        Raises: Malformed: it is none.
-        """
+        """Return the data as an event. Raises: Malformed: it is none."""
         return Event.parse(self.data)
 
 
@@ -84,30 +69,30 @@ class Consumer:
         durable: str,
         filter_subject: str,
         handler: Handler,
-        settings: ConsumerSettings,
+        settings: Settings,
     ) -> None:
         """Args: durable: `<service>-on-<resource>`; the stream is that of `filter_subject`."""
         self._bus, self._database, self._settings = bus, database, settings
         self._durable, self._filter, self._handler = durable, filter_subject, handler
         self._stream = next(name for name, all_ in STREAM_SUBJECTS.items() if filter_subject.startswith(all_[:-1]))
         self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
-        bus.consumers[durable] = self
+        self._handling: asyncio.Task[None] | None = None  # lives as long as a message is being handled
+        self._stopping = False
+        bus.replays[durable] = self.replay
         self._surprises = (0, 0)  # sequence of the message that surprised, and how often
 
     async def start(self) -> None:
         """Begin to handle messages, as soon as there is a connection."""
-        self._stopping.clear()
-        self._task = asyncio.create_task(self._run(), name=self._durable)
+        self._stopping = False
+        following = self._bus.on_each(self._follow, self._durable, self._settings.retry_min_seconds)
+        self._task = asyncio.create_task(following, name=self._durable)
 
     async def stop(self) -> None:
         """Stop; a message being handled gets a few seconds to end."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        self._stopping.set()
-        await asyncio.wait((task,), timeout=STOP_SECONDS)
-        await end_tasks(task)
+        self._stopping = True
+        if self._handling is not None:
+            await asyncio.wait((self._handling,), timeout=STOP_SECONDS)
+        await end_tasks(self._task)
 
     async def caught_up(self) -> bool:
         """Return whether every message that was stored before this call has been handled. False also without NATS."""
@@ -135,51 +120,16 @@ class Consumer:
             await letters.note_failure(letter, reason := _reason(error))
             text = f"{self._durable} failed again on dead letter {letter.id}: {reason}"
             raise WrongState(text, reason="REPLAY_FAILED") from error
-        return await letters.note_replay(letter.id)
-
-    async def _run(self) -> None:
-        tries = 0
-        while not self._stopping.is_set():
-            waiting = asyncio.ensure_future(self._bus.session())
-            if not await self._unless_stopped(waiting):
-                return
-            try:
-                await self._follow(waiting.result())
-                tries = 0
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # an edge: the connection or the consumer is made anew
-                tries += 1
-                known = isinstance(error, (Unavailable, APIError))
-                _log.warning("%s begins anew: %s", self._durable, error, exc_info=not known)
-                await asyncio.sleep(retry_delay(tries, 0.05, self._settings.retry_min_seconds))
-
-    async def _unless_stopped(self, future: "asyncio.Future[Any]") -> bool:
-        """Wait for something, or until the consumer is stopped; False then."""
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((future, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            if not future.done():
-                future.cancel()
-        return future.done() and not future.cancelled()
+        return await letters.note_replay(letter)
 
     async def _follow(self, session: Session) -> None:
         """Handle messages on one connection until it is lost."""
         await self._ensure(session)
-        inbox: asyncio.Queue[Msg] = asyncio.Queue()
-        reply = session.client.new_inbox()
-        subscription = await session.call(session.client.subscribe(reply, cb=inbox.put))
-        try:
-            while not self._stopping.is_set() and not session.closed.is_set():
+        async with session.inbox() as (reply, inbox):
+            while not self._stopping:
                 message = await self._next(session, reply, inbox)
                 if message is not None:
                     await self._one(message)
-        finally:
-            if not session.closed.is_set():
-                with suppress(Unavailable):
-                    await session.call(subscription.unsubscribe())
 
     async def _ensure(self, session: Session) -> None:
         config = ConsumerConfig(
@@ -202,19 +152,7 @@ class Consumer:
             request = json.dumps({"batch": 1, "expires": int(FETCH_SECONDS * 1e9)}).encode()
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
             await session.call(session.client.publish(subject, request, reply=reply))
-        getting = asyncio.ensure_future(inbox.get())
-        closing = asyncio.ensure_future(session.closed.wait())
-        both = asyncio.ensure_future(
-            asyncio.wait((getting, closing), timeout=FETCH_SECONDS + 2, return_when=asyncio.FIRST_COMPLETED)
-        )
-        try:
-            await self._unless_stopped(both)
-            if not getting.done():
-                return None
-        finally:
-            for task in (both, closing, getting):
-                task.cancel()
-        message = getting.result()
+        message = await session.call(inbox.get(), timeout=FETCH_SECONDS + 2)
         status = (message.headers or {}).get("Status")
         if message.reply and not status:
             return message
@@ -229,7 +167,7 @@ class Consumer:
         event_id = headers.get(MESSAGE_ID) or headers.get("ce-id") or f"{self._stream}-{meta.sequence.stream}"
         sequence, deliveries = int(meta.sequence.stream), int(meta.num_delivered or 1)
         message = Message(raw.subject, raw.data, headers, event_id, sequence, deliveries)
-        holding = asyncio.create_task(self._hold(raw))
+        self._handling = asyncio.create_task(self._hold(raw))
         try:
             with telemetry.span(f"handle {self._durable}", headers, SpanKind.CONSUMER):
                 await self._handle(raw, message)
@@ -238,7 +176,7 @@ class Consumer:
                 await raw.nak()
             raise
         finally:
-            holding.cancel()
+            self._handling.cancel()
 
     async def _hold(self, raw: Msg) -> None:
         """Tell the server that the message is still being handled."""
@@ -277,21 +215,14 @@ class Consumer:
         await raw.nak(delay=delay)
 
     async def _bury(self, raw: Msg, message: Message, error: Exception) -> None:
+        origin, reason = (message.subject, message.event_id, message.headers), _reason(error)
+        letter = DeadLetter(self._durable, *origin, message.data, message.deliveries, reason)
         try:
-            letter = await keep_dead_letter(
-                self._database,
-                self._durable,
-                message.subject,
-                message.event_id,
-                message.headers,
-                message.data,
-                message.deliveries,
-                reason := _reason(error),
-            )
+            await DeadLetters(self._database).keep(letter)
         except Unavailable as problem:
             await self._again(raw, message, problem)
             return
-        _log.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter, reason)
+        _log.error("%s: message %d is dead letter %s: %s", self._durable, message.sequence, letter.id, reason)
         await raw.term()
 
 

@@ -4,23 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, UtcTime, outbox
+from services.chassis.data import Database, execute, fetch, outbox
 
 ROUND_ROWS = 512
 
 _unsent = outbox.c.sent_time.is_(None)
-_same = outbox.c.id == bindparam("row_id")
-_moment = bindparam("moment", type_=UtcTime())
-_sequence = bindparam("stored_at", type_=BigInteger())
 
 _COUNT = select(func.count()).select_from(outbox).where(_unsent)
 _TAKE = select(outbox).where(_unsent, outbox.c.kind == bindparam("of_kind")).order_by(outbox.c.id).limit(ROUND_ROWS)
-_MARK_FIRST_SENT = update(outbox).where(_same).values(first_sent_time=_moment)
-_MARK_SENT = update(outbox).where(_same).values(sent_time=_moment, sequence=_sequence)
-_MARK_UNSENT = update(outbox).where(_same).values(sent_time=None, sequence=None)
+_MARK = update(outbox).where(outbox.c.id == bindparam("row_id"))  # what is set are the other parameters
 _SENT_TIME = select(outbox.c.sent_time).where(outbox.c.event_id == bindparam("of_event"))
 _SENT_SINCE = (
     select(outbox.c.id, outbox.c.event_id, outbox.c.sequence)
@@ -37,41 +32,32 @@ class Outbox:
 
     async def count_unsent(self) -> int:
         """Return how many rows are not sent yet."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            return int((await uow.connection.execute(_COUNT)).scalar_one())
+        return int((await fetch(self._database, _COUNT)).scalar_one())
 
     async def is_sent(self, event_id: str) -> bool:
         """Return whether a row is marked as sent."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            result = await uow.connection.execute(_SENT_TIME, {"of_event": event_id})
-            return result.scalar_one_or_none() is not None
+        return (await fetch(self._database, _SENT_TIME, {"of_event": event_id})).scalar() is not None
 
     async def take(self, kind: str) -> Sequence[Any]:
         """Return the oldest unsent rows, as they were before; those sent for the first time are marked so, durably."""
-        async with UnitOfWork(self._database, write=False) as reading:
-            rows = (await reading.connection.execute(_TAKE, {"of_kind": kind})).all()
+        rows = (await fetch(self._database, _TAKE, {"of_kind": kind})).all()
         moment = now()
-        fresh = [{"row_id": row.id, "moment": moment} for row in rows if row.first_sent_time is None]
-        await self._write(_MARK_FIRST_SENT, fresh)
+        await self._mark([{"row_id": row.id, "first_sent_time": moment} for row in rows if row.first_sent_time is None])
         return rows
 
     async def mark_sent(self, done: Sequence[tuple[Any, int | None]]) -> None:
         """Mark rows as sent, each with its sequence in the stream."""
         moment = now()
-        marks = [{"row_id": row.id, "moment": moment, "stored_at": sequence} for row, sequence in done]
-        await self._write(_MARK_SENT, marks)
+        await self._mark([{"row_id": row.id, "sent_time": moment, "sequence": sequence} for row, sequence in done])
 
     async def mark_unsent(self, row_ids: Sequence[int]) -> None:
         """Have rows sent again."""
-        await self._write(_MARK_UNSENT, [{"row_id": row_id} for row_id in row_ids])
+        await self._mark([{"row_id": row_id, "sent_time": None, "sequence": None} for row_id in row_ids])
 
     async def sent_since(self, oldest: datetime) -> Sequence[Any]:
         """Return the rows that were sent lately: id, event and sequence, the newest first."""
-        async with UnitOfWork(self._database, write=False) as uow:
-            return (await uow.connection.execute(_SENT_SINCE, {"oldest": oldest})).all()
+        return (await fetch(self._database, _SENT_SINCE, {"oldest": oldest})).all()
 
-    async def _write(self, statement: Any, rows: list[dict[str, Any]]) -> None:
+    async def _mark(self, rows: list[dict[str, Any]]) -> None:
         if rows:
-            async with UnitOfWork(self._database) as uow:
-                await uow.connection.execute(statement, rows)
-                await uow.commit()
+            await execute(self._database, _MARK, rows)

@@ -8,21 +8,21 @@ exact subject was read and is not it, because the server's own check for duplica
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from nats.js.errors import APIError, NotFoundError
 
 from services.chassis.bus import EVENTS_STREAM, Bus, KvWriter, Session, parse_record, retry_delay
 from services.chassis.clock import now
-from services.chassis.data import Database, keep_dead_letter
+from services.chassis.data import Database, DeadLetter, DeadLetters
 from services.chassis.delivery.outbox import ROUND_ROWS, Outbox
 from services.chassis.errors import Unavailable
-from services.chassis.events import MESSAGE_ID, Event
+from services.chassis.events import MESSAGE_ID
 from services.chassis.readiness import Lack, LackLog
+from services.chassis.settings import Settings
 from services.chassis.tasks import end_tasks
 
 KEYS_AT_ONCE = 64
@@ -38,18 +38,10 @@ _STREAM_FULL = f"The stream {EVENTS_STREAM} is full: the outbox waits until it h
 _log = logging.getLogger(__name__)
 
 
-class RelaySettings(Protocol):
-    """What the relay reads of a process's settings."""
-
-    retry_min_seconds: float
-    retry_max_seconds: float
-    resend_seconds: float
-
-
 class OutboxRelay:
     """Publish a database's outbox. One per database."""
 
-    def __init__(self, database: Database, bus: Bus, settings: RelaySettings) -> None:
+    def __init__(self, database: Database, bus: Bus, settings: Settings) -> None:
         self._database, self._bus, self._settings = database, bus, settings
         self._outbox = Outbox(database)
         self._kicks = {kind: asyncio.Event() for kind in ("event", "record")}
@@ -59,7 +51,7 @@ class OutboxRelay:
         self._writers: dict[str, KvWriter] = {}
         self._checked = 0  # the connection on which what was sent lately has been looked for
         self.refused = 0  # terminal events that a different one had forestalled
-        database.on_commit(self._on_commit)
+        database.on_commit(lambda events: self.kick())
 
     async def start(self) -> None:
         """Begin to publish, as soon as there is a connection. Events and records do not wait for each other."""
@@ -72,15 +64,13 @@ class OutboxRelay:
 
     def degraded(self) -> list[Lack]:
         """Return why the outbox waits, if it does."""
-        return [replace(lack, name=_name_of(lack.message)) for lack in self._lacks.all()]
+        names = {_STREAM_FULL: EVENTS_STREAM}  # a full stream is named by itself; anything else is the outbox
+        return [replace(lack, name=names.get(lack.message, "outbox")) for lack in self._lacks.all()]
 
     def kick(self) -> None:
         """Publish what is new at once."""
         for event in self._kicks.values():
             event.set()
-
-    def _on_commit(self, events: Sequence[Event]) -> None:
-        self.kick()
 
     async def backlog(self) -> int:
         """Return how many rows are not sent yet."""
@@ -113,17 +103,15 @@ class OutboxRelay:
             try:
                 if kind == "event":
                     await self._look_for_lost(session)
-                sent, failed = await self._round(session, kind)
-                if not failed:
-                    self._lacks.clear(kind)
+                sent = await self._round(session, kind)
             except Exception as error:  # an edge: the outbox is the buffer, and tries again
-                sent, failed = 0, True
+                tries += 1
                 self._problem(kind, error)
-            tries = tries + 1 if failed else 0
-            if failed:
-                delay = retry_delay(tries, settings.retry_min_seconds, settings.retry_max_seconds)
-                await self._wait(kind, delay)
-            elif not sent:
+                await self._wait(kind, retry_delay(tries, settings.retry_min_seconds, settings.retry_max_seconds))
+                continue
+            tries = 0
+            self._lacks.clear(kind)
+            if not sent:
                 await self._wait(kind, IDLE_SECONDS)
             elif sent < ROUND_ROWS:
                 await asyncio.sleep(ROUND_SECONDS)
@@ -142,35 +130,30 @@ class OutboxRelay:
         if self._lacks.note(kind, message):
             _log.warning("%s", message, exc_info=not isinstance(error, (Unavailable, APIError)))
 
-    async def _round(self, session: Session, kind: str) -> tuple[int, bool]:
-        """Send what is unsent, oldest first, keys in parallel. Returns how many were sent, and whether any failed."""
+    async def _round(self, session: Session, kind: str) -> int:
+        """Send what is unsent, oldest first, keys in parallel. Returns how many. Raises what the first failure was."""
         by_key: dict[str, list[Any]] = defaultdict(list)
         for row in await self._outbox.take(kind):
             by_key[row.ordering_key].append(row)
         done: list[tuple[Any, int | None]] = []
         gate = asyncio.Semaphore(KEYS_AT_ONCE)
+        sending = (self._send_in_order(session, rows, gate, done) for rows in by_key.values())
         try:
-            results = await asyncio.gather(
-                *(self._send_in_order(session, rows, gate, done) for rows in by_key.values())
-            )
+            results = await asyncio.gather(*sending, return_exceptions=True)
         finally:
             await asyncio.shield(self._mark_sent(done))
-        return len(done), not all(results)
+        for failure in filter(None, results):
+            raise failure
+        return len(done)
 
     async def _send_in_order(
         self, session: Session, rows: list[Any], gate: asyncio.Semaphore, done: list[tuple[Any, int | None]]
-    ) -> bool:
+    ) -> None:
         """Send the rows of one ordering key, each after the acknowledgement of the one before."""
         async with gate:
             for row in rows:
-                try:
-                    sequence = await self._send(session, row)
-                except (Unavailable, APIError) as error:
-                    self._problem(row.kind, error)
-                    return False
-                done.append((row, sequence))
+                done.append((row, await self._send(session, row)))
                 self._tell(row.event_id)
-        return True
 
     async def _send(self, session: Session, row: Any) -> int | None:
         if row.kind == "record":
@@ -201,9 +184,8 @@ class OutboxRelay:
         self.refused += 1
         reason = f"{row.subject} holds another terminal event ({last[1]}) already"
         _log.error("%s: %s is kept as a dead letter", reason, row.event_id)
-        await keep_dead_letter(
-            self._database, "outbox", row.subject, row.event_id, row.headers, row.body.encode(), 1, reason
-        )
+        letter = DeadLetter("outbox", row.subject, row.event_id, row.headers, row.body.encode(), 1, reason)
+        await DeadLetters(self._database).keep(letter)
         return None
 
     async def _stored(
@@ -245,8 +227,3 @@ class OutboxRelay:
             _log.warning("%d acknowledged events are not in the stream; sending them again", len(lost))
             await self._outbox.mark_unsent(lost)
         self._checked = session.number
-
-
-def _name_of(message: str) -> str:
-    """Return name a lack: a full stream is named by itself; anything else is the outbox."""
-    return EVENTS_STREAM if message == _STREAM_FULL else "outbox"

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nats.js.errors import APIError, NoStreamResponseError
-
-from services.chassis.bus import Session, open_session, retry_delay
-from services.chassis.errors import Unavailable
+from services.chassis.bus import Bus, Session
 from services.chassis.reporting.spool import Spool
-from services.chassis.tasks import end_tasks
+from services.chassis.settings import Settings
 
-_log = logging.getLogger(__name__)
 ACK_SECONDS = 5
 LONGEST_DELAY_SECONDS = 2.0
-_SHORTEST_DELAY_SECONDS = 0.05
 
 
 class ReportLink:
@@ -39,7 +33,7 @@ class ReportLink:
         self._kicked = asyncio.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="reporter-link", daemon=True)
-        self._main: asyncio.Task[None] | None = None
+        self._main = self._loop.create_task(self._work())
 
     def start(self) -> None:
         """Begin, and return at once, with the bus or without."""
@@ -61,81 +55,40 @@ class ReportLink:
         with self._changed:
             while self._spool.sent < self._spool.last and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
-        self.run_soon(self._cancel)
+        self.run_soon(self._main.cancel)
         self._thread.join()
         return self._spool.sent >= self._spool.last
 
-    def _cancel(self) -> None:
-        if self._main is not None:
-            self._main.cancel()
-
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._main = self._loop.create_task(self._keep())
-        try:
-            self._loop.run_until_complete(self._main)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            left = asyncio.all_tasks(self._loop)  # the library's, of a connection that was just being made
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # its end cancels what the library left
+            runner.run(asyncio.wait([self._main]))
 
-    async def _keep(self) -> None:
-        tries = 0
-        while True:
-            try:
-                session = await self._connect()
-            except Exception as error:  # an edge: whatever is wrong now may be right later
-                tries += 1
-                if tries == 1:
-                    _log.warning("the bus is not reachable: %s", str(error) or type(error).__name__)
-                await asyncio.sleep(retry_delay(tries, _SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS))
-                continue
-            tries = 0
-            await self._serve(session)
-
-    async def _serve(self, session: Session) -> None:
-        """Use a connection until it is lost."""
-        parts = (self._publish_all(session), self._beat(session), self._closed(session))
-        work = [asyncio.create_task(one) for one in parts]
-        try:
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if (error := task.exception()) is not None:
-                    _log.error("reporting broke off and begins again", exc_info=error)
-                    await asyncio.sleep(LONGEST_DELAY_SECONDS)
-        finally:
-            await end_tasks(*work)
-            with contextlib.suppress(Exception):  # it is being thrown away
-                await asyncio.wait_for(session.client.close(), timeout=1)
-
-    async def _closed(self, session: Session) -> None:
-        await session.closed.wait()
-
-    async def _connect(self) -> Session:
+    async def _work(self) -> None:
         login = self._spec["nats"]
-        given = {key: login.get(key) for key in ("user", "password")}
-        more = {"inbox_prefix": login["inbox_prefix"]} if login.get("inbox_prefix") else {}
-        return await open_session(login["url"], f"modelry-worker-{self._name}", **given, **more)
+        settings = {
+            "service": f"worker-{self._name}",
+            "nats_url": login["url"],
+            "nats_user": login.get("user") or "",
+            "nats_password": login.get("password") or "",
+            "reconnect_max_seconds": LONGEST_DELAY_SECONDS,
+        }
+        prefix = login.get("inbox_prefix") or "_INBOX"
+        bus = Bus(Settings.model_validate(settings), streams=False, inbox_prefix=prefix)
+        await bus.start()
+        try:
+            await asyncio.gather(
+                bus.on_each(self._publish_all, "publishing of reports", LONGEST_DELAY_SECONDS),
+                bus.on_each(self._beat, "heartbeat", LONGEST_DELAY_SECONDS),
+            )
+        finally:
+            await bus.close()
 
     async def _publish_all(self, session: Session) -> None:
-        failures = 0
         while True:
             self._kicked.clear()
             reports = self._spool.unsent()
             for report in reports:
-                try:
-                    await self._publish(session, report)
-                except (APIError, NoStreamResponseError, Unavailable) as error:
-                    failures += 1
-                    if failures == 1:
-                        _log.warning("report %d was not taken: %s", report["number"], error)
-                    await asyncio.sleep(retry_delay(failures, _SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS))
-                    break  # again from this one
-                failures = 0
+                await self._publish(session, report)
                 with self._changed:
                     self._spool.mark_sent(report["number"])
                     self._changed.notify_all()
@@ -158,7 +111,6 @@ class ReportLink:
                 "number": self._spool.last,
                 "state": self._state(),
             }
-            with contextlib.suppress(Unavailable):
-                await session.call(session.client.publish(self._spec["heartbeat_subject"], json.dumps(beat).encode()))
-                await session.call(session.client.flush(ACK_SECONDS), ACK_SECONDS + 1)
+            await session.call(session.client.publish(self._spec["heartbeat_subject"], json.dumps(beat).encode()))
+            await session.call(session.client.flush(ACK_SECONDS), ACK_SECONDS + 1)
             await asyncio.sleep(float(self._spec.get("heartbeat_seconds", 5)))

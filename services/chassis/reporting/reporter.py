@@ -21,10 +21,10 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from services.chassis.reporting.report_publisher import ReportLink
 from services.chassis.reporting.spool import Spool
@@ -37,7 +37,7 @@ PROGRESS_SECONDS = 0.5
 LARGEST_REPORT_BYTES = 512 * 1024
 
 
-class Reporter:
+class Reporter(AbstractContextManager["Reporter"]):
     """Reports of one attempt. Every method may be called from any thread."""
 
     def __init__(self, folder: Path | str, *, handle_signals: bool = True) -> None:
@@ -119,14 +119,7 @@ class Reporter:
         self._spool.close()
         return done
 
-    def __enter__(self) -> Self:
-        """Return the reporter itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _state(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
@@ -57,9 +58,7 @@ def channel(address: str, *, translate_errors: bool = False) -> grpc.aio.Channel
     Args: translate_errors: raise the classes of `chassis.errors`. A call that streams requests keeps gRPC's own error:
         the library lets no interceptor stand there.
     """
-    outgoing: list[Any] = [_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream()]
-    if translate_errors:
-        outgoing = [_TranslateUnary(), _TranslateStream(), *outgoing]
+    outgoing = [_UnaryUnary(translate_errors), _UnaryStream(translate_errors), _StreamUnary(), _StreamStream()]
     return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=outgoing)
 
 
@@ -79,14 +78,27 @@ def _prepared(details: Any, *, deadline: bool) -> Any:
     return details._replace(metadata=metadata, timeout=timeout)
 
 
+@dataclass
 class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    translate_errors: bool
+
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(_prepared(client_call_details, deadline=True), request)
+        call = await continuation(_prepared(client_call_details, deadline=True), request)
+        if not self.translate_errors:
+            return call
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
 
 
+@dataclass
 class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    translate_errors: bool
+
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(_prepared(client_call_details, deadline=False), request)
+        call = await continuation(_prepared(client_call_details, deadline=False), request)
+        return _translated_stream(call) if self.translate_errors else call
 
 
 class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
@@ -97,19 +109,6 @@ class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
 class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         return await continuation(_prepared(client_call_details, deadline=False), request_iterator)
-
-
-class _TranslateUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        try:
-            return await (await continuation(client_call_details, request))
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
-
-
-class _TranslateStream(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return _translated_stream(await continuation(client_call_details, request))
 
 
 async def _translated_stream(messages: AsyncIterable[Any]) -> AsyncIterator[Any]:
@@ -125,7 +124,6 @@ class AddressBook(Protocol):
 
     def address_of(self, service: str) -> str:
         """Return `host:port` of a service, by its name."""
-        ...
 
 
 class Connections:
@@ -143,7 +141,6 @@ class Connections:
         self._tokens: dict[Principal, tuple[str, float]] = {}
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """Return the channel to a service."""
         if service not in self._channels:
             self._channels[service] = channel(self._addresses.address_of(service), translate_errors=True)
         return self._channels[service]
@@ -163,7 +160,6 @@ class Connections:
         return ((AUTHORIZATION, f"Bearer {token}"), *(((REQUEST_ID, request_id),) if request_id else ()))
 
     async def close(self) -> None:
-        """Close the channels."""
         for opened in self._channels.values():
             await opened.close()
         self._channels.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -21,6 +21,7 @@ from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import ModelryError
 from services.chassis.rpc.client import DEADLINE_SECONDS, MESSAGE_BYTES
 from services.chassis.rpc.interceptor import CallGuard, Policy
+from services.chassis.settings import Settings
 
 GRACE_SECONDS = 5.0
 
@@ -35,18 +36,10 @@ _SERVER_OPTIONS = [
 ]
 
 
-class ServerSettings(Protocol):
-    """What a server reads of its process's settings."""
-
-    listen: str
-
-
 class RpcServer:
     """A service's gRPC server: health, reflection, and the guard around every method."""
 
-    def __init__(
-        self, settings: ServerSettings, issuer: TokenIssuer, *, deadline_seconds: float = DEADLINE_SECONDS
-    ) -> None:
+    def __init__(self, settings: Settings, issuer: TokenIssuer, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self._listen = settings.listen
         self._guard = CallGuard(issuer, deadline_seconds)
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
@@ -54,17 +47,11 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names: list[str] = []
 
-    def add(
-        self,
-        servicer: Any,
-        add_fn: Callable[[Any, Any], None],
-        full_service_name: str,
-        policies: Mapping[str, Policy] | None = None,
-    ) -> None:
-        """Offer a service. Its policies come from the protos unless they are given (method name -> policy)."""
+    def add(self, servicer: Any, add_fn: Callable[[Any, Any], None], full_service_name: str) -> None:
+        """Offer a service; its policies come from the protos."""
         methods = _Methods()
         add_fn(servicer, methods)
-        handlers = self._guard.wrap(full_service_name, methods.handlers, policies or policies_of(full_service_name))
+        handlers = self._guard.wrap(full_service_name, methods.handlers, policies_of(full_service_name))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(full_service_name, handlers),))
         self._names.append(full_service_name)
 
@@ -103,15 +90,12 @@ class RpcServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
 
-    async def wait(self) -> None:
-        """Wait until the server has stopped."""
-        await self._server.wait_for_termination()
-
 
 class _Methods:
     """Stands in a server's place when a generated function adds a servicer, to get its handlers by method name."""
 
-    handlers: Mapping[str, Any] = {}
+    def __init__(self) -> None:
+        self.handlers: Mapping[str, Any] = {}
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Pass over the form in which the handlers are hidden in a function."""
@@ -125,8 +109,5 @@ def policies_of(full_service_name: str) -> dict[str, Policy]:
     """Return method name -> policy, from the protos: `required_role`, and services only for `…InternalService`."""
     service = descriptor_pool.Default().FindServiceByName(full_service_name)
     internal = full_service_name.endswith("InternalService")
-    policies = {}
-    for method in service.methods:
-        declared = method.GetOptions().Extensions[options_pb2.required_role]
-        policies[method.name] = Policy(Role(declared or Role.INFERENCE), service_only=internal)
-    return policies
+    roles = {one.name: one.GetOptions().Extensions[options_pb2.required_role] for one in service.methods}
+    return {name: Policy(Role(role or Role.INFERENCE), service_only=internal) for name, role in roles.items()}

@@ -94,44 +94,35 @@ def _out_of_bounds(
 def _plan(descriptor: Descriptor) -> _Plan:
     """Return the plan of one type. Built once: descriptors live as long as the process."""
     plan = _Plan()
-    for candidate in descriptor.fields:
-        options = candidate.GetOptions()
-        behaviors = options.Extensions[field_behavior_pb2.field_behavior]
-        if field_behavior_pb2.OUTPUT_ONLY in behaviors:
-            continue
-        if field_behavior_pb2.REQUIRED in behaviors:
+    for candidate, required, pair, below in _inputs(descriptor):
+        if required:
             plan.required.append(candidate)
-        pair = bounds(candidate)
         if pair is not None:
             plan.bounded.append((candidate, *pair))
-        value = _message_type(candidate)
-        if value is not None and _has_rules(value, frozenset()):
+        if below is not None and _has_rules(below, frozenset()):
             plan.nested.append(candidate)
     return plan
-
-
-def _message_type(candidate: FieldDescriptor) -> Descriptor | None:
-    """Return the message type that a field holds, also as a map's value; None for anything else."""
-    message_type: Descriptor | None = candidate.message_type
-    if message_type is not None and message_type.GetOptions().map_entry:
-        return message_type.fields_by_name["value"].message_type
-    return message_type
 
 
 def _has_rules(descriptor: Descriptor, seen: frozenset[str]) -> bool:
     """Return whether anything at or below a type has a rule; `seen` ends recursive types."""
     if descriptor.full_name in seen:
         return False
+    seen |= {descriptor.full_name}
+    return any(
+        required or pair is not None or (below is not None and _has_rules(below, seen))
+        for _, required, pair, below in _inputs(descriptor)
+    )
+
+
+def _inputs(
+    descriptor: Descriptor,
+) -> Iterator[tuple[FieldDescriptor, bool, tuple[float, float] | None, Descriptor | None]]:
+    """Yield what callers set: field, whether it is required, its bounds, and the message type it or its map holds."""
     for candidate in descriptor.fields:
-        options = candidate.GetOptions()
-        behaviors = options.Extensions[field_behavior_pb2.field_behavior]
-        if field_behavior_pb2.OUTPUT_ONLY in behaviors:
-            continue
-        if field_behavior_pb2.REQUIRED in behaviors:
-            return True
-        if bounds(candidate) is not None:
-            return True
-        value = _message_type(candidate)
-        if value is not None and _has_rules(value, seen | {descriptor.full_name}):
-            return True
-    return False
+        behaviors = candidate.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        if field_behavior_pb2.OUTPUT_ONLY not in behaviors:
+            below = candidate.message_type
+            if below is not None and below.GetOptions().map_entry:
+                below = below.fields_by_name["value"].message_type
+            yield candidate, field_behavior_pb2.REQUIRED in behaviors, bounds(candidate), below
