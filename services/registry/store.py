@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from sqlalchemy import and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -111,10 +110,6 @@ class RegistryUnit(HoldingUnit):
         """Return all versions that are to be prepared, oldest first."""
         columns = VERSIONS.c
         return await self.versions.select(columns.state == State.PREPARING, order_by=(columns.create_time, columns.id))
-
-    async def adapters_of(self, version_ids: Sequence[str]) -> list[ModelVersion]:
-        """Return versions whose base is one of these."""
-        return await self.versions.select(VERSIONS.c.base_id.in_(version_ids))
 
     async def find_alias(self, model_id: str, alias: str) -> Alias | None:
         """Return an alias of a model, or None."""

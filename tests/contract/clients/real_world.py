@@ -150,7 +150,7 @@ class RealWorld:
                     create_time=moment,
                     base_id=base,
                     parameter_count=5,
-                    files=Files(BUCKET, f"models/{name}", manifest_of(ADAPTER), "sha256:1", 9),
+                    files=Files(StoredFiles(BUCKET, f"models/{name}", manifest_of(ADAPTER)), "sha256:1", 9),
                 )
             )
             await uow.commit()

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from services.chassis.data import outbox
 from services.chassis.errors import Unavailable
-from services.chassis.locations import ObjectLocation
+from services.chassis.locations import ObjectLocation, StoredFiles
 from services.chassis.names import CreateNamed
 from services.chassis.objects import Manifest, ManifestFile
 from services.clients.fakes import FakeCredentials
@@ -81,12 +81,11 @@ def a_publication(base: ModelVersion, **changes: Any) -> publish.Publication:
         model_name="helper",
         checkpoint_id="ftckpt_1",
         job_id="ftjob-0123456789",
-        step=40,
+        checkpoint_step=40,
         final=True,
-        base_id=base.id,
+        base_model_version_id=base.id,
         dataset_version_ids=("dsv-1",),
-        place=ObjectLocation("", "", "jobs/1"),
-        manifest=json.dumps(MANIFEST.to_json()),
+        files=StoredFiles("", "jobs/1", json.dumps(MANIFEST.to_json())),
         lora_rank=8,
         chat_fingerprint="",
         metrics={"eval_loss": 1.5},

@@ -8,8 +8,7 @@ import pytest
 
 from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid, NotFound, WrongState
-from services.registry.domain import Alias
-from services.registry.domain.entities import MAX_HISTORY
+from services.registry.domain import MAX_HISTORY, Alias
 from services.registry.operations import aliases, models, resolve, versions
 from services.registry.operations.context import ServiceContext
 from tests.unit.registry.made import (
