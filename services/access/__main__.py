@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from services.access.handlers import consumers
-from services.access.maintenance import Propagation, maintain
+from services.access.maintenance import maintain, propagate
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.context import ServiceContext
 from services.access.operations.keys import all_records
@@ -44,9 +44,9 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
     maintenance = BackgroundLoop("maintenance of access", partial(maintain, context), settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
     host.add(keeper, gate, *consumers(bus, context, settings), maintenance)
-    propagate = Propagation(context, host.relay, settings.propagation_seconds).wait
-    host.serve(AccessService(context, propagate))
-    host.serve(AccessInternalService(context, propagate))
+    propagated = partial(propagate, context, host.relay, settings.propagation_seconds)
+    host.serve(AccessService(context, propagated))
+    host.serve(AccessInternalService(context, propagated))
     host.serve(BillingService(context))
     host.serve(BillingInternalService(context))
     host.serve(EventService(bus))

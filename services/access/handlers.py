@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from services.access.operations.billing import note_event
 from services.access.operations.context import ServiceContext
-from services.access.operations.reservation_events import RESOURCES, note_event
 from services.chassis.bus import Bus
 from services.chassis.clock import now
 from services.chassis.delivery import Consumer, ConsumerSettings, Message
@@ -17,5 +17,5 @@ def consumers(bus: Bus, context: ServiceContext, settings: ConsumerSettings) -> 
 
     return [
         Consumer(bus, context.database, f"access-on-{resource}", f"modelry.events.*.{resource}.>", handle, settings)
-        for resource in RESOURCES
+        for resource in ("job", "evaluation", "deployment")
     ]

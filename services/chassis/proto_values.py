@@ -10,11 +10,13 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.admin.v1 import admin_pb2
@@ -63,10 +65,11 @@ def _field_value(value: Any) -> Any:
     return {name: _field_value(one) for name, one in vars(value).items()} if is_dataclass(value) else value
 
 
-def page_message(answer: type[M], page: Any, shown: Callable[[Any], Message]) -> M:
-    """Return a page as the answer of a List method, whose first field has the items as `shown` says."""
-    items = {answer.DESCRIPTOR.fields[0].name: [shown(item) for item in page.items]}
-    return answer(**items, next_page_token=page.next_page_token)
+def page_message(answer: type[M], page: Any, shown: Callable[[Any], Message] | None = None) -> M:
+    """Return a page as the answer of a List method: its first field has the items, as `shown` or `message_of` says."""
+    field: Any = answer.DESCRIPTOR.fields[0]
+    show = shown or partial(message_of, GetMessageClass(field.message_type))
+    return answer(**{field.name: [show(item) for item in page.items]}, next_page_token=page.next_page_token)
 
 
 def value_of(value_type: type[V], message: Message, **given: Any) -> V:

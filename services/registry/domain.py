@@ -101,8 +101,7 @@ COMPLETE = Transition("complete", frozenset({State.PREPARING}), State.READY)
 FAIL = Transition("fail", frozenset({State.PREPARING}), State.FAILED)
 GIVE_UP = Transition("give up", frozenset({State.PREPARING}), State.AVAILABLE)
 """A preset that could not be prepared may be tried again: its failure is shown, and is not the end."""
-ADOPT = Transition("adopt", frozenset({State.AVAILABLE, State.PREPARING}), State.READY)
-TRANSITIONS = (PREPARE, COMPLETE, FAIL, GIVE_UP, ADOPT)
+TRANSITIONS = (PREPARE, COMPLETE, FAIL, GIVE_UP)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
         page = await models.list_models(current().project, PageQuery.of(request), self._context)
-        return page_message(pb.ListModelsResponse, page, to.model_message)
+        return page_message(pb.ListModelsResponse, page)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
         command = await labels_update_of(request, self._get)

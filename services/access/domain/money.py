@@ -222,6 +222,11 @@ class Reservation:
         """Free it without a booking. Asking again, or after the booking, changes nothing."""
         return self.apply(RELEASE, now) if self.open else self
 
+    def usage(self, record_id: str, quantity: float, now: datetime) -> UsageRecord:
+        """Return the line of the ledger for what was really used, once it is settled."""
+        item, cost, key_id = self.item, self.settled, self.key_id
+        return UsageRecord(record_id, self.project, item, quantity, cost, self.id, key_id, create_time=now)
+
     def note_end(self, now: datetime) -> Reservation:
         """Return it with the moment at which its owner's work ended."""
         return replace(self, end_time=now, version=self.version + 1, update_time=now)

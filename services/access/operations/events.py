@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.chassis.bus import EVENTS_STREAM, Bus, Session, retry_delay
+from services.chassis.data import Page, PageQuery
 from services.chassis.errors import Expired, Invalid, Unavailable
 from services.chassis.events import PREFIX, Event, Malformed, token
 
@@ -53,18 +54,9 @@ class Stored:
     sequence: int
 
 
-@dataclass(frozen=True)
-class Found:
-    """A page of events, and the cursor of the next one; empty when there are no more now."""
-
-    items: tuple[Stored, ...]
-    next_page_token: str = ""
-
-
-async def list_events(bus: Bus, query: Query, limit: int, page_token: str) -> Found:
+async def list_events(bus: Bus, query: Query, page: PageQuery) -> Page[Stored]:
     """Return a page of a project's events, oldest first. Raises: Invalid, Expired (EVENTS_EXPIRED), Unavailable."""
-    session = bus.now()
-    after = _cursor(page_token)
+    limit, after, session = page.limit, _cursor(page.page_token), bus.now()
     await _check_kept(session, after)
     items: list[Stored] = []
     async with _reader(session, query, after) as (info, inbox):
@@ -77,7 +69,7 @@ async def list_events(bus: Bus, query: Query, limit: int, page_token: str) -> Fo
             left -= 1
             last = int(message.metadata.sequence.stream)
             items += _parsed(message)
-    return Found(tuple(items), str(last) if left > 0 else "")
+    return Page(tuple(items), str(last) if left > 0 else "")
 
 
 async def start_of_watch(bus: Bus, after: int) -> int:

@@ -7,17 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-
-class DoorSettings(Protocol):
-    """What the facts are read from."""
-
-    home: Path
-    currency: str
-    http_address: str
-    grpc_address: str
-    nats_address: str
+from services.access.settings import AccessSettings
 
 
 @dataclass(frozen=True)
@@ -33,7 +24,7 @@ class ServerFacts:
     state_file: Path
 
     @classmethod
-    def of_settings(cls, settings: DoorSettings) -> ServerFacts:
+    def of_settings(cls, settings: AccessSettings) -> ServerFacts:
         """Return the facts of an installation."""
         configured = {"http": settings.http_address, "grpc": settings.grpc_address, "nats": settings.nats_address}
         try:

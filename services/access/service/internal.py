@@ -13,6 +13,7 @@ from services.access.operations.keys import Propagate
 from services.access.service import messages
 from services.chassis.auth import current
 from services.chassis.clock import now
+from services.chassis.proto_values import message_of
 
 
 class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
@@ -27,14 +28,7 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
         credential, access, bucket = await credentials.resolve_credential(
             current(), request.credential, request.bucket, self._context
         )
-        return internal_pb2.ResolvedCredential(
-            credential_id=credential.id,
-            endpoint=access.endpoint,
-            region=access.region,
-            access_key=access.access_key,
-            secret_key=access.secret_key,
-            bucket=bucket,
-        )
+        return message_of(internal_pb2.ResolvedCredential, access, credential_id=credential.id, bucket=bucket)
 
     async def IssueDeploymentKey(self, request: internal_pb2.IssueDeploymentKeyRequest, call: Any) -> access_pb2.ApiKey:
         created = await keys.issue_deployment_key(
@@ -48,4 +42,4 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
         return Empty()
 
     async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, call: Any) -> access_pb2.Project:
-        return messages.project_message(await projects.resolve_project(request.project, self._context))
+        return message_of(access_pb2.Project, await projects.resolve_project(request.project, self._context))

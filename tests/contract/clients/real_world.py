@@ -16,6 +16,7 @@ from sqlalchemy import text
 import services
 from deploy.local.files import choose_port
 from deploy.local.testing import RealObjects
+from services.access.domain.credentials import Credential
 from services.access.operations import billing, credentials
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.context import ServiceContext as AccessContext
@@ -194,8 +195,8 @@ class RealWorld:
         return version_id
 
     async def add_credential(self, name: str, bucket: str = "") -> None:
-        command = credentials.CreateCredential(name, "a", "b", endpoint="http://127.0.0.1:1", bucket=bucket)
-        await credentials.create_credential(self._admin, command, self._context, now())
+        draft = Credential("", "", name, now(), now(), access_key="a", endpoint="http://127.0.0.1:1", bucket=bucket)
+        await credentials.create_credential(self._admin, draft, "b", "", "", self._context, now())
 
     async def add_checkpoint(self, checkpoint_id: str) -> None:
         moment = datetime(2026, 1, 1, tzinfo=UTC)

@@ -57,7 +57,7 @@ def test_a_field_without_a_value_and_a_value_without_a_field_are_mistakes() -> N
 
 
 def test_a_page_is_the_answer_of_its_list() -> None:
-    answer = page_message(pb.ListModelsResponse, Page((MODEL,), "next"), lambda model: message_of(pb.Model, model))
+    answer = page_message(pb.ListModelsResponse, Page((MODEL,), "next"))
     assert [model.id for model in answer.models] == ["mdl-1"]
     assert answer.next_page_token == "next"
 
