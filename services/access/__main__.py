@@ -9,14 +9,12 @@ from pathlib import Path
 from services.access.handlers import consumers
 from services.access.maintenance import maintain, propagate
 from services.access.operations.bootstrap import bootstrap
-from services.access.operations.context import ServiceContext
+from services.access.operations.context import ServerFacts, ServiceContext
 from services.access.operations.keys import all_records
-from services.access.operations.server import ServerFacts
 from services.access.operations.stores import Stores
-from services.access.service.access import AccessService
+from services.access.service.access import AccessInternalService, AccessService
 from services.access.service.billing import BillingInternalService, BillingService
 from services.access.service.events import EventService
-from services.access.service.internal import AccessInternalService
 from services.access.settings import AccessSettings
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus import KvKeeper, WorkerGate

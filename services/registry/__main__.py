@@ -14,7 +14,7 @@ from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
 from services.clients.credentials import CredentialClient
-from services.registry.handlers import UserHandlers
+from services.registry.handlers import consumers
 from services.registry.operations.context import ServiceContext
 from services.registry.operations.models import install_presets
 from services.registry.preparer import Preparer
@@ -51,7 +51,7 @@ async def add_parts(
     context = ServiceContext(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
     await install_presets(catalogue, context, now())
     preparer = Preparer(context, launcher, settings, catalogue)
-    host.add(*UserHandlers(context).consumers(host.bus, settings), preparer, context.garbage)
+    host.add(*consumers(host.bus, context, settings), preparer, context.garbage)
     host.serve(RegistryServicer(context))
     host.serve(RegistryInternalServicer(context))
     return context

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from services.chassis.bus import Bus
 from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.chassis.events import Event
@@ -15,33 +17,28 @@ LINKED = ("evaluation", "deployment")
 """Resources that stand in the lineage of a version which they use."""
 
 
-class UserHandlers:
-    """Follow jobs, evaluations and deployments."""
+async def handle(context: ServiceContext, message: Message) -> None:
+    """Handle one event of a user of models. Raises: Malformed."""
+    event = message.event()
+    async with context.writing() as uow:
+        if not await uow.first_time(event.id, "users"):
+            return
+        if event.terminal or event.happening == "deleted":
+            await uow.holds.release(event.project, event.resource_id)
+        else:
+            await uow.holds.confirm(event.project, event.resource_id)
+        for link in _links(event):
+            await uow.add_link(link)
+        await uow.commit()
 
-    def __init__(self, context: ServiceContext) -> None:
-        self._context = context
 
-    async def handle(self, message: Message) -> None:
-        """Handle one event of a user of models. Raises: Malformed."""
-        event = message.event()
-        async with self._context.writing() as uow:
-            if not await uow.first_time(event.id, "users"):
-                return
-            if event.terminal or event.happening == "deleted":
-                await uow.holds.release(event.project, event.resource_id)
-            else:
-                await uow.holds.confirm(event.project, event.resource_id)
-            for link in _links(event):
-                await uow.add_link(link)
-            await uow.commit()
-
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """Return the durable consumers of this service."""
-        database = self._context.database
-        return [
-            Consumer(bus, database, f"registry-on-{noun}", f"modelry.events.*.{noun}.>", self.handle, settings)
-            for noun in USERS
-        ]
+def consumers(bus: Bus, context: ServiceContext, settings: ConsumerSettings) -> list[Consumer]:
+    """Return the durable consumers of this service."""
+    work = partial(handle, context)
+    return [
+        Consumer(bus, context.database, f"registry-on-{noun}", f"modelry.events.*.{noun}.>", work, settings)
+        for noun in USERS
+    ]
 
 
 def _links(event: Event) -> list[Link]:

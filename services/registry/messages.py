@@ -8,7 +8,7 @@ from services.chassis.locations import StoredFiles
 from services.chassis.proto_values import message_of
 from services.registry.domain import Alias, Model, ModelVersion
 from services.registry.operations.lineage import Graph
-from services.registry.operations.resolve import Resolved
+from services.registry.operations.versions import Resolved
 
 _NOT_STORED = StoredFiles("", "", "")
 

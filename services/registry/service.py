@@ -16,7 +16,7 @@ from services.chassis.holds import confirm_holds, release_holds
 from services.chassis.locations import StoredFiles
 from services.chassis.proto_values import creation_of, labels_update_of, location_of, page_message, value_of
 from services.registry import messages as to
-from services.registry.operations import aliases, lineage, models, publish, resolve, versions
+from services.registry.operations import aliases, lineage, models, publish, versions
 from services.registry.operations.context import ServiceContext
 
 
@@ -112,7 +112,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
         self._context = context
 
     async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
-        resolved = await resolve.resolve_model(
+        resolved = await versions.resolve_model(
             current().project, request.reference, request.holder, self._context, now()
         )
         return to.resolved_message(resolved)
@@ -126,13 +126,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
         return Empty()
 
     async def RegisterCheckpoint(self, request: internal_pb2.RegisterCheckpointRequest, call: Any) -> pb.ModelVersion:
-        project = current().project
-        command = value_of(
-            publish.Publication,
-            request,
-            project=project,
-            project_name=await publish.project_name(project, self._context),
-            files=value_of(StoredFiles, request),
-            digest=request_digest(request),
-        )
+        files, digest = value_of(StoredFiles, request), request_digest(request)
+        given = {"project": current().project, "step": request.checkpoint_step, "files": files, "digest": digest}
+        command = value_of(publish.RegisterCheckpoint, request, **given)
         return to.version_message(await publish.register_checkpoint(command, self._context, now()))

@@ -46,7 +46,7 @@ EXPIRE = Transition("expire", frozenset({KeyState.ACTIVE}), KeyState.EXPIRED)
 
 @dataclass(frozen=True)
 class Secret:
-    """One secret of a key: its hash, until when it works (None: as long as the key), and the state of the key then."""
+    """One secret of a key: its hash, and until when it works (None: as long as the key)."""
 
     hash: str
     until: datetime | None = None
@@ -122,20 +122,15 @@ class CreateKey:
             raise Invalid("api_key.expire_time has passed already.", field="api_key.expire_time")
         check_name(self.name, "api_key.name")
         check_labels(self.title, {}, "api_key.")
+        checked = {"models": _checked_models(self.models), "addresses": _checked_addresses(self.addresses)}
         return ApiKey(
             id=key_id,
             project=project,
-            name=self.name,
-            title=self.title,
-            role=self.role,
             secrets=(Secret(hash_of(secret)),),
             display=display_of(secret),
-            models=_checked_models(self.models),
-            addresses=_checked_addresses(self.addresses),
-            expire_time=self.expire_time,
-            deployment_id=self.deployment_id,
             create_time=now,
             update_time=now,
+            **vars(self) | checked,
         )
 
 

@@ -42,8 +42,8 @@ class Query:
     @property
     def subject(self) -> str:
         """The subjects that it asks for."""
-        context = (self.project, self.resource, self.resource_id, self.happening)
-        return ".".join((PREFIX, *(token(part) if part else "*" for part in context)))
+        parts = (self.project, self.resource, self.resource_id, self.happening)
+        return ".".join((PREFIX, *(token(part) if part else "*" for part in parts)))
 
 
 @dataclass(frozen=True)

@@ -252,5 +252,4 @@ async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
 
 
 async def _of_deployment(uow: AccessUnit, project: str, deployment_id: str) -> ApiKey | None:
-    keys = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
-    return keys[0] if keys else None
+    return await uow.keys.first(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id)

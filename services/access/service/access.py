@@ -1,4 +1,4 @@
-"""AccessService: projects, API keys, credentials and the audit log."""
+"""AccessService and AccessInternalService: projects, API keys, credentials and the audit log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from modelry.access.v1 import access_pb2 as pb
-from modelry.access.v1 import access_pb2_grpc
+from modelry.access.v1 import access_pb2_grpc, internal_pb2, internal_pb2_grpc
 from services.access.domain.credentials import Credential
 from services.access.domain.keys import ApiKey
 from services.access.operations import audit, credentials, keys, projects
@@ -146,3 +146,31 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
         """Return a credential as callers see it: without its secret; the address of `builtin` is a setting."""
         place = self._context.stores.builtin if credential.builtin else credential
         return message_of(pb.Credential, credential, endpoint=place.endpoint, region=place.region, secret_key="")
+
+
+class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
+    """The methods for Modelry's own services; the project is the caller's."""
+
+    def __init__(self, context: ServiceContext, propagate: Propagate) -> None:
+        self._context, self._propagate = context, propagate
+
+    async def ResolveCredential(
+        self, request: internal_pb2.ResolveCredentialRequest, call: Any
+    ) -> internal_pb2.ResolvedCredential:
+        credential, access, bucket = await credentials.resolve_credential(
+            current(), request.credential, request.bucket, self._context
+        )
+        return message_of(internal_pb2.ResolvedCredential, access, credential_id=credential.id, bucket=bucket)
+
+    async def IssueDeploymentKey(self, request: internal_pb2.IssueDeploymentKeyRequest, call: Any) -> pb.ApiKey:
+        created = await keys.issue_deployment_key(
+            current(), request.deployment_id, tuple(request.models), request.name, self._context, now()
+        )
+        return messages.key_message(created.key, now(), created.secret, await self._propagate(created.key))
+
+    async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, call: Any) -> Empty:
+        await keys.revoke_deployment_key(current(), request.deployment_id, self._context, now())
+        return Empty()
+
+    async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, call: Any) -> pb.Project:
+        return message_of(pb.Project, await projects.resolve_project(request.project, self._context))

@@ -141,6 +141,10 @@ class Repository(Generic[E]):
         """Return the entities of all projects that fulfil all conditions, for the system's own use."""
         return await self._all(select(self._table).where(*conditions).order_by(*order_by).limit(limit))
 
+    async def first(self, *conditions: ColumnElement[bool], order_by: Sequence[Any] = ()) -> E | None:
+        """Return the first of what `select` returns, or None."""
+        return next(iter(await self.select(*conditions, order_by=order_by, limit=1)), None)
+
     async def count(self, *conditions: ColumnElement[bool]) -> int:
         """Return how many fulfil all conditions."""
         query = select(func.count()).select_from(self._table).where(*conditions)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
-from services.chassis.locations import StoredFiles
 from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
 from services.clients.credentials import open_location
+from services.clients.registry import Publication
 from services.registry.domain import Files, Kind, Model, ModelVersion, Origin, State, fine_tuned_name
 from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
@@ -22,42 +21,23 @@ from services.registry.operations.versions import existing, files_of, note_store
 from services.registry.store import RegistryUnit
 
 
-@dataclass(frozen=True)
-class Publication:
-    """A checkpoint that shall become a version. `files` are the servable adapter."""
+@dataclass(frozen=True, kw_only=True)
+class RegisterCheckpoint(Publication):
+    """A checkpoint that shall become a version of a project."""
 
     project: str
-    project_name: str
-    model_name: str
-    checkpoint_id: str
-    job_id: str
-    checkpoint_step: int
-    final: bool
-    base_model_version_id: str
-    dataset_version_ids: tuple[str, ...]
-    files: StoredFiles
-    lora_rank: int
-    chat_fingerprint: str
-    metrics: Mapping[str, float]
-    labels: Mapping[str, str]
-    suffix: str
-    request_id: str
     digest: str
 
 
-async def project_name(project: str, context: ServiceContext) -> str:
-    """Return the name of a project, for the `ft:` names of its versions."""
-    return (await context.credentials.project(project, project)).name
-
-
-async def register_checkpoint(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
+async def register_checkpoint(command: RegisterCheckpoint, context: ServiceContext, now: datetime) -> ModelVersion:
     """Make a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
 
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
     check_name(command.model_name, "model_name", ID_PREFIXES)
     manifest = _manifest_of(command)
-    version = await _begin(command, context, now)
+    project = await context.credentials.project(command.project, command.project)
+    version = await _begin(command, project.name, context, now)
     if version.state is State.READY:
         return version
     files = await _copy(command, manifest, version, context)
@@ -65,7 +45,9 @@ async def register_checkpoint(command: Publication, context: ServiceContext, now
 
 
 @retry_conflicts
-async def _begin(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
+async def _begin(
+    command: RegisterCheckpoint, project_name: str, context: ServiceContext, now: datetime
+) -> ModelVersion:
     """Insert the version in PREPARING with its number: what a crash leaves is finished by the repeat."""
     async with context.writing() as uow:
         new = new_id("mv-")
@@ -76,7 +58,7 @@ async def _begin(command: Publication, context: ServiceContext, now: datetime) -
         if base.kind is Kind.ADAPTER or base.state is not State.READY:
             raise WrongState.of("model version", base.label, "tune", base.state.name, ["READY"])
         model = await _tuned_model(uow, command, now)
-        version = _version_of(command, new, model, base, now)
+        version = _version_of(command, project_name, new, model, base, now)
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
         uow.emit(version_event(version))
@@ -84,7 +66,7 @@ async def _begin(command: Publication, context: ServiceContext, now: datetime) -
     return version
 
 
-async def _known_version(uow: RegistryUnit, command: Publication, new: str) -> ModelVersion | None:
+async def _known_version(uow: RegistryUnit, command: RegisterCheckpoint, new: str) -> ModelVersion | None:
     """Return the version of an earlier call with the same wish; None: this is the first, and `new` is its answer."""
     # Without a request id the same checkpoint under the same model name is one wish, while its version exists.
     key = command.request_id or f"{command.checkpoint_id}/{command.model_name}"
@@ -98,7 +80,7 @@ async def _known_version(uow: RegistryUnit, command: Publication, new: str) -> M
     return None
 
 
-async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -> Model:
+async def _tuned_model(uow: RegistryUnit, command: RegisterCheckpoint, now: datetime) -> Model:
     await refuse_preset_name(uow, command.model_name, "model_name")
     model = await uow.models.find(command.project, command.model_name)
     if model is not None and model.origin is Origin.PRIVATE and model.last_number:
@@ -110,8 +92,10 @@ async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -
     return model or await add_model(uow, new)
 
 
-def _version_of(command: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
-    suffix, step = command.suffix or command.model_name, None if command.final else command.checkpoint_step
+def _version_of(
+    command: RegisterCheckpoint, project_name: str, new: str, model: Model, base: ModelVersion, now: datetime
+) -> ModelVersion:
+    suffix, step = command.suffix or command.model_name, None if command.final else command.step
     return ModelVersion(
         id=new,
         project=command.project,
@@ -125,9 +109,9 @@ def _version_of(command: Publication, new: str, model: Model, base: ModelVersion
         lora_rank=command.lora_rank,
         job_id=command.job_id,
         checkpoint_id=command.checkpoint_id,
-        checkpoint_step=command.checkpoint_step,
-        dataset_version_ids=command.dataset_version_ids,
-        fine_tuned_name=fine_tuned_name(base.model_name, command.project_name, suffix, command.job_id, step),
+        checkpoint_step=command.step,
+        dataset_version_ids=tuple(command.dataset_version_ids),
+        fine_tuned_name=fine_tuned_name(base.model_name, project_name, suffix, command.job_id, step),
         architecture=base.architecture,
         parameter_count=base.parameter_count,
         context_length=base.context_length,
@@ -139,14 +123,16 @@ def _version_of(command: Publication, new: str, model: Model, base: ModelVersion
     )
 
 
-def _manifest_of(command: Publication) -> Manifest:
+def _manifest_of(command: RegisterCheckpoint) -> Manifest:
     try:
         return Manifest.from_json(json.loads(command.files.manifest_json))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
 
 
-async def _copy(command: Publication, manifest: Manifest, version: ModelVersion, context: ServiceContext) -> Files:
+async def _copy(
+    command: RegisterCheckpoint, manifest: Manifest, version: ModelVersion, context: ServiceContext
+) -> Files:
     """Copy the adapter under the version's own prefix."""
     files = command.files
     opened = await open_location(context.credentials, command.project, files.credential, files.bucket, "")

@@ -1,4 +1,4 @@
-"""Versions: import, publish from a checkpoint, prepare, show, watch, delete, and their lineage."""
+"""Versions: import, show, watch, delete, resolve and hold for other services, prepare."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
+from services.chassis.holds import Hold
 from services.chassis.ids import new_id
 from services.chassis.locations import ObjectLocation, StoredFiles
 from services.chassis.names import check_labels
@@ -27,6 +28,7 @@ from services.registry.domain import (
     Model,
     ModelVersion,
     State,
+    parse_reference,
     refuse_preset,
     version_key,
 )
@@ -140,6 +142,34 @@ async def watch_version(
 
     async for version in context.watchers.follow(first.id, read, lambda v: v.state.ended, after):
         yield version
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A version, and the base of an adapter."""
+
+    version: ModelVersion
+    base: ModelVersion | None = None
+
+
+async def resolve_model(project: str, text: str, holder: str, context: ServiceContext, now: datetime) -> Resolved:
+    """Return the version that a reference means; with a holder it and its base are held, and a preset is prepared.
+
+    Raises: Invalid, NotFound.
+    """
+    reference = parse_reference(text, "reference")
+    unit = context.writing() if holder else context.reading()
+    async with unit as uow:
+        version = await uow.resolve(project, reference, text)
+        base = await existing(uow, version.base_id) if version.base_id else None
+        if holder:
+            for held in (version, base):
+                if held is not None:
+                    await uow.holds.take(Hold(held.id, holder, project, False, now))
+            await uow.commit()
+    if holder and version.state is State.AVAILABLE and not (version.failure and version.project == PRESETS):
+        version = await prepare_version(version.id, context, now)
+    return Resolved(version, base)
 
 
 async def prepare_version(version_id: str, context: ServiceContext, now: datetime) -> ModelVersion:

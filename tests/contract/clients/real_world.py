@@ -19,11 +19,11 @@ from deploy.local.testing import RealObjects
 from services.access.domain.credentials import Credential
 from services.access.operations import billing, credentials
 from services.access.operations.bootstrap import bootstrap
+from services.access.operations.context import ServerFacts
 from services.access.operations.context import ServiceContext as AccessContext
-from services.access.operations.server import ServerFacts
 from services.access.operations.stores import Stores
+from services.access.service.access import AccessInternalService
 from services.access.service.billing import BillingInternalService
-from services.access.service.internal import AccessInternalService
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork

@@ -142,7 +142,8 @@ async def test_a_place_whose_credential_is_unknown_is_refused(context: ServiceCo
 async def test_the_project_of_a_publication_is_named_by_access(
     context: ServiceContext, credentials: FakeCredentials
 ) -> None:
-    assert await publish.project_name(PROJECT, context) == "support"
+    wish = a_publication(await ready_model(context))
+    assert ":support:" in (await begin_publication(context, wish)).fine_tuned_name
     credentials.away = {"project"}
     with pytest.raises(Unavailable):
-        await publish.project_name(PROJECT, context)
+        await publish.register_checkpoint(wish, context, NOW)
