@@ -49,10 +49,6 @@ class Price:
     project: str = ""
     version: int = 1
 
-    def set(self, amount: Decimal, now: datetime) -> Price:
-        """Return it with another amount from now on. Raises: Invalid."""
-        return replace(self, amount=check_amount(amount, "amount"), set_time=now, version=self.version + 1)
-
 
 def check_amount(amount: Decimal, field: str) -> Decimal:
     """Return the amount, if it is 0 or more and small enough to count with. Raises: Invalid."""

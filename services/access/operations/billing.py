@@ -65,8 +65,8 @@ async def set_price(caller: Principal, item: str, amount: Decimal, context: Serv
     check_amount(amount, "amount")
     async with context.writing() as uow:
         known = await uow.prices.by_id(item)
-        price = Price(item, amount, now) if known is None else known.set(amount, now)
-        await (_add_once(uow.prices, price) if known is None else uow.prices.save(price))
+        price = Price(item, amount, now, version=known.version + 1 if known else 1)
+        await (uow.prices.save(price) if known else _add_once(uow.prices, price))
         await note(uow, caller, "SetPrice", item, now)
         await uow.commit()
     return price

@@ -6,7 +6,8 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
-from modelry.billing.v1 import billing_pb2, billing_pb2_grpc, internal_pb2, internal_pb2_grpc
+from modelry.billing.v1 import billing_pb2 as pb
+from modelry.billing.v1 import billing_pb2_grpc, internal_pb2, internal_pb2_grpc
 from modelry.common.v1 import common_pb2
 from services.access.domain.money import QuoteItem, Reservation, UsageRecord
 from services.access.operations import billing
@@ -27,28 +28,26 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def ListPrices(self, request: billing_pb2.ListPricesRequest, call: Any) -> billing_pb2.ListPricesResponse:
+    async def ListPrices(self, request: pb.ListPricesRequest, call: Any) -> pb.ListPricesResponse:
         """List the prices; the list is short enough for one page, and pages of any size are cut from it."""
         limit = PageQuery.of(request).limit
         start = _position(request.page_token)
         prices = await billing.list_prices(self._context)
         shown = [messages.price_message(price) for price in prices[start : start + limit]]
         more = start + limit < len(prices)
-        return billing_pb2.ListPricesResponse(prices=shown, next_page_token=str(start + limit) if more else "")
+        return pb.ListPricesResponse(prices=shown, next_page_token=str(start + limit) if more else "")
 
     @audited
-    async def SetPrice(self, request: billing_pb2.SetPriceRequest, call: Any) -> billing_pb2.Price:
+    async def SetPrice(self, request: pb.SetPriceRequest, call: Any) -> pb.Price:
         amount = amount_of(request.amount, "amount")
         return messages.price_message(await billing.set_price(current(), request.item, amount, self._context, now()))
 
-    async def GetQuote(self, request: billing_pb2.GetQuoteRequest, call: Any) -> common_pb2.Quote:
+    async def GetQuote(self, request: pb.GetQuoteRequest, call: Any) -> common_pb2.Quote:
         return message_of(common_pb2.Quote, await billing.get_quote(current(), request.quote, self._context, now()))
 
-    async def ListUsageRecords(
-        self, request: billing_pb2.ListUsageRecordsRequest, call: Any
-    ) -> billing_pb2.ListUsageRecordsResponse:
+    async def ListUsageRecords(self, request: pb.ListUsageRecordsRequest, call: Any) -> pb.ListUsageRecordsResponse:
         page = await billing.list_usage(current(), PageQuery.of(request), self._context)
-        return page_message(billing_pb2.ListUsageRecordsResponse, page)
+        return page_message(pb.ListUsageRecordsResponse, page)
 
 
 class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
