@@ -6,10 +6,11 @@ from services.access.operations.billing import note_event
 from services.access.operations.context import ServiceContext
 from services.chassis.bus import Bus
 from services.chassis.clock import now
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Consumer, Message
+from services.chassis.settings import Settings
 
 
-def consumers(bus: Bus, context: ServiceContext, settings: ConsumerSettings) -> list[Consumer]:
+def consumers(bus: Bus, context: ServiceContext, settings: Settings) -> list[Consumer]:
     """Return the durable consumers of access: one for each kind of resource that costs money."""
 
     async def handle(message: Message) -> None:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, Table, and_, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
@@ -90,7 +91,9 @@ async def discard(
     uow: UnitOfWork, table: Table, bucket: str, prefix: str, project: str = "", credential: str = ""
 ) -> None:
     """Note a folder that is to be deleted once this unit commits; once is enough."""
-    await uow.insert_new(table, asdict(Garbage(now(), bucket, prefix, project, credential)))
+    dialect = postgresql if uow.database.dialect == "postgresql" else sqlite
+    values = asdict(Garbage(now(), bucket, prefix, project, credential))
+    await uow.connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())
 
 
 class GarbageCollector:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import MetaData, Table, and_, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from services.chassis.data import Database, UnitOfWork, table_of
 from services.chassis.errors import WrongState
@@ -40,7 +41,8 @@ class Holds:
 
     async def take(self, hold: Hold) -> None:
         """Take a hold; one that is there stays what it is."""
-        await self._uow.insert_new(self._table, asdict(hold))
+        dialect = postgresql if self._uow.database.dialect == "postgresql" else sqlite
+        await self._uow.connection.execute(dialect.insert(self._table).values(asdict(hold)).on_conflict_do_nothing())
 
     async def confirm(self, project: str, holder: str) -> None:
         """Make the holds of a holder lasting."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from services.chassis.bus import Bus
-from services.chassis.delivery import Consumer, ConsumerSettings, Message
+from services.chassis.delivery import Consumer, Message
 from services.chassis.events import Event
+from services.chassis.settings import Settings
 from services.registry.domain import Link
 from services.registry.operations.context import ServiceContext
 
@@ -32,7 +33,7 @@ async def handle(context: ServiceContext, message: Message) -> None:
         await uow.commit()
 
 
-def consumers(bus: Bus, context: ServiceContext, settings: ConsumerSettings) -> list[Consumer]:
+def consumers(bus: Bus, context: ServiceContext, settings: Settings) -> list[Consumer]:
     """Return the durable consumers of this service."""
     work = partial(handle, context)
     return [

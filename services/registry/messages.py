@@ -6,16 +6,11 @@ from modelry.registry.v1 import internal_pb2
 from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.locations import StoredFiles
 from services.chassis.proto_values import message_of
-from services.registry.domain import Alias, Model, ModelVersion
+from services.registry.domain import Alias, ModelVersion
 from services.registry.operations.lineage import Graph
 from services.registry.operations.versions import Resolved
 
 _NOT_STORED = StoredFiles("", "", "")
-
-
-def model_message(model: Model) -> pb.Model:
-    """Return a model as it is shown."""
-    return message_of(pb.Model, model)
 
 
 def version_message(version: ModelVersion) -> pb.ModelVersion:

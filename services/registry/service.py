@@ -14,7 +14,7 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
 from services.chassis.locations import StoredFiles
-from services.chassis.proto_values import creation_of, labels_update_of, location_of, page_message, value_of
+from services.chassis.proto_values import creation_of, labels_update_of, location_of, message_of, page_message, value_of
 from services.registry import messages as to
 from services.registry.operations import aliases, lineage, models, publish, versions
 from services.registry.operations.context import ServiceContext
@@ -28,13 +28,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def CreateModel(self, request: pb.CreateModelRequest, call: Any) -> pb.Model:
         command = creation_of(request, request_digest(request))
-        return to.model_message(await models.create_model(command, self._context, now()))
+        return message_of(pb.Model, await models.create_model(command, self._context, now()))
 
     async def GetModel(self, request: pb.GetModelRequest, call: Any) -> pb.Model:
         return await self._get(request.model)
 
     async def _get(self, ref: str) -> pb.Model:
-        return to.model_message(await models.get_model(current().project, ref, self._context))
+        return message_of(pb.Model, await models.get_model(current().project, ref, self._context))
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
         page = await models.list_models(current().project, PageQuery.of(request), self._context)
@@ -42,7 +42,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
         command = await labels_update_of(request, self._get)
-        return to.model_message(await models.update_model(command, self._context, now()))
+        return message_of(pb.Model, await models.update_model(command, self._context, now()))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, call: Any) -> Empty:
         await models.delete_model(current().project, request.model, self._context, now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from sqlalchemy import and_, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.data import Database, Repository, chassis_metadata, table_of
@@ -128,7 +129,9 @@ class RegistryUnit(HoldingUnit):
 
     async def add_link(self, link: Link) -> None:
         """Note a user of a version; once is enough."""
-        await self.insert_new(LINKS, dataclasses.asdict(link))
+        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
+        values = dataclasses.asdict(link)
+        await self.connection.execute(dialect.insert(LINKS).values(**values).on_conflict_do_nothing())
 
     async def links_of(self, project: str, version_id: str) -> list[Link]:
         """Return the users of a version in a project, in the order of their ids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -9,16 +10,24 @@ from google.protobuf.empty_pb2 import Empty
 from modelry.access.v1 import access_pb2 as pb
 from modelry.access.v1 import access_pb2_grpc, internal_pb2, internal_pb2_grpc
 from services.access.domain.credentials import Credential
-from services.access.domain.keys import ApiKey
+from services.access.domain.keys import ApiKey, CreateKey, KeyRole
 from services.access.operations import audit, credentials, keys, projects
 from services.access.operations.context import ServiceContext
 from services.access.operations.keys import Propagate
-from services.access.service import messages
 from services.access.service.auditing import audited
 from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
-from services.chassis.proto_values import changes_of, creation_of, labels_update_of, message_of, page_message, value_of
+from services.chassis.errors import Invalid
+from services.chassis.proto_values import (
+    changes_of,
+    creation_of,
+    datetime_of,
+    labels_update_of,
+    message_of,
+    page_message,
+    value_of,
+)
 
 
 class AccessService(access_pb2_grpc.AccessServiceServicer):
@@ -61,21 +70,21 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
 
     @audited
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Any) -> pb.ApiKey:
-        command, digest = messages.key_command(request.api_key), request_digest(request)
+        command, digest = _key_command(request.api_key), request_digest(request)
         created = await keys.create_key(current(), command, request.request_id, digest, self._context, now())
         return await self._shown(created.key, created.secret)
 
     async def GetApiKey(self, request: pb.GetApiKeyRequest, call: Any) -> pb.ApiKey:
         key = await keys.get_key(current(), request.api_key, self._context)
         unsent = await keys.unpropagated([key], self._context)
-        return messages.key_message(key, now(), propagated=key.id not in unsent)
+        return _key_message(key, now(), propagated=key.id not in unsent)
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, call: Any) -> pb.ListApiKeysResponse:
         page = await keys.list_keys(current(), PageQuery.of(request), self._context)
         unsent = await keys.unpropagated(page.items, self._context)
 
         def shown(key: ApiKey) -> pb.ApiKey:
-            return messages.key_message(key, now(), propagated=key.id not in unsent)
+            return _key_message(key, now(), propagated=key.id not in unsent)
 
         return page_message(pb.ListApiKeysResponse, page, shown)
 
@@ -93,7 +102,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
 
     async def _shown(self, key: ApiKey, secret: str = "") -> pb.ApiKey:
         """Return a changed key, once gateways can know of the change."""
-        return messages.key_message(key, now(), secret, await self._propagate(key))
+        return _key_message(key, now(), secret, await self._propagate(key))
 
     @audited
     async def CreateCredential(self, request: pb.CreateCredentialRequest, call: Any) -> pb.Credential:
@@ -166,7 +175,7 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
         created = await keys.issue_deployment_key(
             current(), request.deployment_id, tuple(request.models), request.name, self._context, now()
         )
-        return messages.key_message(created.key, now(), created.secret, await self._propagate(created.key))
+        return _key_message(created.key, now(), created.secret, await self._propagate(created.key))
 
     async def RevokeDeploymentKey(self, request: internal_pb2.RevokeDeploymentKeyRequest, call: Any) -> Empty:
         await keys.revoke_deployment_key(current(), request.deployment_id, self._context, now())
@@ -174,3 +183,25 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
 
     async def ResolveProject(self, request: internal_pb2.ResolveProjectRequest, call: Any) -> pb.Project:
         return message_of(pb.Project, await projects.resolve_project(request.project, self._context))
+
+
+def _key_command(message: pb.ApiKey) -> CreateKey:
+    """Return what a caller asks of a new key."""
+    expires = message.HasField("expire_time")
+    expire_time = datetime_of(message.expire_time, "api_key.expire_time") if expires else None
+    return value_of(CreateKey, message, role=_role_of(message.role), expire_time=expire_time, deployment_id="")
+
+
+def _role_of(number: int) -> KeyRole:
+    """Return a role of the protos; unset is INFERENCE. Raises: Invalid."""
+    try:
+        return KeyRole(number) if number else KeyRole.INFERENCE
+    except ValueError as error:
+        names = ", ".join(role.name for role in KeyRole)
+        raise Invalid(f"api_key.role {number} is no role; there are {names}.", field="api_key.role") from error
+
+
+def _key_message(key: ApiKey, now: datetime, secret: str = "", propagated: bool = False) -> pb.ApiKey:
+    """Return a key as callers see it; its secret only in the answer that made it."""
+    project, state = "" if key.role is KeyRole.ADMIN else key.project, key.shown_state(now)
+    return message_of(pb.ApiKey, key, project_id=project, state=state, secret=secret, propagated=propagated)

@@ -9,10 +9,9 @@ from google.protobuf.empty_pb2 import Empty
 from modelry.billing.v1 import billing_pb2 as pb
 from modelry.billing.v1 import billing_pb2_grpc, internal_pb2, internal_pb2_grpc
 from modelry.common.v1 import common_pb2
-from services.access.domain.money import QuoteItem, Reservation, UsageRecord
+from services.access.domain.money import Price, QuoteItem, Reservation, UsageRecord
 from services.access.operations import billing
 from services.access.operations.context import ServiceContext
-from services.access.service import messages
 from services.access.service.auditing import audited
 from services.chassis.auth import current
 from services.chassis.clock import now
@@ -33,14 +32,14 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
         limit = PageQuery.of(request).limit
         start = _position(request.page_token)
         prices = await billing.list_prices(self._context)
-        shown = [messages.price_message(price) for price in prices[start : start + limit]]
+        shown = [_price_message(price) for price in prices[start : start + limit]]
         more = start + limit < len(prices)
         return pb.ListPricesResponse(prices=shown, next_page_token=str(start + limit) if more else "")
 
     @audited
     async def SetPrice(self, request: pb.SetPriceRequest, call: Any) -> pb.Price:
         amount = amount_of(request.amount, "amount")
-        return messages.price_message(await billing.set_price(current(), request.item, amount, self._context, now()))
+        return _price_message(await billing.set_price(current(), request.item, amount, self._context, now()))
 
     async def GetQuote(self, request: pb.GetQuoteRequest, call: Any) -> common_pb2.Quote:
         return message_of(common_pb2.Quote, await billing.get_quote(current(), request.quote, self._context, now()))
@@ -81,6 +80,11 @@ class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
         given = {"id": request.record_id, "project": current().project, "cost": ZERO, "create_time": now()}
         await billing.record_usage(value_of(UsageRecord, request, **given), self._context)
         return Empty()
+
+
+def _price_message(price: Price) -> pb.Price:
+    """Return a price as callers see it; one that was never set has no time."""
+    return message_of(pb.Price, price, item=price.id, set_time=price.set_time if price.version else None)
 
 
 def _shown(reservation: Reservation) -> internal_pb2.Reservation:

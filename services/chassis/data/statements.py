@@ -68,9 +68,9 @@ def statements_of(table: Table, locks_rows: bool) -> Statements:
 
 @cache
 def insert_new(table: Table, dialect: str) -> Any:
-    """Insert a row unless there is one with its key, and return its key if it was inserted.
+    """Insert a row unless there is one with its key, and return its `create_time` if it was inserted.
 
     Asked for by RETURNING: psycopg's row count of such an insert is not to be relied on.
     """
     statement = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    return statement.on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return statement.on_conflict_do_nothing().returning(table.c.create_time)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import Table, bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.chassis.clock import now
@@ -159,7 +159,7 @@ class UnitOfWork:
     async def first_time(self, event_id: str, consumer: str = "") -> bool:
         """Note an event in the inbox. False: it was handled before, there is nothing to do but to ack."""
         values = {"consumer": consumer, "event_id": event_id, "create_time": now()}
-        return await self.insert_new(inbox, values)
+        return await self._insert_new(inbox, values)
 
     async def claim_request(self, project: str, method: str, request_id: str, digest: str, resource_id: str) -> str:
         """Note a create's request id, or find the resource that its first call made.
@@ -178,7 +178,7 @@ class UnitOfWork:
         await self.connection.execute(_FORGET_REQUEST, {**names, "oldest": oldest})
         key = {"project": project, "method": method, "request_id": request_id}
         fresh = {**key, "digest": digest, "resource_id": resource_id, "create_time": now()}
-        if await self.insert_new(requests, fresh):
+        if await self._insert_new(requests, fresh):
             return resource_id
         row = (await self.connection.execute(_FIND_REQUEST, names)).one()
         if row.digest != digest:
@@ -190,8 +190,7 @@ class UnitOfWork:
             )
         return str(row.resource_id)
 
-    async def insert_new(self, table: Table, values: dict[str, Any]) -> bool:
-        """Insert a row. False: there is one with its key, which stays what it is."""
+    async def _insert_new(self, table: Any, values: dict[str, Any]) -> bool:
         statement = insert_new(table, self.database.dialect)
         return (await self.connection.execute(statement, values)).first() is not None
 
