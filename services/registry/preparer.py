@@ -131,8 +131,7 @@ class Preparer(BackgroundLoop):
                 context.credentials, version.project, source.credential, source.bucket, "model_version.source"
             )
             sources = [ModelSource("object", access=opened.access, bucket=opened.bucket, prefix=source.prefix)]
-        await context.store.ensure_bucket(context.bucket)
-        return Preparation(tuple(sources), context.system, context.bucket, f"{context.prefix(version)}/weights")
+        return Preparation(tuple(sources), context.system, *await context.weights_place(version))
 
     def _preset_sources(self, name: str) -> list[ModelSource]:
         sources = [ModelSource.from_json(source) for source in self._presets[name]["sources"]]

@@ -87,13 +87,10 @@ class ApiKey:
         rotated = self.apply(ROTATE, now)
         return replace(rotated, secrets=(Secret(hash_of(secret)), *old), display=display_of(secret))
 
-    def is_over(self, now: datetime) -> bool:
-        """Return whether its time has passed."""
-        return self.expire_time is not None and self.expire_time <= now
-
     def shown_state(self, now: datetime) -> KeyState:
         """Return its state; EXPIRED as soon as its time has passed, also when that is not stored yet."""
-        return KeyState.EXPIRED if self.state is KeyState.ACTIVE and self.is_over(now) else self.state
+        over = self.expire_time is not None and self.expire_time <= now
+        return KeyState.EXPIRED if over and self.state is KeyState.ACTIVE else self.state
 
     def require_reach(self, role: int) -> None:
         """Refuse a caller with a lower role than the key's. Raises: Denied."""

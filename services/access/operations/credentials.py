@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from services.access.domain.credentials import BUILTIN, Credential, checked
+from services.access.domain.credentials import Credential, checked
 from services.access.operations.audit import by, note
 from services.access.operations.context import ServiceContext
 from services.access.store import AccessUnit
@@ -92,11 +92,8 @@ async def verify_credential(
 
     Returns: right -> "" or why it is missing. Raises: NotFound, Invalid, Denied, Unavailable, in the store's words.
     """
-    credential = await get_credential(caller, ref, context)
-    bucket = credential.require_bucket(bucket)
-    if credential.builtin:
-        await context.stores.ensure_bucket(bucket)
-    rights = await asyncio.to_thread(check_rights, context.stores.access(credential), bucket, prefix)
+    credential, access, bucket = await open_credential(caller, ref, bucket, context)
+    rights = await asyncio.to_thread(check_rights, access, bucket, prefix)
     if not any(rights.values()):
         await _note_verified(caller, credential.id, context, now)
     return rights
@@ -114,14 +111,14 @@ async def _note_verified(caller: Principal, credential_id: str, context: Service
         await uow.commit()
 
 
-async def resolve_credential(
+async def open_credential(
     caller: Principal, ref: str, bucket: str, context: ServiceContext
 ) -> tuple[Credential, StoreAccess, str]:
-    """Return a credential with its secret, and the bucket of this use, for Modelry's own services.
+    """Return a credential, the store that it opens with its secret, and the bucket of this use.
 
     Raises: NotFound; Invalid: it is for another bucket.
     """
-    credential = await get_credential(caller, ref or BUILTIN, context)
+    credential = await get_credential(caller, ref, context)
     bucket = credential.require_bucket(bucket)
     if credential.builtin:
         await context.stores.ensure_bucket(bucket)

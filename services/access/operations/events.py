@@ -56,7 +56,7 @@ class Stored:
 
 async def list_events(bus: Bus, query: Query, page: PageQuery) -> Page[Stored]:
     """Return a page of a project's events, oldest first. Raises: Invalid, Expired (EVENTS_EXPIRED), Unavailable."""
-    limit, after, session = page.limit, _cursor(page.page_token), bus.now()
+    limit, after, session = page.limit, page.position, bus.now()
     await _check_kept(session, after)
     items: list[Stored] = []
     async with _reader(session, query, after) as (info, inbox):
@@ -183,9 +183,3 @@ def _parsed(message: Msg) -> list[Stored]:
     except Malformed as error:
         _log.warning("the message at %s is no event: %s", message.subject, error)
         return []
-
-
-def _cursor(page_token: str) -> int:
-    if page_token and not (page_token.isdecimal() and len(page_token) < 19):
-        raise Invalid("page_token is not one that this list gave out.", field="page_token")
-    return int(page_token or 0)

@@ -174,7 +174,7 @@ async def expire_keys(context: ServiceContext, now: datetime) -> int:
 async def has_admin_key(context: ServiceContext) -> bool:
     """Return whether somebody can administer the installation."""
     async with context.reading() as uow:
-        return bool(await uow.keys.count(KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE))
+        return await uow.keys.first(KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE) is not None
 
 
 async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -> ApiKey:

@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from modelry.access.v1 import access_pb2 as pb
 from modelry.access.v1 import access_pb2_grpc, internal_pb2, internal_pb2_grpc
-from services.access.domain.credentials import Credential
+from services.access.domain.credentials import BUILTIN, Credential
 from services.access.domain.keys import ApiKey, CreateKey, KeyRole
 from services.access.operations import audit, credentials, keys, projects
 from services.access.operations.context import ServiceContext
@@ -166,8 +166,8 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
     async def ResolveCredential(
         self, request: internal_pb2.ResolveCredentialRequest, call: Any
     ) -> internal_pb2.ResolvedCredential:
-        credential, access, bucket = await credentials.resolve_credential(
-            current(), request.credential, request.bucket, self._context
+        credential, access, bucket = await credentials.open_credential(
+            current(), request.credential or BUILTIN, request.bucket, self._context
         )
         return message_of(internal_pb2.ResolvedCredential, access, credential_id=credential.id, bucket=bucket)
 

@@ -15,8 +15,7 @@ from services.access.operations.context import ServiceContext
 from services.access.service.auditing import audited
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.data import PageQuery
-from services.chassis.errors import Invalid
+from services.chassis.data import Page, PageQuery
 from services.chassis.money import ZERO
 from services.chassis.proto_values import amount_of, message_of, page_message, value_of
 
@@ -29,12 +28,11 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
 
     async def ListPrices(self, request: pb.ListPricesRequest, call: Any) -> pb.ListPricesResponse:
         """List the prices; the list is short enough for one page, and pages of any size are cut from it."""
-        limit = PageQuery.of(request).limit
-        start = _position(request.page_token)
+        query = PageQuery.of(request)
+        start, end = query.position, query.position + query.limit
         prices = await billing.list_prices(self._context)
-        shown = [_price_message(price) for price in prices[start : start + limit]]
-        more = start + limit < len(prices)
-        return pb.ListPricesResponse(prices=shown, next_page_token=str(start + limit) if more else "")
+        page = Page(tuple(prices[start:end]), str(end) if end < len(prices) else "")
+        return page_message(pb.ListPricesResponse, page, _price_message)
 
     @audited
     async def SetPrice(self, request: pb.SetPriceRequest, call: Any) -> pb.Price:
@@ -89,9 +87,3 @@ def _price_message(price: Price) -> pb.Price:
 
 def _shown(reservation: Reservation) -> internal_pb2.Reservation:
     return message_of(internal_pb2.Reservation, reservation)
-
-
-def _position(page_token: str) -> int:
-    if page_token and not (page_token.isdecimal() and len(page_token) < 6):
-        raise Invalid("page_token is not one that this list gave out.", field="page_token")
-    return int(page_token or 0)

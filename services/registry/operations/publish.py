@@ -137,8 +137,7 @@ async def _copy(
     files = command.files
     opened = await open_location(context.credentials, command.project, files.credential, files.bucket, "")
     source, system = ObjectStore(opened.access), ObjectStore(context.system)
-    to = (context.bucket, f"{context.prefix(version)}/weights")
-    await context.store.ensure_bucket(context.bucket)
+    to = await context.weights_place(version)
     await asyncio.to_thread(transfer, source, opened.bucket, files.prefix, manifest, system, to)
     return files_of(*to, manifest)
 
