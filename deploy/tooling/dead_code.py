@@ -61,6 +61,11 @@ USED_BY_NAME = {
     "sample_count": "stored with the row of an evaluation",
     "test": "written to the report with its dataclass",
     "validation_loss": "set in a message",
+    "verify_time": "shown in a message of its fields",
+    "display": "shown in a message of its fields",
+    "languages": "shown in a message of its fields",
+    "license": "shown in a message of its fields",
+    "set_by": "shown in a message of its fields",
 }
 
 

@@ -6,18 +6,15 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from services.access.handlers import handler
-from services.access.maintenance import Propagation, maintain
+from services.access.handlers import handle
+from services.access.maintenance import maintain, propagate
 from services.access.operations.bootstrap import bootstrap
-from services.access.operations.context import ServiceContext
+from services.access.operations.context import ServerFacts, ServiceContext
 from services.access.operations.keys import all_records
-from services.access.operations.reservation_events import RESOURCES
-from services.access.operations.server import ServerFacts
 from services.access.operations.stores import Stores
-from services.access.service.access import AccessService
+from services.access.service.access import AccessInternalService, AccessService
 from services.access.service.billing import BillingInternalService, BillingService
 from services.access.service.events import EventService
-from services.access.service.internal import AccessInternalService
 from services.access.settings import AccessSettings
 from services.chassis.background import BackgroundLoop
 from services.chassis.bus import KvKeeper, WorkerGate
@@ -44,11 +41,11 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
     keeper = KvKeeper(bus, KEY_BUCKET, partial(all_records, context), settings)
     maintenance = BackgroundLoop("maintenance of access", partial(maintain, context), settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
-    host.on_events(handler(context), *RESOURCES)
+    host.on_events(partial(handle, context), "job", "evaluation", "deployment")  # what costs money
     host.add(keeper, gate, maintenance)
-    propagate = Propagation(context, host.relay, settings.propagation_seconds).wait
-    host.serve(AccessService(context, propagate))
-    host.serve(AccessInternalService(context, propagate))
+    propagated = partial(propagate, context, host.relay, settings.propagation_seconds)
+    host.serve(AccessService(context, propagated))
+    host.serve(AccessInternalService(context, propagated))
     host.serve(BillingService(context))
     host.serve(BillingInternalService(context))
     host.serve(EventService(bus))

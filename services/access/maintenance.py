@@ -25,20 +25,17 @@ async def maintain(context: ServiceContext) -> None:
         await context.stores.try_ensure_bucket(project.bucket)
 
 
-class Propagation:
-    """Wait until the gateways' store has acknowledged what changed about a key."""
+async def propagate(context: ServiceContext, relay: OutboxRelay, seconds: float, key: ApiKey) -> bool:
+    """Wait until the gateways' store has acknowledged what changed about a key.
 
-    def __init__(self, context: ServiceContext, relay: OutboxRelay, seconds: float) -> None:
-        self._context, self._relay, self._seconds = context, relay, seconds
-
-    async def wait(self, key: ApiKey) -> bool:
-        """Wait for the acknowledgement. False if that takes too long: the relay delivers the change later then."""
-        end = time.monotonic() + self._seconds
-        while True:
-            unsent = (await keys.unpropagated([key], self._context)).get(key.id, [])
-            left = end - time.monotonic()
-            if not unsent or left <= 0:
-                return not unsent
-            # In short steps: a row may be acknowledged just before somebody waits for it, and noted just after.
-            await asyncio.gather(*(self._relay.delivered(row, min(left, _STEP_SECONDS)) for row in unsent))
-            await asyncio.sleep(0.005)
+    Returns: False if that takes too long: the relay delivers the change later then.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        unsent = (await keys.unpropagated([key], context)).get(key.id, [])
+        left = end - time.monotonic()
+        if not unsent or left <= 0:
+            return not unsent
+        # In short steps: a row may be acknowledged just before somebody waits for it, and noted just after.
+        await asyncio.gather(*(relay.delivered(row, min(left, _STEP_SECONDS)) for row in unsent))
+        await asyncio.sleep(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from services.chassis.launch import LocalLauncher
 from services.chassis.objects import StoreAccess
 from services.chassis.rpc import Connections
 from services.clients.credentials import CredentialClient
-from services.registry.handlers import USERS, UserHandlers
+from services.registry.handlers import USERS, handle
 from services.registry.operations.context import ServiceContext
 from services.registry.operations.models import install_presets
 from services.registry.preparer import Preparer
@@ -51,7 +52,7 @@ async def add_parts(
     context = ServiceContext(host.database, credentials, store, settings.objects_bucket, settings.hold_seconds)
     await install_presets(catalogue, context, now())
     preparer = Preparer(context, launcher, settings, catalogue)
-    host.on_events(UserHandlers(context).handle, *USERS)
+    host.on_events(partial(handle, context), *USERS)
     host.add(preparer, context.garbage)
     host.serve(RegistryServicer(context))
     host.serve(RegistryInternalServicer(context))

@@ -14,25 +14,19 @@ LINKED = ("evaluation", "deployment")
 """Resources that stand in the lineage of a version which they use."""
 
 
-class UserHandlers:
-    """Follow jobs, evaluations and deployments."""
-
-    def __init__(self, context: ServiceContext) -> None:
-        self._context = context
-
-    async def handle(self, message: Message) -> None:
-        """Handle one event of a user of models. Raises: Malformed."""
-        event = message.event()
-        async with self._context.writing() as uow:
-            if not await uow.first_time(event.id, "users"):
-                return
-            if event.terminal or event.happening == "deleted":
-                await uow.holds.release(event.project, event.resource_id)
-            else:
-                await uow.holds.confirm(event.project, event.resource_id)
-            for link in _links(event):
-                await uow.add_link(link)
-            await uow.commit()
+async def handle(context: ServiceContext, message: Message) -> None:
+    """Handle one event of a user of models. Raises: Malformed."""
+    event = message.event()
+    async with context.writing() as uow:
+        if not await uow.first_time(event.id, "users"):
+            return
+        if event.terminal or event.happening == "deleted":
+            await uow.holds.release(event.project, event.resource_id)
+        else:
+            await uow.holds.confirm(event.project, event.resource_id)
+        for link in _links(event):
+            await uow.add_link(link)
+        await uow.commit()
 
 
 def _links(event: Event) -> list[Link]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from services.chassis.errors import Invalid
@@ -31,14 +31,9 @@ class ModelSource:
     repository: str = ""
     token: str = field(default="", repr=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as the spec has it: what is empty is left out."""
-        content = {name: value for name, value in vars(self).items() if value and name != "access"}
-        return content | ({"access": self.access.to_json()} if self.access else {})
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ModelSource:
-        """Return the source that `to_json` wrote; the catalogue of presets has the same form."""
+        """Return the source of a spec or of the catalogue of presets."""
         access = content.get("access")
         return cls(**{**content, "access": StoreAccess.from_json(access) if access else None})
 
@@ -54,17 +49,15 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec, with the secrets of stores: for a 0600 file only."""
-        output = {"access": self.access.to_json(), "bucket": self.bucket, "prefix": self.prefix}
-        return {"format": FORMAT, "sources": [one.to_json() for one in self.sources], "output": output}
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Preparation:
         """Return the order that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format", FORMAT) != FORMAT:
             raise Invalid(f"The spec has format {content['format']}; this program reads {FORMAT}.", field="format")
-        output = content["output"]
-        sources = tuple(ModelSource.from_json(one) for one in content["sources"])
-        return cls(sources, StoreAccess.from_json(output["access"]), output["bucket"], output["prefix"])
+        sources = tuple(map(ModelSource.from_json, content["sources"]))
+        return cls(sources, StoreAccess.from_json(content["access"]), content["bucket"], content["prefix"])
 
 
 @dataclass(frozen=True)
@@ -95,11 +88,5 @@ class PreparedModel:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PreparedModel:
         """Return the result that `to_json` wrote."""
-        facts = ModelFacts(
-            architecture=content["architecture"],
-            parameter_count=content["parameter_count"],
-            context_length=content["context_length"],
-            shape=content["shape"],
-            chat_fingerprint=content["chat_fingerprint"],
-        )
+        facts = ModelFacts(**{field.name: content[field.name] for field in fields(ModelFacts)})
         return cls(content["bucket"], content["prefix"], Manifest.from_json(content["manifest"]), facts)

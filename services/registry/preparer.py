@@ -76,9 +76,7 @@ class Preparer(BackgroundLoop):
                     await self._apply(version, result)
                     await run.discard()
         except (NotFound, Invalid) as error:
-            await versions.fail(
-                version.id, Failure(error.reason, error.message, FailureKind.USER), self._context, now()
-            )
+            await self._fail(version, error.reason, error.message, user=True)
         except Unavailable as error:
             _log.info("The preparation of %s waits: %s", version.id, error.message)
         except Exception:
@@ -98,8 +96,7 @@ class Preparer(BackgroundLoop):
             return run
         if version.attempts >= self._settings.prepare_attempts:
             message = f"It broke off {version.attempts} times; the logs of {run.id} say why."
-            failure = Failure("PREPARATION_BROKE_OFF", message, FailureKind.SYSTEM)
-            await versions.fail(version.id, failure, self._context, now())
+            await self._fail(version, "PREPARATION_BROKE_OFF", message, user=False)
             return None
         run = self._program(version, version.attempts + 1)
         # Started before it is counted: one that finds no place is no attempt, and a start is done once for each id.
@@ -116,9 +113,11 @@ class Preparer(BackgroundLoop):
         if result.ok:
             await versions.complete(version, PreparedModel.from_json(result.result), self._context, now())
         else:
-            kind = FailureKind.USER if result.user else FailureKind.SYSTEM
-            failure = Failure(result.reason, result.message, kind)
-            await versions.fail(version.id, failure, self._context, now())
+            await self._fail(version, result.reason, result.message, result.user)
+
+    async def _fail(self, version: ModelVersion, reason: str, message: str, user: bool) -> None:
+        failure = Failure(reason, message, FailureKind.USER if user else FailureKind.SYSTEM)
+        await versions.fail(version.id, failure, self._context, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:
         """Return what the program is told. Raises: NotFound, Invalid: its source cannot be opened."""
@@ -132,8 +131,7 @@ class Preparer(BackgroundLoop):
                 context.credentials, version.project, source.credential, source.bucket, "model_version.source"
             )
             sources = [ModelSource("object", access=opened.access, bucket=opened.bucket, prefix=source.prefix)]
-        await context.store.ensure_bucket(context.bucket)
-        return Preparation(tuple(sources), context.system, context.bucket, f"{context.prefix(version)}/weights")
+        return Preparation(tuple(sources), context.system, *await context.weights_place(version))
 
     def _preset_sources(self, name: str) -> list[ModelSource]:
         sources = [ModelSource.from_json(source) for source in self._presets[name]["sources"]]

@@ -13,10 +13,10 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.locations import ObjectLocation
-from services.chassis.proto_values import creation_of, labels_update_of, location_of
+from services.chassis.locations import StoredFiles
+from services.chassis.proto_values import creation_of, labels_update_of, location_of, message_of, page_message, value_of
 from services.registry import messages as to
-from services.registry.operations import aliases, lineage, models, publish, resolve, versions
+from services.registry.operations import aliases, lineage, models, publish, versions
 from services.registry.operations.context import ServiceContext
 
 
@@ -28,22 +28,21 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def CreateModel(self, request: pb.CreateModelRequest, call: Any) -> pb.Model:
         command = creation_of(request, request_digest(request))
-        return to.model_message(await models.create_model(command, self._context, now()))
+        return message_of(pb.Model, await models.create_model(command, self._context, now()))
 
     async def GetModel(self, request: pb.GetModelRequest, call: Any) -> pb.Model:
         return await self._get(request.model)
 
     async def _get(self, ref: str) -> pb.Model:
-        return to.model_message(await models.get_model(current().project, ref, self._context))
+        return message_of(pb.Model, await models.get_model(current().project, ref, self._context))
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Any) -> pb.ListModelsResponse:
         page = await models.list_models(current().project, PageQuery.of(request), self._context)
-        shown = [to.model_message(model) for model in page.items]
-        return pb.ListModelsResponse(models=shown, next_page_token=page.next_page_token)
+        return page_message(pb.ListModelsResponse, page)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Any) -> pb.Model:
         command = await labels_update_of(request, self._get)
-        return to.model_message(await models.update_model(command, self._context, now()))
+        return message_of(pb.Model, await models.update_model(command, self._context, now()))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, call: Any) -> Empty:
         await models.delete_model(current().project, request.model, self._context, now())
@@ -51,13 +50,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, call: Any) -> pb.ModelVersion:
         wanted = request.model_version
+        source, digest = location_of(wanted.source), request_digest(request)
         command = versions.CreateVersion(
-            current().project,
-            request.model,
-            location_of(wanted.source),
-            dict(wanted.metadata),
-            request.request_id,
-            request_digest(request),
+            current().project, request.model, source, dict(wanted.metadata), request.request_id, digest
         )
         return to.version_message(await versions.create_version(command, self._context, now()))
 
@@ -71,8 +66,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ListModelVersions(self, request: pb.ListModelVersionsRequest, call: Any) -> pb.ListModelVersionsResponse:
         page = await versions.list_versions(current().project, request.model, PageQuery.of(request), self._context)
-        shown = [to.version_message(version) for version in page.items]
-        return pb.ListModelVersionsResponse(model_versions=shown, next_page_token=page.next_page_token)
+        return page_message(pb.ListModelVersionsResponse, page, to.version_message)
 
     async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, call: Any) -> Empty:
         await versions.delete_version(current().project, request.model, request.version, self._context, now())
@@ -100,8 +94,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ListAliases(self, request: pb.ListAliasesRequest, call: Any) -> pb.ListAliasesResponse:
         page = await aliases.list_aliases(current().project, request.model, PageQuery.of(request), self._context)
-        shown = [to.alias_message(alias) for alias in page.items]
-        return pb.ListAliasesResponse(aliases=shown, next_page_token=page.next_page_token)
+        return page_message(pb.ListAliasesResponse, page, to.alias_message)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, call: Any) -> Empty:
         await aliases.delete_alias(current().project, request.model, request.alias, self._context)
@@ -119,7 +112,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
         self._context = context
 
     async def ResolveModel(self, request: internal_pb2.ResolveModelRequest, call: Any) -> internal_pb2.ResolvedModel:
-        resolved = await resolve.resolve_model(
+        resolved = await versions.resolve_model(
             current().project, request.reference, request.holder, self._context, now()
         )
         return to.resolved_message(resolved)
@@ -133,25 +126,7 @@ class RegistryInternalServicer(internal_pb2_grpc.RegistryInternalServiceServicer
         return Empty()
 
     async def RegisterCheckpoint(self, request: internal_pb2.RegisterCheckpointRequest, call: Any) -> pb.ModelVersion:
-        project = current().project
-        command = publish.Publication(
-            project=project,
-            project_name=await publish.project_name(project, self._context),
-            model_name=request.model_name,
-            checkpoint_id=request.checkpoint_id,
-            job_id=request.job_id,
-            step=request.checkpoint_step,
-            final=request.final,
-            base_id=request.base_model_version_id,
-            dataset_version_ids=tuple(request.dataset_version_ids),
-            place=ObjectLocation(request.credential, request.bucket, request.prefix),
-            manifest=request.manifest_json,
-            lora_rank=request.lora_rank,
-            chat_fingerprint=request.chat_fingerprint,
-            metrics=dict(request.metrics),
-            labels=dict(request.labels),
-            suffix=request.suffix,
-            request_id=request.request_id,
-            digest=request_digest(request),
-        )
+        files, digest = value_of(StoredFiles, request), request_digest(request)
+        given = {"project": current().project, "step": request.checkpoint_step, "files": files, "digest": digest}
+        command = value_of(publish.RegisterCheckpoint, request, **given)
         return to.version_message(await publish.register_checkpoint(command, self._context, now()))

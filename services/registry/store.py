@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from sqlalchemy import and_, delete, select
 
@@ -54,9 +53,8 @@ class RegistryUnit(HoldingUnit):
     async def model(self, project: str, ref: str) -> Model:
         """Return a model by name, id or hub id; an own one wins over a preset. Raises: NotFound."""
         result = await self.models.find(project, ref) or await self.models.find(PRESETS, ref)
-        if result is None:
-            presets = await self.models.select(MODELS.c.project == PRESETS, MODELS.c.hub_id == ref, limit=1)
-            result = presets[0] if presets and ref else None
+        if result is None and ref:
+            result = await self.models.first(MODELS.c.project == PRESETS, MODELS.c.hub_id == ref)
         if result is None:
             raise NotFound.of("model", ref)
         return result
@@ -78,10 +76,10 @@ class RegistryUnit(HoldingUnit):
         if reference.fine_tuned_name:
             columns = VERSIONS.c
             same = (columns.project == project, columns.fine_tuned_name == reference.fine_tuned_name)
-            named = await self.versions.select(*same, order_by=(columns.number.desc(),), limit=1)
-            if not named:
+            named = await self.versions.first(*same, order_by=(columns.number.desc(),))
+            if named is None:
                 raise NotFound.of("model", text)
-            return named[0]
+            return named
         return await self.version_of(await self.model(project, reference.model), reference, text)
 
     async def version_of(self, model: Model, reference: Reference, text: str) -> ModelVersion:
@@ -97,10 +95,10 @@ class RegistryUnit(HoldingUnit):
             conditions.append(columns.number == reference.number)
         elif model.latest_version:
             conditions.append(columns.number == model.latest_version)
-        versions = await self.versions.select(*conditions, order_by=(columns.number.desc(),), limit=1)
-        if not versions:
+        version = await self.versions.first(*conditions, order_by=(columns.number.desc(),))
+        if version is None:
             raise NotFound.of("model version", text)
-        return versions[0]
+        return version
 
     async def versions_in(self, model_id: str) -> list[ModelVersion]:
         """Return all versions of a model."""
@@ -111,14 +109,9 @@ class RegistryUnit(HoldingUnit):
         columns = VERSIONS.c
         return await self.versions.select(columns.state == State.PREPARING, order_by=(columns.create_time, columns.id))
 
-    async def adapters_of(self, version_ids: Sequence[str]) -> list[ModelVersion]:
-        """Return versions whose base is one of these."""
-        return await self.versions.select(VERSIONS.c.base_id.in_(version_ids))
-
     async def find_alias(self, model_id: str, alias: str) -> Alias | None:
         """Return an alias of a model, or None."""
-        aliases = await self.aliases.select(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias, limit=1)
-        return aliases[0] if aliases else None
+        return await self.aliases.first(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias)
 
     async def alias(self, model_id: str, alias: str) -> Alias:
         """Return an alias of a model. Raises: NotFound."""

@@ -105,15 +105,13 @@ def checked(credential: Credential) -> Credential:
 
 
 def _check_endpoint(endpoint: str) -> None:
-    field_path = "credential.endpoint"
+    path = "credential.endpoint"
     try:
-        context = urlsplit(endpoint)
-        host, _ = context.hostname, context.port
+        url = urlsplit(endpoint)
+        host, _ = url.hostname, url.port
     except ValueError as error:
-        raise Invalid(f"{field_path} {endpoint!r} is no URL: {error}.", field=field_path) from error
-    if context.scheme not in ("http", "https") or not host:
-        message = f"{field_path} {endpoint!r} is no http:// or https:// URL."
-        raise Invalid(message, field=field_path)
-    if context.username or context.password or context.query or context.fragment:
-        message = f"{field_path} must be the store's address alone, without user, query or fragment."
-        raise Invalid(message, field=field_path)
+        raise Invalid(f"{path} {endpoint!r} is no URL: {error}.", field=path) from error
+    if url.scheme not in ("http", "https") or not host:
+        raise Invalid(f"{path} {endpoint!r} is no http:// or https:// URL.", field=path)
+    if url.username or url.password or url.query or url.fragment:
+        raise Invalid(f"{path} must be the store's address alone, without user, query or fragment.", field=path)

@@ -46,7 +46,7 @@ EXPIRE = Transition("expire", frozenset({KeyState.ACTIVE}), KeyState.EXPIRED)
 
 @dataclass(frozen=True)
 class Secret:
-    """One secret of a key: its hash, until when it works (None: as long as the key), and the state of the key then."""
+    """One secret of a key: its hash, and until when it works (None: as long as the key)."""
 
     hash: str
     until: datetime | None = None
@@ -87,13 +87,10 @@ class ApiKey:
         rotated = self.apply(ROTATE, now)
         return replace(rotated, secrets=(Secret(hash_of(secret)), *old), display=display_of(secret))
 
-    def is_over(self, now: datetime) -> bool:
-        """Return whether its time has passed."""
-        return self.expire_time is not None and self.expire_time <= now
-
     def shown_state(self, now: datetime) -> KeyState:
         """Return its state; EXPIRED as soon as its time has passed, also when that is not stored yet."""
-        return KeyState.EXPIRED if self.state is KeyState.ACTIVE and self.is_over(now) else self.state
+        over = self.expire_time is not None and self.expire_time <= now
+        return KeyState.EXPIRED if over and self.state is KeyState.ACTIVE else self.state
 
     def require_reach(self, role: int) -> None:
         """Refuse a caller with a lower role than the key's. Raises: Denied."""
@@ -122,20 +119,15 @@ class CreateKey:
             raise Invalid("api_key.expire_time has passed already.", field="api_key.expire_time")
         check_name(self.name, "api_key.name")
         check_labels(self.title, {}, "api_key.")
+        checked = {"models": _checked_models(self.models), "addresses": _checked_addresses(self.addresses)}
         return ApiKey(
             id=key_id,
             project=project,
-            name=self.name,
-            title=self.title,
-            role=self.role,
             secrets=(Secret(hash_of(secret)),),
             display=display_of(secret),
-            models=_checked_models(self.models),
-            addresses=_checked_addresses(self.addresses),
-            expire_time=self.expire_time,
-            deployment_id=self.deployment_id,
             create_time=now,
             update_time=now,
+            **vars(self) | checked,
         )
 
 

@@ -49,10 +49,6 @@ class Price:
     project: str = ""
     version: int = 1
 
-    def set(self, amount: Decimal, now: datetime) -> Price:
-        """Return it with another amount from now on. Raises: Invalid."""
-        return replace(self, amount=check_amount(amount, "amount"), set_time=now, version=self.version + 1)
-
 
 def check_amount(amount: Decimal, field: str) -> Decimal:
     """Return the amount, if it is 0 or more and small enough to count with. Raises: Invalid."""
@@ -221,6 +217,11 @@ class Reservation:
     def release(self, now: datetime) -> Reservation:
         """Free it without a booking. Asking again, or after the booking, changes nothing."""
         return self.apply(RELEASE, now) if self.open else self
+
+    def usage(self, record_id: str, quantity: float, now: datetime) -> UsageRecord:
+        """Return the line of the ledger for what was really used, once it is settled."""
+        item, cost, key_id = self.item, self.settled, self.key_id
+        return UsageRecord(record_id, self.project, item, quantity, cost, self.id, key_id, create_time=now)
 
     def note_end(self, now: datetime) -> Reservation:
         """Return it with the moment at which its owner's work ended."""

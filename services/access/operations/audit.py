@@ -12,9 +12,12 @@ from services.chassis.data import Page, PageQuery
 from services.chassis.ids import new_id
 
 
-async def note(uow: AccessUnit, caller: Principal, method: str, resource_id: str, now: datetime) -> None:
+async def note(
+    uow: AccessUnit, caller: Principal, method: str, resource_id: str, now: datetime, outcome: str = OK
+) -> None:
     """Note a call in the audit log, in the transaction that makes it true."""
-    await uow.audit.add(_entry(caller, method, resource_id, OK, now))
+    key_id = caller.key_id or caller.subject
+    await uow.audit.add(AuditEntry(new_id("audit-"), caller.project, key_id, method, resource_id, outcome, now))
 
 
 async def note_refusal(
@@ -22,7 +25,7 @@ async def note_refusal(
 ) -> None:
     """Note a call that was refused, in a transaction of its own."""
     async with context.writing() as uow:
-        await uow.audit.add(_entry(caller, method, resource_id, reason, now))
+        await note(uow, caller, method, resource_id, now, reason)
         await uow.commit()
 
 
@@ -35,8 +38,3 @@ async def list_entries(caller: Principal, page: PageQuery, context: ServiceConte
     """Return what was done in the caller's project, newest first."""
     async with context.reading() as uow:
         return await uow.audit.list(caller.project, page)
-
-
-def _entry(caller: Principal, method: str, resource_id: str, outcome: str, now: datetime) -> AuditEntry:
-    key_id = caller.key_id or caller.subject
-    return AuditEntry(new_id("audit-"), caller.project, key_id, method, resource_id, outcome, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
@@ -29,6 +29,7 @@ from services.access.store import QUOTES, RESERVATIONS, AccessUnit
 from services.chassis.auth import Principal
 from services.chassis.data import Entity, Page, PageQuery, Repository, retry_conflicts
 from services.chassis.errors import AlreadyExists, Conflict, NotFound
+from services.chassis.events import Event
 from services.chassis.ids import new_id
 from services.chassis.money import ZERO, cost_of
 
@@ -64,8 +65,8 @@ async def set_price(caller: Principal, item: str, amount: Decimal, context: Serv
     check_amount(amount, "amount")
     async with context.writing() as uow:
         known = await uow.prices.by_id(item)
-        price = Price(item, amount, now) if known is None else known.set(amount, now)
-        await (_add_once(uow.prices, price) if known is None else uow.prices.save(price))
+        price = Price(item, amount, now, version=known.version + 1 if known else 1)
+        await (uow.prices.save(price) if known else _add_once(uow.prices, price))
         await note(uow, caller, "SetPrice", item, now)
         await uow.commit()
     return price
@@ -137,12 +138,16 @@ async def _new_reservation(
 
 async def _unit_price(uow: AccessUnit, project: str, command: Reserve, now: datetime) -> Decimal:
     if not command.quote_id:
-        known = await uow.prices.by_id(command.item)
-        return known.amount if known is not None else ZERO
+        return await _present_price(uow, command.item)
     quote = await uow.quotes.find(project, command.quote_id)
     if quote is None:
         raise stale(command.quote_id, "there is none in this project")
     return quote.price_for(command.item, command.spec_digest, now)
+
+
+async def _present_price(uow: AccessUnit, item: str) -> Decimal:
+    known = await uow.prices.by_id(item)
+    return known.amount if known is not None else ZERO
 
 
 @retry_conflicts
@@ -150,11 +155,7 @@ async def confirm(caller: Principal, reservation_id: str, context: ServiceContex
     """Keep a reservation until it is settled or released. Raises: NotFound, WrongState."""
     async with context.writing() as uow:
         known = await uow.reservations.get(caller.project, reservation_id)
-        reservation = known.confirm(now)
-        if reservation is not known:
-            await uow.reservations.save(reservation)
-            await uow.commit()
-    return reservation
+        return await _save(uow, known, known.confirm(now))
 
 
 @retry_conflicts
@@ -164,27 +165,10 @@ async def settle(
     """Book what was really used, at the price that was held. Raises: NotFound, WrongState, Invalid."""
     async with context.writing() as uow:
         known = await uow.reservations.get(caller.project, reservation_id)
-        reservation = known.settle(quantity, now)
-        if reservation is not known:
-            await uow.reservations.save(reservation)
-            await _book(uow, reservation, quantity, now)
-            await uow.commit()
-    return reservation
-
-
-async def _book(uow: AccessUnit, reservation: Reservation, quantity: float, now: datetime) -> None:
-    await uow.usage.add(
-        UsageRecord(
-            id=new_id("usage-"),
-            project=reservation.project,
-            item=reservation.item,
-            quantity=quantity,
-            cost=reservation.settled,
-            resource_id=reservation.id,
-            key_id=reservation.key_id,
-            create_time=now,
-        )
-    )
+        settled = known.settle(quantity, now)
+        if settled is not known:
+            await uow.usage.add(settled.usage(new_id("usage-"), quantity, now))
+        return await _save(uow, known, settled)
 
 
 @retry_conflicts
@@ -192,47 +176,49 @@ async def release(caller: Principal, reservation_id: str, context: ServiceContex
     """Free a reservation without booking; one that is unknown or ended is free already."""
     async with context.writing() as uow:
         known = await uow.reservations.find(caller.project, reservation_id)
-        if known is None:
+        if known is not None:
+            await _save(uow, known, known.release(now))
+
+
+async def _save(uow: AccessUnit, known: Reservation, changed: Reservation) -> Reservation:
+    """Save and commit what a rule has changed; one that changes nothing returns what it was given."""
+    if changed is not known:
+        await uow.reservations.save(changed)
+        await uow.commit()
+    return changed
+
+
+async def note_event(event: Event, event_id: str, context: ServiceContext, now: datetime) -> None:
+    """Confirm the reservation of what is alive. Of what has ended, note when: unsettled, the sweep frees it later.
+
+    A stage confirms and settles by itself. This is for the stage that died between its own commit and that call: its
+    event is on the bus all the same.
+    """
+    async with context.writing() as uow:
+        if not await uow.first_time(event_id):
             return
-        reservation = known.release(now)
-        if reservation is not known:
-            await uow.reservations.save(reservation)
-            await uow.commit()
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Something that was used without a reservation."""
-
-    record_id: str
-    item: str
-    quantity: float
-    resource_id: str = ""
-    key_id: str = ""
+        known = await uow.reservations.find(event.project, event.resource_id)
+        if known is not None and known.open:
+            ended = event.terminal or event.happening == "deleted"
+            changed = known.note_end(now) if ended else known.confirm(now)
+            if changed is not known:
+                await uow.reservations.save(changed)
+        await uow.commit()
 
 
 @retry_conflicts
-async def record_usage(caller: Principal, usage: Usage, context: ServiceContext, now: datetime) -> None:
-    """Book usage at the present price; a record that is there already is not booked again. Raises: Invalid."""
+async def record_usage(usage: UsageRecord, context: ServiceContext) -> None:
+    """Book usage without a reservation, at the present price; a record that is there already is not booked again.
+
+    Raises: Invalid.
+    """
     check_item(usage.item, "item")
     check_quantity(usage.quantity, "quantity")
     async with context.writing() as uow:
-        if await uow.usage.by_id(usage.record_id) is not None:
-            return
-        known = await uow.prices.by_id(usage.item)
-        price = known.amount if known is not None else ZERO
-        record = UsageRecord(
-            id=usage.record_id,
-            project=caller.project,
-            item=usage.item,
-            quantity=usage.quantity,
-            cost=cost_of(usage.quantity, price),
-            resource_id=usage.resource_id,
-            key_id=usage.key_id,
-            create_time=now,
-        )
-        await _add_once(uow.usage, record)
-        await uow.commit()
+        if await uow.usage.by_id(usage.id) is None:
+            price = await _present_price(uow, usage.item)
+            await _add_once(uow.usage, replace(usage, cost=cost_of(usage.quantity, price)))
+            await uow.commit()
 
 
 async def _add_once(repository: Repository[E], entity: E) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime
 
-from services.access.domain.credentials import BUILTIN, Credential, checked
+from services.access.domain.credentials import Credential, checked
 from services.access.operations.audit import by, note
 from services.access.operations.context import ServiceContext
+from services.access.store import AccessUnit
 from services.chassis.auth import Principal
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.events import Event
@@ -17,52 +18,25 @@ from services.chassis.ids import new_id
 from services.chassis.objects import StoreAccess, check_rights
 
 
-@dataclass(frozen=True)
-class CreateCredential:
-    """What a caller asks of a new credential."""
-
-    name: str
-    access_key: str
-    secret_key: str = field(repr=False)
-    endpoint: str = ""
-    region: str = ""
-    bucket: str = ""
-    title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    request_id: str = ""
-    digest: str = ""
-
-
 async def create_credential(
-    caller: Principal, command: CreateCredential, context: ServiceContext, now: datetime
+    caller: Principal,
+    draft: Credential,
+    secret_key: str,
+    request_id: str,
+    digest: str,
+    context: ServiceContext,
+    now: datetime,
 ) -> Credential:
-    """Create a credential. Raises: Invalid, AlreadyExists."""
-    credential_id = new_id("cred-")
-    credential = checked(
-        Credential(
-            id=credential_id,
-            project=caller.project,
-            name=command.name,
-            title=command.title,
-            metadata=dict(command.metadata),
-            endpoint=command.endpoint,
-            region=command.region,
-            bucket=command.bucket,
-            access_key=command.access_key,
-            sealed_secret=context.stores.seal(credential_id, command.secret_key),
-            create_time=now,
-            update_time=now,
-        )
-    )
+    """Create the credential of a draft, which has no id and no secret yet. Raises: Invalid, AlreadyExists."""
+    new = new_id("cred-")
+    sealed = context.stores.seal(new, secret_key)
+    credential = checked(replace(draft, id=new, project=caller.project, sealed_secret=sealed))
     async with context.writing() as uow:
-        first = await uow.claim_request(
-            caller.project, "CreateCredential", command.request_id, command.digest, credential.id
-        )
-        if first != credential.id:
+        first = await uow.claim_request(caller.project, "CreateCredential", request_id, digest, new)
+        if first != new:
             return await uow.credentials.get(caller.project, first)
         await uow.credentials.add(credential)
-        await note(uow, caller, "CreateCredential", credential.id, now)
-        uow.emit(Event(caller.project, "credential", credential.id, "created", "ACTIVE", version=1, cause=by(caller)))
+        await _announce(uow, caller, "CreateCredential", credential, "created", now)
         await uow.commit()
     return credential
 
@@ -95,8 +69,7 @@ async def update_credential(
         sealed = context.stores.seal(credential.id, str(changes.get("secret_key", "")))
         credential = credential.update(changes, sealed, now)
         await uow.credentials.save(credential)
-        await note(uow, caller, "UpdateCredential", credential.id, now)
-        uow.emit(_event(credential, "updated", by(caller)))
+        await _announce(uow, caller, "UpdateCredential", credential, "updated", now)
         await uow.commit()
     return credential
 
@@ -108,19 +81,7 @@ async def delete_credential(caller: Principal, ref: str, context: ServiceContext
         credential = await uow.credentials.get(caller.project, ref)
         credential.require_own("delete")
         await uow.credentials.delete(credential)
-        await note(uow, caller, "DeleteCredential", credential.id, now)
-        event = Event(
-            project=credential.project,
-            resource="credential",
-            resource_id=credential.id,
-            happening="deleted",
-            state="DELETED",
-            previous_state="ACTIVE",
-            version=credential.version + 1,
-            cause=by(caller),
-            terminal=True,
-        )
-        uow.emit(event)
+        await _announce(uow, caller, "DeleteCredential", credential, "deleted", now)
         await uow.commit()
 
 
@@ -131,11 +92,8 @@ async def verify_credential(
 
     Returns: right -> "" or why it is missing. Raises: NotFound, Invalid, Denied, Unavailable, in the store's words.
     """
-    credential = await get_credential(caller, ref, context)
-    bucket = credential.require_bucket(bucket)
-    if credential.builtin:
-        await context.stores.ensure_bucket(bucket)
-    rights = await asyncio.to_thread(check_rights, context.stores.access(credential), bucket, prefix)
+    credential, access, bucket = await open_credential(caller, ref, bucket, context)
+    rights = await asyncio.to_thread(check_rights, access, bucket, prefix)
     if not any(rights.values()):
         await _note_verified(caller, credential.id, context, now)
     return rights
@@ -149,25 +107,33 @@ async def _note_verified(caller: Principal, credential_id: str, context: Service
             return
         credential = credential.note_verified(now)
         await uow.credentials.save(credential)
-        await note(uow, caller, "VerifyCredential", credential.id, now)
-        uow.emit(_event(credential, "verified", by(caller)))
+        await _announce(uow, caller, "VerifyCredential", credential, "verified", now)
         await uow.commit()
 
 
-async def resolve_credential(
+async def open_credential(
     caller: Principal, ref: str, bucket: str, context: ServiceContext
 ) -> tuple[Credential, StoreAccess, str]:
-    """Return a credential with its secret, and the bucket of this use, for Modelry's own services.
+    """Return a credential, the store that it opens with its secret, and the bucket of this use.
 
     Raises: NotFound; Invalid: it is for another bucket.
     """
-    credential = await get_credential(caller, ref or BUILTIN, context)
+    credential = await get_credential(caller, ref, context)
     bucket = credential.require_bucket(bucket)
     if credential.builtin:
         await context.stores.ensure_bucket(bucket)
     return credential, context.stores.access(credential), bucket
 
 
-def _event(credential: Credential, happening: str, cause: str) -> Event:
-    project, version = credential.project, credential.version
-    return Event(project, "credential", credential.id, happening, "ACTIVE", "ACTIVE", version, cause)
+async def _announce(
+    uow: AccessUnit, caller: Principal, method: str, credential: Credential, happening: str, now: datetime
+) -> None:
+    """Note a change in the audit log and tell of it, if this commits."""
+    await note(uow, caller, method, credential.id, now)
+    gone = happening == "deleted"
+    event = Event(
+        credential.project, "credential", credential.id, happening,
+        state="DELETED" if gone else "ACTIVE", previous_state="" if happening == "created" else "ACTIVE",
+        version=credential.version + gone, cause=by(caller), terminal=gone,
+    )  # fmt: skip
+    uow.emit(event)

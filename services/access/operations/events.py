@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.chassis.bus import EVENTS_STREAM, Bus, Session, retry_delay
+from services.chassis.data import Page, PageQuery
 from services.chassis.errors import Expired, Invalid, Unavailable
 from services.chassis.events import PREFIX, Event, Malformed, token
 
@@ -41,8 +42,8 @@ class Query:
     @property
     def subject(self) -> str:
         """The subjects that it asks for."""
-        context = (self.project, self.resource, self.resource_id, self.happening)
-        return ".".join((PREFIX, *(token(part) if part else "*" for part in context)))
+        parts = (self.project, self.resource, self.resource_id, self.happening)
+        return ".".join((PREFIX, *(token(part) if part else "*" for part in parts)))
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,9 @@ class Stored:
     sequence: int
 
 
-@dataclass(frozen=True)
-class Found:
-    """A page of events, and the cursor of the next one; empty when there are no more now."""
-
-    items: tuple[Stored, ...]
-    next_page_token: str = ""
-
-
-async def list_events(bus: Bus, query: Query, limit: int, page_token: str) -> Found:
+async def list_events(bus: Bus, query: Query, page: PageQuery) -> Page[Stored]:
     """Return a page of a project's events, oldest first. Raises: Invalid, Expired (EVENTS_EXPIRED), Unavailable."""
-    session = bus.now()
-    after = _cursor(page_token)
+    limit, after, session = page.limit, page.position, bus.now()
     await _check_kept(session, after)
     items: list[Stored] = []
     async with _reader(session, query, after) as (info, inbox):
@@ -77,7 +69,7 @@ async def list_events(bus: Bus, query: Query, limit: int, page_token: str) -> Fo
             left -= 1
             last = int(message.metadata.sequence.stream)
             items += _parsed(message)
-    return Found(tuple(items), str(last) if left > 0 else "")
+    return Page(tuple(items), str(last) if left > 0 else "")
 
 
 async def start_of_watch(bus: Bus, after: int) -> int:
@@ -185,9 +177,3 @@ def _parsed(message: Msg) -> list[Stored]:
     except Malformed as error:
         _log.warning("the message at %s is no event: %s", message.subject, error)
         return []
-
-
-def _cursor(page_token: str) -> int:
-    if page_token and not (page_token.isdecimal() and len(page_token) < 19):
-        raise Invalid("page_token is not one that this list gave out.", field="page_token")
-    return int(page_token or 0)

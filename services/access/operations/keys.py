@@ -53,7 +53,7 @@ async def create_key(
         first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
         if first != key.id:
             return Shown(await uow.keys.get(home, first))
-        await _add(uow, key, by(caller))
+        await _save(uow, key, "created", None, by(caller))
         await note(uow, caller, "CreateApiKey", key.id, now)
         await uow.commit()
     return Shown(key, secret)
@@ -90,13 +90,7 @@ async def revoke_key(caller: Principal, ref: str, context: ServiceContext, now: 
     async with context.writing() as uow:
         key = await _visible(uow, caller, ref)
         key.require_reach(caller.role)
-        if key.state is KeyState.REVOKED:
-            return key
-        before, key = key.state, key.apply(REVOKE, now)
-        await _save(uow, key, "revoked", before, by(caller))
-        await note(uow, caller, "RevokeApiKey", key.id, now)
-        await uow.commit()
-    return key
+        return await _revoke(uow, caller, key, "RevokeApiKey", now)
 
 
 async def issue_deployment_key(
@@ -112,7 +106,7 @@ async def issue_deployment_key(
                 known = await _of_deployment(uow, caller.project, deployment_id)
                 if known is not None:
                     return Shown(known)
-                await _add(uow, key, by(caller))
+                await _save(uow, key, "created", None, by(caller))
                 await note(uow, caller, "IssueDeploymentKey", key.id, now)
                 await uow.commit()
         except AlreadyExists:  # another key has the name, or the same call was faster
@@ -126,12 +120,18 @@ async def revoke_deployment_key(caller: Principal, deployment_id: str, context: 
     """End the key of a deployment, if there is one."""
     async with context.writing() as uow:
         key = await _of_deployment(uow, caller.project, deployment_id)
-        if key is None or key.state is KeyState.REVOKED:
-            return
-        before, key = key.state, key.apply(REVOKE, now)
-        await _save(uow, key, "revoked", before, by(caller))
-        await note(uow, caller, "RevokeDeploymentKey", key.id, now)
-        await uow.commit()
+        if key is not None:
+            await _revoke(uow, caller, key, "RevokeDeploymentKey", now)
+
+
+async def _revoke(uow: AccessUnit, caller: Principal, key: ApiKey, method: str, now: datetime) -> ApiKey:
+    if key.state is KeyState.REVOKED:
+        return key
+    revoked = key.apply(REVOKE, now)
+    await _save(uow, revoked, "revoked", key.state, by(caller))
+    await note(uow, caller, method, key.id, now)
+    await uow.commit()
+    return revoked
 
 
 async def get_key(caller: Principal, ref: str, context: ServiceContext) -> ApiKey:
@@ -174,8 +174,7 @@ async def expire_keys(context: ServiceContext, now: datetime) -> int:
 async def has_admin_key(context: ServiceContext) -> bool:
     """Return whether somebody can administer the installation."""
     async with context.reading() as uow:
-        condition = (KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE)
-        return bool(await uow.keys.count(*condition))
+        return await uow.keys.first(KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE) is not None
 
 
 async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -> ApiKey:
@@ -184,7 +183,7 @@ async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -
     async with context.writing() as uow:
         name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
         key = CreateKey(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
-        await _add(uow, key, "Made at the first start.")
+        await _save(uow, key, "created", None, "Made at the first start.")
         await uow.commit()
     return key
 
@@ -220,18 +219,9 @@ def _end_of(key: ApiKey, secret: Secret) -> float | None:
     return min(ends).timestamp() if ends else None
 
 
-async def _add(uow: AccessUnit, key: ApiKey, cause: str) -> None:
-    await uow.keys.add(key)
-    await _announce(uow, key, "created", "", cause)
-
-
-async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState, cause: str) -> None:
-    await uow.keys.save(key)
-    await _announce(uow, key, happening, before.name, cause)
-
-
-async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, cause: str) -> None:
-    """Tell the gateways and the world, if this commits."""
+async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState | None, cause: str) -> None:
+    """Save a key, a new one if it had no state before, and tell the gateways and the world."""
+    await (uow.keys.save(key) if before else uow.keys.add(key))
     project = await uow.projects.by_id(key.project)
     for record in records_of(key, project.name if project is not None else ""):
         uow.put_record(record)
@@ -241,7 +231,7 @@ async def _announce(uow: AccessUnit, key: ApiKey, happening: str, before: str, c
         resource_id=key.id,
         happening=happening,
         state=key.state.name,
-        previous_state=before,
+        previous_state=before.name if before else "",
         version=key.version,
         cause=cause,
         links={"deployment": key.deployment_id} if key.deployment_id else {},
@@ -262,5 +252,4 @@ async def _visible(uow: AccessUnit, caller: Principal, ref: str) -> ApiKey:
 
 
 async def _of_deployment(uow: AccessUnit, project: str, deployment_id: str) -> ApiKey | None:
-    keys = await uow.keys.select(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id, limit=1)
-    return keys[0] if keys else None
+    return await uow.keys.first(KEYS.c.project == project, KEYS.c.deployment_id == deployment_id)

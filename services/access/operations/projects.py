@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from services.access.domain.credentials import BUILTIN, Credential
@@ -16,21 +15,10 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import NotFound
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.chassis.names import UpdateLabels
+from services.chassis.names import CreateNamed, UpdateLabels
 
 
-@dataclass(frozen=True)
-class CreateProject:
-    """What a caller asks of a new project."""
-
-    name: str
-    title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    request_id: str = ""
-    digest: str = ""
-
-
-async def create_project(caller: Principal, command: CreateProject, context: ServiceContext, now: datetime) -> Project:
+async def create_project(caller: Principal, command: CreateNamed, context: ServiceContext, now: datetime) -> Project:
     """Create a project with its `builtin` credential; its bucket is made afterwards, outside of the transaction."""
     project = Project.create(new_id("proj-"), command.name, command.title, command.metadata, now)
     async with context.writing() as uow:
@@ -91,8 +79,7 @@ async def update_project(caller: Principal, command: UpdateLabels, context: Serv
         project = replace(project, **command.changes("project."), version=project.version + 1, update_time=now)
         await uow.projects.save(project)
         await note(uow, caller, "UpdateProject", project.id, now)
-        cause = by(caller)
-        uow.emit(Event(project.id, "project", project.id, "updated", "ACTIVE", "ACTIVE", project.version, cause))
+        uow.emit(Event(project.id, "project", project.id, "updated", "ACTIVE", "ACTIVE", project.version, by(caller)))
         await uow.commit()
     return project
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from services.access.domain.credentials import Credential
 from services.chassis.errors import Invalid, ModelryError, WrongState
-from services.chassis.objects import ObjectStore, StoreAccess
+from services.chassis.objects import AsyncObjectStore, StoreAccess
 from services.chassis.vault import Sealed, Vault
 
 _log = logging.getLogger(__name__)
@@ -25,8 +24,8 @@ class Stores:
     def seal(self, credential_id: str, secret: str) -> str:
         """Return a secret as it is stored. Raises: Invalid: it cannot be one."""
         if len(secret) > _LONGEST_SECRET:
-            message = f"credential.secret_key has over {_LONGEST_SECRET} characters."
-            raise Invalid(message, field="credential.secret_key")
+            path = "credential.secret_key"
+            raise Invalid(f"{path} has over {_LONGEST_SECRET} characters.", field=path)
         return self._vault.seal(secret, f"credential/{credential_id}") if secret else ""
 
     def access(self, credential: Credential) -> StoreAccess:
@@ -48,11 +47,8 @@ class Stores:
         """Make a project's bucket on the installation's store, unless this process has seen it already."""
         if bucket in self._ensured or not self.builtin.access_key:
             return
-        await asyncio.to_thread(self._make_bucket, bucket)
+        await AsyncObjectStore(self.builtin).ensure_bucket(bucket)
         self._ensured.add(bucket)
-
-    def _make_bucket(self, bucket: str) -> None:
-        ObjectStore(self.builtin).ensure_bucket(bucket)
 
     async def try_ensure_bucket(self, bucket: str) -> None:
         """Make a project's bucket, or log why that fails now; the maintenance tries again."""

@@ -6,16 +6,18 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
-from modelry.billing.v1 import billing_pb2, billing_pb2_grpc, internal_pb2, internal_pb2_grpc
+from modelry.billing.v1 import billing_pb2 as pb
+from modelry.billing.v1 import billing_pb2_grpc, internal_pb2, internal_pb2_grpc
 from modelry.common.v1 import common_pb2
-from services.access.operations import audit, billing
+from services.access.domain.money import Price, QuoteItem, Reservation, UsageRecord
+from services.access.operations import billing
 from services.access.operations.context import ServiceContext
-from services.access.service import messages
+from services.access.service.auditing import audited
 from services.chassis.auth import current
 from services.chassis.clock import now
-from services.chassis.data import PageQuery
-from services.chassis.errors import Invalid, ModelryError
-from services.chassis.proto_values import amount_of
+from services.chassis.data import Page, PageQuery
+from services.chassis.money import ZERO
+from services.chassis.proto_values import amount_of, message_of, page_message, value_of
 
 
 class BillingService(billing_pb2_grpc.BillingServiceServicer):
@@ -24,34 +26,25 @@ class BillingService(billing_pb2_grpc.BillingServiceServicer):
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def ListPrices(self, request: billing_pb2.ListPricesRequest, call: Any) -> billing_pb2.ListPricesResponse:
+    async def ListPrices(self, request: pb.ListPricesRequest, call: Any) -> pb.ListPricesResponse:
         """List the prices; the list is short enough for one page, and pages of any size are cut from it."""
-        limit = PageQuery.of(request).limit
-        start = _position(request.page_token)
+        query = PageQuery.of(request)
+        start, end = query.position, query.position + query.limit
         prices = await billing.list_prices(self._context)
-        shown = [messages.price_message(price) for price in prices[start : start + limit]]
-        more = start + limit < len(prices)
-        return billing_pb2.ListPricesResponse(prices=shown, next_page_token=str(start + limit) if more else "")
+        page = Page(tuple(prices[start:end]), str(end) if end < len(prices) else "")
+        return page_message(pb.ListPricesResponse, page, _price_message)
 
-    async def SetPrice(self, request: billing_pb2.SetPriceRequest, call: Any) -> billing_pb2.Price:
-        caller = current()
-        try:
-            amount = amount_of(request.amount, "amount")
-            price = await billing.set_price(caller, request.item, amount, self._context, now())
-        except ModelryError as error:
-            await audit.note_refusal(caller, "SetPrice", request.item[:128], error.reason, self._context, now())
-            raise
-        return messages.price_message(price)
+    @audited
+    async def SetPrice(self, request: pb.SetPriceRequest, call: Any) -> pb.Price:
+        amount = amount_of(request.amount, "amount")
+        return _price_message(await billing.set_price(current(), request.item, amount, self._context, now()))
 
-    async def GetQuote(self, request: billing_pb2.GetQuoteRequest, call: Any) -> common_pb2.Quote:
-        return messages.quote_message(await billing.get_quote(current(), request.quote, self._context, now()))
+    async def GetQuote(self, request: pb.GetQuoteRequest, call: Any) -> common_pb2.Quote:
+        return message_of(common_pb2.Quote, await billing.get_quote(current(), request.quote, self._context, now()))
 
-    async def ListUsageRecords(
-        self, request: billing_pb2.ListUsageRecordsRequest, call: Any
-    ) -> billing_pb2.ListUsageRecordsResponse:
+    async def ListUsageRecords(self, request: pb.ListUsageRecordsRequest, call: Any) -> pb.ListUsageRecordsResponse:
         page = await billing.list_usage(current(), PageQuery.of(request), self._context)
-        shown = [messages.usage_message(record) for record in page.items]
-        return billing_pb2.ListUsageRecordsResponse(usage_records=shown, next_page_token=page.next_page_token)
+        return page_message(pb.ListUsageRecordsResponse, page)
 
 
 class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
@@ -61,37 +54,36 @@ class BillingInternalService(internal_pb2_grpc.BillingInternalServiceServicer):
         self._context = context
 
     async def CreateQuote(self, request: internal_pb2.CreateQuoteRequest, call: Any) -> common_pb2.Quote:
-        items = [messages.quote_item(item) for item in request.items]
-        quote = await billing.create_quote(
-            current(), items, request.spec_digest, list(request.notes), self._context, now()
-        )
-        return messages.quote_message(quote)
+        items = [value_of(QuoteItem, item) for item in request.items]
+        notes, context = tuple(request.notes), self._context
+        quote = await billing.create_quote(current(), items, request.spec_digest, notes, context, now())
+        return message_of(common_pb2.Quote, quote)
 
     async def Reserve(self, request: internal_pb2.ReserveRequest, call: Any) -> internal_pb2.Reservation:
-        command = billing.Reserve(
-            request.reservation_id, request.item, request.quantity, request.quote_id, request.spec_digest
-        )
-        return messages.reservation_message(await billing.reserve(current(), command, self._context, now()))
+        command = value_of(billing.Reserve, request)
+        return _shown(await billing.reserve(current(), command, self._context, now()))
 
     async def Confirm(self, request: internal_pb2.ConfirmRequest, call: Any) -> internal_pb2.Reservation:
-        reservation = await billing.confirm(current(), request.reservation_id, self._context, now())
-        return messages.reservation_message(reservation)
+        return _shown(await billing.confirm(current(), request.reservation_id, self._context, now()))
 
     async def Settle(self, request: internal_pb2.SettleRequest, call: Any) -> internal_pb2.Reservation:
-        reservation = await billing.settle(current(), request.reservation_id, request.quantity, self._context, now())
-        return messages.reservation_message(reservation)
+        quantity, context = request.quantity, self._context
+        return _shown(await billing.settle(current(), request.reservation_id, quantity, context, now()))
 
     async def Release(self, request: internal_pb2.ReleaseRequest, call: Any) -> Empty:
         await billing.release(current(), request.reservation_id, self._context, now())
         return Empty()
 
     async def RecordUsage(self, request: internal_pb2.RecordUsageRequest, call: Any) -> Empty:
-        usage = billing.Usage(request.record_id, request.item, request.quantity, request.resource_id, request.key_id)
-        await billing.record_usage(current(), usage, self._context, now())
+        given = {"id": request.record_id, "project": current().project, "cost": ZERO, "create_time": now()}
+        await billing.record_usage(value_of(UsageRecord, request, **given), self._context)
         return Empty()
 
 
-def _position(page_token: str) -> int:
-    if page_token and not (page_token.isdecimal() and len(page_token) < 6):
-        raise Invalid("page_token is not one that this list gave out.", field="page_token")
-    return int(page_token or 0)
+def _price_message(price: Price) -> pb.Price:
+    """Return a price as callers see it; one that was never set has no time."""
+    return message_of(pb.Price, price, item=price.id, set_time=price.set_time if price.version else None)
+
+
+def _shown(reservation: Reservation) -> internal_pb2.Reservation:
+    return message_of(internal_pb2.Reservation, reservation)

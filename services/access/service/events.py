@@ -11,7 +11,7 @@ from services.access.operations import events
 from services.chassis.auth import current
 from services.chassis.bus import Bus
 from services.chassis.data import PageQuery
-from services.chassis.proto_values import timestamp_of
+from services.chassis.proto_values import message_of, page_message
 
 
 class EventService(events_pb2_grpc.EventServiceServicer):
@@ -21,10 +21,8 @@ class EventService(events_pb2_grpc.EventServiceServicer):
         self._bus = bus
 
     async def ListEvents(self, request: events_pb2.ListEventsRequest, call: Any) -> events_pb2.ListEventsResponse:
-        limit = PageQuery.of(request).limit
-        page = await events.list_events(self._bus, _query(request), limit, request.page_token)
-        shown = [_message(stored) for stored in page.items]
-        return events_pb2.ListEventsResponse(events=shown, next_page_token=page.next_page_token)
+        page = await events.list_events(self._bus, _query(request), PageQuery.of(request))
+        return page_message(events_pb2.ListEventsResponse, page, _message)
 
     async def WatchEvents(self, request: events_pb2.WatchEventsRequest, call: Any) -> AsyncIterator[events_pb2.Event]:
         """Yield the events after a cursor, as they come. Once the headers are sent, nothing is missed."""
@@ -41,21 +39,6 @@ def _query(request: Any) -> events.Query:
 
 def _message(stored: events.Stored) -> events_pb2.Event:
     event = stored.event
-    data = events_pb2.ResourceChanged(
-        id=event.resource_id,
-        state=event.state,
-        previous_state=event.previous_state,
-        version=event.version,
-        cause=event.cause,
-        links=dict(event.links),
-    )
-    return events_pb2.Event(
-        id=event.id,
-        type=f"modelry.{event.resource}.{event.happening}",
-        resource=event.resource,
-        resource_id=event.resource_id,
-        happening=event.happening,
-        create_time=timestamp_of(event.time),
-        data=data,
-        sequence=stored.sequence,
-    )
+    data = message_of(events_pb2.ResourceChanged, event, id=event.resource_id)
+    kind = f"modelry.{event.resource}.{event.happening}"
+    return message_of(events_pb2.Event, event, type=kind, create_time=event.time, data=data, sequence=stored.sequence)

@@ -60,6 +60,13 @@ class PageQuery:
             raise Invalid(f"page_size is {self.page_size}; it must be 1 to {MAX_PAGE_SIZE}.", field="page_size")
         return self.page_size or DEFAULT_PAGE_SIZE
 
+    @property
+    def position(self) -> int:
+        """Where a list of numbered things goes on, 0 at its start. Raises: Invalid: the token is no such number."""
+        if self.page_token and not (self.page_token.isdecimal() and len(self.page_token) < 19):
+            raise Invalid("page_token is not one that this list gave out.", field="page_token")
+        return int(self.page_token or 0)
+
 
 @dataclass(frozen=True)
 class Page(Generic[E]):

@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import Column, ColumnElement, Select, Table, func, select
+from sqlalchemy import Column, ColumnElement, Select, Table, select
 from sqlalchemy.exc import IntegrityError
 
 from modelry.common.v1 import options_pb2
@@ -141,10 +141,9 @@ class Repository(Generic[E]):
         """Return the entities of all projects that fulfil all conditions, for the system's own use."""
         return await self._all(select(self._table).where(*conditions).order_by(*order_by).limit(limit))
 
-    async def count(self, *conditions: ColumnElement[bool]) -> int:
-        """Return how many fulfil all conditions."""
-        query = select(func.count()).select_from(self._table).where(*conditions)
-        return int((await self._uow.connection.execute(query)).scalar_one())
+    async def first(self, *conditions: ColumnElement[bool], order_by: Sequence[Any] = ()) -> E | None:
+        """Return the first of what `select` returns, or None."""
+        return next(iter(await self.select(*conditions, order_by=order_by, limit=1)), None)
 
     async def _one(self, query: Select[Any], parameters: Mapping[str, Any]) -> E | None:
         row = (await self._uow.connection.execute(query, parameters)).fetchone()  # there is one at most

@@ -8,18 +8,11 @@ from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, WrongState
 from services.chassis.events import Event
 from services.chassis.ids import new_id
-from services.registry.domain import Alias, AliasTarget, State, refuse_preset
-from services.registry.domain.references import ALIAS
+from services.registry.domain import ALIAS, Alias, AliasTarget, State, refuse_preset
 from services.registry.operations.context import ServiceContext
 from services.registry.operations.versions import find_version
 
 RESERVED = ("latest",)
-
-
-def alias_event(alias: Alias, happening: str) -> Event:
-    """Return the event of an alias: `set`, `deleted`."""
-    links = {"model": alias.model_id, "model_version": alias.target.model_version_id}
-    return Event(alias.project, "alias", alias.id, happening, "", version=alias.version, links=links)
 
 
 @retry_conflicts
@@ -37,15 +30,12 @@ async def set_alias(
             raise WrongState.of("model version", version.label, "point at", version.state.name, ["READY"])
         target = AliasTarget(version.id, version.number, now, key_id)
         known = await uow.find_alias(model.id, name)
-        after = known.point(target) if known else Alias(new_id("alias-"), project, model.id, name, (target,), now)
-        if known is None:
-            await uow.aliases.add(after)
-        elif after != known:
-            await uow.aliases.save(after)
-        if after != known:
-            uow.emit(alias_event(after, "set"))
+        alias = known.point(target) if known else Alias(new_id("alias-"), project, model.id, name, (target,), now)
+        if alias != known:
+            await (uow.aliases.save(alias) if known else uow.aliases.add(alias))
+            uow.emit(_event(alias, "set"))
             await uow.commit()
-    return after
+    return alias
 
 
 async def get_alias(project: str, model_ref: str, name: str, context: ServiceContext) -> Alias:
@@ -67,5 +57,10 @@ async def delete_alias(project: str, model_ref: str, name: str, context: Service
     async with context.writing() as uow:
         alias = await uow.alias((await uow.model(project, model_ref)).id, name)
         await uow.aliases.delete(alias)
-        uow.emit(alias_event(alias, "deleted"))
+        uow.emit(_event(alias, "deleted"))
         await uow.commit()
+
+
+def _event(alias: Alias, happening: str) -> Event:
+    links = {"model": alias.model_id, "model_version": alias.target.model_version_id}
+    return Event(alias.project, "alias", alias.id, happening, "", version=alias.version, links=links)

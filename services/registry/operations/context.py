@@ -44,11 +44,6 @@ class ServiceContext:
         """Return a unit of work that reads."""
         return RegistryUnit(self.database, write=False)
 
-    @property
-    def store(self) -> AsyncObjectStore:
-        """The installation's store."""
-        return AsyncObjectStore(self.system)
-
     def oldest_hold(self, now: datetime) -> datetime:
         """Return the moment before which a hold must have been taken to have fallen without a confirmation."""
         return now - timedelta(seconds=self.hold_seconds)
@@ -61,6 +56,11 @@ class ServiceContext:
     def prefix(self, version: ModelVersion) -> str:
         """Return the prefix below which everything of a version lies."""
         return f"models/{version.project or PRESET_OWNER}/{version.id}"
+
+    async def weights_place(self, version: ModelVersion) -> tuple[str, str]:
+        """Return the bucket, which is there from now on, and the prefix where the weights of a version lie."""
+        await AsyncObjectStore(self.system).ensure_bucket(self.bucket)
+        return self.bucket, f"{self.prefix(version)}/weights"
 
 
 def version_event(after: ModelVersion, before: ModelVersion | None = None, happening: str = "") -> Event:

@@ -54,22 +54,19 @@ async def _add_sources(
         edges.append((place, version.id, "imported_from"))
     if version.kind is not Kind.ADAPTER:
         return
-    base = await existing(uow, version.base_id)
-    nodes[version.checkpoint_id] = Node(version.checkpoint_id, "checkpoint", f"step {version.checkpoint_step}")
-    nodes[version.job_id] = Node(version.job_id, "job", version.job_id)
-    nodes[base.id] = _node(base)
-    edges.append((version.checkpoint_id, version.id, "published_from"))
-    edges.append((version.job_id, version.checkpoint_id, "wrote"))
-    edges.append((base.id, version.job_id, "tuned"))
-    edges.append((base.id, version.id, "base"))
+    base, checkpoint, job = await existing(uow, version.base_id), version.checkpoint_id, version.job_id
+    step = Node(checkpoint, "checkpoint", f"step {version.checkpoint_step}")
+    nodes.update({checkpoint: step, job: Node(job, "job", job), base.id: _node(base)})
+    edges += [(checkpoint, version.id, "published_from"), (job, checkpoint, "wrote")]
+    edges += [(base.id, job, "tuned"), (base.id, version.id, "base")]
     for dataset_version_id in version.dataset_version_ids:
         label = version.labels.get(dataset_version_id, dataset_version_id)
         nodes[dataset_version_id] = Node(dataset_version_id, "datasetVersion", label)
-        edges.append((dataset_version_id, version.job_id, "trained_on"))
+        edges.append((dataset_version_id, job, "trained_on"))
         if source := version.labels.get(f"source:{dataset_version_id}"):
             nodes[source] = Node(source, "object", source)
             edges.append((source, dataset_version_id, "imported_from"))
 
 
 def _node(version: ModelVersion) -> Node:
-    return Node(version.id, "modelVersion", version.label, version.files.digest if version.files else "")
+    return Node(version.id, "modelVersion", version.label, version.digest)

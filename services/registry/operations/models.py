@@ -14,9 +14,10 @@ from services.chassis.ids import new_id
 from services.chassis.names import CreateNamed, UpdateLabels
 from services.registry.domain import PRESETS, Kind, Model, ModelVersion, Origin, State, refuse_preset
 from services.registry.operations.context import ServiceContext, model_event, version_event
-from services.registry.store import MODELS, RegistryUnit
+from services.registry.store import MODELS, VERSIONS, RegistryUnit
 
 ID_PREFIXES = ("mdl-", "mv-")
+_FACTS = ("title", "hub_id", "languages", "license", "parameter_count", "context_length")
 
 
 async def refuse_preset_name(uow: RegistryUnit, name: str, field: str) -> None:
@@ -27,11 +28,8 @@ async def refuse_preset_name(uow: RegistryUnit, name: str, field: str) -> None:
         )
 
 
-async def add_model(uow: RegistryUnit, project: str, name: str, origin: Origin, now: datetime, **more: Any) -> Model:
-    """Add a model of a project. Raises: Invalid, AlreadyExists."""
-    model = Model(
-        more.pop("id", "") or new_id("mdl-"), project, name, more.pop("title", ""), {}, origin, now, now, **more
-    )
+async def add_model(uow: RegistryUnit, model: Model) -> Model:
+    """Add a model of a project. Raises: AlreadyExists."""
     await uow.models.add(model)
     uow.emit(model_event(model, "created"))
     return model
@@ -49,8 +47,7 @@ async def create_model(command: CreateNamed, context: ServiceContext, now: datet
         model = Model(
             new, command.project, command.name, command.title, dict(command.metadata), Origin.PRIVATE, now, now
         )
-        await uow.models.add(model)
-        uow.emit(model_event(model, "created"))
+        await add_model(uow, model)
         await uow.commit()
     return model
 
@@ -106,8 +103,8 @@ async def refuse_used(
     """Refuse the deletion of versions that are held, or are the base of others. Raises: WrongState."""
     ids = [version.id for version in versions]
     holders = await uow.holds.holders(ids, context.oldest_hold(now))
-    bases = [adapter.label for adapter in await uow.adapters_of(ids) if adapter.id not in ids]
-    refuse_held(kind, ref, [*holders, *bases])
+    adapters = await uow.versions.select(VERSIONS.c.base_id.in_(ids))
+    refuse_held(kind, ref, [*holders, *(one.label for one in adapters if one.id not in ids)])
 
 
 async def install_presets(presets: Sequence[Mapping[str, Any]], context: ServiceContext, now: datetime) -> None:
@@ -115,20 +112,13 @@ async def install_presets(presets: Sequence[Mapping[str, Any]], context: Service
     async with context.writing() as uow:
         known = {model.name: model for model in await uow.models.select(MODELS.c.project == PRESETS)}
         for preset in presets:
-            facts: dict[str, Any] = {
-                "title": str(preset["title"]),
-                "hub_id": str(preset["hub_id"]),
-                "languages": tuple(preset["languages"]),
-                "license": str(preset["license"]),
-                "parameter_count": int(preset["parameter_count"]),
-                "context_length": int(preset["context_length"]),
-            }
-            if model := known.get(preset["name"]):
+            name, facts = str(preset["name"]), {fact: preset[fact] for fact in _FACTS}
+            facts["languages"] = tuple(preset["languages"])
+            if model := known.get(name):
                 fresh = replace(model, **facts)
                 if fresh != model:
                     await uow.models.save(replace(fresh, update_time=now, version=model.version + 1))
                 continue
-            name = str(preset["name"])
             model = Model(
                 new_id("mdl-"), PRESETS, name, metadata={}, origin=Origin.PRESET, create_time=now, update_time=now,
                 last_number=1, **facts,

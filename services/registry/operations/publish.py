@@ -4,69 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.ids import new_id
-from services.chassis.locations import ObjectLocation
 from services.chassis.names import check_name
 from services.chassis.objects import Manifest, ObjectStore, transfer
 from services.clients.credentials import open_location
-from services.registry.domain import (
-    COMPLETE,
-    Files,
-    Kind,
-    Model,
-    ModelVersion,
-    Origin,
-    State,
-    fine_tuned_name,
-)
+from services.clients.registry import Publication
+from services.registry.domain import Files, Kind, Model, ModelVersion, Origin, State, fine_tuned_name
 from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
+from services.registry.operations.versions import existing, files_of, note_stored
 from services.registry.store import RegistryUnit
 
 
-@dataclass(frozen=True)
-class Publication:
-    """A checkpoint that shall become a version."""
+@dataclass(frozen=True, kw_only=True)
+class RegisterCheckpoint(Publication):
+    """A checkpoint that shall become a version of a project."""
 
     project: str
-    project_name: str
-    model_name: str
-    checkpoint_id: str
-    job_id: str
-    step: int
-    final: bool
-    base_id: str
-    dataset_version_ids: tuple[str, ...]
-    place: ObjectLocation
-    manifest: str
-    lora_rank: int
-    chat_fingerprint: str
-    metrics: Mapping[str, float]
-    labels: Mapping[str, str]
-    suffix: str
-    request_id: str
     digest: str
 
 
-async def project_name(project: str, context: ServiceContext) -> str:
-    """Return the name of a project, for the `ft:` names of its versions."""
-    return (await context.credentials.project(project, project)).name
-
-
-async def register_checkpoint(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
+async def register_checkpoint(command: RegisterCheckpoint, context: ServiceContext, now: datetime) -> ModelVersion:
     """Make a version of a checkpoint; a repeat finishes what the first call began and returns the same version.
 
     Raises: Invalid, NotFound, AlreadyExists: the name is a preset's.
     """
     check_name(command.model_name, "model_name", ID_PREFIXES)
     manifest = _manifest_of(command)
-    version = await _begin(command, context, now)
+    project = await context.credentials.project(command.project, command.project)
+    version = await _begin(command, project.name, context, now)
     if version.state is State.READY:
         return version
     files = await _copy(command, manifest, version, context)
@@ -74,18 +45,20 @@ async def register_checkpoint(command: Publication, context: ServiceContext, now
 
 
 @retry_conflicts
-async def _begin(command: Publication, context: ServiceContext, now: datetime) -> ModelVersion:
+async def _begin(
+    command: RegisterCheckpoint, project_name: str, context: ServiceContext, now: datetime
+) -> ModelVersion:
     """Insert the version in PREPARING with its number: what a crash leaves is finished by the repeat."""
     async with context.writing() as uow:
         new = new_id("mv-")
         known = await _known_version(uow, command, new)
         if known is not None:
             return known
-        base = await uow.version_by_id(command.project, command.base_id)
+        base = await uow.version_by_id(command.project, command.base_model_version_id)
         if base.kind is Kind.ADAPTER or base.state is not State.READY:
             raise WrongState.of("model version", base.label, "tune", base.state.name, ["READY"])
         model = await _tuned_model(uow, command, now)
-        version = _version_of(command, new, model, base, now)
+        version = _version_of(command, project_name, new, model, base, now)
         await uow.models.save(model.numbered(now))
         await uow.versions.add(version)
         uow.emit(version_event(version))
@@ -93,7 +66,7 @@ async def _begin(command: Publication, context: ServiceContext, now: datetime) -
     return version
 
 
-async def _known_version(uow: RegistryUnit, command: Publication, new: str) -> ModelVersion | None:
+async def _known_version(uow: RegistryUnit, command: RegisterCheckpoint, new: str) -> ModelVersion | None:
     """Return the version of an earlier call with the same wish; None: this is the first, and `new` is its answer."""
     # Without a request id the same checkpoint under the same model name is one wish, while its version exists.
     key = command.request_id or f"{command.checkpoint_id}/{command.model_name}"
@@ -107,7 +80,7 @@ async def _known_version(uow: RegistryUnit, command: Publication, new: str) -> M
     return None
 
 
-async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -> Model:
+async def _tuned_model(uow: RegistryUnit, command: RegisterCheckpoint, now: datetime) -> Model:
     await refuse_preset_name(uow, command.model_name, "model_name")
     model = await uow.models.find(command.project, command.model_name)
     if model is not None and model.origin is Origin.PRIVATE and model.last_number:
@@ -115,14 +88,14 @@ async def _tuned_model(uow: RegistryUnit, command: Publication, now: datetime) -
             f"{command.model_name!r} is an imported model: a tuned version needs a name of its own.",
             metadata={"field": "model_name"},
         )
-    return model or await add_model(uow, command.project, command.model_name, Origin.TUNED, now)
+    new = Model(new_id("mdl-"), command.project, command.model_name, "", {}, Origin.TUNED, now, now)
+    return model or await add_model(uow, new)
 
 
-def _version_of(command: Publication, new: str, model: Model, base: ModelVersion, now: datetime) -> ModelVersion:
-    suffix = command.suffix or command.model_name
-    name = fine_tuned_name(
-        base.model_name, command.project_name, suffix, command.job_id, None if command.final else command.step
-    )
+def _version_of(
+    command: RegisterCheckpoint, project_name: str, new: str, model: Model, base: ModelVersion, now: datetime
+) -> ModelVersion:
+    suffix, step = command.suffix or command.model_name, None if command.final else command.step
     return ModelVersion(
         id=new,
         project=command.project,
@@ -137,59 +110,41 @@ def _version_of(command: Publication, new: str, model: Model, base: ModelVersion
         job_id=command.job_id,
         checkpoint_id=command.checkpoint_id,
         checkpoint_step=command.step,
-        dataset_version_ids=command.dataset_version_ids,
-        fine_tuned_name=name,
+        dataset_version_ids=tuple(command.dataset_version_ids),
+        fine_tuned_name=fine_tuned_name(base.model_name, project_name, suffix, command.job_id, step),
         architecture=base.architecture,
         parameter_count=base.parameter_count,
         context_length=base.context_length,
         shape=base.shape,
         chat_fingerprint=command.chat_fingerprint or base.chat_fingerprint,
-        metrics=dict(command.metrics),
-        labels=dict(command.labels),
+        metrics=command.metrics,
+        labels=command.labels,
         cause=f"Published from checkpoint {command.checkpoint_id} of job {command.job_id}.",
     )
 
 
-def _manifest_of(command: Publication) -> Manifest:
+def _manifest_of(command: RegisterCheckpoint) -> Manifest:
     try:
-        return Manifest.from_json(json.loads(command.manifest))
+        return Manifest.from_json(json.loads(command.files.manifest_json))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid("The manifest of the checkpoint cannot be read.", field="manifest_json") from error
 
 
-async def _copy(command: Publication, manifest: Manifest, version: ModelVersion, context: ServiceContext) -> Files:
+async def _copy(
+    command: RegisterCheckpoint, manifest: Manifest, version: ModelVersion, context: ServiceContext
+) -> Files:
     """Copy the adapter under the version's own prefix."""
-    place = command.place
-    opened = await open_location(context.credentials, command.project, place.credential, place.bucket, "")
-    prefix = f"{context.prefix(version)}/weights"
-    await context.store.ensure_bucket(context.bucket)
-    await asyncio.to_thread(
-        transfer,
-        ObjectStore(opened.access),
-        opened.bucket,
-        place.prefix,
-        manifest,
-        ObjectStore(context.system),
-        (context.bucket, prefix),
-    )
-    return Files(context.bucket, prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes)
+    files = command.files
+    opened = await open_location(context.credentials, command.project, files.credential, files.bucket, "")
+    source, system = ObjectStore(opened.access), ObjectStore(context.system)
+    to = await context.weights_place(version)
+    await asyncio.to_thread(transfer, source, opened.bucket, files.prefix, manifest, system, to)
+    return files_of(*to, manifest)
 
 
-@retry_conflicts
 async def _finish(version: ModelVersion, files: Files, context: ServiceContext, now: datetime) -> ModelVersion:
-    async with context.writing() as uow:
-        before = await uow.versions.by_id(version.id)
-        if before is None:  # deleted meanwhile: what was copied since then is deleted too
-            await uow.discard(context.bucket, context.prefix(version))
-            await uow.commit()
-            raise NotFound.of("model version", version.id)
-        if before.state is State.READY:
-            return before
-        after = before.apply(COMPLETE, now, before.cause, files=files)
-        await uow.versions.save(after)
-        model = await uow.model(after.project, after.model_id)
-        await uow.models.save(model.with_ready(after, now))
-        uow.emit(version_event(after, before))
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    return after
+    """Note that the adapter is stored. Raises: NotFound: the version was deleted meanwhile."""
+    if after := await note_stored(version, files, version.cause, context, now):
+        return after
+    async with context.reading() as uow:
+        return await existing(uow, version.id)

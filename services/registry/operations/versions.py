@@ -1,17 +1,20 @@
-"""Versions: import, publish from a checkpoint, prepare, show, watch, delete, and their lineage."""
+"""Versions: import, show, watch, delete, resolve and hold for other services, prepare."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import Invalid, NotFound
+from services.chassis.holds import Hold
 from services.chassis.ids import new_id
-from services.chassis.locations import ObjectLocation
+from services.chassis.locations import ObjectLocation, StoredFiles
 from services.chassis.names import check_labels
+from services.chassis.objects import Manifest
 from services.chassis.transitions import Failure
 from services.clients.credentials import open_location
 from services.registry.domain import (
@@ -25,6 +28,7 @@ from services.registry.domain import (
     Model,
     ModelVersion,
     State,
+    parse_reference,
     refuse_preset,
     version_key,
 )
@@ -140,37 +144,66 @@ async def watch_version(
         yield version
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A version, and the base of an adapter."""
+
+    version: ModelVersion
+    base: ModelVersion | None = None
+
+
+async def resolve_model(project: str, text: str, holder: str, context: ServiceContext, now: datetime) -> Resolved:
+    """Return the version that a reference means; with a holder it and its base are held, and a preset is prepared.
+
+    Raises: Invalid, NotFound.
+    """
+    reference = parse_reference(text, "reference")
+    unit = context.writing() if holder else context.reading()
+    async with unit as uow:
+        version = await uow.resolve(project, reference, text)
+        base = await existing(uow, version.base_id) if version.base_id else None
+        if holder:
+            for held in (version, base):
+                if held is not None:
+                    await uow.holds.take(Hold(held.id, holder, project, False, now))
+            await uow.commit()
+    if holder and version.state is State.AVAILABLE and not (version.failure and version.project == PRESETS):
+        version = await prepare_version(version.id, context, now)
+    return Resolved(version, base)
+
+
 async def prepare_version(version_id: str, context: ServiceContext, now: datetime) -> ModelVersion:
     """Begin the preparation of a preset, unless it runs or is done. Raises: NotFound."""
 
-    @retry_conflicts
-    async def begin() -> tuple[ModelVersion, bool]:
-        async with context.writing() as uow:
-            version = await existing(uow, version_id)
-            if version.state is not State.AVAILABLE:
-                return version, False
-            after = version.apply(PREPARE, now, "Its first use was asked for.", failure=None, attempts=0)
-            await uow.versions.save(after)
-            uow.emit(version_event(after, version))
-            await uow.commit()
-            return after, True
+    def begin(version: ModelVersion) -> ModelVersion:
+        return version.apply(PREPARE, now, "Its first use was asked for.", failure=None, attempts=0)
 
-    version, begun = await begin()
-    if begun:
-        context.watchers.notify(version.id, version)
+    if begun := await _change(version_id, State.AVAILABLE, begin, context):
         context.wake.set()
-    return version
+        return begun
+    async with context.reading() as uow:
+        return await existing(uow, version_id)
 
 
-@retry_conflicts
 async def complete(
     version: ModelVersion, prepared: PreparedModel, context: ServiceContext, now: datetime
 ) -> ModelVersion | None:
     """Note that a preparation has stored the weights. None: the version is gone, or was completed before."""
-    facts, manifest = prepared.facts, prepared.manifest
-    files = Files(
-        prepared.bucket, prepared.prefix, json.dumps(manifest.to_json()), manifest.digest, manifest.size_bytes
-    )
+    files = files_of(prepared.bucket, prepared.prefix, prepared.manifest)
+    return await note_stored(version, files, "Checked and stored.", context, now, **vars(prepared.facts))
+
+
+def files_of(bucket: str, prefix: str, manifest: Manifest) -> Files:
+    """Return the files that a manifest lists, as they lie on the installation's store."""
+    stored = StoredFiles(bucket, prefix, json.dumps(manifest.to_json()))
+    return Files(stored, manifest.digest, manifest.size_bytes)
+
+
+@retry_conflicts
+async def note_stored(
+    version: ModelVersion, files: Files, cause: str, context: ServiceContext, now: datetime, **facts: Any
+) -> ModelVersion | None:
+    """Note that the weights of a version in PREPARING are stored. None: it is gone, or was completed before."""
     async with context.writing() as uow:
         before = await uow.versions.by_id(version.id)
         if before is None:  # deleted meanwhile: what was written since then is deleted too
@@ -179,11 +212,7 @@ async def complete(
             return None
         if before.state is not State.PREPARING:
             return None
-        after = before.apply(
-            COMPLETE, now, "Checked and stored.", files=files, architecture=facts.architecture,
-            parameter_count=facts.parameter_count, context_length=facts.context_length,
-            shape=dict(facts.shape), chat_fingerprint=facts.chat_fingerprint, failure=None,
-        )  # fmt: skip
+        after = before.apply(COMPLETE, now, cause, files=files, failure=None, **facts)
         await uow.versions.save(after)
         model = await uow.model(after.project, after.model_id)
         await uow.models.save(model.with_ready(after, now))
@@ -193,32 +222,41 @@ async def complete(
     return after
 
 
-@retry_conflicts
 async def fail(version_id: str, failure: Failure, context: ServiceContext, now: datetime) -> ModelVersion | None:
     """Note that a preparation ended without weights. A preset may be tried again, an import has failed for good."""
-    async with context.writing() as uow:
-        before = await uow.versions.by_id(version_id)
-        if before is None or before.state is not State.PREPARING:
-            return None
-        rule = GIVE_UP if before.project == PRESETS else FAIL
-        after = before.apply(rule, now, failure.message, failure=failure)
-        await uow.versions.save(after)
-        uow.emit(version_event(after, before))
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    return after
+
+    def end(version: ModelVersion) -> ModelVersion:
+        rule = GIVE_UP if version.project == PRESETS else FAIL
+        return version.apply(rule, now, failure.message, failure=failure)
+
+    return await _change(version_id, State.PREPARING, end, context)
+
+
+async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion | None:
+    """Note that one more preparation begins. None: there is nothing to prepare any more."""
+
+    def count(version: ModelVersion) -> ModelVersion:
+        return replace(version, attempts=version.attempts + 1, version=version.version + 1)
+
+    return await _change(version_id, State.PREPARING, count, context)
 
 
 @retry_conflicts
-async def note_attempt(version_id: str, context: ServiceContext) -> ModelVersion | None:
-    """Note that one more preparation begins. None: there is nothing to prepare any more."""
+async def _change(
+    version_id: str, state: State, change: Callable[[ModelVersion], ModelVersion], context: ServiceContext
+) -> ModelVersion | None:
+    """Change a version that is in a state, and tell of the state that it comes to. None: it is not in that state."""
     async with context.writing() as uow:
         before = await uow.versions.by_id(version_id)
-        if before is None or before.state is not State.PREPARING:
+        if before is None or before.state is not state:
             return None
-        after = replace(before, attempts=before.attempts + 1, version=before.version + 1)
+        after = change(before)
         await uow.versions.save(after)
+        if after.state is not state:
+            uow.emit(version_event(after, before))
         await uow.commit()
+    if after.state is not state:
+        context.watchers.notify(after.id, after)
     return after
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,6 @@ def _measure(config: dict[str, Any], tensors: dict[str, tuple[list[int], str]]) 
         "head_dim": int(config.get("head_dim") or hidden // heads),
         "hidden_size": hidden,
     }
-    parameters = 0
-    for dimensions, _ in tensors.values():
-        count = 1
-        for size in dimensions:
-            count *= size
-        parameters += count
+    parameters = sum(math.prod(dimensions) for dimensions, _ in tensors.values())
     kinds = {dtype for _, dtype in tensors.values()}
     return shape, parameters, 4 if "F32" in kinds else 2

@@ -16,13 +16,14 @@ from sqlalchemy import text
 import services
 from deploy.local.files import choose_port
 from deploy.local.testing import RealObjects
+from services.access.domain.credentials import Credential
 from services.access.operations import billing, credentials
 from services.access.operations.bootstrap import bootstrap
+from services.access.operations.context import ServerFacts
 from services.access.operations.context import ServiceContext as AccessContext
-from services.access.operations.server import ServerFacts
 from services.access.operations.stores import Stores
+from services.access.service.access import AccessInternalService
 from services.access.service.billing import BillingInternalService
-from services.access.service.internal import AccessInternalService
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork
@@ -150,7 +151,7 @@ class RealWorld:
                     create_time=moment,
                     base_id=base,
                     parameter_count=5,
-                    files=Files(BUCKET, f"models/{name}", manifest_of(ADAPTER), "sha256:1", 9),
+                    files=Files(StoredFiles(BUCKET, f"models/{name}", manifest_of(ADAPTER)), "sha256:1", 9),
                 )
             )
             await uow.commit()
@@ -194,8 +195,8 @@ class RealWorld:
         return version_id
 
     async def add_credential(self, name: str, bucket: str = "") -> None:
-        command = credentials.CreateCredential(name, "a", "b", endpoint="http://127.0.0.1:1", bucket=bucket)
-        await credentials.create_credential(self._admin, command, self._context, now())
+        draft = Credential("", "", name, now(), now(), access_key="a", endpoint="http://127.0.0.1:1", bucket=bucket)
+        await credentials.create_credential(self._admin, draft, "b", "", "", self._context, now())
 
     async def add_checkpoint(self, checkpoint_id: str) -> None:
         moment = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from services.chassis.clock import now
 from services.chassis.host import ServiceHost
 from services.chassis.ids import new_id
 from services.chassis.launch import Capacity, LocalLauncher
-from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
+from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles, upload_folder
 from services.chassis.rpc import channel
 from services.clients.fakes import FakeCredentials
 from services.registry.__main__ import MIGRATIONS, add_parts
@@ -99,7 +99,7 @@ class World:
 
     async def add_base(self, name: str) -> ModelVersion:
         """A READY version of a new model, as its import would leave it, but without files."""
-        moment, files = now(), Files(self.bucket, "base", '{"files": []}', "digest", 1)
+        moment, files = now(), Files(StoredFiles(self.bucket, "base", '{"files": []}'), "digest", 1)
         model = Model(new_id("mdl-"), PROJECT, name, "", {}, Origin.PRIVATE, moment, moment, "", (), "", 5, 64, 1, 1)
         version = ModelVersion(
             new_id("mv-"), PROJECT, model.id, name, 1, ReadyState.READY, Kind.FULL, moment, files=files

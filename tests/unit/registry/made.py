@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from services.chassis.data import outbox
 from services.chassis.errors import Unavailable
-from services.chassis.locations import ObjectLocation
+from services.chassis.locations import ObjectLocation, StoredFiles
 from services.chassis.names import CreateNamed
 from services.chassis.objects import Manifest, ManifestFile
 from services.clients.fakes import FakeCredentials
@@ -73,20 +73,18 @@ async def preset(context: ServiceContext) -> ModelVersion:
     return await versions.get_version(PROJECT, PRESET["name"], "1", context)
 
 
-def a_publication(base: ModelVersion, **changes: Any) -> publish.Publication:
+def a_publication(base: ModelVersion, **changes: Any) -> publish.RegisterCheckpoint:
     """The wish to publish a checkpoint as a version of `helper`."""
-    wish = publish.Publication(
+    wish = publish.RegisterCheckpoint(
         project=PROJECT,
-        project_name="support",
         model_name="helper",
         checkpoint_id="ftckpt_1",
         job_id="ftjob-0123456789",
         step=40,
         final=True,
-        base_id=base.id,
+        base_model_version_id=base.id,
         dataset_version_ids=("dsv-1",),
-        place=ObjectLocation("", "", "jobs/1"),
-        manifest=json.dumps(MANIFEST.to_json()),
+        files=StoredFiles("", "jobs/1", json.dumps(MANIFEST.to_json())),
         lora_rank=8,
         chat_fingerprint="",
         metrics={"eval_loss": 1.5},
@@ -98,7 +96,7 @@ def a_publication(base: ModelVersion, **changes: Any) -> publish.Publication:
     return replace(wish, **changes)
 
 
-async def begin_publication(context: ServiceContext, wish: publish.Publication) -> ModelVersion:
+async def begin_publication(context: ServiceContext, wish: publish.RegisterCheckpoint) -> ModelVersion:
     """What stands in the database when the copy of a checkpoint was cut off: its version in PREPARING."""
     assert isinstance(context.credentials, FakeCredentials)
     context.credentials.away = {"resolve"}

@@ -8,9 +8,8 @@ import pytest
 
 from services.chassis.data import PageQuery
 from services.chassis.errors import Invalid, NotFound, WrongState
-from services.registry.domain import Alias
-from services.registry.domain.entities import MAX_HISTORY
-from services.registry.operations import aliases, models, resolve, versions
+from services.registry.domain import MAX_HISTORY, Alias
+from services.registry.operations import aliases, models, versions
 from services.registry.operations.context import ServiceContext
 from tests.unit.registry.made import (
     NOW,
@@ -36,7 +35,7 @@ async def test_an_alias_points_at_a_version_and_says_who_set_it(context: Service
     assert (alias.target.model_version_id, alias.target.number) == (version.id, 1)
     assert (alias.target.set_by, alias.target.set_time) == ("key-1", NOW)
     assert await aliases.get_alias(PROJECT, "own", "live", context) == alias
-    assert (await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)).version == version
+    assert (await versions.resolve_model(PROJECT, "own@live", "", context, NOW)).version == version
     assert (await versions.get_version(PROJECT, "own", "live", context)) == version
     assert await happenings(context, alias.id) == ["alias.set"]
 
@@ -49,7 +48,7 @@ async def test_an_alias_moves_and_keeps_its_history_newest_first(context: Servic
     moved = await aliases.set_alias(PROJECT, "own", "live", "2", "key-2", context, later)
     assert [target.model_version_id for target in moved.history] == [second.id, first.id]
     assert (moved.target.set_by, moved.target.set_time) == ("key-2", later)
-    assert (await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)).version == second
+    assert (await versions.resolve_model(PROJECT, "own@live", "", context, NOW)).version == second
     assert await happenings(context, moved.id) == ["alias.set", "alias.set"]
 
 
@@ -106,7 +105,7 @@ async def test_a_deleted_alias_is_gone_with_its_history(context: ServiceContext)
     with pytest.raises(NotFound):
         await aliases.delete_alias(PROJECT, "own", "live", context)
     with pytest.raises(NotFound):
-        await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)
+        await versions.resolve_model(PROJECT, "own@live", "", context, NOW)
     assert (await point(context, "1")).id != alias.id
 
 
@@ -116,9 +115,9 @@ async def test_an_alias_of_a_deleted_version_means_nothing_until_it_is_moved(con
     await point(context, "1")
     await versions.delete_version(PROJECT, "own", "1", context, NOW)
     with pytest.raises(NotFound):
-        await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)
+        await versions.resolve_model(PROJECT, "own@live", "", context, NOW)
     await point(context, "2")
-    assert (await resolve.resolve_model(PROJECT, "own@live", "", context, NOW)).version == second
+    assert (await versions.resolve_model(PROJECT, "own@live", "", context, NOW)).version == second
 
 
 async def test_aliases_are_listed_for_their_model_and_project_and_go_with_the_model(context: ServiceContext) -> None:

@@ -10,6 +10,7 @@ import pytest
 from services.chassis.errors import Invalid, WrongState
 from services.chassis.transitions import Transition
 from services.registry.domain import (
+    TRANSITIONS,
     Alias,
     AliasTarget,
     Kind,
@@ -20,7 +21,6 @@ from services.registry.domain import (
     parse_reference,
     version_key,
 )
-from services.registry.domain.entities import TRANSITIONS
 
 pytestmark = pytest.mark.unit
 

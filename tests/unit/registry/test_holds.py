@@ -11,10 +11,10 @@ from services.chassis.errors import NotFound, WrongState
 from services.chassis.events import Event
 from services.chassis.holds import confirm_holds, drop_fallen_holds, release_holds
 from services.registry.domain import ModelVersion
-from services.registry.handlers import UserHandlers
+from services.registry.handlers import handle
 from services.registry.operations import models, versions
 from services.registry.operations.context import ServiceContext
-from services.registry.operations.resolve import resolve_model
+from services.registry.operations.versions import resolve_model
 from tests.unit.registry.made import (
     HOLD_SECONDS,
     NOW,
@@ -45,7 +45,7 @@ async def delete(context: ServiceContext, version: ModelVersion, now: datetime =
 
 
 async def hear(context: ServiceContext, event: Event) -> None:
-    await UserHandlers(context).handle(Message(event.subject, event.body().encode(), {}, event.id))
+    await handle(context, Message(event.subject, event.body().encode(), {}, event.id))
 
 
 async def test_a_held_version_is_not_deleted_nor_its_model_and_the_refusal_names_the_holders(

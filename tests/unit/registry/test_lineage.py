@@ -7,7 +7,7 @@ import pytest
 from services.chassis.delivery import Message
 from services.chassis.errors import NotFound
 from services.chassis.events import Event
-from services.registry.handlers import UserHandlers
+from services.registry.handlers import handle
 from services.registry.operations.context import ServiceContext
 from services.registry.operations.lineage import get_lineage
 from tests.unit.registry.made import MANIFEST, OTHER, PROJECT, a_publication, begin_publication, ready_model
@@ -22,7 +22,7 @@ async def use(
 ) -> None:
     """An event of something that uses a version."""
     event = Event(project, resource, resource_id, "created", "", links={"model_version": version_id, "job": "x"})
-    await UserHandlers(context).handle(Message(event.subject, event.body().encode(), {}, event.id))
+    await handle(context, Message(event.subject, event.body().encode(), {}, event.id))
 
 
 async def test_an_adapter_was_made_from_a_base_a_job_its_checkpoint_and_data(context: ServiceContext) -> None:

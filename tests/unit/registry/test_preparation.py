@@ -88,7 +88,7 @@ async def test_a_completed_import_is_ready_with_its_files_and_facts(context: Ser
     assert (version.state, version.cause, version.finish_time) == (State.READY, "Checked and stored.", NOW)
     assert version.files is not None
     assert (version.files.digest, version.files.size_bytes) == (MANIFEST.digest, MANIFEST.size_bytes)
-    assert version.files.prefix == f"models/{PROJECT}/{version.id}/weights"
+    assert version.files.stored.prefix == f"models/{PROJECT}/{version.id}/weights"
     model = await models.get_model(PROJECT, "own", context)
     assert (model.latest_version, model.parameter_count, model.context_length) == (1, 2000, 128)
     assert await happenings(context, version.id) == ["modelVersion.created", "modelVersion.ready"]

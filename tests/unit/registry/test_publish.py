@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, Unavailable, WrongState
-from services.chassis.locations import ObjectLocation
+from services.chassis.locations import StoredFiles
 from services.clients.fakes import FakeCredentials
 from services.registry.domain import Kind, Origin, State
 from services.registry.operations import models, publish, versions
@@ -126,7 +126,8 @@ async def test_a_manifest_that_cannot_be_read_is_refused_before_anything_is_writ
     broken = MANIFEST.to_json() | {"digest": "0" * 64}
     for text in ("no JSON", "[]", "{}", json.dumps(broken)):
         with pytest.raises(Invalid):
-            await publish.register_checkpoint(a_publication(base, manifest=text), context, NOW)
+            files = StoredFiles("", "jobs/1", text)
+            await publish.register_checkpoint(a_publication(base, files=files), context, NOW)
     with pytest.raises(NotFound):
         await models.get_model(PROJECT, "helper", context)
 
@@ -134,13 +135,15 @@ async def test_a_manifest_that_cannot_be_read_is_refused_before_anything_is_writ
 async def test_a_place_whose_credential_is_unknown_is_refused(context: ServiceContext) -> None:
     wish = a_publication(await ready_model(context))
     with pytest.raises(NotFound, match="nobody"):
-        await publish.register_checkpoint(replace(wish, place=ObjectLocation("nobody", "b", "jobs/1")), context, NOW)
+        files = replace(wish.files, credential="nobody", bucket="b")
+        await publish.register_checkpoint(replace(wish, files=files), context, NOW)
 
 
 async def test_the_project_of_a_publication_is_named_by_access(
     context: ServiceContext, credentials: FakeCredentials
 ) -> None:
-    assert await publish.project_name(PROJECT, context) == "support"
+    wish = a_publication(await ready_model(context))
+    assert ":support:" in (await begin_publication(context, wish)).fine_tuned_name
     credentials.away = {"project"}
     with pytest.raises(Unavailable):
-        await publish.project_name(PROJECT, context)
+        await publish.register_checkpoint(wish, context, NOW)

@@ -9,7 +9,7 @@ from services.chassis.transitions import Failure, FailureKind
 from services.registry.domain import ModelVersion, State
 from services.registry.operations import aliases, models, versions
 from services.registry.operations.context import ServiceContext
-from services.registry.operations.resolve import resolve_model
+from services.registry.operations.versions import resolve_model
 from tests.unit.registry.made import (
     NOW,
     OTHER,

@@ -1,4 +1,4 @@
-"""Models, versions, aliases and holds, and how a version changes state."""
+"""The rules of the registry: models, versions, aliases, how a version changes state, and references. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from services.chassis.errors import WrongState
-from services.chassis.locations import ObjectLocation
+from services.chassis.errors import Invalid, WrongState
+from services.chassis.locations import ObjectLocation, StoredFiles
 from services.chassis.transitions import Failure, Transition
 
 PRESETS = ""
 """The owner of presets: no project, seen by all."""
 
 MAX_HISTORY = 100
+ALIAS = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_DIGITS = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class State(Enum):
@@ -52,9 +54,7 @@ class Origin(Enum):
 class Files:
     """The files of a READY version on the installation's store."""
 
-    bucket: str
-    prefix: str
-    manifest: str
+    stored: StoredFiles
     digest: str
     size_bytes: int
 
@@ -101,8 +101,7 @@ COMPLETE = Transition("complete", frozenset({State.PREPARING}), State.READY)
 FAIL = Transition("fail", frozenset({State.PREPARING}), State.FAILED)
 GIVE_UP = Transition("give up", frozenset({State.PREPARING}), State.AVAILABLE)
 """A preset that could not be prepared may be tried again: its failure is shown, and is not the end."""
-ADOPT = Transition("adopt", frozenset({State.AVAILABLE, State.PREPARING}), State.READY)
-TRANSITIONS = (PREPARE, COMPLETE, FAIL, GIVE_UP, ADOPT)
+TRANSITIONS = (PREPARE, COMPLETE, FAIL, GIVE_UP)
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,16 @@ class ModelVersion:
     def label(self) -> str:
         """As it is shown: `name@number`."""
         return f"{self.model_name}@{self.number}"
+
+    @property
+    def digest(self) -> str:
+        """That of its files; empty until it is READY."""
+        return self.files.digest if self.files else ""
+
+    @property
+    def size_bytes(self) -> int:
+        """All its files together; 0 until it is READY."""
+        return self.files.size_bytes if self.files else 0
 
     def apply(self, transition: Transition[State], now: datetime, cause: str, **changes: Any) -> ModelVersion:
         """Return the version in its next state. Raises: WrongState: it is in none of the transition's sources."""
@@ -219,3 +228,47 @@ def refuse_preset(model: Model, verb: str) -> None:
     """Refuse a change of a preset, which belongs to the installation. Raises: WrongState."""
     if model.origin is Origin.PRESET:
         raise WrongState(f"Cannot {verb} {model.name!r}: it is a preset.", reason="PRESET")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a reference names: a version by id or `ft:` name, or a model with a number, an alias or its newest.
+
+    It is written `NAME`, `NAME@VERSION`, `NAME@ALIAS`, a hub id, `mv-…` or `ft:…`.
+    """
+
+    version_id: str = ""
+    fine_tuned_name: str = ""
+    model: str = ""
+    number: int | None = None
+    alias: str = ""
+
+
+def parse_reference(text: str, field: str) -> Reference:
+    """Return the reference that a caller wrote. Raises: Invalid."""
+    if text.startswith("mv-"):
+        return Reference(version_id=text)
+    if text.startswith("ft:"):
+        return Reference(fine_tuned_name=text)
+    name, at, rest = text.partition("@")
+    if not name or (at and not (_DIGITS.fullmatch(rest) or ALIAS.fullmatch(rest))):
+        raise Invalid(
+            f"{text!r} is no model reference: write NAME, NAME@VERSION, NAME@ALIAS, a hub id, mv-… or ft:….",
+            field=field,
+        )
+    if not at or rest == "latest":
+        return Reference(model=name)
+    return Reference(model=name, number=int(rest)) if rest.isdigit() else Reference(model=name, alias=rest)
+
+
+def version_key(text: str, field: str) -> Reference:
+    """Return what a path names a version by, within a model: number, alias, id or `latest`. Raises: Invalid."""
+    if text.startswith("mv-"):
+        return Reference(version_id=text)
+    if text == "latest":
+        return Reference()
+    if _DIGITS.fullmatch(text):
+        return Reference(number=int(text))
+    if ALIAS.fullmatch(text):
+        return Reference(alias=text)
+    raise Invalid(f"{text!r} is no version: write its number, an alias, its id (mv-…) or latest.", field=field)
