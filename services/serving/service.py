@@ -18,7 +18,7 @@ from services.chassis.launch import Launcher
 from services.chassis.proto_values import labels_update_of
 from services.serving import messages as to
 from services.serving.domain import Deployment
-from services.serving.operations import create_deployment, deployments, logs
+from services.serving.operations import create_deployment, deployments
 from services.serving.operations.context import ServiceContext
 
 
@@ -90,7 +90,7 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         return to.replica_message(replica)
 
     async def ReadReplicaLogs(self, request: pb.ReadReplicaLogsRequest, call: Any) -> AsyncIterator[pb.ReplicaLogLine]:
-        lines = logs.read_logs(
+        lines = deployments.read_logs(
             current().project, request.deployment, request.replica, request.follow, self._launcher, self._context
         )
         async for line in lines:

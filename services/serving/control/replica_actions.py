@@ -23,7 +23,7 @@ from services.serving.domain import (
     ReplicaState,
     Verb,
 )
-from services.serving.operations import release, replicas
+from services.serving.operations import deployments, replicas
 from services.serving.operations.context import ServiceContext
 
 _TERMINATE_AGAIN_SECONDS = 5.0
@@ -139,7 +139,7 @@ class ActionRunner:
             self._ending.pop(launch_id, None)
 
     async def _remove(self, deployment: Deployment) -> None:
-        for launch_id in await release.remove_deployment(deployment, self._context, now()):
+        for launch_id in await deployments.remove_deployment(deployment, self._context, now()):
             await self.forget(launch_id)
 
     async def forget(self, launch_id: str) -> None:

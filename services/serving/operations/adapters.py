@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from services.chassis.data import retry_conflicts
-from services.chassis.errors import NotFound
+from services.chassis.engines import merge_only
+from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.chassis.transitions import Failure, FailureKind
 from services.clients.registry import ModelInfo
-from services.serving.domain import Adapter, Deployment, ModelFacts, State, adapter_of
+from services.serving.domain import Adapter, Deployment, Files, ModelFacts, State, adapter_of
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.deployment_state import save_deployment
-from services.serving.operations.models import adapter_config, facts_of
+from services.serving.operations.deployment_state import change_deployment
 
+ADAPTER_CONFIG = "adapter_config.json"
 GONE = (State.DELETING, State.DELETED)
 
 
@@ -146,21 +149,62 @@ async def _take_facts(
     return await _change(deployment_id, take, "prepared", context, now)
 
 
-@retry_conflicts
 async def _change(
     deployment_id: str, step: Callable[[Deployment], Deployment], happening: str, context: ServiceContext, now: datetime
 ) -> Deployment | None:
     """Change a living deployment. None: it is gone or going."""
-    async with context.writing() as uow:
-        deployment = await uow.deployments.by_id(deployment_id)
-        if deployment is None or deployment.state in GONE:
-            return None
-        changed = step(deployment)
-        if changed == deployment:
-            return deployment
-        after = await save_deployment(
-            uow, deployment, changed, await uow.replicas_of(deployment.id), context, now, happening=happening
+
+    def of_living(deployment: Deployment) -> Deployment:
+        return deployment if deployment.state in GONE else step(deployment)
+
+    try:
+        after = await change_deployment(deployment_id, of_living, context, now, happening=happening)
+    except NotFound:
+        return None
+    return None if after.state in GONE else after
+
+
+def facts_of(model: ModelInfo) -> ModelFacts:
+    """Return what a deployment remembers of the version that it serves."""
+    full = model.full
+    return ModelFacts(
+        adapter=model.adapter,
+        base_version_id=full.version_id,
+        fine_tuned_name=model.fine_tuned_name,
+        lora_rank=model.lora_rank,
+        parameter_count=model.parameter_count or full.parameter_count,
+        context_length=model.context_length or full.context_length,
+        size_bytes=full.size_bytes,
+        shape=model.shape,
+        base=_files(full),
+        own=_files(model) if model.adapter else None,
+    )
+
+
+def _files(model: ModelInfo) -> Files | None:
+    files = model.files
+    if files is None:
+        return None
+    return Files(model.version_id, files.bucket, files.prefix, files.manifest_json, model.digest)
+
+
+async def adapter_config(files: Files, context: ServiceContext) -> Mapping[str, Any]:
+    """Return the PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
+    key = f"{files.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
+    try:
+        config: Mapping[str, Any] = json.loads(
+            await asyncio.to_thread(lambda: context.store.get_bytes(files.bucket, key))
         )
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    return after
+    except (NotFound, ValueError) as error:
+        raise Unavailable(f"The adapter's {ADAPTER_CONFIG} cannot be read.", reason="ADAPTER_UNREADABLE") from error
+    return config
+
+
+async def why_merge_only(facts: ModelFacts, context: ServiceContext) -> str:
+    """Return why an adapter cannot be attached; empty if it can, or if nobody can say now."""
+    if facts.own is None:
+        return ""
+    try:
+        return merge_only(await adapter_config(facts.own, context))
+    except ModelryError:
+        return ""

@@ -46,6 +46,11 @@ class ServiceContext:
         """Return a unit of work that reads."""
         return ServingUnit(self.database, write=False)
 
+    def tell(self, deployment: Deployment) -> None:
+        """Tell those who watch a deployment, and the reconciler, that it has changed."""
+        self.watchers.notify(deployment.id, deployment)
+        self.wake.set()
+
     @cached_property
     def store(self) -> ObjectStore:
         """The installation's store, where the files of all versions lie. Its operations block."""

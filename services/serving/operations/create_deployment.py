@@ -27,9 +27,9 @@ from services.serving.domain import (
     cores_of,
     memory_terms,
 )
+from services.serving.operations.adapters import facts_of, why_merge_only
 from services.serving.operations.context import PRICE_ITEM, ServiceContext
 from services.serving.operations.deployment_state import save_deployment
-from services.serving.operations.models import facts_of, why_merge_only
 
 PREFIXES = ("dep-", "mv-")
 PATH = "deployment."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from services.chassis.data import retry_conflicts
+from services.chassis.errors import NotFound
 from services.chassis.events import Event
 from services.serving.domain import Deployment, Replica, State, deployment_state
 from services.serving.operations.context import ServiceContext
@@ -66,4 +68,33 @@ async def save_deployment(
         uow.emit(event_of(after, before, state.name.lower()))
     if happening and not (state is not before.state and happening == state.name.lower()):
         uow.emit(event_of(after, before, happening))
+    return after
+
+
+@retry_conflicts
+async def change_deployment(
+    ref: str,
+    step: Callable[[Deployment], Deployment],
+    context: ServiceContext,
+    now: datetime,
+    *,
+    project: str = "",
+    happening: str = "",
+) -> Deployment:
+    """Load a deployment, save what `step` makes of it, and tell those who wait for a change.
+
+    `step` changes nothing by returning what it was given. Without a project, `ref` is an id that no caller gave.
+    Raises: NotFound; what `step` raises.
+    """
+    async with context.writing() as uow:
+        before = await (uow.deployments.get(project, ref) if project else uow.deployments.by_id(ref))
+        if before is None:
+            raise NotFound.of("deployment", ref)
+        after = step(before)
+        if after is not before:
+            replicas = await uow.replicas_of(before.id)
+            after = await save_deployment(uow, before, after, replicas, context, now, happening=happening)
+            await uow.commit()
+    if after is not before:
+        context.tell(after)
     return after

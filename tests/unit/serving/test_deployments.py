@@ -13,8 +13,7 @@ from services.serving.domain import Billing, Engine, ReplicaState, State
 from services.serving.operations import deployments, money, replicas
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import CreateDeployment, quote_deployment
-from services.serving.operations.deployments import ClaimKey, ScaleDeployment
-from services.serving.operations.release import remove_deployment
+from services.serving.operations.deployments import ClaimKey, ScaleDeployment, remove_deployment
 from services.serving.operations.routes import all_routes
 from tests.unit.serving.conftest import Fakes
 from tests.unit.serving.made import MOMENT
