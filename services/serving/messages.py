@@ -9,7 +9,7 @@ from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.auth import Principal
 from services.chassis.data import request_digest
 from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
-from services.serving.domain import Billing, Deployment, Engine, Mode, Replica, State
+from services.serving.domain.entities import Billing, Deployment, Engine, Mode, Replica, State
 from services.serving.operations.create_deployment import CreateDeployment
 from services.serving.operations.deployments import Claim
 

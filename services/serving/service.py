@@ -17,7 +17,7 @@ from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
 from services.chassis.proto_values import labels_update_of
 from services.serving import messages as to
-from services.serving.domain import Deployment
+from services.serving.domain.entities import Deployment
 from services.serving.operations import create_deployment, deployments
 from services.serving.operations.context import ServiceContext
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from services.chassis.engines import engine_environment
 from services.chassis.launch import LaunchSpec
-from services.serving.domain import Deployment, Mode, Replica, covering_rank, memory_mb, memory_terms
+from services.serving.domain.entities import Deployment, Mode, Replica
+from services.serving.domain.planning import covering_rank, memory_mb, memory_terms
 from services.serving.settings import ServingSettings
 
 # Below those that the kernel lends to outgoing connections, so that none of them takes a port between two starts.

@@ -16,16 +16,8 @@ from services.serving.control.metering import Metering
 from services.serving.control.replica_actions import ActionRunner
 from services.serving.control.replica_monitor import Engine, ReplicaMonitor
 from services.serving.control.weights import Weights
-from services.serving.domain import (
-    Deployment,
-    Limits,
-    Program,
-    Replica,
-    ReplicaState,
-    Seen,
-    Verb,
-    decide,
-)
+from services.serving.domain.deciding import Limits, Program, Seen, Verb, decide
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
 from services.serving.operations import adapters
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.replicas import drop_ended, load_all

@@ -16,13 +16,8 @@ from services.chassis.telemetry import mask
 from services.chassis.transitions import Failure, FailureKind
 from services.serving.control.engine import choose_port, launch_spec
 from services.serving.control.weights import Prepared
-from services.serving.domain import (
-    Action,
-    Deployment,
-    Replica,
-    ReplicaState,
-    Verb,
-)
+from services.serving.domain.deciding import Action, Verb
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
 from services.serving.operations import deployments, replicas
 from services.serving.operations.context import ServiceContext
 

@@ -18,7 +18,7 @@ from services.chassis.objects import Manifest, NodeCache
 from services.chassis.tasks import end_tasks
 from services.chassis.transitions import Failure
 from services.serving.control.programs import Programs
-from services.serving.domain import Adapter, Deployment, Files, Mode, State
+from services.serving.domain.entities import Adapter, Deployment, Files, Mode, State
 from services.serving.model_work import ModelWork, WorkKind
 from services.serving.operations import adapters, money, replicas
 from services.serving.operations.context import ServiceContext
@@ -192,5 +192,6 @@ async def _reload(context: ServiceContext, deployment_id: str) -> Deployment | N
 
 def _fetch(context: ServiceContext, models: Path, files: Files) -> Path:
     """Return the folder of a version's files in the node's cache, named by their digest. Blocking."""
-    manifest = Manifest.from_json(json.loads(files.manifest))
-    return NodeCache(models).fetch(context.store, files.bucket, files.prefix, manifest)
+    stored = files.stored
+    manifest = Manifest.from_json(json.loads(stored.manifest_json))
+    return NodeCache(models).fetch(context.store, stored.bucket, stored.prefix, manifest)

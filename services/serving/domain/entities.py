@@ -11,6 +11,7 @@ from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.money import cost_of
+from services.chassis.objects import StoredFiles
 from services.chassis.transitions import Failure
 
 
@@ -91,12 +92,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the files of a version lie; `manifest` is JSON, `rank` is an adapter's."""
+    """The files of a version, and the digest of their content."""
 
     version_id: str
-    bucket: str
-    prefix: str
-    manifest: str
+    stored: StoredFiles
     digest: str
 
 

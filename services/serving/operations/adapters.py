@@ -13,7 +13,8 @@ from services.chassis.engines import merge_only
 from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.chassis.transitions import Failure, FailureKind
 from services.clients.registry import ModelInfo
-from services.serving.domain import Adapter, Deployment, Files, ModelFacts, State, adapter_of
+from services.serving.domain.entities import Adapter, Deployment, Files, ModelFacts, State
+from services.serving.domain.planning import adapter_of
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.deployment_state import change_deployment
 
@@ -182,19 +183,14 @@ def facts_of(model: ModelInfo) -> ModelFacts:
 
 
 def _files(model: ModelInfo) -> Files | None:
-    files = model.files
-    if files is None:
-        return None
-    return Files(model.version_id, files.bucket, files.prefix, files.manifest_json, model.digest)
+    return Files(model.version_id, model.files, model.digest) if model.files else None
 
 
 async def adapter_config(files: Files, context: ServiceContext) -> Mapping[str, Any]:
     """Return the PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
-    key = f"{files.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
+    bucket, key = files.stored.bucket, f"{files.stored.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
     try:
-        config: Mapping[str, Any] = json.loads(
-            await asyncio.to_thread(lambda: context.store.get_bytes(files.bucket, key))
-        )
+        config: Mapping[str, Any] = json.loads(await asyncio.to_thread(lambda: context.store.get_bytes(bucket, key)))
     except (NotFound, ValueError) as error:
         raise Unavailable(f"The adapter's {ADAPTER_CONFIG} cannot be read.", reason="ADAPTER_UNREADABLE") from error
     return config

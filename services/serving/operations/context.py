@@ -13,7 +13,7 @@ from services.chassis.data import Database, Watchers
 from services.chassis.objects import ObjectStore, StoreAccess
 from services.chassis.transitions import Failure
 from services.serving.clients import Clients
-from services.serving.domain import Deployment
+from services.serving.domain.entities import Deployment
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 

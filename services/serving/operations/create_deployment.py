@@ -14,19 +14,8 @@ from services.chassis.errors import AlreadyExists, Denied, Invalid, NotFound, Un
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels, check_name
 from services.clients.registry import ModelInfo
-from services.serving.domain import (
-    ATTACHED_SLOWDOWN,
-    Billing,
-    Deployment,
-    Engine,
-    Mode,
-    ModelFacts,
-    State,
-    choose_engine,
-    choose_mode,
-    cores_of,
-    memory_terms,
-)
+from services.serving.domain.entities import Billing, Deployment, Engine, Mode, ModelFacts, State
+from services.serving.domain.planning import ATTACHED_SLOWDOWN, choose_engine, choose_mode, cores_of, memory_terms
 from services.serving.operations.adapters import facts_of, why_merge_only
 from services.serving.operations.context import PRICE_ITEM, ServiceContext
 from services.serving.operations.deployment_state import save_deployment

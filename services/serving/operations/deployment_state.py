@@ -9,7 +9,8 @@ from datetime import datetime
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import NotFound
 from services.chassis.events import Event
-from services.serving.domain import Deployment, Replica, State, deployment_state
+from services.serving.domain.deciding import deployment_state
+from services.serving.domain.entities import Deployment, Replica, State
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.routes import record_of, route_of, told_route
 from services.serving.store import ServingUnit

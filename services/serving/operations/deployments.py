@@ -14,7 +14,7 @@ from services.chassis.launch import Launcher, ProbeState
 from services.chassis.names import UpdateLabels
 from services.chassis.telemetry import mask
 from services.clients.records import ROUTE_BUCKET
-from services.serving.domain import Billing, Deployment, Replica, State
+from services.serving.domain.entities import Billing, Deployment, Replica, State
 from services.serving.operations import money
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import PATH

@@ -10,7 +10,7 @@ from functools import partial
 
 from services.chassis.errors import NotFound, WrongState
 from services.clients.billing import UsageRecord
-from services.serving.domain import Billing, Deployment, State
+from services.serving.domain.entities import Billing, Deployment, State
 from services.serving.operations.context import PRICE_ITEM, ServiceContext
 from services.serving.operations.deployment_state import change_deployment
 

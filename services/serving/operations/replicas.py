@@ -11,7 +11,8 @@ from typing import Any
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import NotFound
 from services.chassis.ids import new_id
-from services.serving.domain import Deployment, Replica, ReplicaState, cores_of
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
+from services.serving.domain.planning import cores_of
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.deployment_state import change_deployment, save_deployment
 

@@ -12,7 +12,7 @@ from services.chassis.money import cost_of
 from services.chassis.proto_values import amount_of, datetime_of, failure_of, money_of, timestamp_of
 from services.chassis.transitions import Failure, FailureKind
 from services.evaluation.domain import Evaluation
-from services.serving.domain import Deployment
+from services.serving.domain.entities import Deployment
 from services.training.domain import Job
 
 pytestmark = pytest.mark.unit

@@ -6,19 +6,8 @@ import pytest
 
 from services.chassis.errors import WrongState
 from services.chassis.transitions import Failure, FailureKind
-from services.serving.domain import (
-    Action,
-    Deployment,
-    Limits,
-    Program,
-    ReplicaState,
-    Seen,
-    State,
-    Verb,
-    decide,
-    deployment_state,
-)
-from services.serving.domain.entities import REPLICA_SOURCES
+from services.serving.domain.deciding import Action, Limits, Program, Seen, Verb, decide, deployment_state
+from services.serving.domain.entities import REPLICA_SOURCES, Deployment, ReplicaState, State
 from tests.unit.serving.made import MOMENT, deployment, replica, seen
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,7 @@ import pytest
 
 from services.chassis.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable, WrongState
 from services.chassis.names import UpdateLabels
-from services.serving.domain import Billing, Engine, ReplicaState, State
+from services.serving.domain.entities import Billing, Engine, ReplicaState, State
 from services.serving.operations import deployments, money, replicas
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import CreateDeployment, quote_deployment

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.domain import Limits, Program, ReplicaState, Seen, Verb, adapter_of, decide
+from services.serving.domain.deciding import Limits, Program, Seen, Verb, decide
+from services.serving.domain.entities import ReplicaState
+from services.serving.domain.planning import adapter_of
 from tests.unit.serving.made import ADAPTER, TUNED, deployment, seen
 
 pytestmark = pytest.mark.unit
