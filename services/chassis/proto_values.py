@@ -6,13 +6,17 @@ What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.admin.v1 import admin_pb2
@@ -24,7 +28,44 @@ from services.chassis.names import CreateNamed, UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
+M = TypeVar("M", bound=Message)
 _NANOS = 1_000_000_000
+_PLAIN = frozenset({str, int, float, bool, dict})
+
+
+def message_of(kind: type[M], entity: Any, **given: Any) -> M:
+    """Return an entity as a message: each field has the entity's attribute of that name, and `given` what is shown in
+    another way. A member of an enum that the message does not know is left unset.
+    """
+    for name, known in _fields_of(kind.DESCRIPTOR):
+        if name not in given and (value := getattr(entity, name, None)) is not None:
+            given[name] = value if type(value) in _PLAIN else _shown(known, value)
+    return kind(**given)
+
+
+@cache
+def _fields_of(descriptor: Descriptor) -> tuple[tuple[str, Any], ...]:
+    """Return the names of the fields, each with its enum's numbers by name, or the class of its message."""
+    return tuple((field.name, _known(field)) for field in descriptor.fields)
+
+
+def _known(field: Any) -> Any:
+    if field.message_type is not None:
+        return GetMessageClass(field.message_type)
+    return {value.name: value.number for value in field.enum_type.values} if field.enum_type is not None else None
+
+
+def _shown(known: Any, value: Any) -> Any:
+    """Return the value of an attribute as the constructor of a message takes it; None leaves the field unset."""
+    if isinstance(value, Enum):
+        return known.get(value.name)
+    if isinstance(value, datetime):
+        return timestamp_of(value)
+    if isinstance(value, Decimal):
+        return money_of(value)
+    if isinstance(value, tuple):
+        return [one if type(one) in _PLAIN else _shown(known, one) for one in value]
+    return message_of(known, value) if is_dataclass(value) else value
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:

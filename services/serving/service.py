@@ -15,7 +15,7 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
-from services.chassis.proto_values import labels_update_of
+from services.chassis.proto_values import labels_update_of, message_of
 from services.serving import messages as to
 from services.serving.domain.entities import Deployment
 from services.serving.operations import create_deployment, deployments
@@ -82,12 +82,12 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
     async def ListReplicas(self, request: pb.ListReplicasRequest, call: Any) -> pb.ListReplicasResponse:
         query = PageQuery.of(request)
         page = await deployments.list_replicas(current().project, request.deployment, query, self._context)
-        messages = [to.replica_message(one) for one in page.items]
+        messages = [message_of(pb.Replica, one) for one in page.items]
         return pb.ListReplicasResponse(replicas=messages, next_page_token=page.next_page_token)
 
     async def GetReplica(self, request: pb.GetReplicaRequest, call: Any) -> pb.Replica:
         replica = await deployments.get_replica(current().project, request.deployment, request.replica, self._context)
-        return to.replica_message(replica)
+        return message_of(pb.Replica, replica)
 
     async def ReadReplicaLogs(self, request: pb.ReadReplicaLogsRequest, call: Any) -> AsyncIterator[pb.ReplicaLogLine]:
         lines = deployments.read_logs(
