@@ -7,28 +7,21 @@ from typing import Any
 
 import grpc
 
+from gateway.context import Metadata
 from gateway.readiness import Readiness
 from modelry.admin.v1 import admin_pb2 as pb
-from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.auth import Principal, Role
 from services.chassis.errors import Invalid, NotFound, Unavailable, from_rpc_error
-from services.chassis.rpc import channel
 
 SECONDS = 10.0
 DEFAULT_PAGE = 50
-
-Metadata = tuple[tuple[str, str], ...]
 
 
 class Administration:
     """`modelry.admin.v1.AdminService` for the installation."""
 
-    def __init__(self, addresses: dict[str, str], readiness: Readiness) -> None:
-        self._channels = {name: channel(address) for name, address in addresses.items()}
-        self._stubs: dict[str, Any] = {
-            name: admin_pb2_grpc.AdminServiceStub(opened) for name, opened in self._channels.items()
-        }
-        self._readiness = readiness
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness, self._stubs = readiness, readiness.stubs
 
     async def call(self, method: str, request: Any, principal: Principal, metadata: Metadata) -> Any:
         """Answer one method of the service. Raises: ModelryError."""
@@ -74,11 +67,6 @@ class Administration:
                 return answer
         refusals: list[Exception] = sorted(answers, key=lambda error: (isinstance(error, NotFound), str(error)))
         raise refusals[0]
-
-    async def close(self) -> None:
-        """Close the channels."""
-        for opened in self._channels.values():
-            await opened.close()
 
     async def _ask(self, name: str, method: str, request: Any, metadata: Metadata) -> Any:
         """Return a service's answer, or the error that it gave."""

@@ -53,7 +53,8 @@ class Authenticator:
         if time.monotonic() < until:
             return project_id
         project_id = (await self._credentials.project("", name, role=Role.ADMIN)).id
-        _bound(self._projects)
+        if len(self._projects) >= _MOST_CACHED:
+            self._projects.clear()
         self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
         return project_id
 
@@ -67,12 +68,8 @@ class Authenticator:
         """Return a token for services that is good for five minutes at least."""
         token, until = self._tokens.get(principal, ("", 0.0))
         if time.monotonic() > until:
-            _bound(self._tokens)
+            if len(self._tokens) >= _MOST_CACHED:
+                self._tokens.clear()
             token = self._issuer.issue(principal, _TOKEN_SECONDS)
             self._tokens[principal] = (token, time.monotonic() + _TOKEN_SECONDS / 2)
         return token
-
-
-def _bound(cache: dict[object, object] | dict[Principal, tuple[str, float]] | dict[str, tuple[str, float]]) -> None:
-    if len(cache) >= _MOST_CACHED:
-        cache.clear()

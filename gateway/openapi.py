@@ -47,6 +47,10 @@ _ERROR = {
         }
     },
 }
+_REFUSED = {
+    "description": "Refused; `reason` and `message` say why.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
 
 
 @cache
@@ -85,7 +89,7 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
         "tags": [method.area],
         "summary": comment(method.full_name).split(". ")[0].rstrip("."),
         "description": f"{comment(method.full_name)}\n\nLeast role: {method.role.lower()}.",
-        "responses": {"200": _answer(method, schemas), "default": _error_answer()},
+        "responses": {"200": _answer(method, schemas), "default": _REFUSED},
     }
     if method.body != "*":
         for field in method.request.DESCRIPTOR.fields:
@@ -125,11 +129,6 @@ def _answer(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": comment(method.response.DESCRIPTOR.full_name) or "Done.",
         "content": {kind: {"schema": schema}},
     }
-
-
-def _error_answer() -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {"description": "Refused; `reason` and `message` say why.", "content": content}
 
 
 def _reference(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import Any
 import grpc
 from aiohttp import web
 
+from gateway.context import Channels, Metadata
 from gateway.keys import KeyRing
 from modelry.admin.v1 import admin_pb2 as pb
 from modelry.admin.v1 import admin_pb2_grpc
+from services.chassis import telemetry
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.proto_values import service_health
 from services.chassis.readiness import CanDegrade, LackLog
-from services.chassis.rpc import channel
 
 HEALTH_SECONDS = 2.0
 _CALLER = Principal("", Role.ADMIN, "", "service", "gateway")
@@ -28,13 +29,11 @@ _CALLER = Principal("", Role.ADMIN, "", "service", "gateway")
 class Readiness:
     """Asks every service for its health; inference only needs the keys and the routes."""
 
-    def __init__(
-        self, addresses: dict[str, str], keys: KeyRing, parts: Sequence[CanDegrade], issuer: TokenIssuer
-    ) -> None:
+    def __init__(self, channels: Channels, keys: KeyRing, parts: Sequence[CanDegrade], issuer: TokenIssuer) -> None:
         """`parts` of the gateway may stand still while it answers."""
         self._keys, self._parts, self._issuer = keys, parts, issuer
-        self._stubs: dict[str, Any] = {
-            name: admin_pb2_grpc.AdminServiceStub(channel(address)) for name, address in addresses.items()
+        self.stubs: dict[str, Any] = {
+            name: admin_pb2_grpc.AdminServiceStub(channel) for name, channel in channels.items()
         }
         self._own, self._silent = LackLog(), LackLog()
 
@@ -55,8 +54,10 @@ class Readiness:
 
     async def health(self) -> pb.Health:
         """Return the health of every service, asked now, and of this gateway."""
-        metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"),)
-        answers = await asyncio.gather(*(self._ask(name, metadata) for name in self._stubs))
+        trace: dict[str, str] = {}
+        telemetry.inject(trace)
+        metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"), *trace.items())
+        answers = await asyncio.gather(*(self._ask(name, metadata) for name in self.stubs))
         return pb.Health(services=[*answers, self._gateway()])
 
     def _gateway(self) -> pb.ServiceHealth:
@@ -67,9 +68,9 @@ class Readiness:
         degraded = [lack for part in self._parts for lack in part.degraded()]
         return service_health("gateway", self._own.all(), degraded)
 
-    async def _ask(self, name: str, metadata: tuple[tuple[str, str], ...]) -> pb.ServiceHealth:
+    async def _ask(self, name: str, metadata: Metadata) -> pb.ServiceHealth:
         try:
-            answer = await self._stubs[name].GetHealth(pb.GetHealthRequest(), metadata=metadata, timeout=HEALTH_SECONDS)
+            answer = await self.stubs[name].GetHealth(pb.GetHealthRequest(), metadata=metadata, timeout=HEALTH_SECONDS)
         except grpc.aio.AioRpcError as error:
             self._silent.note(name, f"The service {name} does not answer ({error.code().name}).")
             return service_health(name, [lack for lack in self._silent.all() if lack.name == name], [])

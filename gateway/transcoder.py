@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from google.protobuf.message import Message
 
 from modelry.api_methods import Method, methods
-from modelry.codec import CodecError, Problem, decode
+from modelry.codec import CodecError, Problem, decode, input_names
 from services.chassis.errors import Invalid, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
@@ -38,24 +38,16 @@ class Binding:
     variables: tuple[str, ...]
 
 
-def bind(all_methods: Iterable[Method]) -> tuple[Binding, ...]:
-    """Return the bindings of methods; those with a verb (`:stop`) first, since a name also matches what a verb ends."""
-    ordered = sorted(all_methods, key=lambda m: (":" not in m.template.rsplit("/", 1)[-1], -m.template.count("/")))
-    return tuple(_bind_one(method) for method in ordered)
+def _bindings() -> dict[str, list[Binding]]:
+    """Return the bindings by their paths' first noun, so that a call is compared with few of them.
 
-
-def _bind_one(method: Method) -> Binding:
-    variables = tuple(_VARIABLE.findall(method.template))
-    pieces = _VARIABLE.split(method.template)
-    pattern = "".join("([^/]+)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
-    return Binding(method, re.compile(pattern + "$"), variables)
-
-
-def _by_collection(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
-    """Return the bindings by their paths' first noun, so that a call is compared with few of them."""
+    Methods with a verb (`:stop`) are first, since a name also matches what a verb ends.
+    """
     groups: dict[str, list[Binding]] = defaultdict(list)
-    for binding in bindings:
-        groups[_collection(binding.method.template)].append(binding)
+    for method in sorted(methods(), key=lambda m: (":" not in m.template.rsplit("/", 1)[-1], -m.template.count("/"))):
+        pieces = _VARIABLE.split(method.template)
+        pattern = "".join("([^/]+)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
+        groups[_collection(method.template)].append(Binding(method, re.compile(pattern + "$"), tuple(pieces[1::2])))
     return dict(groups)
 
 
@@ -65,7 +57,7 @@ def _collection(path: str) -> str:
     return pieces[3].partition(":")[0] if len(pieces) > 3 else ""
 
 
-_BINDINGS = _by_collection(bind(methods()))
+_BINDINGS = _bindings()
 
 
 def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
@@ -95,17 +87,19 @@ def parse_json(body: bytes) -> Any:
     try:
         return json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:
-        message = f"The body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}."
-        raise Invalid(message, field="body", reason="INVALID_JSON") from error
+        raise _not_json(f"not valid JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     except UnicodeDecodeError as error:
-        message = f"The body is not valid UTF-8 at byte {error.start}."
-        raise Invalid(message, field="body", reason="INVALID_JSON") from error
+        raise _not_json(f"not valid UTF-8 at byte {error.start}") from error
     except RecursionError as error:
-        raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
+        raise _not_json("nested too deeply") from error
+
+
+def _not_json(words: str) -> Invalid:
+    return Invalid(f"The body is {words}.", field="body", reason="INVALID_JSON")
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise Invalid(f"The body is not valid JSON: {word} is no JSON number.", field="body", reason="INVALID_JSON")
+    raise _not_json(f"not valid JSON: {word} is no JSON number")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,10 +148,7 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
 
 
 def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:
-    fields = {
-        **{f.camelcase_name: f for f in method.request.DESCRIPTOR.fields},
-        **method.request.DESCRIPTOR.fields_by_name,
-    }
+    fields = input_names(method.request.DESCRIPTOR)
     values: dict[str, Any] = {}
     for key, texts in query.items():
         field = fields.get(key)

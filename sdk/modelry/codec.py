@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 
 from modelry.json_types import SPECIAL, format_money, parse_money, parse_seconds
 
-__all__ = ["CodecError", "Problem", "decode", "encode", "format_money", "parse_money", "parse_seconds"]
+__all__ = ["CodecError", "Problem", "decode", "encode", "format_money", "input_names", "parse_money", "parse_seconds"]
 
 Field = pb.FieldDescriptor
 M = TypeVar("M", bound=Message)
@@ -123,7 +123,7 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
     if not isinstance(data, Mapping):
         yield Problem(path, f"expected an object, got {_kind(data)}")
         return
-    names = _input_names(message.DESCRIPTOR)
+    names = input_names(message.DESCRIPTOR)
     chosen: dict[str, str] = {}
     for key, value in data.items():
         here = f"{path}.{key}" if path else str(key)
@@ -143,7 +143,8 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
 
 
 @cache
-def _input_names(descriptor: pb.Descriptor) -> dict[str, Any]:
+def input_names(descriptor: pb.Descriptor) -> dict[str, Any]:
+    """Return the fields of a message by every name that an input may give them."""
     names: dict[str, Any] = {field.camelcase_name: field for field in descriptor.fields}
     names.update({field.name: field for field in descriptor.fields})
     return names
