@@ -21,9 +21,8 @@ from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 from google.protobuf.message import Message
 
-from modelry.json_types import SPECIAL, format_money, parse_money, parse_seconds
-
-__all__ = ["CodecError", "Problem", "decode", "encode", "format_money", "input_names", "parse_money", "parse_seconds"]
+from modelry.api_methods import has_behavior
+from modelry.json_types import SPECIAL
 
 Field = pb.FieldDescriptor
 M = TypeVar("M", bound=Message)
@@ -62,7 +61,7 @@ def encode(message: Message) -> dict[str, Any]:
         if field.has_presence:
             if message.HasField(field.name):
                 result[field.name] = _encode_value(field, getattr(message, field.name))
-        elif _is_map(field):
+        elif is_map(field):
             value_field = field.message_type.fields_by_name["value"]
             items = getattr(message, field.name)
             result[field.name] = {_encode_key(key): _encode_value(value_field, items[key]) for key in sorted(items)}
@@ -75,10 +74,7 @@ def encode(message: Message) -> dict[str, Any]:
 
 @cache
 def _output_fields(descriptor: pb.Descriptor) -> tuple[Any, ...]:
-    behavior = field_behavior_pb2.field_behavior
-    return tuple(
-        f for f in descriptor.fields if field_behavior_pb2.INPUT_ONLY not in f.GetOptions().Extensions[behavior]
-    )
+    return tuple(field for field in descriptor.fields if not has_behavior(field, field_behavior_pb2.INPUT_ONLY))
 
 
 def _encode_key(key: Any) -> str:
@@ -151,7 +147,7 @@ def input_names(descriptor: pb.Descriptor) -> dict[str, Any]:
 
 
 def _fill_field(field: Any, value: Any, message: Message, path: str) -> Iterator[Problem]:
-    if _is_map(field):
+    if is_map(field):
         yield from _fill_map(field, value, message, path)
     elif field.is_repeated:
         yield from _fill_list(field, value, message, path)
@@ -280,7 +276,8 @@ def _parse_enum(enum: pb.EnumDescriptor, value: Any) -> tuple[int | None, str]:
     return None, f"expected one of {words}; got {_short(value)}"
 
 
-def _is_map(field: Any) -> bool:
+def is_map(field: Any) -> bool:
+    """Return whether a field is a map."""
     return field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
-from modelry.api_methods import Method, methods
+from modelry.api_methods import Method, has_behavior, methods
 from modelry.common.v1 import options_pb2
 
 # Nested collections that have a word of their own; any other is `<parent>-<collection>`.
@@ -93,11 +93,6 @@ def _flags_of(field: Any, path: tuple[str, ...]) -> list[Flag]:
     if not single or field.message_type.name in ("Money", "ObjectLocation", "Target", "JobDataset"):
         return [own]
     return [own, *_flags_below(field.message_type, here)]
-
-
-def has_behavior(field: Any, behavior: int) -> bool:
-    """Return whether the field is REQUIRED, OUTPUT_ONLY, …"""
-    return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def shorthand(descriptor: Any) -> str:
