@@ -36,7 +36,7 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         return self._shown(await create_deployment.create_deployment(command, self._context, now()))
 
     async def QuoteDeployment(self, request: pb.CreateDeploymentRequest, call: Any) -> common_pb2.Quote:
-        return await create_deployment.quote_deployment(to.create_command(request, current()), self._context)
+        return await create_deployment.quote_deployment(to.create_command(request, current()), self._context, now())
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, call: Any) -> pb.Deployment:
         return await self._get(request.deployment)

@@ -25,20 +25,19 @@ class Program(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """The windows that decisions depend on, in seconds."""
+    """The settings that decisions depend on, by their names."""
 
-    start: float
-    unhealthy: float
-    stable: float
-    backoff_min: float
-    backoff_max: float
-    acknowledge: float
-    drain: float
-    failing_restarts: int
+    start_seconds: float
+    unhealthy_seconds: float
+    stable_seconds: float
+    backoff_min_seconds: float
+    backoff_max_seconds: float
+    acknowledge_seconds: float
+    drain_seconds: float
 
     def backoff(self, restarts: int) -> float:
         """Return how long the next start waits after so many failed ones in a row."""
-        return 0.0 if restarts <= 0 else min(self.backoff_max, self.backoff_min * 2.0 ** (restarts - 1))
+        return 0.0 if restarts <= 0 else min(self.backoff_max_seconds, self.backoff_min_seconds * 2.0 ** (restarts - 1))
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _surplus(replicas: Sequence[Replica], wanted: int) -> set[str]:
 
 def _restarts(seen: Seen, limits: Limits) -> int:
     """Return how many starts failed in a row, with this one; being ready for long begins a new row."""
-    lasted = seen.replica.state is ReplicaState.READY and seen.seconds >= limits.stable
+    lasted = seen.replica.state is ReplicaState.READY and seen.seconds >= limits.stable_seconds
     return 1 if lasted else seen.replica.restart_count + 1
 
 
@@ -156,8 +155,8 @@ def _starting(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
         return Action(Verb.FAIL, replica.id, seen.problem)
     if seen.probed:
         return Action(Verb.READY, replica.id, "It answers.")
-    if seen.seconds > limits.start:
-        return Action(Verb.FAIL, replica.id, f"It was not ready within {limits.start:g} s.")
+    if seen.seconds > limits.start_seconds:
+        return Action(Verb.FAIL, replica.id, f"It was not ready within {limits.start_seconds:g} s.")
     return None
 
 
@@ -167,8 +166,8 @@ def _ready(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
         return Action(Verb.FAIL, replica.id, f"It ended by itself{_so(seen.exit)}.")
     if unwanted:
         return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
-    if seen.silent > limits.unhealthy:
-        return Action(Verb.FAIL, replica.id, f"It did not answer for {limits.unhealthy:g} s.")
+    if seen.silent > limits.unhealthy_seconds:
+        return Action(Verb.FAIL, replica.id, f"It did not answer for {limits.unhealthy_seconds:g} s.")
     return None
 
 
@@ -176,9 +175,9 @@ def _draining(seen: Seen, limits: Limits) -> Action | None:
     replica = seen.replica
     if seen.program is not Program.RUNNING:
         return Action(Verb.END, replica.id, "It has drained.")
-    if seen.seconds > limits.acknowledge + limits.drain:
+    if seen.seconds > limits.acknowledge_seconds + limits.drain_seconds:
         return Action(Verb.KILL, replica.id)
-    if seen.acknowledged or seen.seconds > limits.acknowledge:
+    if seen.acknowledged or seen.seconds > limits.acknowledge_seconds:
         return Action(Verb.TERMINATE, replica.id)
     return None
 

@@ -118,7 +118,7 @@ async def test_a_shared_deployment_is_an_admins_and_costs_its_owner_nothing(
 
 async def test_a_quote_says_the_price_of_an_hour_and_takes_nothing(context: ServiceContext, others: Fakes) -> None:
     command = CreateDeployment(CALLER, model="tiny", replicas=3, engine=Engine(cpus=2))
-    quote = await quote_deployment(command, context)
+    quote = await quote_deployment(command, context, MOMENT)
     assert (quote.items[0].quantity_low, quote.items[0].quantity_high) == (6.0, 6.0)
     assert "3 replicas of 2 cores are more than the 4 cores given out." in quote.notes
     assert (others.registry.holds.holders(), others.billing.reservations) == ([], {})
