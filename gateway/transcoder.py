@@ -87,19 +87,17 @@ def parse_json(body: bytes) -> Any:
     try:
         return json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:
-        raise _not_json(f"not valid JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+        message = f"The body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}."
+        raise Invalid(message, field="body", reason="INVALID_JSON") from error
     except UnicodeDecodeError as error:
-        raise _not_json(f"not valid UTF-8 at byte {error.start}") from error
+        message = f"The body is not valid UTF-8 at byte {error.start}."
+        raise Invalid(message, field="body", reason="INVALID_JSON") from error
     except RecursionError as error:
-        raise _not_json("nested too deeply") from error
-
-
-def _not_json(words: str) -> Invalid:
-    return Invalid(f"The body is {words}.", field="body", reason="INVALID_JSON")
+        raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise _not_json(f"not valid JSON: {word} is no JSON number")
+    raise Invalid(f"The body is not valid JSON: {word} is no JSON number.", field="body", reason="INVALID_JSON")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,22 +13,12 @@ from google.protobuf import descriptor as pb
 from modelry.api_methods import Method, comment, methods
 from modelry.cli import outputs
 from modelry.cli.commands import HANDMADE
-from modelry.cli.inputs import collect
+from modelry.cli.inputs import collect, connection_options
 from modelry.cli.naming import Flag, arguments, commands, flags, kebab, noun_and_verb
 from modelry.client import Client
 
 Field = pb.FieldDescriptor
 QUOTED = ("jobs", "evaluations", "deployments")
-
-
-def connection_options(command: click.Command) -> click.Command:
-    """`--home`, `--project` and `--json`, on every command."""
-    command.params += [
-        click.Option(["--home"], help="Folder of the installation.  [~/.modelry]"),
-        click.Option(["--project", "in_project"], help="Project, for an admin key.  [default]"),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
-    ]
-    return command
 
 
 def noun(name: str, verbs: Mapping[str, Method]) -> click.Group:
@@ -88,7 +78,7 @@ def _watcher(method: Method) -> Method | None:
 
 def _run(method: Method, given: list[Flag], **values: Any) -> int:
     as_json, wait = values.pop("as_json"), values.pop("wait", False)
-    home, project, file = values.pop("home") or "", values.pop("in_project") or "", values.pop("file", None)
+    home, project, file = values.pop("home"), values.pop("in_project"), values.pop("file", None)
     yes, path = values.pop("yes", None), values.pop("path", "")
     in_path = {name: values[_argument(name)] for name in arguments(method)}
     typed = {flag: values["__".join(flag.path)] for flag in given}

@@ -19,6 +19,16 @@ from modelry.codec import is_map
 _MESSAGE = pb.FieldDescriptor.CPPTYPE_MESSAGE
 
 
+def connection_options(command: click.Command) -> click.Command:
+    """`--home`, `--project` and `--json`, on every command."""
+    command.params += [
+        click.Option(["--home"], default="", help="Folder of the installation.  [~/.modelry]"),
+        click.Option(["--project", "in_project"], default="", help="Project, for an admin key.  [default]"),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
+    ]
+    return command
+
+
 def collect(method: Method, in_path: Mapping[str, str], given: Mapping[Flag, Any], file: str | None) -> dict[str, Any]:
     """Return the fields of the request: a file's first, flags over them, the path's variables last."""
     fields: dict[str, Any] = {}

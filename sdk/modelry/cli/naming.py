@@ -27,11 +27,6 @@ class Flag:
     field: Any
     name: str
 
-    @property
-    def required(self) -> bool:
-        """The field must be given."""
-        return has_behavior(self.field, field_behavior_pb2.REQUIRED)
-
 
 def kebab(text: str) -> str:
     """`apiKeys` and `api_keys` as `api-keys`."""

@@ -127,7 +127,6 @@ class Reconciler(BackgroundLoop):
                 assert self._session is not None, "start() opens the session"
                 engine = Engine(self._session, replica.address, self._context.secret_of(replica.id))
                 monitor = ReplicaMonitor(engine, deployment.served_name, model.samples if model else (), ready)
-                monitor.want(paths, required, known)
                 monitor.start(self._context.settings.probe_seconds, self._context.wake.set)
                 self._monitors[replica.id] = monitor
             monitor.want(paths, required, known)

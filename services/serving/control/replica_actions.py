@@ -46,7 +46,8 @@ class ActionRunner:
         if action.verb is Verb.CREATE:
             await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
         elif action.verb is Verb.REMOVE:
-            await self._remove(deployment)
+            for launch_id in await deployments.remove_deployment(deployment, self._context, now()):
+                await self.forget(launch_id)
         elif replica is not None:
             await self._on_replica(action, deployment, replica, model)
 
@@ -132,10 +133,6 @@ class ActionRunner:
         finally:
             self._context.wake.set()
             self._ending.pop(launch_id, None)
-
-    async def _remove(self, deployment: Deployment) -> None:
-        for launch_id in await deployments.remove_deployment(deployment, self._context, now()):
-            await self.forget(launch_id)
 
     async def forget(self, launch_id: str) -> None:
         """Drop the folder of an ended program."""

@@ -181,16 +181,16 @@ class Weights:
 
         Raises: Unavailable: there is no place for it, or the program failed; why is in the message.
         """
-        if work.output.exists():
-            return work.output
+        if work.output_path.exists():
+            return work.output_path
         run = ProgramRun(self._launcher, self._context.settings.home, launch_id)
         await run.start(MODULE, work.to_json())
         result = await run.finish(self._context.settings.prepare_seconds)
-        if not work.output.exists():
+        if not work.output_path.exists():
             why = result.message if result is not None else await run.how_it_ended()
             raise Unavailable(f"{launch_id} failed: {why}", reason="PROGRAM_FAILED")
         await run.discard()
-        return work.output
+        return work.output_path
 
     async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
         """Return the canonical conversations and their token ids: from beside the weights, or described once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -253,8 +253,3 @@ class Replica:
     def noted(self, now: datetime, **changes: Any) -> Replica:
         """Return the replica in the same state with other facts."""
         return replace(self, update_time=now, version=self.version + 1, **changes)
-
-
-def living(replicas: Iterable[Replica]) -> list[Replica]:
-    """Return those that have not ended, oldest first."""
-    return sorted((one for one in replicas if not one.state.ended), key=lambda one: (one.create_time, one.id))

@@ -24,8 +24,17 @@ GONE = (State.DELETING, State.DELETED)
 
 async def attach_version(project: str, version_id: str, base_id: str, context: ServiceContext, now: datetime) -> int:
     """Attach a published adapter to every deployment that hosts its base for the project; return how many."""
-    hosts = [one for one in await _hosts(base_id, context) if one.project == project or project in one.shared_with]
-    hosts = [one for one in hosts if all(known.model_version_id != version_id for known in one.adapters)]
+    async with context.reading() as uow:
+        every = await uow.deployments.select()
+    hosts = [
+        one
+        for one in every
+        if one.accepts_adapters
+        and one.facts.base_version_id == base_id
+        and one.state not in GONE
+        and project in (one.project, *one.shared_with)
+        and all(known.model_version_id != version_id for known in one.adapters)
+    ]
     if not hosts:
         return 0
     try:
@@ -36,14 +45,6 @@ async def attach_version(project: str, version_id: str, base_id: str, context: S
         await _attach(host.id, project, model, context, now)
     context.wake.set()
     return len(hosts)
-
-
-async def _hosts(base_id: str, context: ServiceContext) -> list[Deployment]:
-    async with context.reading() as uow:
-        every = await uow.deployments.select()
-    return [
-        one for one in every if one.accepts_adapters and one.facts.base_version_id == base_id and one.state not in GONE
-    ]
 
 
 async def _attach(deployment_id: str, project: str, model: ModelInfo, context: ServiceContext, now: datetime) -> None:
@@ -66,8 +67,7 @@ async def attach_published(deployment: Deployment, context: ServiceContext, now:
     """Attach the adapters that were published before the deployment was made, the oldest first."""
     if not deployment.accepts_adapters:
         return
-    projects = deployment.shared_with if deployment.shared_with else (deployment.project,)
-    for project in dict.fromkeys((deployment.project, *projects)):
+    for project in dict.fromkeys((deployment.project, *deployment.shared_with)):
         versions = await context.clients.registry.adapters_of(project, deployment.facts.base_version_id)
         for version_id in reversed(versions[: context.settings.max_adapters]):
             await attach_version(project, version_id, deployment.facts.base_version_id, context, now)
@@ -78,13 +78,9 @@ async def detach_version(version_id: str, context: ServiceContext, now: datetime
     async with context.reading() as uow:
         every = await uow.deployments.select()
     words = f"The model version {version_id} was deleted."
-
-    def remove(deployment: Deployment) -> Deployment:
-        return deployment.without_adapter(version_id, words)
-
     for host in every:
         if any(one.model_version_id == version_id and not one.own for one in host.adapters):
-            await _change(host.id, remove, "adapterRemoved", context, now)
+            await _change(host.id, lambda one: one.without_adapter(version_id, words), "adapterRemoved", context, now)
     context.wake.set()
 
 
@@ -93,8 +89,12 @@ async def note_adapters(
 ) -> None:
     """Note where adapters stand: version id -> (on all replicas, why not)."""
 
+    def noted(one: Adapter) -> Adapter:
+        on, why = ready.get(one.model_version_id, (one.ready, one.cause))
+        return replace(one, ready=on, cause=why)
+
     def note(deployment: Deployment) -> Deployment:
-        adapters = tuple(_noted(one, ready) for one in deployment.adapters)
+        adapters = tuple(map(noted, deployment.adapters))
         if adapters == deployment.adapters:
             return deployment
         fresh = [a.fine_tuned_name for a, b in zip(adapters, deployment.adapters, strict=True) if a.ready > b.ready]
@@ -102,13 +102,6 @@ async def note_adapters(
         return replace(deployment, adapters=adapters, cause=words)
 
     await _change(deployment_id, note, "adaptersChanged", context, now)
-
-
-def _noted(adapter: Adapter, ready: Mapping[str, tuple[bool, str]]) -> Adapter:
-    if adapter.model_version_id not in ready:
-        return adapter
-    on, cause = ready[adapter.model_version_id]
-    return replace(adapter, ready=on, cause=cause)
 
 
 async def refresh_facts(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment | None:
@@ -119,7 +112,14 @@ async def refresh_facts(deployment: Deployment, context: ServiceContext, now: da
         context.troubles[deployment.id] = Failure("MODEL_FAILED", words, FailureKind.USER)
         return None
     facts = facts_of(model)
-    return await _take_facts(deployment.id, facts, context, now) if facts.prepared else None
+    if not facts.prepared:
+        return None
+
+    def take(one: Deployment) -> Deployment:
+        longest = min(facts.context_length or one.engine.max_model_length, one.engine.max_model_length)
+        return replace(one, facts=facts, engine=replace(one.engine, max_model_length=longest))
+
+    return await _change(deployment.id, take, "prepared", context, now)
 
 
 async def own_adapter(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment | None:
@@ -137,17 +137,6 @@ async def own_adapter(deployment: Deployment, context: ServiceContext, now: date
     return await _change(
         deployment.id, lambda one: one.with_adapter(adapter, "Its adapter is attached."), "adapterAdded", context, now
     )
-
-
-async def _take_facts(
-    deployment_id: str, facts: ModelFacts, context: ServiceContext, now: datetime
-) -> Deployment | None:
-    def take(deployment: Deployment) -> Deployment:
-        length = deployment.engine.max_model_length
-        longest = min(facts.context_length or length, length)
-        return replace(deployment, facts=facts, engine=replace(deployment.engine, max_model_length=longest))
-
-    return await _change(deployment_id, take, "prepared", context, now)
 
 
 async def _change(
