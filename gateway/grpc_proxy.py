@@ -46,7 +46,8 @@ class GrpcProxy(grpc.GenericRpcHandler):
     async def _forward(
         self, method: Method, requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        given = dict(_texts(call.invocation_metadata()))
+        metadata: Any = call.invocation_metadata() or ()
+        given = {key: value for key, value in metadata if isinstance(value, str)}  # binary values are not ours
         request_id = given.get("x-request-id") or new_request_id()
         try:
             principal = await self._authenticator.principal(given, _address(call.peer()))
@@ -117,8 +118,3 @@ def _address(peer: str) -> str:
     if kind == "ipv6":
         return rest[rest.find("[") + 1 : rest.find("]")].replace("%5B", "").replace("%5D", "")
     return rest.rpartition(":")[0] or "127.0.0.1"
-
-
-def _texts(metadata: Any) -> list[tuple[str, str]]:
-    """Return the metadata that is text; binary values are not ours."""
-    return [(key, value) for key, value in metadata or () if isinstance(value, str)]

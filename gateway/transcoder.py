@@ -118,7 +118,8 @@ def build_request(
         _fill_body(method, request, body)
         _fill_query(method, request, query)
     except CodecError as error:
-        raise refuse(error.problems) from error
+        violations = [Violation(problem.field, problem.message) for problem in error.problems]
+        raise Invalid(str(error)[:2000], violations=violations) from error
     for path, value in variables.items():
         _set_path(request, path, value)
     _fill_headers(method, request, headers)
@@ -176,13 +177,6 @@ def _fill_headers(method: Method, request: Message, headers: Mapping[str, str]) 
         if not re.fullmatch(r"-?\d{1,18}", last):
             raise Invalid("Last-Event-ID must be a number that an event's `id:` gave.", field="Last-Event-ID")
         setattr(request, cursor, int(last))
-
-
-def refuse(problems: list[Problem]) -> Invalid:
-    """Return the problems of a decoding as the error that a caller sees."""
-    violations = [Violation(problem.field, problem.message) for problem in problems]
-    text = "; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations)
-    return Invalid(text[:2000], violations=violations)
 
 
 def event_id(message: Message) -> int | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import InvalidOperation
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
@@ -102,17 +103,10 @@ def _encode_value(field: Any, value: Any) -> Any:
 
 def decode(data: Any, message: M, path: str = "") -> M:
     """Fill a message from parsed JSON. Raises: CodecError, naming every field that does not fit (at most 20)."""
-    problems = list(_limit(_fill(data, message, path)))
+    problems = list(islice(_fill(data, message, path), _MOST_PROBLEMS))
     if problems:
         raise CodecError(problems)
     return message
-
-
-def _limit(problems: Iterator[Problem]) -> Iterator[Problem]:
-    for count, problem in enumerate(problems):
-        if count == _MOST_PROBLEMS:
-            return
-        yield problem
 
 
 def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:

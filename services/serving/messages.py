@@ -9,7 +9,7 @@ from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.auth import Principal
 from services.chassis.data import request_digest
 from services.chassis.proto_values import amount_of, message_of
-from services.serving.domain.entities import Billing, Deployment, Engine, Mode, State
+from services.serving.domain.entities import Billing, Deployment, Engine, Mode
 from services.serving.operations.create_deployment import CreateDeployment
 from services.serving.operations.deployments import Claim
 
@@ -55,16 +55,11 @@ def deployment_message(deployment: Deployment, base_url: str) -> pb.Deployment:
         pb.Deployment,
         deployment,
         etag=str(deployment.version),
+        key_claimable=deployment.key_claimable,
         effective_adapter_mode=pb.Deployment.AdapterMode.ValueType(deployment.effective_mode.value),
-        key_claimable=_claimable(deployment),
         base_url=base_url,
         curl=curl_of(deployment, base_url),
     )
-
-
-def _claimable(deployment: Deployment) -> bool:
-    living = deployment.state not in (State.DELETING, State.DELETED)
-    return living and deployment.first_ready_time is not None and not deployment.key_id
 
 
 def curl_of(deployment: Deployment, base_url: str) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -90,26 +91,24 @@ class Weights:
         self._tasks[key] = asyncio.create_task(work, name=f"weights-{key}")
 
     async def _fetch_adapter(self, adapter: Adapter) -> None:
-        tries = 0
-        while True:
+        digest = adapter.files.digest
+        for tries in count(1):
             try:
-                self._adapters[adapter.files.digest] = await self._fetch(adapter.files)
+                self._adapters[digest] = await self._fetch(adapter.files)
+                break
             except ModelryError as error:
-                tries += 1
-                self._problems[adapter.files.digest] = error.message
+                self._problems[digest] = error.message
                 _log.warning("adapter %s: %s", adapter.fine_tuned_name, error.message)
-                await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
-                continue
-            self._problems.pop(adapter.files.digest, None)
-            self._context.wake.set()
-            return
+            await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
+        self._problems.pop(digest, None)
+        self._context.wake.set()
 
     async def _prepare(self, first: Deployment) -> None:
         tries = 0
         while True:
             async with self._context.reading() as uow:
                 deployment = await uow.deployments.by_id(first.id)
-            if deployment is None or deployment.state in (State.DELETING, State.DELETED):
+            if deployment is None or deployment.state.going:
                 return
             try:
                 if await self._try(deployment):

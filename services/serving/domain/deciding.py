@@ -14,6 +14,8 @@ from services.serving.domain.entities import (
     State,
 )
 
+_UNWANTED = "It is not wanted any more."
+
 
 class Program(Enum):
     """What the launcher knows of a replica's program."""
@@ -98,9 +100,10 @@ def decide(deployment: Deployment, replicas: Sequence[Seen], weights: bool, limi
         step = _step(seen, seen.replica.id in surplus, weights, limits)
         if step is None:
             continue
-        actions.append(step)
-        if step.verb is Verb.FAIL:
-            failed.append(Action(Verb.CREATE, cause=step.cause, restarts=_restarts(seen, limits)))
+        verb, cause = step
+        actions.append(Action(verb, seen.replica.id, cause))
+        if verb is Verb.FAIL:
+            failed.append(Action(Verb.CREATE, cause=cause, restarts=_restarts(seen, limits)))
     active = sum(seen.replica.state.active for seen in replicas) - len(failed)
     missing = max(0, wanted - active)
     fresh = [Action(Verb.CREATE, cause="One more replica is wanted.")] * missing
@@ -124,10 +127,13 @@ def _restarts(seen: Seen, limits: Limits) -> int:
     return 1 if lasted else seen.replica.restart_count + 1
 
 
-def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
+def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> tuple[Verb, str] | None:
+    """Return what is done to a replica now, with its cause."""
     match seen.replica.state:
-        case ReplicaState.PENDING:
-            return _pending(seen, unwanted, weights, limits)
+        case ReplicaState.PENDING if unwanted:
+            return Verb.END, _UNWANTED
+        case ReplicaState.PENDING if weights and seen.seconds >= limits.backoff(seen.replica.restart_count):
+            return Verb.START, ""
         case ReplicaState.STARTING:
             return _starting(seen, unwanted, limits)
         case ReplicaState.READY:
@@ -137,48 +143,37 @@ def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action |
     return None
 
 
-def _pending(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
+def _starting(seen: Seen, unwanted: bool, limits: Limits) -> tuple[Verb, str] | None:
     if unwanted:
-        return Action(Verb.END, seen.replica.id, "It is not wanted any more.")
-    if weights and seen.seconds >= limits.backoff(seen.replica.restart_count):
-        return Action(Verb.START, seen.replica.id)
-    return None
-
-
-def _starting(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
-    replica = seen.replica
-    if unwanted:
-        return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
+        return Verb.DRAIN, _UNWANTED
     if seen.program is not Program.RUNNING:
-        return Action(Verb.FAIL, replica.id, f"It ended while it started{_so(seen.exit)}.")
+        return Verb.FAIL, f"It ended while it started{_so(seen.exit)}."
     if seen.problem:
-        return Action(Verb.FAIL, replica.id, seen.problem)
+        return Verb.FAIL, seen.problem
     if seen.probed:
-        return Action(Verb.READY, replica.id, "It answers.")
+        return Verb.READY, "It answers."
     if seen.seconds > limits.start_seconds:
-        return Action(Verb.FAIL, replica.id, f"It was not ready within {limits.start_seconds:g} s.")
+        return Verb.FAIL, f"It was not ready within {limits.start_seconds:g} s."
     return None
 
 
-def _ready(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
-    replica = seen.replica
+def _ready(seen: Seen, unwanted: bool, limits: Limits) -> tuple[Verb, str] | None:
     if seen.program is not Program.RUNNING:
-        return Action(Verb.FAIL, replica.id, f"It ended by itself{_so(seen.exit)}.")
+        return Verb.FAIL, f"It ended by itself{_so(seen.exit)}."
     if unwanted:
-        return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
+        return Verb.DRAIN, _UNWANTED
     if seen.silent > limits.unhealthy_seconds:
-        return Action(Verb.FAIL, replica.id, f"It did not answer for {limits.unhealthy_seconds:g} s.")
+        return Verb.FAIL, f"It did not answer for {limits.unhealthy_seconds:g} s."
     return None
 
 
-def _draining(seen: Seen, limits: Limits) -> Action | None:
-    replica = seen.replica
+def _draining(seen: Seen, limits: Limits) -> tuple[Verb, str] | None:
     if seen.program is not Program.RUNNING:
-        return Action(Verb.END, replica.id, "It has drained.")
+        return Verb.END, "It has drained."
     if seen.seconds > limits.acknowledge_seconds + limits.drain_seconds:
-        return Action(Verb.KILL, replica.id)
+        return Verb.KILL, ""
     if seen.acknowledged or seen.seconds > limits.acknowledge_seconds:
-        return Action(Verb.TERMINATE, replica.id)
+        return Verb.TERMINATE, ""
     return None
 
 
@@ -190,7 +185,7 @@ def deployment_state(
     deployment: Deployment, replicas: Sequence[Replica], failing_restarts: int, trouble: Failure | None
 ) -> tuple[State, Failure | None]:
     """Return where a deployment stands, from its replicas. `trouble`: its files cannot be had."""
-    if deployment.state in (State.DELETING, State.DELETED):
+    if deployment.state.going:
         return deployment.state, deployment.failure
     ready = sum(one.state is ReplicaState.READY for one in replicas)
     if deployment.replicas == 0:

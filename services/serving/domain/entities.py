@@ -31,6 +31,11 @@ class State(Enum):
         """Whether nothing changes any more."""
         return self is State.DELETED
 
+    @property
+    def going(self) -> bool:
+        """Whether it is being deleted, or was."""
+        return self in (State.DELETING, State.DELETED)
+
 
 class Mode(Enum):
     """How an adapter is served; NONE for a whole model."""
@@ -195,10 +200,15 @@ class Deployment:
         """What the engine calls the weights that it starts with: the deployment's name, or the base's version."""
         return self.facts.base_version_id if self.effective_mode is Mode.ATTACHED else self.name
 
+    @property
+    def key_claimable(self) -> bool:
+        """Whether its key can be claimed now."""
+        return not self.state.going and self.first_ready_time is not None and not self.key_id
+
     def require_living(self, verb: str) -> None:
         """Refuse a deployment that is being deleted. Raises: WrongState."""
-        if self.state in (State.DELETING, State.DELETED):
-            allowed = [state.name for state in State if state not in (State.DELETING, State.DELETED)]
+        if self.state.going:
+            allowed = [state.name for state in State if not state.going]
             raise WrongState.of("deployment", self.name, verb, self.state.name, allowed)
 
     def with_adapter(self, adapter: Adapter, cause: str) -> Deployment:

@@ -13,13 +13,12 @@ from services.chassis.engines import merge_only
 from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.chassis.transitions import Failure, FailureKind
 from services.clients.registry import ModelInfo
-from services.serving.domain.entities import Adapter, Deployment, Files, ModelFacts, State
+from services.serving.domain.entities import Adapter, Deployment, Files, ModelFacts
 from services.serving.domain.planning import adapter_of
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.deployment_state import change_deployment
 
 ADAPTER_CONFIG = "adapter_config.json"
-GONE = (State.DELETING, State.DELETED)
 
 
 async def attach_version(project: str, version_id: str, base_id: str, context: ServiceContext, now: datetime) -> int:
@@ -31,7 +30,7 @@ async def attach_version(project: str, version_id: str, base_id: str, context: S
         for one in every
         if one.accepts_adapters
         and one.facts.base_version_id == base_id
-        and one.state not in GONE
+        and not one.state.going
         and project in (one.project, *one.shared_with)
         and all(known.model_version_id != version_id for known in one.adapters)
     ]
@@ -145,13 +144,13 @@ async def _change(
     """Change a living deployment. None: it is gone or going."""
 
     def of_living(deployment: Deployment) -> Deployment:
-        return deployment if deployment.state in GONE else step(deployment)
+        return deployment if deployment.state.going else step(deployment)
 
     try:
         after = await change_deployment(deployment_id, of_living, context, now, happening=happening)
     except NotFound:
         return None
-    return None if after.state in GONE else after
+    return None if after.state.going else after
 
 
 def facts_of(model: ModelInfo) -> ModelFacts:

@@ -199,19 +199,18 @@ async def _claim(command: CreateDeployment, context: ServiceContext) -> tuple[st
     return claimed, known
 
 
-async def _find(project: str, deployment_id: str, context: ServiceContext) -> Deployment | None:
+async def _find(project: str, ref: str, context: ServiceContext) -> Deployment | None:
     async with context.reading() as uow:
-        return await uow.deployments.find(project, deployment_id)
+        return await uow.deployments.find(project, ref)
 
 
 async def _refuse_taken(project: str, name: str, context: ServiceContext) -> None:
     """Refuse a name in use early; the table's own rule decides."""
-    async with context.reading() as uow:
-        if await uow.deployments.find(project, name) is not None:
-            raise AlreadyExists(
-                f"There is already a deployment {name!r} in this project.",
-                metadata={"resource": "deployment", "name": name},
-            )
+    if await _find(project, name, context) is not None:
+        raise AlreadyExists(
+            f"There is already a deployment {name!r} in this project.",
+            metadata={"resource": "deployment", "name": name},
+        )
 
 
 async def _reserve(plan: Deployment, spec_digest: str, context: ServiceContext) -> Decimal:
