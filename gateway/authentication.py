@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from gateway.context import Metadata
 from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
@@ -64,7 +65,11 @@ class Authenticator:
         project = await self.project(key, headers)
         return Principal(project, key.role, key.key_id, "user", key.key_id)
 
-    def token(self, principal: Principal) -> str:
+    def metadata(self, principal: Principal, request_id: str, further: Iterable[tuple[str, str]]) -> Metadata:
+        """Return what a call of a service carries: the caller's token, the request's id, and its trace."""
+        return (("authorization", f"Bearer {self._token(principal)}"), ("x-request-id", request_id), *further)
+
+    def _token(self, principal: Principal) -> str:
         """Return a token for services that is good for five minutes at least."""
         token, until = self._tokens.get(principal, ("", 0.0))
         if time.monotonic() > until:

@@ -46,15 +46,15 @@ class GrpcProxy(grpc.GenericRpcHandler):
     async def _forward(
         self, method: Method, requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        metadata: Any = call.invocation_metadata() or ()
-        given = {key: value for key, value in metadata if isinstance(value, str)}  # binary values are not ours
+        texts: Any = call.invocation_metadata() or ()
+        given = {key: value for key, value in texts if isinstance(value, str)}  # binary values are not ours
         request_id = given.get("x-request-id") or new_request_id()
         try:
             principal = await self._authenticator.principal(given, _address(call.peer()))
         except ModelryError as error:
             await call.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
-        own = (("authorization", f"Bearer {self._authenticator.token(principal)}"), ("x-request-id", request_id))
-        metadata = (*own, *((key, given[key]) for key in PASSED_METADATA if key in given))
+        trace = ((key, given[key]) for key in PASSED_METADATA if key in given)
+        metadata = self._authenticator.metadata(principal, request_id, trace)
         if method.process == EVERY_SERVICE:
             await self._administer(method, requests, call, principal, metadata)
             return

@@ -40,11 +40,7 @@ class NativeApi:
         principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)
-        metadata = (
-            ("authorization", f"Bearer {self._authenticator.token(principal)}"),
-            ("x-request-id", request[REQUEST_ID]),
-            *trace.items(),
-        )
+        metadata = self._authenticator.metadata(principal, request[REQUEST_ID], trace.items())
         try:
             if method.client_streaming:
                 return await self._upload(request, method, metadata)

@@ -75,10 +75,5 @@ def curl_of(deployment: Deployment, base_url: str) -> str:
 
 def claim_message(claim: Claim, base_url: str) -> pb.ClaimedKey:
     """Return a claimed key, with its secret if this is the first answer."""
-    return pb.ClaimedKey(
-        deployment_id=claim.deployment.id,
-        key_id=claim.key_id,
-        secret=claim.secret,
-        base_url=base_url,
-        curl=curl_of(claim.deployment, base_url),
-    )
+    deployment, curl = claim.deployment, curl_of(claim.deployment, base_url)
+    return message_of(pb.ClaimedKey, claim, deployment_id=deployment.id, base_url=base_url, curl=curl)
