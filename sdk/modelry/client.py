@@ -17,7 +17,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
@@ -64,9 +63,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -133,17 +130,15 @@ class Client:
 
     def _repeat(self, call: Callable[[], Any], safe: bool) -> Any:
         """Return the answer; repeat a call that may be repeated while nothing answers."""
-        delay = FIRST_DELAY_SECONDS
-        for left in range(TRIES - 1, -1, -1):
+        failures = 0
+        while True:
             try:
                 return call()
             except grpc.RpcError as error:
-                code = error.code()
-                if not left or not safe or code is not grpc.StatusCode.UNAVAILABLE:
+                failures += 1
+                if failures == TRIES or not safe or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise translate(error) from error
-                time.sleep(delay)
-                delay *= 2
-        raise AssertionError("unreachable")
+                time.sleep(FIRST_DELAY_SECONDS * 2 ** (failures - 1))
 
     def _stream(self, method: Method, request: Message) -> Iterator[Any]:
         """Yield the messages of a stream; one that breaks is taken up again where it was, if it has a cursor."""
@@ -159,8 +154,7 @@ class Client:
                     yield item
             except grpc.RpcError as error:
                 failures += 1
-                code = error.code()
-                if not cursor or failures > TRIES or code is not grpc.StatusCode.UNAVAILABLE:
+                if not cursor or failures > TRIES or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise translate(error) from error
                 time.sleep(FIRST_DELAY_SECONDS * 2**failures)
             else:

@@ -134,9 +134,8 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
 def _read_file(method: Method, file: str) -> dict[str, Any]:
     """Return a file's fields below the body, other names replaced by ours."""
-    aliases = alias_paths(method)
-    descriptor: Any = method.request.DESCRIPTOR
-    own = descriptor.fields_by_name[method.body].message_type.fields_by_name
+    descriptor: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
+    own, aliases = descriptor.fields_by_name, alias_paths(descriptor)
     result: dict[str, Any] = {}
     for name, value in _read_yaml(file).items():
         if name in own or name not in aliases:

@@ -100,21 +100,14 @@ def shorthand(descriptor: Any) -> str:
     return str(descriptor.fields[0].name)
 
 
-def alias_paths(method: Method) -> dict[str, tuple[str, ...]]:
+def alias_paths(body: Any, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Return the names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
-    if not method.body or method.body == "*":
-        return {}
-    body: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
-    return dict(_aliases_below(body, ()))
-
-
-def _aliases_below(descriptor: Any, path: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    result: list[tuple[str, tuple[str, ...]]] = []
-    for field in descriptor.fields:
+    result: dict[str, tuple[str, ...]] = {}
+    for field in body.fields:
         here = (*path, field.name)
         if alias := field.GetOptions().Extensions[options_pb2.alias]:
-            result.append((alias, here))
+            result[alias] = here
         if field.cpp_type == _MESSAGE and not field.is_repeated and field.message_type.name == "Hyperparameters":
-            result += [(item.name, (*here, item.name)) for item in field.message_type.fields]
-            result += _aliases_below(field.message_type, here)
+            result |= {item.name: (*here, item.name) for item in field.message_type.fields}
+            result |= alias_paths(field.message_type, here)
     return result

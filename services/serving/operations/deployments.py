@@ -156,9 +156,7 @@ async def claim_key(command: ClaimKey, context: ServiceContext, now: datetime) -
                 "deployment", deployment.name, "claim the key of", deployment.state.name, ["READY"], "NOT_READY"
             )
         if deployment.key_id:
-            if repeated:
-                return Claim(deployment, deployment.key_id)
-            raise _claimed(deployment, deployment.key_id)
+            return _claimed_before(deployment, deployment.key_id, repeated)
         await uow.commit()
     key = await context.clients.credentials.issue_deployment_key(
         command.project, deployment.id, [deployment.name], deployment.name
@@ -169,14 +167,15 @@ async def claim_key(command: ClaimKey, context: ServiceContext, now: datetime) -
 
     after = await change_deployment(deployment.id, note, context, now, happening="keyClaimed")
     if not key.secret:  # an earlier claim made it, and its answer was lost
-        if repeated:
-            return Claim(after, key.id)
-        raise _claimed(after, key.id)
+        return _claimed_before(after, key.id, repeated)
     return Claim(after, key.id, key.secret)
 
 
-def _claimed(deployment: Deployment, key_id: str) -> AlreadyExists:
-    return AlreadyExists(
+def _claimed_before(deployment: Deployment, key_id: str, repeated: bool) -> Claim:
+    """Answer a repeated call again, without the secret. Raises: AlreadyExists: it is another call."""
+    if repeated:
+        return Claim(deployment, key_id)
+    raise AlreadyExists(
         f"The key of {deployment.name!r} was claimed before and is shown once only. "
         f"Rotate it to get a new secret: modelry api-keys rotate {key_id}.",
         reason="ALREADY_CLAIMED",
