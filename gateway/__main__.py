@@ -17,7 +17,6 @@ from gateway.kv_follower import KvFollower
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy, wait_for_calls
-from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
@@ -44,10 +43,9 @@ async def run(settings: GatewaySettings) -> None:
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
-    readiness = Readiness(channels, keys, (bus, usage), issuer)
-    administration = Administration(readiness)
+    administration = Administration(channels, keys, (bus, usage), issuer)
     native = NativeApi(authenticator, channels, administration)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, readiness)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
     for part in (bus, follower, usage, proxy):

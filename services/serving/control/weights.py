@@ -104,7 +104,7 @@ class Weights:
         self._context.wake.set()
 
     async def _prepare(self, first: Deployment) -> None:
-        tries = 0
+        failures = 0
         while True:
             async with self._context.reading() as uow:
                 deployment = await uow.deployments.by_id(first.id)
@@ -116,9 +116,9 @@ class Weights:
                 delay = _WAIT_SECONDS if deployment.id not in self._context.troubles else _RETRY_MAX_SECONDS
                 await replicas.refresh_deployment(first.id, "", self._context, now())
             except Exception as error:  # an edge: it is tried again, and the deployment says why
-                tries += 1
+                failures += 1
                 await self._trouble(first.id, error)
-                delay = retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS)
+                delay = retry_delay(failures, _WAIT_SECONDS, _RETRY_MAX_SECONDS)
             await asyncio.sleep(delay)
 
     async def _try(self, deployment: Deployment) -> bool:

@@ -21,7 +21,6 @@ from gateway.keys import KeyRing
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
-from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
 from services.chassis.auth import TokenIssuer
@@ -128,11 +127,10 @@ async def edge(
     keys.apply(digest, key)
     usage = UsageJournal(folder, billing)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
-    readiness = Readiness({}, keys, (), issuer)
-    administration = Administration(readiness)
+    administration = Administration({}, keys, (), issuer)
     channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
     native = NativeApi(authenticator, channels, administration)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, readiness)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
