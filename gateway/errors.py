@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from google.rpc import code_pb2
@@ -71,12 +70,9 @@ def native_error(
     """Return our own `error`, with every field that was refused and what a program may want to know."""
     details: dict[str, Any] = {}
     if isinstance(error, Invalid) and error.violations:
-        details["field_violations"] = [
-            {"field": v.field, "message": v.message, "reason": v.reason} for v in error.violations
-        ]
-    metadata: Mapping[str, str] = {} if status == 500 else error.metadata
-    if metadata:
-        details["metadata"] = dict(metadata)
+        details["field_violations"] = [asdict(violation) for violation in error.violations]
+    if error.metadata and status != 500:
+        details["metadata"] = dict(error.metadata)
     return {
         "code": status,
         "status": code_pb2.Code.Name(code),

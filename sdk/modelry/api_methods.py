@@ -121,11 +121,10 @@ def _method(area: str, service: Any, method: Any) -> Method:
 
 
 @cache
-def _comments() -> dict[str, str]:
-    loaded: dict[str, str] = json.loads(resources.files("modelry").joinpath("comments.json").read_text("utf-8"))
-    return loaded
+def _comments() -> Any:
+    return json.loads(resources.files("modelry").joinpath("comments.json").read_text("utf-8"))
 
 
 def comment(full_name: str) -> str:
     """Return what the protos say about a service, method, message, field or value; nothing for what is not ours."""
-    return _comments().get(full_name, "")
+    return str(_comments().get(full_name, ""))

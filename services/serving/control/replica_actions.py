@@ -43,17 +43,13 @@ class ActionRunner:
         self, action: Action, deployment: Deployment, replica: Replica | None, model: Prepared | None
     ) -> None:
         """Do one action. Raises: ModelryError."""
-        if action.verb is Verb.CREATE:
-            await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
-        elif action.verb is Verb.REMOVE:
-            for launch_id in await deployments.remove_deployment(deployment, self._context, now()):
-                await self.forget(launch_id)
-        elif replica is not None:
-            await self._on_replica(action, deployment, replica, model)
-
-    async def _on_replica(
-        self, action: Action, deployment: Deployment, replica: Replica, model: Prepared | None
-    ) -> None:
+        if replica is None:
+            if action.verb is Verb.CREATE:
+                await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
+            elif action.verb is Verb.REMOVE:
+                for launch_id in await deployments.remove_deployment(deployment, self._context, now()):
+                    await self.forget(launch_id)
+            return
         match action.verb:
             case Verb.START if model is not None:
                 await self._start(deployment, replica, model)

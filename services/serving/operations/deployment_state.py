@@ -16,21 +16,21 @@ from services.serving.operations.routes import record_of, route_of, told_route
 from services.serving.store import ServingUnit
 
 
-def event_of(after: Deployment, before: Deployment | None, happening: str, **links: str) -> Event:
+def event_of(after: Deployment, before: Deployment, happening: str) -> Event:
     """Return the event of a deployment's change."""
-    always = {"model_version": after.model_version_id}
+    links = {"model_version": after.model_version_id}
     if after.facts.base_version_id:
-        always["base_model_version"] = after.facts.base_version_id
+        links["base_model_version"] = after.facts.base_version_id
     return Event(
         project=after.project,
         resource="deployment",
         resource_id=after.id,
         happening=happening,
         state=after.state.name,
-        previous_state=before.state.name if before else "",
+        previous_state=before.state.name,
         version=after.version,
         cause=after.cause,
-        links={**always, **links},
+        links=links,
         terminal=after.state.ended,
     )
 
