@@ -17,7 +17,6 @@ from gateway.kv_follower import KvFollower
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy, wait_for_calls
-from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
@@ -26,7 +25,7 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus
 from services.chassis.errors import ModelryError
-from services.chassis.rpc import Connections
+from services.chassis.rpc import Connections, plain_channel
 from services.chassis.settings import load, refuse_start
 from services.clients.billing import BillingClient
 from services.clients.credentials import CredentialClient
@@ -38,24 +37,20 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
-    addresses = {name: settings.address_of(name) for name in SERVICES}
+    channels = {name: plain_channel(settings.address_of(name)) for name in SERVICES}
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
     connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
-    readiness = Readiness(addresses, keys, (bus, usage), issuer)
-    administration = Administration(addresses, readiness)
-    native, grpc_proxy = (
-        NativeApi(authenticator, addresses, administration),
-        GrpcProxy(authenticator, addresses, administration),
-    )
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, readiness)
+    administration = Administration(channels, keys, (bus, usage), issuer)
+    native = NativeApi(authenticator, channels, administration)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
     for part in (bus, follower, usage, proxy):
         await part.start()
-    server, _ = await open_grpc_proxy(settings.grpc_listen, grpc_proxy)
+    server, _ = await open_grpc_proxy(settings.grpc_listen, GrpcProxy(authenticator, channels, administration))
     await _listen(runner, settings.http_listen)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
@@ -63,8 +58,11 @@ async def run(settings: GatewaySettings) -> None:
     await server.stop(GRACE_SECONDS)
     await usage.stop()
     await follower.stop()
-    for last in (proxy, native, grpc_proxy, administration, connections, bus):
-        await last.close()
+    await proxy.close()
+    for channel in channels.values():
+        await channel.close()
+    await connections.close()
+    await bus.close()
 
 
 async def _listen(runner: web.AppRunner, listen: str) -> None:

@@ -1,40 +1,91 @@
-"""The admin methods at the gateway: asks every service at once, and joins what they answer."""
+"""What the gateway asks all services at once: their health, for `/readyz` and for admins, and the admin methods.
+
+Health has two lists: without what is in `cannot_answer` some call cannot be answered (503); what is in `degraded`
+stands still while calls are answered (200), so that no probe turns an outage of the store into one of the house.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
+from aiohttp import web
 
-from gateway.readiness import Readiness
+from gateway.context import Channels, Metadata
+from gateway.keys import KeyRing
 from modelry.admin.v1 import admin_pb2 as pb
 from modelry.admin.v1 import admin_pb2_grpc
-from services.chassis.auth import Principal, Role
+from services.chassis import telemetry
+from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Invalid, NotFound, Unavailable, from_rpc_error
-from services.chassis.rpc import channel
+from services.chassis.proto_values import service_health
+from services.chassis.readiness import CanDegrade, LackLog
 
 SECONDS = 10.0
+HEALTH_SECONDS = 2.0
 DEFAULT_PAGE = 50
-
-Metadata = tuple[tuple[str, str], ...]
+_CALLER = Principal("", Role.ADMIN, "", "service", "gateway")
 
 
 class Administration:
-    """`modelry.admin.v1.AdminService` for the installation."""
+    """`modelry.admin.v1.AdminService` for the installation, and `/readyz`."""
 
-    def __init__(self, addresses: dict[str, str], readiness: Readiness) -> None:
-        self._channels = {name: channel(address) for name, address in addresses.items()}
+    def __init__(self, channels: Channels, keys: KeyRing, parts: Sequence[CanDegrade], issuer: TokenIssuer) -> None:
+        """`parts` of the gateway may stand still while it answers; without `keys` inference is not possible."""
+        self._keys, self._parts, self._issuer = keys, parts, issuer
         self._stubs: dict[str, Any] = {
-            name: admin_pb2_grpc.AdminServiceStub(opened) for name, opened in self._channels.items()
+            name: admin_pb2_grpc.AdminServiceStub(channel) for name, channel in channels.items()
         }
-        self._readiness = readiness
+        self._own, self._silent = LackLog(), LackLog()
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Answer 200 unless something cannot be answered, else 503; with names and since when, and without details."""
+        health = await self.health()
+        lacks = {
+            word: [
+                {"service": one.service, "name": lack.name, "since_time": lack.since_time.ToJsonString()}
+                for one in health.services
+                for lack in getattr(one, word)
+            ]
+            for word in ("cannot_answer", "degraded")
+        }
+        ready = not lacks["cannot_answer"]
+        body = {"status": "ready" if ready else "not ready", **lacks}
+        return web.json_response(body, status=200 if ready else 503)
+
+    async def health(self) -> pb.Health:
+        """Return the health of every service, asked now, and of this gateway."""
+        trace: dict[str, str] = {}
+        telemetry.inject(trace)
+        metadata = (("authorization", f"Bearer {self._issuer.issue(_CALLER)}"), *trace.items())
+        answers = await asyncio.gather(*(self._health_of(name, metadata) for name in self._stubs))
+        return pb.Health(services=[*answers, self._gateway()])
+
+    def _gateway(self) -> pb.ServiceHealth:
+        if len(self._keys):
+            self._own.clear("keys")
+        else:
+            self._own.note("keys", "No API key is known yet: the keys were never read from NATS.")
+        degraded = [lack for part in self._parts for lack in part.degraded()]
+        return service_health("gateway", self._own.all(), degraded)
+
+    async def _health_of(self, name: str, metadata: Metadata) -> pb.ServiceHealth:
+        try:
+            answer = await self._stubs[name].GetHealth(pb.GetHealthRequest(), metadata=metadata, timeout=HEALTH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            self._silent.note(name, f"The service {name} does not answer ({error.code().name}).")
+            return service_health(name, [lack for lack in self._silent.all() if lack.name == name], [])
+        self._silent.clear(name)
+        health: pb.ServiceHealth = answer.services[0]
+        return health
 
     async def call(self, method: str, request: Any, principal: Principal, metadata: Metadata) -> Any:
         """Answer one method of the service. Raises: ModelryError."""
         principal.require(Role.ADMIN)
         if method == "GetHealth":
-            return await self._readiness.health()
+            return await self.health()
         if method == "ListDeadLetters":
             return await self.list_dead_letters(request, metadata)
         return await self.replay_dead_letter(request, metadata)
@@ -74,11 +125,6 @@ class Administration:
                 return answer
         refusals: list[Exception] = sorted(answers, key=lambda error: (isinstance(error, NotFound), str(error)))
         raise refusals[0]
-
-    async def close(self) -> None:
-        """Close the channels."""
-        for opened in self._channels.values():
-            await opened.close()
 
     async def _ask(self, name: str, method: str, request: Any, metadata: Metadata) -> Any:
         """Return a service's answer, or the error that it gave."""

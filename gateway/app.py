@@ -11,11 +11,11 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from gateway import errors, openapi
+from gateway.administration import Administration
 from gateway.context import REQUEST_ID, new_request_id
 from gateway.native import NativeApi
 from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import ClientLeft, Proxy
-from gateway.readiness import Readiness
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
 from services.chassis.errors import ModelryError, OverLimit
@@ -55,7 +55,7 @@ class Metrics:
         child.inc()
 
 
-def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Readiness) -> web.Application:
+def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration: Administration) -> web.Application:
     """Return the application; its parts are started and stopped by `__main__`."""
     metrics = Metrics(proxy)
     app = web.Application(client_max_size=MOST_BODY_BYTES)
@@ -71,8 +71,8 @@ def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, readiness: Rea
             web.route("*", "/v1", guarded(openai.unknown)),
             web.route("*", "/v1/{rest:.*}", guarded(openai.unknown)),
             web.get("/healthz", guarded(_healthz)),
-            web.get("/readyz", guarded(readiness.handle)),
-            web.get("/metrics", guarded(_metrics_handler(metrics, readiness))),
+            web.get("/readyz", guarded(administration.readyz)),
+            web.get("/metrics", guarded(_metrics_handler(metrics, administration))),
             web.get("/openapi.json", guarded(_openapi)),
             web.get("/docs", guarded(_docs)),
             web.route("*", "/{rest:.*}", guarded(native.handle)),
@@ -123,9 +123,9 @@ async def _healthz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
 
 
-def _metrics_handler(metrics: Metrics, readiness: Readiness) -> Handler:
+def _metrics_handler(metrics: Metrics, administration: Administration) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        metrics.show_letters(await readiness.health())
+        metrics.show_letters(await administration.health())
         return web.Response(body=generate_latest(metrics.registry), content_type="text/plain")
 
     return handler

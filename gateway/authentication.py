@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from gateway.context import Metadata
 from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
@@ -53,7 +54,8 @@ class Authenticator:
         if time.monotonic() < until:
             return project_id
         project_id = (await self._credentials.project("", name, role=Role.ADMIN)).id
-        _bound(self._projects)
+        if len(self._projects) >= _MOST_CACHED:
+            self._projects.clear()
         self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
         return project_id
 
@@ -63,16 +65,16 @@ class Authenticator:
         project = await self.project(key, headers)
         return Principal(project, key.role, key.key_id, "user", key.key_id)
 
-    def token(self, principal: Principal) -> str:
+    def metadata(self, principal: Principal, request_id: str, further: Iterable[tuple[str, str]]) -> Metadata:
+        """Return what a call of a service carries: the caller's token, the request's id, and its trace."""
+        return (("authorization", f"Bearer {self._token(principal)}"), ("x-request-id", request_id), *further)
+
+    def _token(self, principal: Principal) -> str:
         """Return a token for services that is good for five minutes at least."""
         token, until = self._tokens.get(principal, ("", 0.0))
         if time.monotonic() > until:
-            _bound(self._tokens)
+            if len(self._tokens) >= _MOST_CACHED:
+                self._tokens.clear()
             token = self._issuer.issue(principal, _TOKEN_SECONDS)
             self._tokens[principal] = (token, time.monotonic() + _TOKEN_SECONDS / 2)
         return token
-
-
-def _bound(cache: dict[object, object] | dict[Principal, tuple[str, float]] | dict[str, tuple[str, float]]) -> None:
-    if len(cache) >= _MOST_CACHED:
-        cache.clear()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
+import grpc
 from aiohttp import web
 
+Metadata = tuple[tuple[str, str], ...]
+Channels = Mapping[str, grpc.aio.Channel]
+"""The channels to the services, by their names; without interceptors: calls bring their trace and deadline."""
 REQUEST_ID = web.RequestKey("request_id", str)
 """Where a request keeps its id."""
 

@@ -6,34 +6,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from google.rpc import code_pb2
 
 from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, Unavailable, code_of
 
-# reason -> OpenAI's `code`, where it has a word of its own.
-OPENAI_CODES = {
-    "INVALID_API_KEY": "invalid_api_key",
-    "MODEL_NOT_FOUND": "model_not_found",
-    "RATE_LIMIT_EXCEEDED": "rate_limit_exceeded",
-    "INSUFFICIENT_QUOTA": "insufficient_quota",
-    "CONTEXT_LENGTH_EXCEEDED": "context_length_exceeded",
-    "UNSUPPORTED_PARAMETER": "unsupported_parameter",
-    "UNKNOWN_URL": "unknown_url",
-}
-OPENAI_TYPES = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    409: "invalid_request_error",
-    410: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "requests",
-}
+OPENAI_TYPES = {**dict.fromkeys((400, 401, 403, 404, 409, 410, 413), "invalid_request_error"), 429: "requests"}
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -52,10 +32,6 @@ class Answer:
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
-
-
-class ModelNotFound(ModelryError):
-    """No model of that name can be called with this key."""
 
 
 def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
@@ -85,7 +61,7 @@ def openai_error(error: ModelryError, status: int, message: str, reason: str) ->
     if reason == "INSUFFICIENT_QUOTA":
         kind = "insufficient_quota"
     param = error.field or None if isinstance(error, Invalid) else error.metadata.get("param")
-    return {"message": message, "type": kind, "param": param, "code": OPENAI_CODES.get(reason, reason.lower())}
+    return {"message": message, "type": kind, "param": param, "code": reason.lower()}
 
 
 def native_error(
@@ -94,12 +70,9 @@ def native_error(
     """Return our own `error`, with every field that was refused and what a program may want to know."""
     details: dict[str, Any] = {}
     if isinstance(error, Invalid) and error.violations:
-        details["field_violations"] = [
-            {"field": v.field, "message": v.message, "reason": v.reason} for v in error.violations
-        ]
-    metadata: Mapping[str, str] = {} if status == 500 else error.metadata
-    if metadata:
-        details["metadata"] = dict(metadata)
+        details["field_violations"] = [asdict(violation) for violation in error.violations]
+    if error.metadata and status != 500:
+        details["metadata"] = dict(error.metadata)
     return {
         "code": status,
         "status": code_pb2.Code.Name(code),

@@ -15,11 +15,11 @@ from grpc_status import rpc_status
 
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import new_request_id
+from gateway.context import Channels, Metadata, new_request_id
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal
 from services.chassis.errors import ModelryError, to_status
-from services.chassis.rpc import MESSAGE_BYTES, channel
+from services.chassis.rpc import MESSAGE_BYTES
 
 PASSED_METADATA = ("traceparent", "tracestate")
 UNARY_SECONDS = 30.0
@@ -28,10 +28,9 @@ UNARY_SECONDS = 30.0
 class GrpcProxy(grpc.GenericRpcHandler):
     """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
 
-    def __init__(self, authenticator: Authenticator, addresses: dict[str, str], administration: Administration) -> None:
-        self._authenticator, self._administration = authenticator, administration
+    def __init__(self, authenticator: Authenticator, channels: Channels, administration: Administration) -> None:
+        self._authenticator, self._channels, self._administration = authenticator, channels, administration
         self._methods: dict[str, Method] = {method.path: method for method in methods()}
-        self._channels = {process: channel(address) for process, address in addresses.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a method, or none: the library answers UNIMPLEMENTED."""
@@ -47,14 +46,15 @@ class GrpcProxy(grpc.GenericRpcHandler):
     async def _forward(
         self, method: Method, requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        given = dict(_texts(call.invocation_metadata()))
+        texts: Any = call.invocation_metadata() or ()
+        given = {key: value for key, value in texts if isinstance(value, str)}  # binary values are not ours
         request_id = given.get("x-request-id") or new_request_id()
         try:
             principal = await self._authenticator.principal(given, _address(call.peer()))
         except ModelryError as error:
             await call.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
-        own = (("authorization", f"Bearer {self._authenticator.token(principal)}"), ("x-request-id", request_id))
-        metadata = (*own, *((key, given[key]) for key in PASSED_METADATA if key in given))
+        trace = ((key, given[key]) for key in PASSED_METADATA if key in given)
+        metadata = self._authenticator.metadata(principal, request_id, trace)
         if method.process == EVERY_SERVICE:
             await self._administer(method, requests, call, principal, metadata)
             return
@@ -78,7 +78,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
         requests: AsyncIterator[bytes],
         call: grpc.aio.ServicerContext[Any, Any],
         principal: Principal,
-        metadata: tuple[tuple[str, str], ...],
+        metadata: Metadata,
     ) -> None:
         try:
             async for request in requests:
@@ -87,11 +87,6 @@ class GrpcProxy(grpc.GenericRpcHandler):
                 await call.write(answer.SerializeToString())
         except ModelryError as error:
             await call.abort_with_status(rpc_status.to_status(to_status(error, dict(metadata)["x-request-id"])))
-
-    async def close(self) -> None:
-        """Close the channels."""
-        for opened in self._channels.values():
-            await opened.close()
 
 
 async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Server, int]:
@@ -123,8 +118,3 @@ def _address(peer: str) -> str:
     if kind == "ipv6":
         return rest[rest.find("[") + 1 : rest.find("]")].replace("%5B", "").replace("%5D", "")
     return rest.rpartition(":")[0] or "127.0.0.1"
-
-
-def _texts(metadata: Any) -> list[tuple[str, str]]:
-    """Return the metadata that is text; binary values are not ours."""
-    return [(key, value) for key, value in metadata or () if isinstance(value, str)]

@@ -15,12 +15,11 @@ from google.protobuf.message import Message
 from gateway import errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import REQUEST_ID, address_of
+from gateway.context import REQUEST_ID, Channels, Metadata, address_of
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
 from services.chassis.errors import Invalid, from_rpc_error
-from services.chassis.rpc import plain_channel
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
@@ -31,15 +30,9 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, authenticator: Authenticator, addresses: dict[str, str], administration: Administration) -> None:
-        self._authenticator, self._administration = authenticator, administration
-        self._channels = {process: plain_channel(address) for process, address in addresses.items()}
+    def __init__(self, authenticator: Authenticator, channels: Channels, administration: Administration) -> None:
+        self._authenticator, self._channels, self._administration = authenticator, channels, administration
         self._stubs: dict[tuple[str, str], Any] = {}
-
-    async def close(self) -> None:
-        """Close the channels."""
-        for opened in self._channels.values():
-            await opened.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises: ModelryError."""
@@ -47,11 +40,7 @@ class NativeApi:
         principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)
-        metadata = (
-            ("authorization", f"Bearer {self._authenticator.token(principal)}"),
-            ("x-request-id", request[REQUEST_ID]),
-            *trace.items(),
-        )
+        metadata = self._authenticator.metadata(principal, request[REQUEST_ID], trace.items())
         try:
             if method.client_streaming:
                 return await self._upload(request, method, metadata)
@@ -63,13 +52,11 @@ class NativeApi:
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
             if method.process == EVERY_SERVICE:
-                answer = await self._administration.call(method.name, message, principal, metadata)
-                return web.Response(body=_dump(encode(answer)), content_type="application/json")
+                return _json(await self._administration.call(method.name, message, principal, metadata))
             call = self._stub(method, "unary_unary")
-            answer = await call(message, metadata=metadata, timeout=UNARY_SECONDS)
+            return _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
-        return web.Response(body=_dump(encode(answer)), content_type="application/json")
 
     def _stub(self, method: Method, kind: str) -> Any:
         if (kind, method.path) not in self._stubs:
@@ -81,7 +68,7 @@ class NativeApi:
         return self._stubs[kind, method.path]
 
     async def _events(
-        self, request: web.Request, method: Method, message: Message, metadata: tuple[tuple[str, str], ...]
+        self, request: web.Request, method: Method, message: Message, metadata: Metadata
     ) -> web.StreamResponse:
         """Stream messages as server-sent events; the first one is awaited so that a refusal is still a plain error."""
         call = self._stub(method, "unary_stream")(message, metadata=metadata)
@@ -103,7 +90,7 @@ class NativeApi:
         return response
 
     async def _download(
-        self, request: web.Request, method: Method, message: Message, metadata: tuple[tuple[str, str], ...]
+        self, request: web.Request, method: Method, message: Message, metadata: Metadata
     ) -> web.StreamResponse:
         call = self._stub(method, "unary_stream")(message, metadata=metadata)
         try:
@@ -120,14 +107,11 @@ class NativeApi:
         await response.write_eof()
         return response
 
-    async def _upload(
-        self, request: web.Request, method: Method, metadata: tuple[tuple[str, str], ...]
-    ) -> web.StreamResponse:
+    async def _upload(self, request: web.Request, method: Method, metadata: Metadata) -> web.StreamResponse:
         query = {key: request.query.getall(key) for key in request.query}
         head, source = await _open_upload(request, method, query)
         parts = _requests(method, head, source)
-        answer = await self._stub(method, "stream_unary")(parts, metadata=metadata)
-        return web.Response(body=_dump(encode(answer)), content_type="application/json")
+        return _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
 
 
 async def _open_upload(
@@ -178,6 +162,10 @@ def _event(item: Message | None) -> bytes:
     number = transcoder.event_id(item)
     head = f"id: {number}\n".encode() if number is not None else b""
     return head + b"data: " + _dump(encode(item)) + b"\n\n"
+
+
+def _json(answer: Message) -> web.Response:
+    return web.Response(body=_dump(encode(answer)), content_type="application/json")
 
 
 def _dump(value: Any) -> bytes:

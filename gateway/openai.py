@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -13,7 +12,7 @@ from gateway.context import address_of
 from gateway.proxy import ModelNotFoundHere, Proxy
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
-from services.clients.records import KeyRecord, RouteRecord
+from services.clients.records import KeyRecord
 
 STARTED = int(time.time())
 INFERENCE = ("/v1/chat/completions", "/v1/completions")
@@ -27,15 +26,16 @@ class OpenAiApi:
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         """Return a completion, by a replica."""
-        key = self._authenticator.key(request.headers, address_of(request))
-        project = key.project or await self._authenticator.project(key, request.headers)
-        return await self._proxy.handle(request, request.path, key, project)
+        return await self._proxy.handle(request, *await self._caller(request))
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """Return all that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
-        key = self._authenticator.key(request.headers, address_of(request))
-        project = key.project or await self._authenticator.project(key, request.headers)
-        entries = {name: _model(name, route) for name, route in self._callable(key, project)}
+        key, project = await self._caller(request)
+        entries = {
+            name: {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}
+            for name, route in self._routes.callable_names(project)
+            if key.may_call(name, route.name, route.deployment_id)
+        }
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:
             return web.json_response({"object": "list", "data": [entries[name] for name in sorted(entries)]})
@@ -47,10 +47,7 @@ class OpenAiApi:
         """Refuse any other path."""
         raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
 
-    def _callable(self, key: KeyRecord, project: str) -> list[tuple[str, RouteRecord]]:
-        names = self._routes.callable_names(project)
-        return [(name, route) for name, route in names if key.may_call(name, route.name, route.deployment_id)]
-
-
-def _model(name: str, route: RouteRecord) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}
+    async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
+        """Return the key of a request and the project that it is in. Raises: ModelryError."""
+        key = self._authenticator.key(request.headers, address_of(request))
+        return key, key.project or await self._authenticator.project(key, request.headers)

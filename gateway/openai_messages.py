@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -76,11 +77,10 @@ def read_usage(payload: bytes) -> Mapping[str, Any] | None:
 
 def refusal(status: int, payload: bytes) -> dict[str, Any]:
     """Return an engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
-    try:
-        inner = _decode(payload)
-        error = inner.get("error", inner) if isinstance(inner, dict) else {}
-    except msgspec.DecodeError:
-        error = {}
+    error: Any = {}
+    with suppress(msgspec.DecodeError, AttributeError):
+        answer = _decode(payload)
+        error = answer.get("error", answer)
     if not isinstance(error, dict):
         error = {}
     message = str(error.get("message") or "The engine refused the request.")

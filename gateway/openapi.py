@@ -9,7 +9,8 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
-from modelry.api_methods import Method, comment, methods
+from modelry.api_methods import Method, comment, has_behavior, methods
+from modelry.codec import is_map
 from modelry.common.v1 import options_pb2
 
 VERSION = "0.1.0"
@@ -46,6 +47,10 @@ _ERROR = {
             },
         }
     },
+}
+_REFUSED = {
+    "description": "Refused; `reason` and `message` say why.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
 
 
@@ -85,7 +90,7 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
         "tags": [method.area],
         "summary": comment(method.full_name).split(". ")[0].rstrip("."),
         "description": f"{comment(method.full_name)}\n\nLeast role: {method.role.lower()}.",
-        "responses": {"200": _answer(method, schemas), "default": _error_answer()},
+        "responses": {"200": _answer(method, schemas), "default": _REFUSED},
     }
     if method.body != "*":
         for field in method.request.DESCRIPTOR.fields:
@@ -127,18 +132,13 @@ def _answer(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _error_answer() -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {"description": "Refused; `reason` and `message` say why.", "content": content}
-
-
 def _reference(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     if descriptor.full_name in _SPECIAL:
         return dict(_SPECIAL[descriptor.full_name])
     name = re.sub(r"^modelry\.[a-z]+\.v1\.", "", descriptor.full_name)
     if name not in schemas:
         schemas[name] = {}  # before its fields: messages may hold themselves
-        required = [field.name for field in descriptor.fields if _has(field, field_behavior_pb2.REQUIRED)]
+        required = [field.name for field in descriptor.fields if has_behavior(field, field_behavior_pb2.REQUIRED)]
         schemas[name] = {
             "type": "object",
             "description": comment(descriptor.full_name),
@@ -149,8 +149,7 @@ def _reference(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _field_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    entry = field.message_type is not None and field.message_type.GetOptions().map_entry
-    if entry:
+    if is_map(field):
         values = _value_schema(field.message_type.fields_by_name["value"], schemas)
         schema: dict[str, Any] = {"type": "object", "additionalProperties": values}
     elif field.is_repeated:
@@ -162,9 +161,9 @@ def _field_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     for name in ("minimum", "maximum"):
         if options.HasExtension(getattr(options_pb2, name)):
             schema[name] = options.Extensions[getattr(options_pb2, name)]
-    if _has(field, field_behavior_pb2.OUTPUT_ONLY):
+    if has_behavior(field, field_behavior_pb2.OUTPUT_ONLY):
         schema["readOnly"] = True
-    if _has(field, field_behavior_pb2.INPUT_ONLY):
+    if has_behavior(field, field_behavior_pb2.INPUT_ONLY):
         schema["writeOnly"] = True
     return schema
 
@@ -177,7 +176,3 @@ def _value_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     if field.type == pb.FieldDescriptor.TYPE_BYTES:
         return {"type": "string", "format": "byte"}
     return dict(_SCALARS[field.cpp_type])
-
-
-def _has(field: Any, behavior: int) -> bool:
-    return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]

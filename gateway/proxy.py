@@ -18,7 +18,6 @@ from aiohttp import web
 
 from gateway.balancing import choose, prefix_of
 from gateway.context import REQUEST_ID
-from gateway.errors import ModelNotFound
 from gateway.openai_messages import (
     BROKEN,
     encode,
@@ -51,12 +50,10 @@ _RETRYABLE = (502, 503, 504)
 
 @dataclass
 class Call:
-    """One inference call on its way: who, to what, with which body."""
+    """One inference call on its way: whose, to what, with which body."""
 
-    key: KeyRecord
-    project: str
+    whose: UsageOf
     target: CallTarget
-    endpoint: str
     body: bytes
     prefix: str
     stream: bool
@@ -85,9 +82,9 @@ class Proxy:
         if self._session is not None:
             await self._session.close()
 
-    async def handle(self, request: web.Request, endpoint: str, key: KeyRecord, project: str) -> web.StreamResponse:
+    async def handle(self, request: web.Request, key: KeyRecord, project: str) -> web.StreamResponse:
         """Answer one inference request. Raises: ModelryError."""
-        call = await self._prepare(await request.read(), endpoint, key, project)
+        call = await self._prepare(await request.read(), key, project)
         tried: set[str] = set()
         while len(tried) < MOST_TRIES:
             replica = choose(call.target.route.replicas, self.in_flight, call.prefix, tried)
@@ -105,7 +102,7 @@ class Proxy:
             f"No replica of {call.target.route.name!r} answers now; try again.", reason="NO_REPLICA", retry_seconds=2
         )
 
-    async def _prepare(self, raw: bytes, endpoint: str, key: KeyRecord, project: str) -> Call:
+    async def _prepare(self, raw: bytes, key: KeyRecord, project: str) -> Call:
         body = parse(raw)
         name = body.get("model")
         if not isinstance(name, str) or not name:
@@ -116,11 +113,10 @@ class Proxy:
             raise Denied(f"This key may not call {name!r}.", reason="MODEL_NOT_ALLOWED", metadata={"param": "model"})
         stream = body.get("stream") is True
         wants_usage = prepare_stream(body) if stream else True
-        if name != target.engine_model:
-            body["model"] = target.engine_model
-        changed = name != target.engine_model or (stream and not wants_usage)
-        payload = encode(body) if changed else raw
-        return Call(key, project, target, endpoint, payload, prefix_of(body), stream, wants_usage)
+        unchanged = name == target.engine_model and wants_usage
+        payload = raw if unchanged else encode({**body, "model": target.engine_model})
+        whose = UsageOf(project, key.key_id, route.deployment_id)
+        return Call(whose, target, payload, prefix_of(body), stream, wants_usage)
 
     async def _resolve(self, project: str, name: str) -> CallTarget:
         target = self._routes.resolve(project, name)
@@ -144,7 +140,7 @@ class Proxy:
         headers = {"content-type": "application/json", "x-request-id": request[REQUEST_ID]}
         if replica.secret:
             headers["authorization"] = f"Bearer {replica.secret}"
-        url = f"http://{replica.address}{call.endpoint}"
+        url = f"http://{replica.address}{request.path}"
         try:
             async with self._session.post(url, data=call.body, headers=headers) as upstream:
                 if upstream.status in _RETRYABLE:
@@ -156,7 +152,7 @@ class Proxy:
             return None
         if upstream.status >= 400:
             return _pass_error(request, upstream.status, payload)
-        self._usage.count(_usage_of(call), read_usage(payload))
+        self._usage.count(call.whose, read_usage(payload))
         return web.Response(body=payload, headers=_headers(request, call, upstream.headers))
 
     async def _pass_stream(
@@ -183,7 +179,7 @@ class Proxy:
         except (aiohttp.ClientError, TimeoutError):
             done = False
         finally:
-            self._usage.count(_usage_of(call), usage)
+            self._usage.count(call.whose, usage)
         if not done:
             await _write(response, BROKEN)
         await response.write_eof()
@@ -202,7 +198,7 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         raise ClientLeft from error
 
 
-class ModelNotFoundHere(ModelNotFound, NotFound):
+class ModelNotFoundHere(NotFound):
     """Nothing that the key can call has this name."""
 
     @classmethod
@@ -216,10 +212,6 @@ class ModelNotFoundHere(ModelNotFound, NotFound):
             reason="MODEL_NOT_FOUND",
             metadata={"param": "model"},
         )
-
-
-def _usage_of(call: Call) -> UsageOf:
-    return UsageOf(call.project, call.key.key_id, call.target.route.deployment_id)
 
 
 def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> dict[str, str]:

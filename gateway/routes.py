@@ -86,10 +86,6 @@ class RouteView:
                     if adapter.ready:
                         yield adapter.fine_tuned_name, route
 
-    def all(self) -> list[RouteRecord]:
-        """Return every route that is not deleted."""
-        return [route for route in self._routes.values() if not route.deleted]
-
     def _visible(self, project: str) -> Iterator[RouteRecord]:
         return (route for route in self._routes.values() if route.visible_to(project))
 

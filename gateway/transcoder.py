@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from google.protobuf.message import Message
 
 from modelry.api_methods import Method, methods
-from modelry.codec import CodecError, Problem, decode
+from modelry.codec import CodecError, Problem, decode, input_names
 from services.chassis.errors import Invalid, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
@@ -38,24 +38,16 @@ class Binding:
     variables: tuple[str, ...]
 
 
-def bind(all_methods: Iterable[Method]) -> tuple[Binding, ...]:
-    """Return the bindings of methods; those with a verb (`:stop`) first, since a name also matches what a verb ends."""
-    ordered = sorted(all_methods, key=lambda m: (":" not in m.template.rsplit("/", 1)[-1], -m.template.count("/")))
-    return tuple(_bind_one(method) for method in ordered)
+def _bindings() -> dict[str, list[Binding]]:
+    """Return the bindings by their paths' first noun, so that a call is compared with few of them.
 
-
-def _bind_one(method: Method) -> Binding:
-    variables = tuple(_VARIABLE.findall(method.template))
-    pieces = _VARIABLE.split(method.template)
-    pattern = "".join("([^/]+)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
-    return Binding(method, re.compile(pattern + "$"), variables)
-
-
-def _by_collection(bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
-    """Return the bindings by their paths' first noun, so that a call is compared with few of them."""
+    Methods with a verb (`:stop`) are first, since a name also matches what a verb ends.
+    """
     groups: dict[str, list[Binding]] = defaultdict(list)
-    for binding in bindings:
-        groups[_collection(binding.method.template)].append(binding)
+    for method in sorted(methods(), key=lambda m: (":" not in m.template.rsplit("/", 1)[-1], -m.template.count("/"))):
+        pieces = _VARIABLE.split(method.template)
+        pattern = "".join("([^/]+)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
+        groups[_collection(method.template)].append(Binding(method, re.compile(pattern + "$"), tuple(pieces[1::2])))
     return dict(groups)
 
 
@@ -65,7 +57,7 @@ def _collection(path: str) -> str:
     return pieces[3].partition(":")[0] if len(pieces) > 3 else ""
 
 
-_BINDINGS = _by_collection(bind(methods()))
+_BINDINGS = _bindings()
 
 
 def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
@@ -126,7 +118,8 @@ def build_request(
         _fill_body(method, request, body)
         _fill_query(method, request, query)
     except CodecError as error:
-        raise refuse(error.problems) from error
+        violations = [Violation(problem.field, problem.message) for problem in error.problems]
+        raise Invalid(str(error)[:2000], violations=violations) from error
     for path, value in variables.items():
         _set_path(request, path, value)
     _fill_headers(method, request, headers)
@@ -154,10 +147,7 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
 
 
 def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:
-    fields = {
-        **{f.camelcase_name: f for f in method.request.DESCRIPTOR.fields},
-        **method.request.DESCRIPTOR.fields_by_name,
-    }
+    fields = input_names(method.request.DESCRIPTOR)
     values: dict[str, Any] = {}
     for key, texts in query.items():
         field = fields.get(key)
@@ -187,13 +177,6 @@ def _fill_headers(method: Method, request: Message, headers: Mapping[str, str]) 
         if not re.fullmatch(r"-?\d{1,18}", last):
             raise Invalid("Last-Event-ID must be a number that an event's `id:` gave.", field="Last-Event-ID")
         setattr(request, cursor, int(last))
-
-
-def refuse(problems: list[Problem]) -> Invalid:
-    """Return the problems of a decoding as the error that a caller sees."""
-    violations = [Violation(problem.field, problem.message) for problem in problems]
-    text = "; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations)
-    return Invalid(text[:2000], violations=violations)
 
 
 def event_id(message: Message) -> int | None:

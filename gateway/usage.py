@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UsageOf:
-    """Whose usage it is, and of what."""
+    """Whose usage it is, and of which deployment."""
 
     project: str
     key_id: str
-    deployment_id: str
+    resource_id: str
 
 
 class UsageJournal:
@@ -75,23 +76,14 @@ class UsageJournal:
             return
         counts, self._counts = self._counts, {}
         fresh = [
-            {
-                "id": new_id("usage-"),
-                "project": whose.project,
-                "key_id": whose.key_id,
-                "resource_id": whose.deployment_id,
-                "item": item,
-                "quantity": tokens,
-            }
+            {"id": new_id("usage-"), **vars(whose), "item": item, "quantity": tokens}
             for (whose, item), tokens in counts.items()
         ]
         if len(self._lines) + len(fresh) > MOST_LINES:
             _log.error("the usage journal is full: %d lines are lost", len(fresh))
             return
         self._lines += fresh
-        with os.fdopen(
-            os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8"
-        ) as file:
+        with open(self._path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.writelines(json.dumps(line) + "\n" for line in fresh)
             file.flush()
             os.fsync(file.fileno())

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from google.api import annotations_pb2
-from google.protobuf import descriptor as pb
+from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
@@ -61,6 +61,11 @@ class Method:
         return f"{self.service}.{self.name}"
 
     @property
+    def call_name(self) -> str:
+        """What it is called on a client: `create_job`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
+
+    @property
     def raw(self) -> bool:
         """It streams bytes, not messages."""
         return self.response.DESCRIPTOR.full_name == "google.api.HttpBody"
@@ -78,6 +83,11 @@ class Method:
             request.update_mask.paths.extend(sorted({names.get(key, key) for key in body}))
 
 
+def has_behavior(field: Any, behavior: int) -> bool:
+    """Return whether a field is REQUIRED, OUTPUT_ONLY, …"""
+    return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+
+
 @cache
 def methods() -> tuple[Method, ...]:
     """Return all public methods, in the order of the protos."""
@@ -85,12 +95,9 @@ def methods() -> tuple[Method, ...]:
     for area in AREAS:
         module = importlib.import_module(f"modelry.{area}.v1.{area}_pb2")
         for service in module.DESCRIPTOR.services_by_name.values():
-            result += [_method(area, service, method) for method in service.methods if _is_public(method)]
+            public = (one for one in service.methods if one.GetOptions().HasExtension(annotations_pb2.http))
+            result += [_method(area, service, method) for method in public]
     return tuple(result)
-
-
-def _is_public(method: pb.MethodDescriptor) -> bool:
-    return bool(method.GetOptions().HasExtension(annotations_pb2.http))
 
 
 def _method(area: str, service: Any, method: Any) -> Method:
@@ -114,11 +121,10 @@ def _method(area: str, service: Any, method: Any) -> Method:
 
 
 @cache
-def _comments() -> dict[str, str]:
-    loaded: dict[str, str] = json.loads(resources.files("modelry").joinpath("comments.json").read_text("utf-8"))
-    return loaded
+def _comments() -> Any:
+    return json.loads(resources.files("modelry").joinpath("comments.json").read_text("utf-8"))
 
 
 def comment(full_name: str) -> str:
     """Return what the protos say about a service, method, message, field or value; nothing for what is not ours."""
-    return _comments().get(full_name, "")
+    return str(_comments().get(full_name, ""))

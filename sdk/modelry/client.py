@@ -13,12 +13,10 @@ The client repeats calls that failed with UNAVAILABLE when a repeat is safe, mak
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
-from types import TracebackType
+from functools import cache
 from typing import Any, Self
 
 import grpc
@@ -47,9 +45,10 @@ class ModelryError(Exception):
         self.fields, self.metadata = dict(fields), dict(metadata)
 
 
+@cache
 def method_names() -> dict[str, Method]:
     """Return every method by the name that it has on a client."""
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower(): method for method in methods()}
+    return {method.call_name: method for method in methods()}
 
 
 class Client:
@@ -64,27 +63,21 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
 
-    @cached_property
-    def _methods(self) -> dict[str, Method]:
-        return method_names()
-
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = self._methods.get(name) if not name.startswith("_") else None
+        method = method_names().get(name) if not name.startswith("_") else None
         if method is None:
             raise AttributeError(f"Modelry has no method {name!r}")
         return lambda **fields: self.call(method, fields)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._methods})
+        return sorted({*super().__dir__(), *method_names()})
 
     def call(self, method: Method, fields: Mapping[str, Any], timeout: float | None = DEADLINE_SECONDS) -> Any:
         """Call a method. Returns: its message, or an iterator of messages. Raises: ModelryError."""
@@ -94,11 +87,12 @@ class Client:
         if method.server_streaming:
             return self._stream(method, request)
         safe = method.creates or method.name.startswith(_SAFE)
-        return self._repeat(lambda: self._unary(method)(request, metadata=self._metadata, timeout=timeout), safe)
+        stub = self._stub(method, "unary_unary")
+        return self._repeat(lambda: stub(request, metadata=self._metadata, timeout=timeout), safe)
 
     def upload(self, path: str, filename: str = "", purpose: str = "fine-tune") -> Any:
         """Upload a file from this machine. Returns: the File. Raises: ModelryError, OSError."""
-        method = self._methods["upload_file"]
+        method = method_names()["upload_file"]
         request_id = uuid.uuid4().hex
 
         def chunks() -> Iterator[Message]:
@@ -108,18 +102,14 @@ class Client:
                 while chunk := file.read(CHUNK_BYTES):
                     yield method.request(data=chunk)
 
-        stub: Any = self._channel.stream_unary(
-            method.path,
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=method.response.FromString,
-        )
+        stub = self._stub(method, "stream_unary")
         return self._repeat(lambda: stub(chunks(), metadata=self._metadata), safe=True)
 
     def pages(self, name: str, field: str, **fields: Any) -> Iterator[Any]:
         """Yield every item of a list method, page after page: `client.pages("list_jobs", "jobs")`."""
         token = ""
         while True:
-            page = self.call(self._methods[name], {**fields, "page_token": token})
+            page = self.call(method_names()[name], {**fields, "page_token": token})
             yield from getattr(page, field)
             token = page.next_page_token
             if not token:
@@ -131,34 +121,28 @@ class Client:
         named = (("modelry-project", project),) if project else ()
         return (("authorization", f"Bearer {self.connection.key}"), *named)
 
-    def _unary(self, method: Method) -> Any:
-        return self._channel.unary_unary(
+    def _stub(self, method: Method, kind: str) -> Any:
+        return getattr(self._channel, kind)(
             method.path,
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=method.request.SerializeToString,
             response_deserializer=method.response.FromString,
         )
 
     def _repeat(self, call: Callable[[], Any], safe: bool) -> Any:
         """Return the answer; repeat a call that may be repeated while nothing answers."""
-        delay = FIRST_DELAY_SECONDS
-        for left in range(TRIES - 1, -1, -1):
+        failures = 0
+        while True:
             try:
                 return call()
             except grpc.RpcError as error:
-                code = error.code()
-                if not left or not safe or code is not grpc.StatusCode.UNAVAILABLE:
+                failures += 1
+                if failures == TRIES or not safe or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise translate(error) from error
-                time.sleep(delay)
-                delay *= 2
-        raise AssertionError("unreachable")
+                time.sleep(FIRST_DELAY_SECONDS * 2 ** (failures - 1))
 
     def _stream(self, method: Method, request: Message) -> Iterator[Any]:
         """Yield the messages of a stream; one that breaks is taken up again where it was, if it has a cursor."""
-        stub: Any = self._channel.unary_stream(
-            method.path,
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=method.response.FromString,
-        )
+        stub = self._stub(method, "unary_stream")
         cursor = next((n for n in ("after_version", "after") if n in method.request.DESCRIPTOR.fields_by_name), None)
         failures = 0
         while True:
@@ -170,8 +154,7 @@ class Client:
                     yield item
             except grpc.RpcError as error:
                 failures += 1
-                code = error.code()
-                if not cursor or failures > TRIES or code is not grpc.StatusCode.UNAVAILABLE:
+                if not cursor or failures > TRIES or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise translate(error) from error
                 time.sleep(FIRST_DELAY_SECONDS * 2**failures)
             else:

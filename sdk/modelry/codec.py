@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import InvalidOperation
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 from google.protobuf.message import Message
 
-from modelry.json_types import SPECIAL, format_money, parse_money, parse_seconds
-
-__all__ = ["CodecError", "Problem", "decode", "encode", "format_money", "parse_money", "parse_seconds"]
+from modelry.api_methods import has_behavior
+from modelry.json_types import SPECIAL
 
 Field = pb.FieldDescriptor
 M = TypeVar("M", bound=Message)
@@ -62,7 +62,7 @@ def encode(message: Message) -> dict[str, Any]:
         if field.has_presence:
             if message.HasField(field.name):
                 result[field.name] = _encode_value(field, getattr(message, field.name))
-        elif _is_map(field):
+        elif is_map(field):
             value_field = field.message_type.fields_by_name["value"]
             items = getattr(message, field.name)
             result[field.name] = {_encode_key(key): _encode_value(value_field, items[key]) for key in sorted(items)}
@@ -75,10 +75,7 @@ def encode(message: Message) -> dict[str, Any]:
 
 @cache
 def _output_fields(descriptor: pb.Descriptor) -> tuple[Any, ...]:
-    behavior = field_behavior_pb2.field_behavior
-    return tuple(
-        f for f in descriptor.fields if field_behavior_pb2.INPUT_ONLY not in f.GetOptions().Extensions[behavior]
-    )
+    return tuple(field for field in descriptor.fields if not has_behavior(field, field_behavior_pb2.INPUT_ONLY))
 
 
 def _encode_key(key: Any) -> str:
@@ -106,24 +103,17 @@ def _encode_value(field: Any, value: Any) -> Any:
 
 def decode(data: Any, message: M, path: str = "") -> M:
     """Fill a message from parsed JSON. Raises: CodecError, naming every field that does not fit (at most 20)."""
-    problems = list(_limit(_fill(data, message, path)))
+    problems = list(islice(_fill(data, message, path), _MOST_PROBLEMS))
     if problems:
         raise CodecError(problems)
     return message
-
-
-def _limit(problems: Iterator[Problem]) -> Iterator[Problem]:
-    for count, problem in enumerate(problems):
-        if count == _MOST_PROBLEMS:
-            return
-        yield problem
 
 
 def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
     if not isinstance(data, Mapping):
         yield Problem(path, f"expected an object, got {_kind(data)}")
         return
-    names = _input_names(message.DESCRIPTOR)
+    names = input_names(message.DESCRIPTOR)
     chosen: dict[str, str] = {}
     for key, value in data.items():
         here = f"{path}.{key}" if path else str(key)
@@ -143,14 +133,15 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
 
 
 @cache
-def _input_names(descriptor: pb.Descriptor) -> dict[str, Any]:
+def input_names(descriptor: pb.Descriptor) -> dict[str, Any]:
+    """Return the fields of a message by every name that an input may give them."""
     names: dict[str, Any] = {field.camelcase_name: field for field in descriptor.fields}
     names.update({field.name: field for field in descriptor.fields})
     return names
 
 
 def _fill_field(field: Any, value: Any, message: Message, path: str) -> Iterator[Problem]:
-    if _is_map(field):
+    if is_map(field):
         yield from _fill_map(field, value, message, path)
     elif field.is_repeated:
         yield from _fill_list(field, value, message, path)
@@ -279,7 +270,8 @@ def _parse_enum(enum: pb.EnumDescriptor, value: Any) -> tuple[int | None, str]:
     return None, f"expected one of {words}; got {_short(value)}"
 
 
-def _is_map(field: Any) -> bool:
+def is_map(field: Any) -> bool:
+    """Return whether a field is a map."""
     return field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry
 
 

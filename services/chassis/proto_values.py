@@ -1,20 +1,22 @@
-"""Entities and values as messages and back, and which fields an update changes: one behaviour for all services.
+"""Values as messages and back, and which fields an update changes: one behaviour for all services.
 
-What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_time))`.
+What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_time))`. `message_of` and `value_of` do
+all fields of a dataclass that its message names alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
-from functools import partial
-from typing import Any, TypeVar
+from functools import cache, partial
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -28,65 +30,10 @@ from services.chassis.names import CreateNamed, UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
+_NANOS = 1_000_000_000
+_PLAIN = frozenset({str, int, float, bool, bytes, dict, NoneType})
 M = TypeVar("M", bound=Message)
 V = TypeVar("V")
-
-_NANOS = 1_000_000_000
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
-
-
-def message_of(message_type: type[M], entity: Any, **given: Any) -> M:
-    """Return an entity as a message: each field is `given`, or else the entity's attribute of its name.
-
-    The etag is the entity's version. Enums go by their name; times, amounts, maps, tuples and nested dataclasses become
-    what the field is.
-
-    Raises: AttributeError: a field is neither. ValueError: something given, or nested, is no field.
-    """
-    for field in message_type.DESCRIPTOR.fields:
-        if field.name not in given:
-            given[field.name] = str(entity.version) if field.name == "etag" else getattr(entity, field.name)
-    return message_type(**{name: _field_value(value) for name, value in given.items()})
-
-
-def _field_value(value: Any) -> Any:
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, datetime):
-        return timestamp_of(value)
-    if isinstance(value, Decimal):
-        return money_of(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, list | tuple):
-        return [_field_value(one) for one in value]
-    return {name: _field_value(one) for name, one in vars(value).items()} if is_dataclass(value) else value
-
-
-def page_message(answer: type[M], page: Any, shown: Callable[[Any], Message] | None = None) -> M:
-    """Return a page as the answer of a List method: its first field has the items, as `shown` or `message_of` says."""
-    field: Any = answer.DESCRIPTOR.fields[0]
-    show = shown or partial(message_of, GetMessageClass(field.message_type))
-    return answer(**{field.name: [show(item) for item in page.items]}, next_page_token=page.next_page_token)
-
-
-def value_of(value_type: type[V], message: Message, **given: Any) -> V:
-    """Return a dataclass whose fields are `given`, or else the message's plain fields, lists and maps of their names.
-
-    What the message lacks, and what is a message in it, is given or has its default.
-    """
-    for field in fields(value_type):  # type: ignore[arg-type]
-        source = message.DESCRIPTOR.fields_by_name.get(field.name)
-        if field.name in given or source is None:
-            continue
-        value = getattr(message, field.name)
-        if source.message_type is None:
-            given[field.name] = tuple(value) if source.is_repeated else value
-        elif source.message_type.GetOptions().map_entry:
-            given[field.name] = dict(value)
-    return value_type(**given)
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:
@@ -139,6 +86,103 @@ def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
 def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
     """Return a location as a message."""
     return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
+
+
+def message_of(message_type: type[M], entity: Any, **given: Any) -> M:
+    """Return an entity as a message: each field is `given`, or else the entity's attribute of its name.
+
+    The etag is the entity's version. Enums go by their name; times, amounts, maps, tuples and nested dataclasses become
+    what the field is. An attribute that is missing or None, and an enum's member that the message does not know, leave
+    their field unset.
+
+    Raises: ValueError: something given is no field.
+    """
+    for name, known in _known_fields(message_type.DESCRIPTOR):
+        if name in given:
+            value = given[name]
+        elif name == "etag":
+            value = str(entity.version)
+        else:
+            value = getattr(entity, name, None)
+        given[name] = value if type(value) in _PLAIN else _shown(known, value)
+    return message_type(**given)
+
+
+@cache
+def _known_fields(descriptor: Descriptor) -> tuple[tuple[str, Any], ...]:
+    """Return the names of the fields, each with its enum's numbers by name, or the class of its message."""
+    return tuple((field.name, _known(field)) for field in descriptor.fields)
+
+
+def _known(field: FieldDescriptor) -> Any:
+    if field.message_type is not None:
+        return GetMessageClass(field.message_type)
+    return {value.name: value.number for value in field.enum_type.values} if field.enum_type is not None else None
+
+
+def _shown(known: Any, value: Any) -> Any:
+    """Return the value of an attribute as the constructor of a message takes it; None leaves the field unset."""
+    if isinstance(value, Enum):
+        return known.get(value.name) if known else value.name
+    if isinstance(value, datetime):
+        return timestamp_of(value)
+    if isinstance(value, Decimal):
+        return money_of(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return [one if type(one) in _PLAIN else _shown(known, one) for one in value]
+    return message_of(known, value) if is_dataclass(value) else value
+
+
+def page_message(answer: type[M], page: Any, shown: Callable[[Any], Message] | None = None) -> M:
+    """Return a page as the answer of a List method: its first field has the items, as `shown` or `message_of` says."""
+    field: Any = answer.DESCRIPTOR.fields[0]
+    show = shown or partial(message_of, GetMessageClass(field.message_type))
+    return answer(**{field.name: [show(item) for item in page.items]}, next_page_token=page.next_page_token)
+
+
+def value_of(value_type: type[V], message: Message, **given: Any) -> V:
+    """Return a dataclass whose fields are `given`, or else what a caller set of the message's fields of their names.
+
+    A field that is unset, or 0 or empty without being `optional`, has the dataclass' default if there is one, and so
+    has what only the system sets.
+    """
+    of_type: Any = value_type
+    types, known, needed = _types_of(of_type), _fields(message.DESCRIPTOR), _without_default(of_type)
+    for name in types.keys() & known.keys() - given.keys():
+        field, content = known[name], getattr(message, name)
+        if field_behavior_pb2.OUTPUT_ONLY in _behaviors(field):
+            continue
+        if (message.HasField(name) if field.has_presence else content) or name in needed:
+            given[name] = _read(field, content, types[name])
+    return value_type(**given)
+
+
+def _read(field: FieldDescriptor, content: Any, hint: Any) -> Any:
+    if hasattr(content, "items"):
+        return dict(content)
+    kind = next((one for one in get_args(hint) if one not in (NoneType, ...)), hint)
+    if field.is_repeated:
+        return tuple(value_of(kind, one) if field.message_type else one for one in content)
+    if field.enum_type:
+        return kind[field.enum_type.values_by_number[content].name]
+    return value_of(kind, content) if field.message_type else content
+
+
+@cache
+def _types_of(value_type: type) -> dict[str, Any]:
+    return get_type_hints(value_type)
+
+
+@cache
+def _without_default(value_type: Any) -> frozenset[str]:
+    return frozenset(one.name for one in fields(value_type) if one.default is one.default_factory is MISSING)
+
+
+@cache
+def _fields(descriptor: Any) -> dict[str, FieldDescriptor]:
+    return dict(descriptor.fields_by_name)
 
 
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from services.chassis.rpc import Connections
 from services.clients.records import ROUTE_BUCKET
 from services.serving.clients import Clients
 from services.serving.control.gateways import Gateways
-from services.serving.control.programs import Programs
 from services.serving.control.reconciler import Reconciler
 from services.serving.control.weights import Weights
 from services.serving.handlers import VersionHandlers
@@ -32,9 +31,8 @@ async def assemble(host: ServiceHost[ServingSettings]) -> None:
     context = ServiceContext(host.database, Clients.of(connections), settings, len(launcher.capacity.cores))
     gateways = Gateways(settings.gateway_seconds)
     await gateways.listen(host.bus)
-    weights = Weights(context, Programs(launcher, settings.home, settings.prepare_seconds))
     keeper = KvKeeper(host.bus, ROUTE_BUCKET, lambda: all_routes(context.reading(), context.secret_of), settings)
-    reconciler = Reconciler(context, launcher, weights, gateways)
+    reconciler = Reconciler(context, launcher, Weights(context, launcher), gateways)
     host.on_events(VersionHandlers(context).handle, "modelVersion")
     host.add(keeper, reconciler)
     host.serve(ServingServicer(context, launcher))

@@ -8,8 +8,8 @@ import json
 from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.auth import Principal
 from services.chassis.data import request_digest
-from services.chassis.proto_values import amount_of, failure_of, money_of, timestamp_of
-from services.serving.domain import Billing, Deployment, Engine, Mode, Replica, State
+from services.chassis.proto_values import amount_of, message_of
+from services.serving.domain.entities import Billing, Deployment, Engine, Mode
 from services.serving.operations.create_deployment import CreateDeployment
 from services.serving.operations.deployments import Claim
 
@@ -51,60 +51,15 @@ def _spec_digest(request: pb.CreateDeploymentRequest) -> str:
 
 def deployment_message(deployment: Deployment, base_url: str) -> pb.Deployment:
     """Return a deployment as it is shown."""
-    message = pb.Deployment(
-        id=deployment.id,
-        name=deployment.name,
-        title=deployment.title,
-        metadata=dict(deployment.metadata),
+    return message_of(
+        pb.Deployment,
+        deployment,
         etag=str(deployment.version),
-        state=pb.Deployment.State.Value(deployment.state.name),
-        model=deployment.model,
-        model_version_id=deployment.model_version_id,
-        replicas=deployment.replicas,
-        ready_replicas=deployment.ready_replicas,
-        engine=_engine_message(deployment.engine),
-        accepts_adapters=deployment.accepts_adapters,
-        adapter_mode=pb.Deployment.AdapterMode.ValueType(deployment.adapter_mode.value),
+        key_claimable=deployment.key_claimable,
         effective_adapter_mode=pb.Deployment.AdapterMode.ValueType(deployment.effective_mode.value),
-        billing=pb.Deployment.Billing.Value(deployment.billing.name),
-        shared_with=deployment.shared_with,
-        key_claimable=_claimable(deployment),
-        key_id=deployment.key_id,
         base_url=base_url,
         curl=curl_of(deployment, base_url),
-        quote_id=deployment.quote_id,
-        cost=money_of(deployment.cost),
-        version=deployment.version,
-        cause=deployment.cause,
-        create_time=timestamp_of(deployment.create_time),
-        first_ready_time=timestamp_of(deployment.first_ready_time),
-        max_cost=money_of(deployment.max_cost),
-        failure=failure_of(deployment.failure),
     )
-    _fill_optional(message, deployment)
-    return message
-
-
-def _engine_message(engine: Engine) -> pb.EngineOptions:
-    return pb.EngineOptions(
-        max_model_length=engine.max_model_length,
-        kv_cache_gib=engine.kv_cache_gib,
-        compile=engine.compile,
-        max_sequences=engine.max_sequences,
-        cpus=engine.cpus,
-    )
-
-
-def _fill_optional(message: pb.Deployment, deployment: Deployment) -> None:
-    for one in deployment.adapters:
-        message.adapters.add(
-            model_version_id=one.model_version_id, fine_tuned_name=one.fine_tuned_name, ready=one.ready, cause=one.cause
-        )
-
-
-def _claimable(deployment: Deployment) -> bool:
-    living = deployment.state not in (State.DELETING, State.DELETED)
-    return living and deployment.first_ready_time is not None and not deployment.key_id
 
 
 def curl_of(deployment: Deployment, base_url: str) -> str:
@@ -118,29 +73,7 @@ def curl_of(deployment: Deployment, base_url: str) -> str:
     )
 
 
-def replica_message(replica: Replica) -> pb.Replica:
-    """Return a replica as it is shown."""
-    return pb.Replica(
-        id=replica.id,
-        deployment_id=replica.deployment_id,
-        state=pb.Replica.State.Value(replica.state.name),
-        address=replica.address,
-        cpus=replica.cpus,
-        pid=replica.pid,
-        restart_count=replica.restart_count,
-        ready_seconds=replica.ready_seconds,
-        cause=replica.cause,
-        create_time=timestamp_of(replica.create_time),
-        update_time=timestamp_of(replica.update_time),
-    )
-
-
 def claim_message(claim: Claim, base_url: str) -> pb.ClaimedKey:
     """Return a claimed key, with its secret if this is the first answer."""
-    return pb.ClaimedKey(
-        deployment_id=claim.deployment.id,
-        key_id=claim.key_id,
-        secret=claim.secret,
-        base_url=base_url,
-        curl=curl_of(claim.deployment, base_url),
-    )
+    deployment, curl = claim.deployment, curl_of(claim.deployment, base_url)
+    return message_of(pb.ClaimedKey, claim, deployment_id=deployment.id, base_url=base_url, curl=curl)

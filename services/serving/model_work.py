@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from services.chassis.errors import Invalid
 
 FORMAT = 1
@@ -27,29 +29,25 @@ class WorkKind(StrEnum):
 class ModelWork:
     """One order. The output is there, whole, when it has succeeded; one that is there already is success.
 
-    `adapter` is None where there is nothing to merge.
+    `adapter_path` is None where there is nothing to merge.
     """
 
     kind: WorkKind
-    model: Path
-    output: Path
-    adapter: Path | None = None
+    model_path: Path
+    output_path: Path
+    adapter_path: Path | None = None
+    format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec."""
-        adapter = {"adapter_path": str(self.adapter)} if self.adapter else {}
-        paths = {"model_path": str(self.model), "output_path": str(self.output)}
-        return {"format": FORMAT, "kind": self.kind.value, **paths, **adapter}
+        return dict(_SPEC.dump_python(self, mode="json"))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ModelWork:
         """Return the order that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format") != FORMAT:
             raise Invalid(f"The spec has format {content.get('format')}; this program reads {FORMAT}.", field="format")
-        adapter = content.get("adapter_path")
-        return cls(
-            WorkKind(content["kind"]),
-            Path(content["model_path"]),
-            Path(content["output_path"]),
-            Path(adapter) if adapter else None,
-        )
+        return _SPEC.validate_python(content)
+
+
+_SPEC = TypeAdapter(ModelWork)

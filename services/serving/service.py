@@ -15,10 +15,10 @@ from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.errors import Invalid
 from services.chassis.launch import Launcher
-from services.chassis.proto_values import labels_update_of
+from services.chassis.proto_values import labels_update_of, message_of
 from services.serving import messages as to
-from services.serving.domain import Deployment
-from services.serving.operations import create_deployment, deployments, logs
+from services.serving.domain.entities import Deployment
+from services.serving.operations import create_deployment, deployments
 from services.serving.operations.context import ServiceContext
 
 
@@ -36,7 +36,7 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         return self._shown(await create_deployment.create_deployment(command, self._context, now()))
 
     async def QuoteDeployment(self, request: pb.CreateDeploymentRequest, call: Any) -> common_pb2.Quote:
-        return await create_deployment.quote_deployment(to.create_command(request, current()), self._context)
+        return await create_deployment.quote_deployment(to.create_command(request, current()), self._context, now())
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, call: Any) -> pb.Deployment:
         return await self._get(request.deployment)
@@ -82,15 +82,15 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
     async def ListReplicas(self, request: pb.ListReplicasRequest, call: Any) -> pb.ListReplicasResponse:
         query = PageQuery.of(request)
         page = await deployments.list_replicas(current().project, request.deployment, query, self._context)
-        messages = [to.replica_message(one) for one in page.items]
+        messages = [message_of(pb.Replica, one) for one in page.items]
         return pb.ListReplicasResponse(replicas=messages, next_page_token=page.next_page_token)
 
     async def GetReplica(self, request: pb.GetReplicaRequest, call: Any) -> pb.Replica:
         replica = await deployments.get_replica(current().project, request.deployment, request.replica, self._context)
-        return to.replica_message(replica)
+        return message_of(pb.Replica, replica)
 
     async def ReadReplicaLogs(self, request: pb.ReadReplicaLogsRequest, call: Any) -> AsyncIterator[pb.ReplicaLogLine]:
-        lines = logs.read_logs(
+        lines = deployments.read_logs(
             current().project, request.deployment, request.replica, request.follow, self._launcher, self._context
         )
         async for line in lines:

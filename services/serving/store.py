@@ -6,7 +6,7 @@ from sqlalchemy import delete, update
 
 from modelry.serving.v1 import serving_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
-from services.serving.domain import Deployment, Replica, ReplicaState
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
 
 metadata = chassis_metadata()
 

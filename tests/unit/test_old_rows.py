@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from deploy.tooling.sources import STAGES
 from services.chassis.data import differences
 from services.chassis.data.migration import upgrade
+from services.chassis.objects import StoredFiles
 from services.chassis.transitions import Failure, FailureKind
+from services.serving.domain.entities import Adapter, Files, ModelFacts
 
 pytestmark = pytest.mark.unit
 SERVICES = Path(__file__).parents[2] / "services"
@@ -67,7 +70,8 @@ def test_a_failure_of_an_older_version_says_whose_doing_it_is(
 ) -> None:
     database = OldDatabase(service, tmp_path)
     failure = json.dumps({"reason": "R", "message": "m", **old})
-    database.add(table, id="x", create_time=NOW, failure=failure)
+    own = {"facts": '{"base":null,"own":null}', "adapters": "[]"} if table == "deployments" else {}
+    database.add(table, id="x", create_time=NOW, failure=failure, **own)
     database.upgrade()
     assert Failure(**json.loads(database.one(table, "failure"))) == Failure("R", "m", kind)
 
@@ -86,6 +90,20 @@ def test_files_that_an_older_version_had_still_to_delete_are_carried_over(
     columns = ("bucket", "prefix", "project", "credential", "attempts")
     found = tuple(database.one("garbage", column) for column in columns)
     assert found == ("b", "jobs/1", owner.get("project", ""), owner.get("credential", ""), 0)
+
+
+def test_files_of_an_older_deployment_are_one_value(tmp_path: Path) -> None:
+    database = OldDatabase("serving", tmp_path)
+    old = {"version_id": "mv-1", "bucket": "b", "prefix": "models/1", "manifest": "{}", "digest": "sha256:1"}
+    facts = {"adapter": True, "base": old, "own": None}
+    adapters = [{"model_version_id": "mv-1", "fine_tuned_name": "ft:a", "engine_name": "ft:a", "files": old}]
+    database.add("deployments", id="x", create_time=NOW, facts=json.dumps(facts), adapters=json.dumps(adapters))
+    database.upgrade()
+    files = Files("mv-1", StoredFiles("b", "models/1", "{}"), "sha256:1")
+    read = TypeAdapter(ModelFacts).validate_json(database.one("deployments", "facts"))
+    assert read == ModelFacts(adapter=True, base=files)
+    (adapter,) = TypeAdapter(tuple[Adapter, ...]).validate_json(database.one("deployments", "adapters"))
+    assert adapter.files == files
 
 
 @pytest.mark.parametrize("service", STAGES)

@@ -13,23 +13,14 @@ from typing import Any
 import click
 
 from modelry.cli import outputs
-from modelry.cli.inputs import location
+from modelry.cli.inputs import connection_options, location
 from modelry.client import Client
 from modelry.connection import Connection
 
 CHAT_SECONDS = 600.0
 
 
-def _options(function: Any) -> Any:
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--project", default="", help="Project, for an admin key.  [default]"),
-        click.option("--home", default="", help="Folder of the installation.  [~/.modelry]"),
-    ):
-        function = option(function)
-    return function
-
-
+@connection_options
 @click.command("import")
 @click.argument("name")
 @click.argument("source")
@@ -39,7 +30,6 @@ def _options(function: Any) -> Any:
 @click.option("--max-bad-rows", type=int, default=0, help="Leave out up to this many bad rows instead of refusing.")
 @click.option("--draft", is_flag=True, help="Do not publish by itself.")
 @click.option("--no-wait", is_flag=True, help="Return at once.")
-@_options
 def import_dataset(
     name: str,
     source: str,
@@ -48,14 +38,14 @@ def import_dataset(
     draft: bool,
     no_wait: bool,
     home: str,
-    project: str,
+    in_project: str,
     as_json: bool,
 ) -> int:
     """Make a version of the data set NAME (made if new) from SOURCE.
 
     SOURCE is a file of this machine, an uploaded file's id, or [CREDENTIAL:]BUCKET/PREFIX.
     """
-    with Client(home=home, project=project) as client:
+    with Client(home=home, project=in_project) as client:
         version: dict[str, Any] = {"draft": draft}
         if Path(source).is_file():
             version["file_id"] = client.upload(source).id
@@ -86,14 +76,14 @@ def _show_bad_rows(client: Client, version: Any) -> None:
         click.echo(f"  … and {page.total_count - len(page.row_errors)} more", err=True)
 
 
+@connection_options
 @click.command("tail")
 @click.option("--resource", default="", help="Only this noun, for example job.")
 @click.option("--id", "resource_id", default="", help="Only this resource.")
 @click.option("--from-start", is_flag=True, help="Begin with the oldest kept.")
-@_options
-def tail_events(resource: str, resource_id: str, from_start: bool, home: str, project: str, as_json: bool) -> int:
+def tail_events(resource: str, resource_id: str, from_start: bool, home: str, in_project: str, as_json: bool) -> int:
     """Print events as they happen."""
-    with Client(home=home, project=project) as client:
+    with Client(home=home, project=in_project) as client:
         changes = client.watch_events(resource=resource, id=resource_id, after=-1 if from_start else 0)
         if as_json:
             outputs.stream(changes, as_json=True)
@@ -104,19 +94,19 @@ def tail_events(resource: str, resource_id: str, from_start: bool, home: str, pr
     return outputs.EXIT_OK
 
 
+@connection_options
 @click.command()
 @click.argument("name")
 @click.argument("question", required=False)
 @click.option("--system", default="", help="System prompt.")
 @click.option("--max-tokens", type=int, default=512, show_default=True)
 @click.option("--temperature", type=float, default=None, help="Sampling temperature.  [the model's]")
-@_options
 def chat(
-    name: str, question: str | None, system: str, max_tokens: int, temperature: float | None, home: str, project: str,
-    as_json: bool,
+    name: str, question: str | None, system: str, max_tokens: int, temperature: float | None,
+    home: str, in_project: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Talk to a deployment; with QUESTION ask once. An empty line or Ctrl-D ends."""
-    with Client(home=home, project=project) as client:
+    with Client(home=home, project=in_project) as client:
         connection = client.connection
     history = [{"role": "system", "content": system}] if system else []
     body: dict[str, Any] = {"model": name, "max_tokens": max_tokens, "stream": True}

@@ -10,25 +10,15 @@ from typing import Any
 import click
 from google.protobuf import descriptor as pb
 
-from modelry.api_methods import Method, comment
+from modelry.api_methods import Method, comment, methods
 from modelry.cli import outputs
 from modelry.cli.commands import HANDMADE
-from modelry.cli.inputs import collect
+from modelry.cli.inputs import collect, connection_options
 from modelry.cli.naming import Flag, arguments, commands, flags, kebab, noun_and_verb
-from modelry.client import Client, method_names
+from modelry.client import Client
 
 Field = pb.FieldDescriptor
 QUOTED = ("jobs", "evaluations", "deployments")
-
-
-def connection_options(command: click.Command) -> click.Command:
-    """`--home`, `--project` and `--json`, on every command."""
-    command.params += [
-        click.Option(["--home"], help="Folder of the installation.  [~/.modelry]"),
-        click.Option(["--project", "in_project"], help="Project, for an admin key.  [default]"),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
-    ]
-    return command
 
 
 def noun(name: str, verbs: Mapping[str, Method]) -> click.Group:
@@ -81,15 +71,14 @@ def _waits(method: Method) -> bool:
     return method.name.startswith(("Create", "Clone", "Scale", "Prepare", "Stop")) and _watcher(method) is not None
 
 
-def _watcher(method: Method) -> str | None:
-    name = f"watch_{method.response.DESCRIPTOR.name}"
-    name = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).replace("__", "_")
-    return name if name in method_names() else None
+def _watcher(method: Method) -> Method | None:
+    name = f"Watch{method.response.DESCRIPTOR.name}"
+    return next((other for other in methods() if other.name == name), None)
 
 
 def _run(method: Method, given: list[Flag], **values: Any) -> int:
     as_json, wait = values.pop("as_json"), values.pop("wait", False)
-    home, project, file = values.pop("home") or "", values.pop("in_project") or "", values.pop("file", None)
+    home, project, file = values.pop("home"), values.pop("in_project"), values.pop("file", None)
     yes, path = values.pop("yes", None), values.pop("path", "")
     in_path = {name: values[_argument(name)] for name in arguments(method)}
     typed = {flag: values["__".join(flag.path)] for flag in given}
@@ -119,27 +108,25 @@ def _answer(client: Client, method: Method, fields: dict[str, Any], as_json: boo
     answer = client.call(method, fields)
     if wait:
         answer = wait_for(client, method, answer, as_json)
-        outputs.show(answer, as_json)
-        return outputs.exit_code(answer)
     outputs.show(answer, as_json)
-    return outputs.EXIT_OK
+    return outputs.exit_code(answer) if wait else outputs.EXIT_OK
 
 
 def _list(client: Client, method: Method, fields: dict[str, Any], as_json: bool) -> int:
     """Show all pages, or the one that was asked for."""
     answer_fields: Any = method.response.DESCRIPTOR.fields
     field = next(f.name for f in answer_fields if f.is_repeated and f.message_type is not None)
-    name = next(key for key, value in method_names().items() if value is method)
-    items = (
-        getattr(client.call(method, fields), field) if fields.get("page_size") else client.pages(name, field, **fields)
-    )
-    outputs.show_list(items, as_json)
+    if fields.get("page_size"):
+        outputs.show_list(getattr(client.call(method, fields), field), as_json)
+    else:
+        outputs.show_list(client.pages(method.call_name, field, **fields), as_json)
     return outputs.EXIT_OK
 
 
 def wait_for(client: Client, method: Method, resource: Any, as_json: bool) -> Any:
     """Follow what a method has begun, until it has ended (a deployment: until it is ready or fails)."""
-    watcher = method_names()[_watcher(method) or ""]
+    watcher = _watcher(method)
+    assert watcher is not None, "it has --wait"
     in_path = arguments(watcher)
     values = {in_path[-1]: resource.id}
     if len(in_path) == 2:

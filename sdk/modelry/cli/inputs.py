@@ -14,8 +14,19 @@ from google.protobuf import descriptor as pb
 
 from modelry.api_methods import Method
 from modelry.cli.naming import Flag, alias_paths, kebab, shorthand
+from modelry.codec import is_map
 
 _MESSAGE = pb.FieldDescriptor.CPPTYPE_MESSAGE
+
+
+def connection_options(command: click.Command) -> click.Command:
+    """`--home`, `--project` and `--json`, on every command."""
+    command.params += [
+        click.Option(["--home"], default="", help="Folder of the installation.  [~/.modelry]"),
+        click.Option(["--project", "in_project"], default="", help="Project, for an admin key.  [default]"),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
+    ]
+    return command
 
 
 def collect(method: Method, in_path: Mapping[str, str], given: Mapping[Flag, Any], file: str | None) -> dict[str, Any]:
@@ -51,8 +62,7 @@ def _put(fields: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 def _value(field: Any, value: Any) -> Any:
     """Return a flag's text as JSON has it: lists repeated or separated by commas, a bare word for a message."""
-    entry = field.message_type is not None and field.message_type.GetOptions().map_entry
-    if entry:
+    if is_map(field):
         return _pairs(field, value)
     if field.is_repeated:
         items = [item for text in value for item in _split(field, text)]
@@ -60,10 +70,9 @@ def _value(field: Any, value: Any) -> Any:
     return _single(field, value)
 
 
-def _split(field: Any, text: str) -> list[Any]:
+def _split(field: Any, text: str) -> Any:
     if text.startswith("["):
-        parsed: list[Any] = _parse(field, text)
-        return parsed
+        return _parse(field, text)
     return [text] if field.cpp_type == _MESSAGE or "," not in text else text.split(",")
 
 
@@ -125,22 +134,16 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
 def _read_file(method: Method, file: str) -> dict[str, Any]:
     """Return a file's fields below the body, other names replaced by ours."""
-    aliases = alias_paths(method)
-    descriptor: Any = method.request.DESCRIPTOR
-    own = descriptor.fields_by_name[method.body].message_type.fields_by_name
+    descriptor: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
+    own, aliases = descriptor.fields_by_name, alias_paths(descriptor)
     result: dict[str, Any] = {}
     for name, value in _read_yaml(file).items():
         if name in own or name not in aliases:
-            result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else _plain(value)
+            result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
         else:
-            _put(result, aliases[name], _plain(value))
+            _put(result, aliases[name], value)
     datasets = result.pop("dataset", None) if "datasets" in own else None
     if datasets is not None:
         names = datasets.split(",") if isinstance(datasets, str) else list(datasets)
         result.setdefault("datasets", [{"ref": name.strip()} for name in names])
     return result
-
-
-def _plain(value: Any) -> Any:
-    """YAML reads 1e-4 as text; the codec reads numbers from text."""
-    return value

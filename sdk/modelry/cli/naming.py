@@ -9,7 +9,7 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
-from modelry.api_methods import Method, methods
+from modelry.api_methods import Method, has_behavior, methods
 from modelry.common.v1 import options_pb2
 
 # Nested collections that have a word of their own; any other is `<parent>-<collection>`.
@@ -26,11 +26,6 @@ class Flag:
     path: tuple[str, ...]
     field: Any
     name: str
-
-    @property
-    def required(self) -> bool:
-        """The field must be given."""
-        return has_behavior(self.field, field_behavior_pb2.REQUIRED)
 
 
 def kebab(text: str) -> str:
@@ -95,11 +90,6 @@ def _flags_of(field: Any, path: tuple[str, ...]) -> list[Flag]:
     return [own, *_flags_below(field.message_type, here)]
 
 
-def has_behavior(field: Any, behavior: int) -> bool:
-    """Return whether the field is REQUIRED, OUTPUT_ONLY, …"""
-    return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-
-
 def shorthand(descriptor: Any) -> str:
     """Return the field of a message that a bare word stands for: its first required one, or the first of its choice."""
     for field in descriptor.fields:
@@ -110,21 +100,14 @@ def shorthand(descriptor: Any) -> str:
     return str(descriptor.fields[0].name)
 
 
-def alias_paths(method: Method) -> dict[str, tuple[str, ...]]:
+def alias_paths(body: Any, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Return the names under which a file may give a field (LLaMA-Factory's) -> path below the body."""
-    if not method.body or method.body == "*":
-        return {}
-    body: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
-    return dict(_aliases_below(body, ()))
-
-
-def _aliases_below(descriptor: Any, path: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    result: list[tuple[str, tuple[str, ...]]] = []
-    for field in descriptor.fields:
+    result: dict[str, tuple[str, ...]] = {}
+    for field in body.fields:
         here = (*path, field.name)
         if alias := field.GetOptions().Extensions[options_pb2.alias]:
-            result.append((alias, here))
+            result[alias] = here
         if field.cpp_type == _MESSAGE and not field.is_repeated and field.message_type.name == "Hyperparameters":
-            result += [(item.name, (*here, item.name)) for item in field.message_type.fields]
-            result += _aliases_below(field.message_type, here)
+            result |= {item.name: (*here, item.name) for item in field.message_type.fields}
+            result |= alias_paths(field.message_type, here)
     return result

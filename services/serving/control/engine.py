@@ -13,7 +13,8 @@ from pathlib import Path
 
 from services.chassis.engines import engine_environment
 from services.chassis.launch import LaunchSpec
-from services.serving.domain import Deployment, Mode, Replica, covering_rank, memory_mb, memory_terms
+from services.serving.domain.entities import Deployment, Replica
+from services.serving.domain.planning import largest_rank, memory_mb, memory_terms
 from services.serving.settings import ServingSettings
 
 # Below those that the kernel lends to outgoing connections, so that none of them takes a port between two starts.
@@ -44,12 +45,6 @@ def can_drain() -> bool:
     return path.is_file() and "--shutdown-timeout" in path.read_text("utf-8")
 
 
-def largest_rank(deployment: Deployment, settings: ServingSettings) -> int:
-    """Return the rank that the engine is started for."""
-    own = deployment.facts.lora_rank if deployment.effective_mode is Mode.ATTACHED else 0
-    return covering_rank(max(settings.max_lora_rank, own))
-
-
 def launch_spec(
     deployment: Deployment, replica: Replica, model: Path, secret: str, settings: ServingSettings, gpus: int
 ) -> LaunchSpec:
@@ -60,13 +55,8 @@ def launch_spec(
     env |= {"VLLM_API_KEY": secret, "PYTHONUNBUFFERED": "1"}
     if deployment.attaches:
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
-    terms = memory_terms(
-        deployment.facts,
-        deployment.engine,
-        deployment.attaches,
-        largest_rank(deployment, settings),
-        settings.max_loras,
-    )
+    rank = largest_rank(deployment, settings.max_lora_rank)
+    terms = memory_terms(deployment.facts, deployment.engine, deployment.attaches, rank, settings.max_loras)
     folder = settings.home / "work" / replica.id
     return LaunchSpec(replica.id, argv, env, folder, replica.cpu_count, memory_mb(terms), gpus)
 
@@ -84,7 +74,7 @@ def arguments(deployment: Deployment, replica: Replica, model: Path, settings: S
     if can_drain():
         argv += ["--shutdown-timeout", str(max(1, int(settings.drain_seconds)))]
     if deployment.attaches:
-        argv += ["--enable-lora", "--max-lora-rank", str(largest_rank(deployment, settings))]
+        argv += ["--enable-lora", "--max-lora-rank", str(largest_rank(deployment, settings.max_lora_rank))]
         argv += ["--max-loras", str(settings.max_loras)]
         argv += ["--max-cpu-loras", str(max(settings.max_loras, settings.max_adapters))]
     return argv

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
-from services.serving.domain import Deployment, Replica, ReplicaState
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
 from services.serving.operations import money
 from services.serving.operations.context import ServiceContext
 

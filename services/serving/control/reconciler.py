@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import fields
 
 import aiohttp
 
@@ -16,38 +17,15 @@ from services.serving.control.metering import Metering
 from services.serving.control.replica_actions import ActionRunner
 from services.serving.control.replica_monitor import Engine, ReplicaMonitor
 from services.serving.control.weights import Weights
-from services.serving.domain import (
-    Deployment,
-    Limits,
-    Program,
-    Replica,
-    ReplicaState,
-    Seen,
-    Verb,
-    decide,
-)
+from services.serving.domain.deciding import Limits, Program, Seen, Verb, decide
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
 from services.serving.operations import adapters
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.replicas import drop_ended, load_all
-from services.serving.settings import ServingSettings
 
 SWEEP_SECONDS = 30.0
 _WATCHED = (ReplicaState.STARTING, ReplicaState.READY)
 _log = logging.getLogger(__name__)
-
-
-def limits_of(settings: ServingSettings) -> Limits:
-    """Return the windows of the settings."""
-    return Limits(
-        start=settings.start_seconds,
-        unhealthy=settings.unhealthy_seconds,
-        stable=settings.stable_seconds,
-        backoff_min=settings.backoff_min_seconds,
-        backoff_max=settings.backoff_max_seconds,
-        acknowledge=settings.acknowledge_seconds,
-        drain=settings.drain_seconds,
-        failing_restarts=settings.failing_restarts,
-    )
 
 
 class Reconciler(BackgroundLoop):
@@ -57,7 +35,7 @@ class Reconciler(BackgroundLoop):
         period = context.settings.reconcile_seconds
         super().__init__("reconciler of replicas", self.tick, period, kicked=context.wake)
         self._context, self._launcher, self._weights, self._gateways = context, launcher, weights, gateways
-        self._limits = limits_of(context.settings)
+        self._limits = Limits(**{one.name: getattr(context.settings, one.name) for one in fields(Limits)})
         self._actions = ActionRunner(context, launcher)
         self._metering = Metering(context)
         self._monitors: dict[str, ReplicaMonitor] = {}
@@ -149,7 +127,6 @@ class Reconciler(BackgroundLoop):
                 assert self._session is not None, "start() opens the session"
                 engine = Engine(self._session, replica.address, self._context.secret_of(replica.id))
                 monitor = ReplicaMonitor(engine, deployment.served_name, model.samples if model else (), ready)
-                monitor.want(paths, required, known)
                 monitor.start(self._context.settings.probe_seconds, self._context.wake.set)
                 self._monitors[replica.id] = monitor
             monitor.want(paths, required, known)

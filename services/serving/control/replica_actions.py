@@ -16,14 +16,9 @@ from services.chassis.telemetry import mask
 from services.chassis.transitions import Failure, FailureKind
 from services.serving.control.engine import choose_port, launch_spec
 from services.serving.control.weights import Prepared
-from services.serving.domain import (
-    Action,
-    Deployment,
-    Replica,
-    ReplicaState,
-    Verb,
-)
-from services.serving.operations import release, replicas
+from services.serving.domain.deciding import Action, Verb
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
+from services.serving.operations import deployments, replicas
 from services.serving.operations.context import ServiceContext
 
 _TERMINATE_AGAIN_SECONDS = 5.0
@@ -48,16 +43,13 @@ class ActionRunner:
         self, action: Action, deployment: Deployment, replica: Replica | None, model: Prepared | None
     ) -> None:
         """Do one action. Raises: ModelryError."""
-        if action.verb is Verb.CREATE:
-            await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
-        elif action.verb is Verb.REMOVE:
-            await self._remove(deployment)
-        elif replica is not None:
-            await self._on_replica(action, deployment, replica, model)
-
-    async def _on_replica(
-        self, action: Action, deployment: Deployment, replica: Replica, model: Prepared | None
-    ) -> None:
+        if replica is None:
+            if action.verb is Verb.CREATE:
+                await replicas.create_replica(deployment.id, action.restarts, action.cause, self._context, now())
+            elif action.verb is Verb.REMOVE:
+                for launch_id in await deployments.remove_deployment(deployment, self._context, now()):
+                    await self.forget(launch_id)
+            return
         match action.verb:
             case Verb.START if model is not None:
                 await self._start(deployment, replica, model)
@@ -137,10 +129,6 @@ class ActionRunner:
         finally:
             self._context.wake.set()
             self._ending.pop(launch_id, None)
-
-    async def _remove(self, deployment: Deployment) -> None:
-        for launch_id in await release.remove_deployment(deployment, self._context, now()):
-            await self.forget(launch_id)
 
     async def forget(self, launch_id: str) -> None:
         """Drop the folder of an ended program."""

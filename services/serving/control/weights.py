@@ -7,19 +7,20 @@ import json
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from services.chassis.bus import retry_delay
 from services.chassis.clock import now
 from services.chassis.engines import merged_name
-from services.chassis.errors import ModelryError
+from services.chassis.errors import ModelryError, Unavailable
+from services.chassis.launch import Launcher, ProgramRun
 from services.chassis.objects import Manifest, NodeCache
 from services.chassis.tasks import end_tasks
 from services.chassis.transitions import Failure
-from services.serving.control.programs import Programs
-from services.serving.domain import Adapter, Deployment, Files, Mode, State
-from services.serving.model_work import ModelWork, WorkKind
+from services.serving.domain.entities import Adapter, Deployment, Files, Mode, State
+from services.serving.model_work import MODULE, ModelWork, WorkKind
 from services.serving.operations import adapters, money, replicas
 from services.serving.operations.context import ServiceContext
 
@@ -40,8 +41,8 @@ class Prepared:
 class Weights:
     """One task for each deployment until its files are here, and one for each adapter."""
 
-    def __init__(self, context: ServiceContext, programs: Programs) -> None:
-        self._context, self._programs = context, programs
+    def __init__(self, context: ServiceContext, launcher: Launcher) -> None:
+        self._context, self._launcher = context, launcher
         home = context.settings.home
         self._models = home / "cache" / "models"
         self._described = home / "cache" / "described"
@@ -90,25 +91,24 @@ class Weights:
         self._tasks[key] = asyncio.create_task(work, name=f"weights-{key}")
 
     async def _fetch_adapter(self, adapter: Adapter) -> None:
-        tries = 0
-        while True:
+        digest = adapter.files.digest
+        for tries in count(1):
             try:
-                self._adapters[adapter.files.digest] = await self._fetch(adapter.files)
+                self._adapters[digest] = await self._fetch(adapter.files)
+                break
             except ModelryError as error:
-                tries += 1
-                self._problems[adapter.files.digest] = error.message
+                self._problems[digest] = error.message
                 _log.warning("adapter %s: %s", adapter.fine_tuned_name, error.message)
-                await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
-                continue
-            self._problems.pop(adapter.files.digest, None)
-            self._context.wake.set()
-            return
+            await asyncio.sleep(retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS))
+        self._problems.pop(digest, None)
+        self._context.wake.set()
 
     async def _prepare(self, first: Deployment) -> None:
-        tries = 0
+        failures = 0
         while True:
-            deployment = await _reload(self._context, first.id)
-            if deployment is None or deployment.state in (State.DELETING, State.DELETED):
+            async with self._context.reading() as uow:
+                deployment = await uow.deployments.by_id(first.id)
+            if deployment is None or deployment.state.going:
                 return
             try:
                 if await self._try(deployment):
@@ -116,9 +116,9 @@ class Weights:
                 delay = _WAIT_SECONDS if deployment.id not in self._context.troubles else _RETRY_MAX_SECONDS
                 await replicas.refresh_deployment(first.id, "", self._context, now())
             except Exception as error:  # an edge: it is tried again, and the deployment says why
-                tries += 1
+                failures += 1
                 await self._trouble(first.id, error)
-                delay = retry_delay(tries, _WAIT_SECONDS, _RETRY_MAX_SECONDS)
+                delay = retry_delay(failures, _WAIT_SECONDS, _RETRY_MAX_SECONDS)
             await asyncio.sleep(delay)
 
     async def _try(self, deployment: Deployment) -> bool:
@@ -141,14 +141,11 @@ class Weights:
         return True
 
     async def _trouble(self, deployment_id: str, error: Exception) -> None:
-        known = isinstance(error, ModelryError)
-        message = (
-            error.message
-            if isinstance(error, ModelryError)
-            else f"The files cannot be prepared ({type(error).__name__}); the log says more."
-        )
+        reason = "WEIGHTS_FAILED"
+        message = f"The files cannot be prepared ({type(error).__name__}); the log says more."
+        if known := isinstance(error, ModelryError):
+            reason, message = error.reason, error.message
         _log.warning("deployment %s: %s", deployment_id, message, exc_info=not known)
-        reason = error.reason if isinstance(error, ModelryError) else "WEIGHTS_FAILED"
         if deployment_id in self._ready:
             return
         self._context.troubles[deployment_id] = Failure(reason, message)
@@ -169,10 +166,30 @@ class Weights:
         adapter = await self._fetch(facts.own)
         output = self._models / merged_name(base.name, adapter.name)
         work = ModelWork(WorkKind.MERGE, base, output, adapter)
-        return await self._programs.run(f"merge-{output.name[-32:]}", work)
+        return await self._run(f"merge-{output.name[-32:]}", work)
 
     async def _fetch(self, files: Files) -> Path:
-        return await asyncio.to_thread(_fetch, self._context, self._models, files)
+        """Return the folder of a version's files in the node's cache, named by their digest."""
+        stored = files.stored
+        manifest = Manifest.from_json(json.loads(stored.manifest_json))
+        fetch, store = NodeCache(self._models).fetch, self._context.store
+        return await asyncio.to_thread(fetch, store, stored.bucket, stored.prefix, manifest)
+
+    async def _run(self, launch_id: str, work: ModelWork) -> Path:
+        """Run a one-shot program until its output is there. One that a dead service began is found again by its id.
+
+        Raises: Unavailable: there is no place for it, or the program failed; why is in the message.
+        """
+        if work.output_path.exists():
+            return work.output_path
+        run = ProgramRun(self._launcher, self._context.settings.home, launch_id)
+        await run.start(MODULE, work.to_json())
+        result = await run.finish(self._context.settings.prepare_seconds)
+        if not work.output_path.exists():
+            why = result.message if result is not None else await run.how_it_ended()
+            raise Unavailable(f"{launch_id} failed: {why}", reason="PROGRAM_FAILED")
+        await run.discard()
+        return work.output_path
 
     async def _samples(self, model: Path) -> tuple[dict[str, Any], ...]:
         """Return the canonical conversations and their token ids: from beside the weights, or described once."""
@@ -180,17 +197,6 @@ class Weights:
         if not path.is_file():
             output = self._described / f"{model.name}.json"
             work = ModelWork(WorkKind.DESCRIBE, model, output)
-            path = await self._programs.run(f"describe-{model.name[-32:]}", work)
+            path = await self._run(f"describe-{model.name[-32:]}", work)
         content = json.loads(await asyncio.to_thread(path.read_text, "utf-8"))
         return tuple(content["samples"])
-
-
-async def _reload(context: ServiceContext, deployment_id: str) -> Deployment | None:
-    async with context.reading() as uow:
-        return await uow.deployments.by_id(deployment_id)
-
-
-def _fetch(context: ServiceContext, models: Path, files: Files) -> Path:
-    """Return the folder of a version's files in the node's cache, named by their digest. Blocking."""
-    manifest = Manifest.from_json(json.loads(files.manifest))
-    return NodeCache(models).fetch(context.store, files.bucket, files.prefix, manifest)

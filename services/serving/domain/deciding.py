@@ -14,6 +14,8 @@ from services.serving.domain.entities import (
     State,
 )
 
+_UNWANTED = "It is not wanted any more."
+
 
 class Program(Enum):
     """What the launcher knows of a replica's program."""
@@ -25,20 +27,19 @@ class Program(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """The windows that decisions depend on, in seconds."""
+    """The settings that decisions depend on, by their names."""
 
-    start: float
-    unhealthy: float
-    stable: float
-    backoff_min: float
-    backoff_max: float
-    acknowledge: float
-    drain: float
-    failing_restarts: int
+    start_seconds: float
+    unhealthy_seconds: float
+    stable_seconds: float
+    backoff_min_seconds: float
+    backoff_max_seconds: float
+    acknowledge_seconds: float
+    drain_seconds: float
 
     def backoff(self, restarts: int) -> float:
         """Return how long the next start waits after so many failed ones in a row."""
-        return 0.0 if restarts <= 0 else min(self.backoff_max, self.backoff_min * 2.0 ** (restarts - 1))
+        return 0.0 if restarts <= 0 else min(self.backoff_max_seconds, self.backoff_min_seconds * 2.0 ** (restarts - 1))
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ def decide(deployment: Deployment, replicas: Sequence[Seen], weights: bool, limi
         step = _step(seen, seen.replica.id in surplus, weights, limits)
         if step is None:
             continue
-        actions.append(step)
-        if step.verb is Verb.FAIL:
-            failed.append(Action(Verb.CREATE, cause=step.cause, restarts=_restarts(seen, limits)))
+        verb, cause = step
+        actions.append(Action(verb, seen.replica.id, cause))
+        if verb is Verb.FAIL:
+            failed.append(Action(Verb.CREATE, cause=cause, restarts=_restarts(seen, limits)))
     active = sum(seen.replica.state.active for seen in replicas) - len(failed)
     missing = max(0, wanted - active)
     fresh = [Action(Verb.CREATE, cause="One more replica is wanted.")] * missing
@@ -121,14 +123,17 @@ def _surplus(replicas: Sequence[Replica], wanted: int) -> set[str]:
 
 def _restarts(seen: Seen, limits: Limits) -> int:
     """Return how many starts failed in a row, with this one; being ready for long begins a new row."""
-    lasted = seen.replica.state is ReplicaState.READY and seen.seconds >= limits.stable
+    lasted = seen.replica.state is ReplicaState.READY and seen.seconds >= limits.stable_seconds
     return 1 if lasted else seen.replica.restart_count + 1
 
 
-def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
+def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> tuple[Verb, str] | None:
+    """Return what is done to a replica now, with its cause."""
     match seen.replica.state:
-        case ReplicaState.PENDING:
-            return _pending(seen, unwanted, weights, limits)
+        case ReplicaState.PENDING if unwanted:
+            return Verb.END, _UNWANTED
+        case ReplicaState.PENDING if weights and seen.seconds >= limits.backoff(seen.replica.restart_count):
+            return Verb.START, ""
         case ReplicaState.STARTING:
             return _starting(seen, unwanted, limits)
         case ReplicaState.READY:
@@ -138,48 +143,37 @@ def _step(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action |
     return None
 
 
-def _pending(seen: Seen, unwanted: bool, weights: bool, limits: Limits) -> Action | None:
+def _starting(seen: Seen, unwanted: bool, limits: Limits) -> tuple[Verb, str] | None:
     if unwanted:
-        return Action(Verb.END, seen.replica.id, "It is not wanted any more.")
-    if weights and seen.seconds >= limits.backoff(seen.replica.restart_count):
-        return Action(Verb.START, seen.replica.id)
-    return None
-
-
-def _starting(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
-    replica = seen.replica
-    if unwanted:
-        return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
+        return Verb.DRAIN, _UNWANTED
     if seen.program is not Program.RUNNING:
-        return Action(Verb.FAIL, replica.id, f"It ended while it started{_so(seen.exit)}.")
+        return Verb.FAIL, f"It ended while it started{_so(seen.exit)}."
     if seen.problem:
-        return Action(Verb.FAIL, replica.id, seen.problem)
+        return Verb.FAIL, seen.problem
     if seen.probed:
-        return Action(Verb.READY, replica.id, "It answers.")
-    if seen.seconds > limits.start:
-        return Action(Verb.FAIL, replica.id, f"It was not ready within {limits.start:g} s.")
+        return Verb.READY, "It answers."
+    if seen.seconds > limits.start_seconds:
+        return Verb.FAIL, f"It was not ready within {limits.start_seconds:g} s."
     return None
 
 
-def _ready(seen: Seen, unwanted: bool, limits: Limits) -> Action | None:
-    replica = seen.replica
+def _ready(seen: Seen, unwanted: bool, limits: Limits) -> tuple[Verb, str] | None:
     if seen.program is not Program.RUNNING:
-        return Action(Verb.FAIL, replica.id, f"It ended by itself{_so(seen.exit)}.")
+        return Verb.FAIL, f"It ended by itself{_so(seen.exit)}."
     if unwanted:
-        return Action(Verb.DRAIN, replica.id, "It is not wanted any more.")
-    if seen.silent > limits.unhealthy:
-        return Action(Verb.FAIL, replica.id, f"It did not answer for {limits.unhealthy:g} s.")
+        return Verb.DRAIN, _UNWANTED
+    if seen.silent > limits.unhealthy_seconds:
+        return Verb.FAIL, f"It did not answer for {limits.unhealthy_seconds:g} s."
     return None
 
 
-def _draining(seen: Seen, limits: Limits) -> Action | None:
-    replica = seen.replica
+def _draining(seen: Seen, limits: Limits) -> tuple[Verb, str] | None:
     if seen.program is not Program.RUNNING:
-        return Action(Verb.END, replica.id, "It has drained.")
-    if seen.seconds > limits.acknowledge + limits.drain:
-        return Action(Verb.KILL, replica.id)
-    if seen.acknowledged or seen.seconds > limits.acknowledge:
-        return Action(Verb.TERMINATE, replica.id)
+        return Verb.END, "It has drained."
+    if seen.seconds > limits.acknowledge_seconds + limits.drain_seconds:
+        return Verb.KILL, ""
+    if seen.acknowledged or seen.seconds > limits.acknowledge_seconds:
+        return Verb.TERMINATE, ""
     return None
 
 
@@ -191,7 +185,7 @@ def deployment_state(
     deployment: Deployment, replicas: Sequence[Replica], failing_restarts: int, trouble: Failure | None
 ) -> tuple[State, Failure | None]:
     """Return where a deployment stands, from its replicas. `trouble`: its files cannot be had."""
-    if deployment.state in (State.DELETING, State.DELETED):
+    if deployment.state.going:
         return deployment.state, deployment.failure
     ready = sum(one.state is ReplicaState.READY for one in replicas)
     if deployment.replicas == 0:

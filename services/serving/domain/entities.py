@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any
 
 from services.chassis.errors import WrongState
 from services.chassis.money import cost_of
+from services.chassis.objects import StoredFiles
 from services.chassis.transitions import Failure
 
 
@@ -29,6 +30,11 @@ class State(Enum):
     def ended(self) -> bool:
         """Whether nothing changes any more."""
         return self is State.DELETED
+
+    @property
+    def going(self) -> bool:
+        """Whether it is being deleted, or was."""
+        return self in (State.DELETING, State.DELETED)
 
 
 class Mode(Enum):
@@ -91,12 +97,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the files of a version lie; `manifest` is JSON, `rank` is an adapter's."""
+    """The files of a version, and the digest of their content."""
 
     version_id: str
-    bucket: str
-    prefix: str
-    manifest: str
+    stored: StoredFiles
     digest: str
 
 
@@ -196,10 +200,15 @@ class Deployment:
         """What the engine calls the weights that it starts with: the deployment's name, or the base's version."""
         return self.facts.base_version_id if self.effective_mode is Mode.ATTACHED else self.name
 
+    @property
+    def key_claimable(self) -> bool:
+        """Whether its key can be claimed now."""
+        return not self.state.going and self.first_ready_time is not None and not self.key_id
+
     def require_living(self, verb: str) -> None:
         """Refuse a deployment that is being deleted. Raises: WrongState."""
-        if self.state in (State.DELETING, State.DELETED):
-            allowed = [state.name for state in State if state not in (State.DELETING, State.DELETED)]
+        if self.state.going:
+            allowed = [state.name for state in State if not state.going]
             raise WrongState.of("deployment", self.name, verb, self.state.name, allowed)
 
     def with_adapter(self, adapter: Adapter, cause: str) -> Deployment:
@@ -254,8 +263,3 @@ class Replica:
     def noted(self, now: datetime, **changes: Any) -> Replica:
         """Return the replica in the same state with other facts."""
         return replace(self, update_time=now, version=self.version + 1, **changes)
-
-
-def living(replicas: Iterable[Replica]) -> list[Replica]:
-    """Return those that have not ended, oldest first."""
-    return sorted((one for one in replicas if not one.state.ended), key=lambda one: (one.create_time, one.id))

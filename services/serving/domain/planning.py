@@ -29,6 +29,12 @@ def covering_rank(rank: int) -> int:
     return allowed
 
 
+def largest_rank(deployment: Deployment, limit: int) -> int:
+    """Return the rank that the engine is started for: its own adapter's, or the largest that may be attached."""
+    own = deployment.facts.lora_rank if deployment.effective_mode is Mode.ATTACHED else 0
+    return covering_rank(max(limit, own))
+
+
 def choose_mode(asked: Mode, adapter: bool, accepts: bool | None) -> tuple[Mode, bool]:
     """Return the mode in force and whether other adapters are accepted.
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from services.chassis.data import retry_conflicts
-from services.chassis.errors import NotFound
+from services.chassis.engines import merge_only
+from services.chassis.errors import ModelryError, NotFound, Unavailable
 from services.chassis.transitions import Failure, FailureKind
 from services.clients.registry import ModelInfo
-from services.serving.domain import Adapter, Deployment, ModelFacts, State, adapter_of
+from services.serving.domain.entities import Adapter, Deployment, Files, ModelFacts
+from services.serving.domain.planning import adapter_of
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.deployment_state import save_deployment
-from services.serving.operations.models import adapter_config, facts_of
+from services.serving.operations.deployment_state import change_deployment
 
-GONE = (State.DELETING, State.DELETED)
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 async def attach_version(project: str, version_id: str, base_id: str, context: ServiceContext, now: datetime) -> int:
     """Attach a published adapter to every deployment that hosts its base for the project; return how many."""
-    hosts = [one for one in await _hosts(base_id, context) if one.project == project or project in one.shared_with]
-    hosts = [one for one in hosts if all(known.model_version_id != version_id for known in one.adapters)]
+    async with context.reading() as uow:
+        every = await uow.deployments.select()
+    hosts = [
+        one
+        for one in every
+        if one.accepts_adapters
+        and one.facts.base_version_id == base_id
+        and not one.state.going
+        and project in (one.project, *one.shared_with)
+        and all(known.model_version_id != version_id for known in one.adapters)
+    ]
     if not hosts:
         return 0
     try:
@@ -32,14 +44,6 @@ async def attach_version(project: str, version_id: str, base_id: str, context: S
         await _attach(host.id, project, model, context, now)
     context.wake.set()
     return len(hosts)
-
-
-async def _hosts(base_id: str, context: ServiceContext) -> list[Deployment]:
-    async with context.reading() as uow:
-        every = await uow.deployments.select()
-    return [
-        one for one in every if one.accepts_adapters and one.facts.base_version_id == base_id and one.state not in GONE
-    ]
 
 
 async def _attach(deployment_id: str, project: str, model: ModelInfo, context: ServiceContext, now: datetime) -> None:
@@ -62,8 +66,7 @@ async def attach_published(deployment: Deployment, context: ServiceContext, now:
     """Attach the adapters that were published before the deployment was made, the oldest first."""
     if not deployment.accepts_adapters:
         return
-    projects = deployment.shared_with if deployment.shared_with else (deployment.project,)
-    for project in dict.fromkeys((deployment.project, *projects)):
+    for project in dict.fromkeys((deployment.project, *deployment.shared_with)):
         versions = await context.clients.registry.adapters_of(project, deployment.facts.base_version_id)
         for version_id in reversed(versions[: context.settings.max_adapters]):
             await attach_version(project, version_id, deployment.facts.base_version_id, context, now)
@@ -74,13 +77,9 @@ async def detach_version(version_id: str, context: ServiceContext, now: datetime
     async with context.reading() as uow:
         every = await uow.deployments.select()
     words = f"The model version {version_id} was deleted."
-
-    def remove(deployment: Deployment) -> Deployment:
-        return deployment.without_adapter(version_id, words)
-
     for host in every:
         if any(one.model_version_id == version_id and not one.own for one in host.adapters):
-            await _change(host.id, remove, "adapterRemoved", context, now)
+            await _change(host.id, lambda one: one.without_adapter(version_id, words), "adapterRemoved", context, now)
     context.wake.set()
 
 
@@ -89,8 +88,12 @@ async def note_adapters(
 ) -> None:
     """Note where adapters stand: version id -> (on all replicas, why not)."""
 
+    def noted(one: Adapter) -> Adapter:
+        on, why = ready.get(one.model_version_id, (one.ready, one.cause))
+        return replace(one, ready=on, cause=why)
+
     def note(deployment: Deployment) -> Deployment:
-        adapters = tuple(_noted(one, ready) for one in deployment.adapters)
+        adapters = tuple(map(noted, deployment.adapters))
         if adapters == deployment.adapters:
             return deployment
         fresh = [a.fine_tuned_name for a, b in zip(adapters, deployment.adapters, strict=True) if a.ready > b.ready]
@@ -98,13 +101,6 @@ async def note_adapters(
         return replace(deployment, adapters=adapters, cause=words)
 
     await _change(deployment_id, note, "adaptersChanged", context, now)
-
-
-def _noted(adapter: Adapter, ready: Mapping[str, tuple[bool, str]]) -> Adapter:
-    if adapter.model_version_id not in ready:
-        return adapter
-    on, cause = ready[adapter.model_version_id]
-    return replace(adapter, ready=on, cause=cause)
 
 
 async def refresh_facts(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment | None:
@@ -115,7 +111,14 @@ async def refresh_facts(deployment: Deployment, context: ServiceContext, now: da
         context.troubles[deployment.id] = Failure("MODEL_FAILED", words, FailureKind.USER)
         return None
     facts = facts_of(model)
-    return await _take_facts(deployment.id, facts, context, now) if facts.prepared else None
+    if not facts.prepared:
+        return None
+
+    def take(one: Deployment) -> Deployment:
+        longest = min(facts.context_length or one.engine.max_model_length, one.engine.max_model_length)
+        return replace(one, facts=facts, engine=replace(one.engine, max_model_length=longest))
+
+    return await _change(deployment.id, take, "prepared", context, now)
 
 
 async def own_adapter(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment | None:
@@ -135,32 +138,57 @@ async def own_adapter(deployment: Deployment, context: ServiceContext, now: date
     )
 
 
-async def _take_facts(
-    deployment_id: str, facts: ModelFacts, context: ServiceContext, now: datetime
-) -> Deployment | None:
-    def take(deployment: Deployment) -> Deployment:
-        length = deployment.engine.max_model_length
-        longest = min(facts.context_length or length, length)
-        return replace(deployment, facts=facts, engine=replace(deployment.engine, max_model_length=longest))
-
-    return await _change(deployment_id, take, "prepared", context, now)
-
-
-@retry_conflicts
 async def _change(
     deployment_id: str, step: Callable[[Deployment], Deployment], happening: str, context: ServiceContext, now: datetime
 ) -> Deployment | None:
     """Change a living deployment. None: it is gone or going."""
-    async with context.writing() as uow:
-        deployment = await uow.deployments.by_id(deployment_id)
-        if deployment is None or deployment.state in GONE:
-            return None
-        changed = step(deployment)
-        if changed == deployment:
-            return deployment
-        after = await save_deployment(
-            uow, deployment, changed, await uow.replicas_of(deployment.id), context, now, happening=happening
-        )
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    return after
+
+    def of_living(deployment: Deployment) -> Deployment:
+        return deployment if deployment.state.going else step(deployment)
+
+    try:
+        after = await change_deployment(deployment_id, of_living, context, now, happening=happening)
+    except NotFound:
+        return None
+    return None if after.state.going else after
+
+
+def facts_of(model: ModelInfo) -> ModelFacts:
+    """Return what a deployment remembers of the version that it serves."""
+    full = model.full
+    return ModelFacts(
+        adapter=model.adapter,
+        base_version_id=full.version_id,
+        fine_tuned_name=model.fine_tuned_name,
+        lora_rank=model.lora_rank,
+        parameter_count=model.parameter_count or full.parameter_count,
+        context_length=model.context_length or full.context_length,
+        size_bytes=full.size_bytes,
+        shape=model.shape,
+        base=_files(full),
+        own=_files(model) if model.adapter else None,
+    )
+
+
+def _files(model: ModelInfo) -> Files | None:
+    return Files(model.version_id, model.files, model.digest) if model.files else None
+
+
+async def adapter_config(files: Files, context: ServiceContext) -> Mapping[str, Any]:
+    """Return the PEFT configuration of an adapter, read from the store. Raises: Unavailable."""
+    bucket, key = files.stored.bucket, f"{files.stored.prefix.rstrip('/')}/{ADAPTER_CONFIG}"
+    try:
+        config: Mapping[str, Any] = json.loads(await asyncio.to_thread(lambda: context.store.get_bytes(bucket, key)))
+    except (NotFound, ValueError) as error:
+        raise Unavailable(f"The adapter's {ADAPTER_CONFIG} cannot be read.", reason="ADAPTER_UNREADABLE") from error
+    return config
+
+
+async def why_merge_only(facts: ModelFacts, context: ServiceContext) -> str:
+    """Return why an adapter cannot be attached; empty if it can, or if nobody can say now."""
+    if facts.own is None:
+        return ""
+    try:
+        return merge_only(await adapter_config(facts.own, context))
+    except ModelryError:
+        return ""

@@ -13,7 +13,7 @@ from services.chassis.data import Database, Watchers
 from services.chassis.objects import ObjectStore, StoreAccess
 from services.chassis.transitions import Failure
 from services.serving.clients import Clients
-from services.serving.domain import Deployment
+from services.serving.domain.entities import Deployment
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
@@ -45,6 +45,11 @@ class ServiceContext:
     def reading(self) -> ServingUnit:
         """Return a unit of work that reads."""
         return ServingUnit(self.database, write=False)
+
+    def tell(self, deployment: Deployment) -> None:
+        """Tell those who watch a deployment, and the reconciler, that it has changed."""
+        self.watchers.notify(deployment.id, deployment)
+        self.wake.set()
 
     @cached_property
     def store(self) -> ObjectStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -14,22 +14,18 @@ from services.chassis.errors import AlreadyExists, Denied, Invalid, NotFound, Un
 from services.chassis.ids import new_id
 from services.chassis.names import check_labels, check_name
 from services.clients.registry import ModelInfo
-from services.serving.domain import (
+from services.serving.domain.entities import Billing, Deployment, Engine, Mode, State
+from services.serving.domain.planning import (
     ATTACHED_SLOWDOWN,
-    Billing,
-    Deployment,
-    Engine,
-    Mode,
-    ModelFacts,
-    State,
     choose_engine,
     choose_mode,
     cores_of,
+    largest_rank,
     memory_terms,
 )
+from services.serving.operations.adapters import facts_of, why_merge_only
 from services.serving.operations.context import PRICE_ITEM, ServiceContext
 from services.serving.operations.deployment_state import save_deployment
-from services.serving.operations.models import facts_of, why_merge_only
 
 PREFIXES = ("dep-", "mv-")
 PATH = "deployment."
@@ -57,54 +53,64 @@ class CreateDeployment:
     spec_digest: str = ""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a command becomes once it was checked."""
-
-    name: str
-    version_id: str
-    facts: ModelFacts
-    replicas: int
-    engine: Engine
-    mode: Mode
-    accepts: bool
-    cores: int
-    shared_with: tuple[str, ...] = ()
-
-
-async def _plan(command: CreateDeployment, context: ServiceContext, *, holder: str = "") -> Plan:
-    """Check a command and return what it becomes. Raises: Invalid, NotFound, Denied."""
+def _check(command: CreateDeployment, context: ServiceContext) -> None:
+    """Refuse what can be refused without asking anybody. Raises: Invalid."""
     check_labels(command.title, command.metadata or {}, PATH)
     if command.name:
         check_name(command.name, f"{PATH}name", PREFIXES)
     if command.max_cost is not None and command.max_cost < 0:
         raise Invalid("The max_cost must be 0 or more.", field=f"{PATH}max_cost")
-    shared = await _shared_with(command, context)
-    model = await with_field(
-        f"{PATH}model", context.clients.registry.resolve(command.caller.project, command.model, holder)
-    )
-    if model.state == "FAILED":
-        words = f"The model {command.model!r} cannot be used: {model.failure or 'its preparation failed.'}"
-        raise Invalid(words, field=f"{PATH}model", reason="MODEL_FAILED")
-    facts = facts_of(model)
-    mode, accepts = choose_mode(command.adapter_mode, facts.adapter, command.accepts_adapters)
-    if mode is Mode.ATTACHED and (why := await why_merge_only(facts, context)):
-        raise Invalid(f"The adapter can be served merged only: {why}.", field=f"{PATH}adapter_mode")
-    replicas = 1 if command.replicas is None else command.replicas
     if command.engine.cpus > context.cores:
         raise Invalid(
             f"This machine gives out {context.cores} cores; a replica cannot have {command.engine.cpus}.",
             field=f"{PATH}engine.cpus",
         )
-    engine = choose_engine(command.engine, facts, context.settings.max_context_length)
-    cores = cores_of(engine.cpus, context.cores, replicas)
-    name = command.name or _default_name(model)
-    return Plan(name, model.version_id, facts, replicas, engine, mode, accepts, cores, shared)
 
 
-def _default_name(model: ModelInfo) -> str:
-    check_name(model.model_name, f"{PATH}name", PREFIXES)
-    return model.model_name
+async def _model(command: CreateDeployment, context: ServiceContext, holder: str) -> ModelInfo:
+    """Return the version to serve, held by the new deployment. Raises: Invalid, NotFound."""
+    resolving = context.clients.registry.resolve(command.caller.project, command.model, holder)
+    model = await with_field(f"{PATH}model", resolving)
+    if model.state == "FAILED":
+        words = f"The model {command.model!r} cannot be used: {model.failure or 'its preparation failed.'}"
+        raise Invalid(words, field=f"{PATH}model", reason="MODEL_FAILED")
+    if not command.name:
+        check_name(model.model_name, f"{PATH}name", PREFIXES)
+    return model
+
+
+async def _plan(command: CreateDeployment, context: ServiceContext, now: datetime, holder: str = "") -> Deployment:
+    """Check a command and return what it becomes, without its price. Raises: Invalid, NotFound, Denied."""
+    _check(command, context)
+    shared = await _shared_with(command, context)
+    model = await _model(command, context, holder)
+    facts = facts_of(model)
+    mode, accepts = choose_mode(command.adapter_mode, facts.adapter, command.accepts_adapters)
+    if mode is Mode.ATTACHED and (why := await why_merge_only(facts, context)):
+        raise Invalid(f"The adapter can be served merged only: {why}.", field=f"{PATH}adapter_mode")
+    return Deployment(
+        id=holder,
+        project=command.caller.project,
+        name=command.name or model.model_name,
+        state=State.STARTING,
+        model=command.model,
+        model_version_id=model.version_id,
+        facts=facts,
+        replicas=1 if command.replicas is None else command.replicas,
+        engine=choose_engine(command.engine, facts, context.settings.max_context_length),
+        accepts_adapters=accepts,
+        adapter_mode=command.adapter_mode,
+        effective_mode=mode,
+        billing=command.billing,
+        create_time=now,
+        title=command.title,
+        metadata=dict(command.metadata or {}),
+        shared_with=shared,
+        quote_id=command.quote_id,
+        max_cost=command.max_cost,
+        version=0,
+        cause="It was asked for.",
+    )
 
 
 async def _shared_with(command: CreateDeployment, context: ServiceContext) -> tuple[str, ...]:
@@ -125,39 +131,38 @@ async def _shared_with(command: CreateDeployment, context: ServiceContext) -> tu
     return tuple(dict.fromkeys(ids))
 
 
-async def quote_deployment(command: CreateDeployment, context: ServiceContext) -> common_pb2.Quote:
+async def quote_deployment(command: CreateDeployment, context: ServiceContext, now: datetime) -> common_pb2.Quote:
     """Return the price of an hour, mode and memory; make nothing but the quote. Raises: Invalid, NotFound, Denied."""
-    plan = await _plan(command, context)
-    hours = float(plan.replicas * plan.cores) if command.billing is Billing.DEDICATED else 0.0
-    words, notes = (
-        f"{plan.replicas} replicas of {plan.cores} compute units (cores), one hour",
-        _notes(command, plan, context),
-    )
+    plan = await _plan(command, context, now)
+    cores = _cores(plan, context)
+    hours = float(plan.replicas * cores) if plan.billing is Billing.DEDICATED else 0.0
+    words = f"{plan.replicas} replicas of {cores} compute units (cores), one hour"
     return await context.clients.billing.quote(
-        command.caller.project, PRICE_ITEM, (hours, hours), command.spec_digest, words, notes
+        plan.project, PRICE_ITEM, (hours, hours), command.spec_digest, words, _notes(plan, cores, context)
     )
 
 
-def _notes(command: CreateDeployment, plan: Plan, context: ServiceContext) -> list[str]:
+def _cores(plan: Deployment, context: ServiceContext) -> int:
+    return cores_of(plan.engine.cpus, context.cores, plan.replicas)
+
+
+def _notes(plan: Deployment, cores: int, context: ServiceContext) -> list[str]:
     notes = ["The amounts are for one hour; a deployment goes on until it is scaled to 0 or deleted."]
-    if command.billing is Billing.SHARED:
+    if plan.billing is Billing.SHARED:
         notes.append("SHARED: its callers pay by token, the owner pays no replica-hours.")
-    if plan.mode is Mode.MERGED:
+    if plan.effective_mode is Mode.MERGED:
         notes.append("adapter_mode MERGED: the adapter is merged into its base and has the base's speed.")
-    if plan.mode is Mode.ATTACHED:
+    if plan.effective_mode is Mode.ATTACHED:
         notes.append(f"adapter_mode ATTACHED: {ATTACHED_SLOWDOWN}.")
-    elif plan.accepts:
+    elif plan.accepts_adapters:
         notes.append("It accepts adapters of its base; they attach within seconds and answer to their `ft:` names.")
-    attaches = plan.accepts or plan.mode is Mode.ATTACHED
-    rank = max(context.settings.max_lora_rank, plan.facts.lora_rank if plan.mode is Mode.ATTACHED else 0)
-    terms = memory_terms(plan.facts, plan.engine, attaches, rank, context.settings.max_loras)
+    rank = largest_rank(plan, context.settings.max_lora_rank)
+    terms = memory_terms(plan.facts, plan.engine, plan.attaches, rank, context.settings.max_loras)
     notes += [f"Memory of a replica, {term.text}" for term in terms]
     total = sum(term.size_bytes for term in terms) / (1 << 30)
     notes.append(f"Memory of a replica, in all: {total:.2f} GiB; of {plan.replicas}: {total * plan.replicas:.2f} GiB")
-    if plan.replicas * plan.cores > context.cores:
-        notes.append(
-            f"{plan.replicas} replicas of {plan.cores} cores are more than the {context.cores} cores given out."
-        )
+    if plan.replicas * cores > context.cores:
+        notes.append(f"{plan.replicas} replicas of {cores} cores are more than the {context.cores} cores given out.")
     if not plan.facts.prepared:
         notes.append("The model is not prepared yet: its sizes are those of the catalogue.")
     return notes
@@ -169,10 +174,10 @@ async def create_deployment(command: CreateDeployment, context: ServiceContext, 
     if known is not None:
         return known
     try:
-        plan = await _plan(command, context, holder=new)
-        await _refuse_taken(command.caller.project, plan.name, context)
-        price = await _reserve(command, plan, new, context)
-        created = await _add(_deployment(command, plan, new, price, now), context, now)
+        plan = await _plan(command, context, now, holder=new)
+        await _refuse_taken(plan.project, plan.name, context)
+        price = await _reserve(plan, command.spec_digest, context)
+        created = await _add(replace(plan, unit_price=price), context, now)
     except (AlreadyExists, Denied, Invalid, NotFound, WrongState):
         if (twin := await _find(command.caller.project, new, context)) is not None:
             return twin  # a repeat of the same request was faster
@@ -194,56 +199,26 @@ async def _claim(command: CreateDeployment, context: ServiceContext) -> tuple[st
     return claimed, known
 
 
-async def _find(project: str, deployment_id: str, context: ServiceContext) -> Deployment | None:
+async def _find(project: str, ref: str, context: ServiceContext) -> Deployment | None:
     async with context.reading() as uow:
-        return await uow.deployments.find(project, deployment_id)
+        return await uow.deployments.find(project, ref)
 
 
 async def _refuse_taken(project: str, name: str, context: ServiceContext) -> None:
     """Refuse a name in use early; the table's own rule decides."""
-    async with context.reading() as uow:
-        if await uow.deployments.find(project, name) is not None:
-            raise AlreadyExists(
-                f"There is already a deployment {name!r} in this project.",
-                metadata={"resource": "deployment", "name": name},
-            )
+    if await _find(project, name, context) is not None:
+        raise AlreadyExists(
+            f"There is already a deployment {name!r} in this project.",
+            metadata={"resource": "deployment", "name": name},
+        )
 
 
-async def _reserve(command: CreateDeployment, plan: Plan, new: str, context: ServiceContext) -> Decimal:
+async def _reserve(plan: Deployment, spec_digest: str, context: ServiceContext) -> Decimal:
     """Set the first hour aside and return the price of a unit. Raises: WrongState: QUOTE_STALE."""
-    if command.billing is Billing.SHARED:
+    if plan.billing is Billing.SHARED:
         return Decimal(0)
-    units = float(max(1, plan.replicas) * plan.cores)
-    return await context.clients.billing.reserve(
-        command.caller.project, new, PRICE_ITEM, units, command.quote_id, command.spec_digest
-    )
-
-
-def _deployment(command: CreateDeployment, plan: Plan, new: str, price: Decimal, now: datetime) -> Deployment:
-    return Deployment(
-        id=new,
-        project=command.caller.project,
-        name=plan.name,
-        state=State.STARTING,
-        model=command.model,
-        model_version_id=plan.version_id,
-        facts=plan.facts,
-        replicas=plan.replicas,
-        engine=plan.engine,
-        accepts_adapters=plan.accepts,
-        adapter_mode=command.adapter_mode,
-        effective_mode=plan.mode,
-        billing=command.billing,
-        create_time=now,
-        title=command.title,
-        metadata=dict(command.metadata or {}),
-        shared_with=plan.shared_with,
-        quote_id=command.quote_id,
-        max_cost=command.max_cost,
-        unit_price=price,
-        version=0,
-        cause="It was asked for.",
-    )
+    units = float(max(1, plan.replicas) * _cores(plan, context))
+    return await context.clients.billing.reserve(plan.project, plan.id, PRICE_ITEM, units, plan.quote_id, spec_digest)
 
 
 async def _add(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from services.chassis.data import retry_conflicts
+from services.chassis.errors import NotFound
 from services.chassis.events import Event
-from services.serving.domain import Deployment, Replica, State, deployment_state
+from services.serving.domain.deciding import deployment_state
+from services.serving.domain.entities import Deployment, Replica, State
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.routes import record_of, route_of, told_route
 from services.serving.store import ServingUnit
 
 
-def event_of(after: Deployment, before: Deployment | None, happening: str, **links: str) -> Event:
+def event_of(after: Deployment, before: Deployment, happening: str) -> Event:
     """Return the event of a deployment's change."""
-    always = {"model_version": after.model_version_id}
+    links = {"model_version": after.model_version_id}
     if after.facts.base_version_id:
-        always["base_model_version"] = after.facts.base_version_id
+        links["base_model_version"] = after.facts.base_version_id
     return Event(
         project=after.project,
         resource="deployment",
         resource_id=after.id,
         happening=happening,
         state=after.state.name,
-        previous_state=before.state.name if before else "",
+        previous_state=before.state.name,
         version=after.version,
         cause=after.cause,
-        links={**always, **links},
+        links=links,
         terminal=after.state.ended,
     )
 
@@ -66,4 +69,33 @@ async def save_deployment(
         uow.emit(event_of(after, before, state.name.lower()))
     if happening and not (state is not before.state and happening == state.name.lower()):
         uow.emit(event_of(after, before, happening))
+    return after
+
+
+@retry_conflicts
+async def change_deployment(
+    ref: str,
+    step: Callable[[Deployment], Deployment],
+    context: ServiceContext,
+    now: datetime,
+    *,
+    project: str = "",
+    happening: str = "",
+) -> Deployment:
+    """Load a deployment, save what `step` makes of it, and tell those who wait for a change.
+
+    `step` changes nothing by returning what it was given. Without a project, `ref` is an id that no caller gave.
+    Raises: NotFound; what `step` raises.
+    """
+    async with context.writing() as uow:
+        before = await (uow.deployments.get(project, ref) if project else uow.deployments.by_id(ref))
+        if before is None:
+            raise NotFound.of("deployment", ref)
+        after = step(before)
+        if after is not before:
+            replicas = await uow.replicas_of(before.id)
+            after = await save_deployment(uow, before, after, replicas, context, now, happening=happening)
+            await uow.commit()
+    if after is not before:
+        context.tell(after)
     return after

@@ -1,18 +1,28 @@
-"""Show, change, scale and delete deployments; claim their keys; watch them; show replicas and their logs."""
+"""Show, change, scale, delete and remove deployments; claim their keys; watch them; show replicas and their logs."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound, WrongState
+from services.chassis.events import Record
+from services.chassis.launch import Launcher, ProbeState
 from services.chassis.names import UpdateLabels
-from services.serving.domain import Deployment, Replica, State
+from services.chassis.telemetry import mask
+from services.clients.records import ROUTE_BUCKET
+from services.serving.domain.entities import Billing, Deployment, Replica, State
+from services.serving.operations import money
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import PATH
-from services.serving.operations.deployment_state import save_deployment
+from services.serving.operations.deployment_state import change_deployment, event_of
+
+_PIECE_BYTES = 65536
+_FOLLOW_SECONDS = 0.3
+_LONGEST = 16_384
 
 
 @dataclass(frozen=True)
@@ -56,53 +66,80 @@ async def list_deployments(project: str, page: PageQuery, context: ServiceContex
         return await uow.deployments.list(project, page)
 
 
-@retry_conflicts
 async def update_deployment(command: UpdateLabels, context: ServiceContext, now: datetime) -> Deployment:
     """Change title or metadata. Raises: Invalid, NotFound, Conflict."""
     changes = command.changes(PATH)
-    async with context.writing() as uow:
-        deployment = await uow.deployments.get(command.project, command.ref)
+
+    def update(deployment: Deployment) -> Deployment:
         check_etag("deployment", command.ref, command.etag, deployment.version)
-        after = deployment.changed(**changes)
-        after = await save_deployment(
-            uow, deployment, after, await uow.replicas_of(deployment.id), context, now, happening="updated"
-        )
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    return after
+        return deployment.changed(**changes)
+
+    return await change_deployment(command.ref, update, context, now, project=command.project, happening="updated")
 
 
-@retry_conflicts
 async def scale_deployment(command: ScaleDeployment, context: ServiceContext, now: datetime) -> Deployment:
     """Set the wanted number of replicas. Raises: NotFound, WrongState."""
-    async with context.writing() as uow:
-        deployment = await uow.deployments.get(command.project, command.ref)
+
+    def scale(deployment: Deployment) -> Deployment:
         deployment.require_living("scale")
         if deployment.replicas == command.replicas:
             return deployment
-        after = replace(deployment, replicas=command.replicas, cause=command.cause)
-        after = await save_deployment(
-            uow, deployment, after, await uow.replicas_of(deployment.id), context, now, happening="scaled"
-        )
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    context.wake.set()
-    return after
+        return replace(deployment, replicas=command.replicas, cause=command.cause)
+
+    return await change_deployment(command.ref, scale, context, now, project=command.project, happening="scaled")
+
+
+async def delete_deployment(project: str, ref: str, context: ServiceContext, now: datetime) -> Deployment:
+    """Begin to delete. A deployment that is going is returned as it is. Raises: NotFound."""
+
+    def delete(deployment: Deployment) -> Deployment:
+        if deployment.state is State.DELETING:
+            return deployment
+        return replace(deployment, state=State.DELETING, cause="Its deletion was asked for.")
+
+    return await change_deployment(ref, delete, context, now, project=project)
+
+
+async def remove_deployment(deployment: Deployment, context: ServiceContext, now: datetime) -> list[str]:
+    """Remove a drained deployment; every step may be repeated. Returns the ids of its replicas.
+
+    Raises: Unavailable: somebody could not be told; it is tried again.
+    """
+    async with context.reading() as uow:
+        current = await uow.deployments.by_id(deployment.id)
+    if current is None:
+        return []
+    deployment = current  # with the hours that were written down last
+    clients, project = context.clients, deployment.project
+    if deployment.key_id or deployment.first_ready_time is not None:
+        await clients.credentials.revoke_deployment_key(project, deployment.id)
+    if deployment.billing is Billing.DEDICATED:
+        await money.book(deployment, deployment.slice + 1, context)
+        await clients.billing.release(project, deployment.id)
+    await clients.registry.release_hold(project, deployment.id)
+    return await _remove(deployment.id, context, now)
 
 
 @retry_conflicts
-async def delete_deployment(project: str, ref: str, context: ServiceContext, now: datetime) -> Deployment:
-    """Begin to delete. A deployment that is going is returned as it is. Raises: NotFound."""
+async def _remove(deployment_id: str, context: ServiceContext, now: datetime) -> list[str]:
     async with context.writing() as uow:
-        deployment = await uow.deployments.get(project, ref)
-        if deployment.state is State.DELETING:
-            return deployment
-        after = replace(deployment, state=State.DELETING, cause="Its deletion was asked for.")
-        after = await save_deployment(uow, deployment, after, await uow.replicas_of(deployment.id), context, now)
+        deployment = await uow.deployments.by_id(deployment_id)
+        if deployment is None:
+            return []
+        ended = [one.id for one in await uow.ended_replicas(deployment_id)]
+        gone = replace(
+            deployment,
+            state=State.DELETED,
+            version=deployment.version + 1,
+            cause="It was deleted.",
+            ready_replicas=0,
+        )
+        uow.put_record(Record(ROUTE_BUCKET, deployment.id, deployment.route_version + 1, None))
+        uow.emit(event_of(gone, deployment, "deleted"))
+        await uow.remove(deployment)
         await uow.commit()
-    context.watchers.notify(after.id, after)
-    context.wake.set()
-    return after
+    context.watchers.notify(gone.id, gone)
+    return ended
 
 
 async def claim_key(command: ClaimKey, context: ServiceContext, now: datetime) -> Claim:
@@ -119,45 +156,31 @@ async def claim_key(command: ClaimKey, context: ServiceContext, now: datetime) -
                 "deployment", deployment.name, "claim the key of", deployment.state.name, ["READY"], "NOT_READY"
             )
         if deployment.key_id:
-            if repeated:
-                return Claim(deployment, deployment.key_id)
-            raise _claimed(deployment, deployment.key_id)
+            return _claimed_before(deployment, deployment.key_id, repeated)
         await uow.commit()
     key = await context.clients.credentials.issue_deployment_key(
         command.project, deployment.id, [deployment.name], deployment.name
     )
-    after = await _note_key(command.project, deployment.id, key.id, context, now)
+
+    def note(one: Deployment) -> Deployment:
+        return one if one.key_id == key.id else replace(one, key_id=key.id, cause="Its key was claimed.")
+
+    after = await change_deployment(deployment.id, note, context, now, happening="keyClaimed")
     if not key.secret:  # an earlier claim made it, and its answer was lost
-        if repeated:
-            return Claim(after, key.id)
-        raise _claimed(after, key.id)
+        return _claimed_before(after, key.id, repeated)
     return Claim(after, key.id, key.secret)
 
 
-def _claimed(deployment: Deployment, key_id: str) -> AlreadyExists:
-    return AlreadyExists(
+def _claimed_before(deployment: Deployment, key_id: str, repeated: bool) -> Claim:
+    """Answer a repeated call again, without the secret. Raises: AlreadyExists: it is another call."""
+    if repeated:
+        return Claim(deployment, key_id)
+    raise AlreadyExists(
         f"The key of {deployment.name!r} was claimed before and is shown once only. "
         f"Rotate it to get a new secret: modelry api-keys rotate {key_id}.",
         reason="ALREADY_CLAIMED",
         metadata={"key_id": key_id, "deployment": deployment.id},
     )
-
-
-@retry_conflicts
-async def _note_key(
-    project: str, deployment_id: str, key_id: str, context: ServiceContext, now: datetime
-) -> Deployment:
-    async with context.writing() as uow:
-        deployment = await uow.deployments.get(project, deployment_id)
-        if deployment.key_id == key_id:
-            return deployment
-        after = replace(deployment, key_id=key_id, cause="Its key was claimed.")
-        after = await save_deployment(
-            uow, deployment, after, await uow.replicas_of(deployment.id), context, now, happening="keyClaimed"
-        )
-        await uow.commit()
-    context.watchers.notify(after.id, after)
-    return after
 
 
 async def watch_deployment(project: str, ref: str, after: int, context: ServiceContext) -> AsyncIterator[Deployment]:
@@ -191,3 +214,27 @@ async def get_replica(project: str, ref: str, replica_id: str, context: ServiceC
     if replica is None or replica.deployment_id != deployment.id:
         raise NotFound.of("replica", replica_id)
     return replica
+
+
+async def read_logs(
+    project: str, ref: str, replica_id: str, follow: bool, launcher: Launcher, context: ServiceContext
+) -> AsyncIterator[str]:
+    """Yield lines, oldest first, secrets masked; with `follow` until the replica ends. Raises: NotFound."""
+    replica = await get_replica(project, ref, replica_id, context)
+    offset, rest, running = 0, "", True
+    while True:
+        chunk = await launcher.logs(replica.id, offset, _PIECE_BYTES)
+        *lines, rest = (rest + chunk.text).split("\n")
+        for line in lines:
+            yield mask(line[:_LONGEST])
+        if chunk.next_offset > offset:
+            offset = chunk.next_offset
+            continue
+        if not follow or not running:
+            break
+        # Read once more after it was seen ended: its last words may have come in between.
+        running = (await launcher.probe(replica.id)).state is ProbeState.RUNNING
+        if running:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+    if rest:
+        yield mask(rest[:_LONGEST])

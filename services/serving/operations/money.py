@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from services.chassis.errors import NotFound, WrongState
 from services.clients.billing import UsageRecord
-from services.serving.domain import Billing, Deployment
+from services.serving.domain.entities import Billing, Deployment, State
 from services.serving.operations.context import PRICE_ITEM, ServiceContext
-from services.serving.operations.deployments import ScaleDeployment, scale_deployment
+from services.serving.operations.deployment_state import change_deployment
 
 
 async def confirm(deployment: Deployment, context: ServiceContext) -> None:
@@ -31,17 +33,20 @@ async def meter(deployment: Deployment, hours: float, projected: float, context:
     number = slice_number(now, context.settings.slice_seconds)
     if deployment.slice != number:
         await book(deployment, number, context)
-    if hours > 0:
+    limit, expected = deployment.max_cost, deployment.cost + Decimal(repr(hours + projected)) * deployment.unit_price
+    if limit is not None and expected > limit and deployment.unit_price:
+        words = f"It would cost more than max_cost ({limit}); it has cost {deployment.cost}."
+        await change_deployment(deployment.id, partial(_give_up, cause=words), context, now, happening="scaled")
+    if hours > 0:  # last: what fails before is counted and tried again by the caller
         async with context.writing() as uow:
             await uow.meter(deployment, hours)
             await uow.commit()
-    limit = deployment.max_cost
-    if limit is None or deployment.replicas == 0 or not deployment.unit_price:
-        return
-    expected = deployment.cost + Decimal(repr(hours + projected)) * deployment.unit_price
-    if expected > limit:
-        words = f"It would cost more than max_cost ({limit}); it has cost {deployment.cost}."
-        await scale_deployment(ScaleDeployment(deployment.project, deployment.id, 0, words), context, now)
+
+
+def _give_up(deployment: Deployment, cause: str) -> Deployment:
+    if deployment.state is State.DELETING or not deployment.replicas:
+        return deployment
+    return replace(deployment, replicas=0, cause=cause)
 
 
 def slice_number(now: datetime, seconds: float) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from services.chassis.data import retry_conflicts
+from services.chassis.errors import NotFound
 from services.chassis.ids import new_id
-from services.serving.domain import Deployment, Replica, ReplicaState, cores_of
+from services.serving.domain.entities import Deployment, Replica, ReplicaState
+from services.serving.domain.planning import cores_of
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.deployment_state import save_deployment
-from services.serving.store import ServingUnit
+from services.serving.operations.deployment_state import change_deployment, save_deployment
 
 
 async def load_all(context: ServiceContext) -> list[tuple[Deployment, list[Replica]]]:
@@ -52,7 +54,7 @@ async def create_replica(deployment_id: str, restarts: int, cause: str, context:
             uow, deployment, changed, await uow.replicas_of(deployment.id), context, now, happening=happening
         )
         await uow.commit()
-    context.watchers.notify(after.id, after)
+    context.tell(after)
 
 
 async def move_replica(
@@ -88,38 +90,22 @@ async def _change(
             return None
         replica = step(replica)
         await uow.replicas.save(replica)
-        after = await _with_replicas(uow, deployment, replica, context, now)
+        words = f"Replica {replica.id}: {replica.cause}" if replica.cause else deployment.cause
+        changed, replicas = replace(deployment, cause=words), await uow.replicas_of(deployment.id)
+        after = await save_deployment(uow, deployment, changed, replicas, context, now)
         if replica.state is ReplicaState.DRAINING:
             replica = replica.noted(now, drain_version=after.route_version)
             await uow.replicas.save(replica)
         await uow.commit()
     if after.version != deployment.version:
-        context.watchers.notify(after.id, after)
+        context.tell(after)
     return replica
 
 
-async def _with_replicas(
-    uow: ServingUnit, deployment: Deployment, replica: Replica, context: ServiceContext, now: datetime
-) -> Deployment:
-    """Save the deployment after one of its replicas changed, with the reason."""
-    replicas = await uow.replicas_of(deployment.id)
-    words = f"Replica {replica.id}: {replica.cause}" if replica.cause else deployment.cause
-    return await save_deployment(uow, deployment, replace(deployment, cause=words), replicas, context, now)
-
-
-@retry_conflicts
 async def refresh_deployment(deployment_id: str, cause: str, context: ServiceContext, now: datetime) -> None:
     """Judge a deployment again: why its files cannot be had has changed."""
-    async with context.writing() as uow:
-        deployment = await uow.deployments.by_id(deployment_id)
-        if deployment is None:
-            return
-        changed = replace(deployment, cause=cause) if cause else deployment
-        after = await save_deployment(uow, deployment, changed, await uow.replicas_of(deployment.id), context, now)
-        if after.version == deployment.version:
-            return
-        await uow.commit()
-    context.watchers.notify(after.id, after)
+    with suppress(NotFound):
+        await change_deployment(deployment_id, lambda one: replace(one, cause=cause or one.cause), context, now)
 
 
 async def drop_ended(deployment_id: str, context: ServiceContext) -> list[str]:

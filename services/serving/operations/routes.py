@@ -8,7 +8,7 @@ from typing import Any
 
 from services.chassis.events import Record
 from services.clients.records import ROUTE_BUCKET, AdapterRecord, ReplicaRecord, RouteRecord
-from services.serving.domain import Deployment, Mode, Replica, ReplicaState, State
+from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
 from services.serving.store import ServingUnit
 
 

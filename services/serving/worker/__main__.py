@@ -20,13 +20,13 @@ WORDS = FailureWords("PROGRAM_FAILED", "The model cannot be prepared; the log sa
 def run(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
     """Do what the spec says. Raises: ModelryError."""
     work = ModelWork.from_json(spec)
-    if work.output.exists():
+    if work.output_path.exists():
         return ProgramResult({"existed": True})
-    work.output.parent.mkdir(parents=True, exist_ok=True)
+    work.output_path.parent.mkdir(parents=True, exist_ok=True)
     if work.kind is WorkKind.DESCRIBE:
-        return ProgramResult(describe(work.model, work.output))
-    assert work.adapter is not None, "a merge has an adapter"
-    return ProgramResult(merge(work.model, work.adapter, work.output).to_json())
+        return ProgramResult(describe(work.model_path, work.output_path))
+    assert work.adapter_path is not None, "a merge has an adapter"
+    return ProgramResult(merge(work.model_path, work.adapter_path, work.output_path).to_json())
 
 
 def describe(model: Path, output: Path) -> dict[str, Any]:

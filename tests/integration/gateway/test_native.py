@@ -141,7 +141,7 @@ async def test_when_a_watcher_leaves_its_service_is_left_too(tmp_path: Path) -> 
 
 async def test_the_grpc_door_forwards_calls_of_every_kind(tmp_path: Path) -> None:
     async with scripted(tmp_path) as (gateway, training):
-        door = GrpcProxy(gateway.authenticator, gateway.addresses, gateway.administration)
+        door = GrpcProxy(gateway.authenticator, gateway.channels, gateway.administration)
         server, port = await open_grpc_proxy("127.0.0.1:0", door)
         metadata = (("authorization", f"Bearer {SECRET}"),)
         try:
@@ -161,4 +161,3 @@ async def test_the_grpc_door_forwards_calls_of_every_kind(tmp_path: Path) -> Non
                 assert unknown.value.code() is grpc.StatusCode.UNAUTHENTICATED
         finally:
             await server.stop(None)
-            await door.close()

@@ -16,14 +16,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
+from gateway.context import Channels
 from gateway.keys import KeyRing
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
-from gateway.readiness import Readiness
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
 from services.chassis.auth import TokenIssuer
+from services.chassis.rpc import plain_channel
 
 SECRET = "mk-of-a-test"
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
@@ -102,7 +103,7 @@ class Edge:
     usage: UsageJournal
     authenticator: Authenticator
     administration: Administration
-    addresses: dict[str, str]
+    channels: Channels
     version: int = field(default=0)
 
     def route(self, *engines: Engine, **changes: Any) -> None:
@@ -126,22 +127,23 @@ async def edge(
     keys.apply(digest, key)
     usage = UsageJournal(folder, billing)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
-    readiness = Readiness({}, keys, (), issuer)
-    administration = Administration({}, readiness)
-    native = NativeApi(authenticator, dict(addresses or {}), administration)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, readiness)
+    administration = Administration({}, keys, (), issuer)
+    channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
+    native = NativeApi(authenticator, channels, administration)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
     client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
     await client.start_server()
-    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, dict(addresses or {}))
+    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels)
     made.route(*engines)
     try:
         yield made
     finally:
         await client.close()
         await proxy.close()
-        await native.close()
+        for channel in channels.values():
+            await channel.close()
         for engine in engines:
             await engine.server.close()

@@ -16,7 +16,7 @@ from services.chassis.data import Database
 from services.chassis.errors import Unavailable
 from services.clients.fakes import FakeBilling, FakeCredentials, FakeRegistry
 from services.serving.clients import Clients
-from services.serving.domain import Billing, Deployment
+from services.serving.domain.entities import Billing, Deployment
 from services.serving.operations import money
 from services.serving.operations.context import ServiceContext
 from services.serving.settings import ServingSettings

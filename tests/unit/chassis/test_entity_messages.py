@@ -49,9 +49,7 @@ def test_an_amount_is_money() -> None:
     assert message == billing_pb2.Price(item="replica-hour", amount=money_of(price))
 
 
-def test_a_field_without_a_value_and_a_value_without_a_field_are_mistakes() -> None:
-    with pytest.raises(AttributeError, match="base_model_version_id"):
-        message_of(pb.ModelVersion, ModelVersion("mv-1", "p", "m", "m", 1, State.READY, Kind.FULL, NOW))
+def test_a_value_without_a_field_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="colour"):
         message_of(pb.Model, MODEL, colour="red")
 

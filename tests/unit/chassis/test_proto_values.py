@@ -7,13 +7,15 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.common.v1 import common_pb2
+from modelry.serving.v1 import serving_pb2
 from services.chassis.errors import Invalid
 from services.chassis.money import cost_of
-from services.chassis.proto_values import amount_of, datetime_of, failure_of, money_of, timestamp_of
+from services.chassis.proto_values import amount_of, datetime_of, failure_of, message_of, money_of, timestamp_of
 from services.chassis.transitions import Failure, FailureKind
 from services.evaluation.domain import Evaluation
-from services.serving.domain import Deployment
+from services.serving.domain.entities import Deployment, State
 from services.training.domain import Job
+from tests.unit.serving.made import adapter, deployment
 
 pytestmark = pytest.mark.unit
 
@@ -82,3 +84,36 @@ def test_what_is_none_stays_unset() -> None:
 def test_a_failure_says_whose_doing_it_is() -> None:
     message = failure_of(Failure("BAD_ROWS", "Row 1 is empty.", FailureKind.USER))
     assert message == common_pb2.Failure(reason="BAD_ROWS", message="Row 1 is empty.", kind=common_pb2.Failure.USER)
+
+
+def test_an_entity_is_shown_by_the_names_of_its_fields() -> None:
+    failing = deployment(
+        failure=Failure("R", "m", FailureKind.USER), adapters=(adapter(ready=True),), max_cost=Decimal("1.5"),
+        first_ready_time=NOW, metadata={"team": "a"}, state=State.FAILING,
+    )  # fmt: skip
+    assert message_of(serving_pb2.Deployment, failing, etag="7") == serving_pb2.Deployment(
+        id=failing.id,
+        name=failing.name,
+        etag="7",
+        metadata={"team": "a"},
+        state=serving_pb2.Deployment.FAILING,
+        model=failing.model,
+        model_version_id=failing.model_version_id,
+        replicas=1,
+        ready_replicas=0,
+        engine=serving_pb2.EngineOptions(max_model_length=2048, kv_cache_gib=1.0),
+        accepts_adapters=True,
+        adapter_mode=serving_pb2.Deployment.AUTO,
+        billing=serving_pb2.Deployment.DEDICATED,
+        adapters=[
+            serving_pb2.Deployment.Adapter(
+                model_version_id="mv-tuned", fine_tuned_name="ft:tiny:default:help:12345678", ready=True
+            )
+        ],
+        cost=money_of(failing.cost),
+        max_cost=money_of(Decimal("1.5")),
+        version=1,
+        failure=failure_of(failing.failure),
+        create_time=timestamp_of(failing.create_time),
+        first_ready_time=timestamp_of(NOW),
+    )

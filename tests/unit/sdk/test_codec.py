@@ -7,8 +7,9 @@ import json
 import pytest
 
 from modelry.access.v1 import access_pb2
-from modelry.codec import CodecError, decode, encode, format_money, parse_money
+from modelry.codec import CodecError, decode, encode
 from modelry.common.v1 import common_pb2
+from modelry.json_types import format_money, parse_money
 from modelry.training.v1 import training_pb2
 
 pytestmark = pytest.mark.unit

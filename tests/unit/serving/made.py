@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from services.serving.domain import (
+from services.chassis.objects import StoredFiles
+from services.serving.domain.deciding import Seen
+from services.serving.domain.entities import (
     Adapter,
     Billing,
     Deployment,
@@ -16,13 +18,12 @@ from services.serving.domain import (
     ModelFacts,
     Replica,
     ReplicaState,
-    Seen,
     State,
 )
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
-BASE = Files("mv-base", "modelry", "models/base", "{}", "sha256:base")
-TUNED = Files("mv-tuned", "modelry", "models/tuned", "{}", "sha256:tuned")
+BASE = Files("mv-base", StoredFiles("modelry", "models/base", "{}"), "sha256:base")
+TUNED = Files("mv-tuned", StoredFiles("modelry", "models/tuned", "{}"), "sha256:tuned")
 FULL = ModelFacts(
     base_version_id="mv-base",
     parameter_count=135_000_000,

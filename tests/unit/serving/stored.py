@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from services.chassis.auth import Principal, Role
 from services.chassis.data import outbox
-from services.serving.domain import Deployment, Engine, Replica, ReplicaState
+from services.serving.domain.entities import Deployment, Engine, Replica, ReplicaState
 from services.serving.operations import deployments, replicas
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import CreateDeployment, create_deployment

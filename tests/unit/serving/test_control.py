@@ -8,7 +8,7 @@ import pytest
 
 from services.serving.control.engine import arguments, choose_port, launch_spec
 from services.serving.control.gateways import Gateways
-from services.serving.domain import Engine, Mode, ReplicaState
+from services.serving.domain.entities import Engine, Mode, ReplicaState
 from services.serving.settings import ServingSettings
 from tests.unit.serving.made import ADAPTER, deployment, replica
 

@@ -6,19 +6,8 @@ import pytest
 
 from services.chassis.errors import WrongState
 from services.chassis.transitions import Failure, FailureKind
-from services.serving.domain import (
-    Action,
-    Deployment,
-    Limits,
-    Program,
-    ReplicaState,
-    Seen,
-    State,
-    Verb,
-    decide,
-    deployment_state,
-)
-from services.serving.domain.entities import REPLICA_SOURCES
+from services.serving.domain.deciding import Action, Limits, Program, Seen, Verb, decide, deployment_state
+from services.serving.domain.entities import REPLICA_SOURCES, Deployment, ReplicaState, State
 from tests.unit.serving.made import MOMENT, deployment, replica, seen
 
 pytestmark = pytest.mark.unit
@@ -27,14 +16,13 @@ PENDING, STARTING, READY = ReplicaState.PENDING, ReplicaState.STARTING, ReplicaS
 DRAINING, ENDED, FAILED = ReplicaState.DRAINING, ReplicaState.ENDED, ReplicaState.FAILED
 RUNNING, GONE = Program.RUNNING, Program.GONE
 LIMITS = Limits(
-    start=600,
-    unhealthy=60,
-    stable=60,
-    backoff_min=1,
-    backoff_max=60,
-    acknowledge=10,
-    drain=120,
-    failing_restarts=3,
+    start_seconds=600,
+    unhealthy_seconds=60,
+    stable_seconds=60,
+    backoff_min_seconds=1,
+    backoff_max_seconds=60,
+    acknowledge_seconds=10,
+    drain_seconds=120,
 )
 
 

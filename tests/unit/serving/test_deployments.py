@@ -9,12 +9,11 @@ import pytest
 
 from services.chassis.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable, WrongState
 from services.chassis.names import UpdateLabels
-from services.serving.domain import Billing, Engine, ReplicaState, State
+from services.serving.domain.entities import Billing, Engine, ReplicaState, State
 from services.serving.operations import deployments, money, replicas
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.create_deployment import CreateDeployment, quote_deployment
-from services.serving.operations.deployments import ClaimKey, ScaleDeployment
-from services.serving.operations.release import remove_deployment
+from services.serving.operations.deployments import ClaimKey, ScaleDeployment, remove_deployment
 from services.serving.operations.routes import all_routes
 from tests.unit.serving.conftest import Fakes
 from tests.unit.serving.made import MOMENT
@@ -119,7 +118,7 @@ async def test_a_shared_deployment_is_an_admins_and_costs_its_owner_nothing(
 
 async def test_a_quote_says_the_price_of_an_hour_and_takes_nothing(context: ServiceContext, others: Fakes) -> None:
     command = CreateDeployment(CALLER, model="tiny", replicas=3, engine=Engine(cpus=2))
-    quote = await quote_deployment(command, context)
+    quote = await quote_deployment(command, context, MOMENT)
     assert (quote.items[0].quantity_low, quote.items[0].quantity_high) == (6.0, 6.0)
     assert "3 replicas of 2 cores are more than the 4 cores given out." in quote.notes
     assert (others.registry.holds.holders(), others.billing.reservations) == ([], {})

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from services.chassis.errors import Unavailable
-from services.serving.domain import State
+from services.serving.domain.entities import State
 from services.serving.operations import money
 from services.serving.operations.context import ServiceContext
 from tests.unit.serving.conftest import Fakes

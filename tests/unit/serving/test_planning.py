@@ -6,9 +6,10 @@ import pytest
 
 from services.chassis.engines import merge_only
 from services.chassis.errors import Invalid
-from services.serving.domain import (
-    Engine,
-    Mode,
+from services.serving.domain.entities import Engine, Mode
+from services.serving.domain.planning import (
+    GIB,
+    RUNTIME_BYTES,
     adapter_of,
     choose_engine,
     choose_mode,
@@ -16,7 +17,6 @@ from services.serving.domain import (
     covering_rank,
     memory_terms,
 )
-from services.serving.domain.planning import GIB, RUNTIME_BYTES
 from tests.unit.serving.made import ADAPTER, FULL, adapter, deployment
 
 pytestmark = pytest.mark.unit

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.serving.domain import ReplicaState, State
+from services.serving.domain.entities import ReplicaState, State
 from services.serving.operations import adapters, replicas
 from services.serving.operations.context import ServiceContext
 from tests.unit.serving.conftest import Fakes

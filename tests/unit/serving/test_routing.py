@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.clients.records import RouteRecord
-from services.serving.domain import Deployment, Mode, Replica, ReplicaState, State
+from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
 from services.serving.operations.routes import record_of, route_of, told_route
 from tests.unit.serving.made import ADAPTER, adapter, deployment, replica
 

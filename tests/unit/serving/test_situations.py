@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.domain import Limits, Program, ReplicaState, Seen, Verb, adapter_of, decide
+from services.serving.domain.deciding import Limits, Program, Seen, Verb, decide
+from services.serving.domain.entities import ReplicaState
+from services.serving.domain.planning import adapter_of
 from tests.unit.serving.made import ADAPTER, TUNED, deployment, seen
 
 pytestmark = pytest.mark.unit
 
 LIMITS = Limits(
-    start=100, unhealthy=60, stable=60, backoff_min=1, backoff_max=8, acknowledge=10, drain=30, failing_restarts=3
+    start_seconds=100,
+    unhealthy_seconds=60,
+    stable_seconds=60,
+    backoff_min_seconds=1,
+    backoff_max_seconds=8,
+    acknowledge_seconds=10,
+    drain_seconds=30,
 )
 LIVING = [ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING]
 SITUATIONS = st.builds(
