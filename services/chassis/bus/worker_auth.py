@@ -54,14 +54,6 @@ def inbox_prefix(job_id: str) -> str:
     return f"_INBOX.{job_id}"
 
 
-def worker_permissions(job_id: str) -> dict[str, Any]:
-    """Return what NATS lets a worker do: report of its own job, and hear the acknowledgements."""
-    return {
-        "pub": {"allow": [f"modelry.work.*.{job_id}", f"modelry.heartbeat.*.{job_id}"]},
-        "sub": {"allow": [f"{inbox_prefix(job_id)}.>"]},
-    }
-
-
 def callout_config(token_secret: SecretStr, fixed_users: list[str]) -> dict[str, Any]:
     """Return the `auth_callout` block of the server's configuration; it holds a public key and no secret."""
     return {"issuer": _signer(token_secret).public_key.decode(), "account": ACCOUNT, "auth_users": fixed_users}
@@ -117,8 +109,12 @@ def decide(token_secret: SecretStr, request: bytes) -> bytes:
 
 
 def _user_claims(job_id: str) -> dict[str, Any]:
-    unlimited = {"subs": -1, "data": -1, "payload": -1}
-    return {**worker_permissions(job_id), **unlimited, "type": "user", "version": 2}
+    """Return what NATS lets a worker do: report of its own job, and hear the acknowledgements."""
+    permissions = {
+        "pub": {"allow": [f"modelry.work.*.{job_id}", f"modelry.heartbeat.*.{job_id}"]},
+        "sub": {"allow": [f"{inbox_prefix(job_id)}.>"]},
+    }
+    return {**permissions, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2}
 
 
 def _password(token_secret: SecretStr, job_id: str) -> str:

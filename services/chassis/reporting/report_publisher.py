@@ -67,6 +67,7 @@ class ReportLink:
         login = self._spec["nats"]
         settings = {
             "service": f"worker-{self._name}",
+            "home": ".",  # not looked for: a worker's environment may name none
             "nats_url": login["url"],
             "nats_user": login.get("user") or "",
             "nats_password": login.get("password") or "",
