@@ -76,7 +76,7 @@ class Preparer(BackgroundLoop):
                     await self._apply(version, result)
                     await run.discard()
         except (NotFound, Invalid) as error:
-            await self._fail(version, error.reason, error.message, user=True)
+            await self._fail(version, Failure(error.reason, error.message, FailureKind.USER))
         except Unavailable as error:
             _log.info("The preparation of %s waits: %s", version.id, error.message)
         except Exception:
@@ -96,7 +96,7 @@ class Preparer(BackgroundLoop):
             return run
         if version.attempts >= self._settings.prepare_attempts:
             message = f"It broke off {version.attempts} times; the logs of {run.id} say why."
-            await self._fail(version, "PREPARATION_BROKE_OFF", message, user=False)
+            await self._fail(version, Failure("PREPARATION_BROKE_OFF", message, FailureKind.SYSTEM))
             return None
         run = self._program(version, version.attempts + 1)
         # Started before it is counted: one that finds no place is no attempt, and a start is done once for each id.
@@ -113,10 +113,10 @@ class Preparer(BackgroundLoop):
         if result.ok:
             await versions.complete(version, PreparedModel.from_json(result.result), self._context, now())
         else:
-            await self._fail(version, result.reason, result.message, result.user)
+            kind = FailureKind.USER if result.user else FailureKind.SYSTEM
+            await self._fail(version, Failure(result.reason, result.message, kind))
 
-    async def _fail(self, version: ModelVersion, reason: str, message: str, user: bool) -> None:
-        failure = Failure(reason, message, FailureKind.USER if user else FailureKind.SYSTEM)
+    async def _fail(self, version: ModelVersion, failure: Failure) -> None:
         await versions.fail(version.id, failure, self._context, now())
 
     async def _order(self, version: ModelVersion) -> Preparation:
