@@ -1,10 +1,10 @@
-"""How to reach an object store, and what its errors mean in our words."""
+"""How to reach an object store, where files lie in it, and what its errors mean in our words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.chassis.errors import ModelryError
@@ -37,12 +37,7 @@ class StoreAccess:
 
     def to_json(self) -> dict[str, str]:
         """Return it with the secret: for a 0600 file or the vault only."""
-        return {
-            "endpoint": self.endpoint,
-            "access_key": self.access_key,
-            "secret_key": self.secret_key,
-            "region": self.region,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StoreAccess:
@@ -55,6 +50,20 @@ class StoreAccess:
     def name(self) -> str:
         """The store as people know it."""
         return self.endpoint or f"AWS S3 ({self.region})"
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """Files below one prefix of a bucket, with the manifest that lists them.
+
+    `manifest_json` is the text of a `Manifest`, empty while nothing is written. `credential` is the credential's id,
+    empty for the installation's own store.
+    """
+
+    bucket: str
+    prefix: str
+    manifest_json: str
+    credential: str = ""
 
 
 @contextmanager
