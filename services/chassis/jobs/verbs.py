@@ -44,15 +44,12 @@ class Intake(Protocol[P]):
 
     async def resolve(self, draft: P) -> P:
         """Return the draft with every reference looked up; nothing is held. Raises: ModelryError, naming the field."""
-        ...
 
     def estimate(self, job: P) -> Estimate:
         """Return what a resolved job is expected to take."""
-        ...
 
     async def hold(self, job: P) -> None:
         """Hold what a resolved job uses, under its id. May be repeated. Raises: ModelryError, naming the field."""
-        ...
 
 
 class JobVerbs(Generic[P]):
