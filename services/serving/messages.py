@@ -54,8 +54,6 @@ def deployment_message(deployment: Deployment, base_url: str) -> pb.Deployment:
     return message_of(
         pb.Deployment,
         deployment,
-        etag=str(deployment.version),
-        key_claimable=deployment.key_claimable,
         effective_adapter_mode=pb.Deployment.AdapterMode.ValueType(deployment.effective_mode.value),
         base_url=base_url,
         curl=curl_of(deployment, base_url),

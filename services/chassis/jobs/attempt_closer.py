@@ -30,7 +30,7 @@ class AttemptCloser(Generic[J]):
     async def lose(self, attempt: Attempt, how: str) -> None:
         """Close a job's current attempt, whose worker is gone or is to be; the spool holds what it did not tell."""
         await self._context.launcher.kill(attempt.launch_id)
-        await self._reports.drain(attempt)
+        await self._reports.drain(attempt.job_id, attempt.number)
 
         async def rule(uow: UnitOfWork, current: J) -> list[J]:
             await self._close(uow, attempt, how)

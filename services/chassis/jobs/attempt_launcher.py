@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,12 +14,11 @@ from services.chassis.data import UnitOfWork
 from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import START, WAITING, Attempt, AttemptState, JobCore
 from services.chassis.jobs.stage import Plan
-from services.chassis.launch import Handle, LaunchSpec
+from services.chassis.launch import PROGRAM_SPEC_FILE, Handle, LaunchSpec, write_spec
 from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
 SPEC_FORMAT = 1
-SPEC_FILE = "spec.json"
 
 
 class AttemptLauncher(Generic[J]):
@@ -131,21 +129,9 @@ def coming(job: JobCore) -> Attempt:
     )
 
 
-def write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    """Write spec.json whole or not at all, readable for this user alone: it holds secrets."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = folder / f"{SPEC_FILE}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(spec, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / SPEC_FILE)
-
-
 def stage_of(folder: Path) -> str:
     """Return the stage whose attempt a folder is; empty for anything else."""
     try:
-        return str(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("stage", ""))
+        return str(json.loads((folder / PROGRAM_SPEC_FILE).read_text(encoding="utf-8")).get("stage", ""))
     except (OSError, ValueError, AttributeError):
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,6 +16,7 @@ from services.chassis.jobs.domain import (
     WAITING,
     Attempt,
     JobCore,
+    State,
 )
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.settings import JobSettings
@@ -31,18 +32,8 @@ def changed(stage: Stage[J], before: J | None, after: J) -> Event | None:
     """Return the event of a job's change of state (of its creation without `before`); None: nothing to tell."""
     if not stage.resource or (before is not None and before.state is after.state):
         return None
-    return Event(
-        project=after.project,
-        resource=stage.resource,
-        resource_id=after.id,
-        happening="created" if before is None else after.state.lower(),
-        state=str(after.state),
-        previous_state="" if before is None else str(before.state),
-        version=after.version,
-        cause=after.cause,
-        links=stage.links(after),
-        terminal=after.state.ended,
-    )
+    event = job_event(stage, after, "created" if before is None else after.state.lower())
+    return replace(event, previous_state="" if before is None else str(before.state), terminal=after.state.ended)
 
 
 def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] | None = None) -> Event:
@@ -58,6 +49,13 @@ def job_event(stage: Stage[J], job: J, happening: str, links: Mapping[str, str] 
         cause=job.cause,
         links={**stage.links(job), **(links or {})},
     )
+
+
+def emit_change(stage: Stage[J], uow: UnitOfWork, before: J | None, after: J) -> None:
+    """Emit the event of a job's change of state, if there is one to tell."""
+    event = changed(stage, before, after)
+    if event is not None:
+        uow.emit(event)
 
 
 @dataclass
@@ -89,16 +87,28 @@ class EngineContext(Generic[J]):
         async with UnitOfWork(self.database, write=False) as uow:
             return await self.stage.jobs(uow).by_id(job_id)
 
-    async def save(self, uow: UnitOfWork, before: J, after: J) -> J:
-        """Store one step of a job with its event, if anything changed. Versions grow by one, whatever the hook did."""
-        if replace(after, version=before.version) == before:
-            return before
-        after = replace(after, version=before.version + 1)
-        await self.stage.jobs(uow).save(after)
-        event = changed(self.stage, before, after)
-        if event is not None:
-            uow.emit(event)
-        return after
+    async def save(self, uow: UnitOfWork, job: J, steps: list[J]) -> list[J]:
+        """Store the steps of a job that change anything, with their events, and return them as they are stored.
+
+        Versions grow by one, whatever a hook did.
+        """
+        saved = [job]
+        for step in steps:
+            before = saved[-1]
+            if replace(step, version=before.version) != before:
+                after = replace(step, version=before.version + 1)
+                await self.stage.jobs(uow).save(after)
+                emit_change(self.stage, uow, before, after)
+                saved.append(after)
+        return saved[1:]
+
+    async def step(self, job_id: str, sources: Collection[State], rule: Callable[[J], J]) -> None:
+        """Apply `rule` to a job that is in one of these states, as `change` does; leave any other as it is."""
+
+        async def steps(uow: UnitOfWork, current: J) -> list[J]:
+            return [rule(current)] if current.state in sources else []
+
+        await self.change(job_id, steps)
 
     async def change(self, job_id: str, rule: Callable[[UnitOfWork, J], Awaitable[list[J]]]) -> J | None:
         """Apply `rule` to a job in one transaction and tell the watchers. Conflicts are tried again.
@@ -113,15 +123,9 @@ class EngineContext(Generic[J]):
                 job = await self.stage.jobs(uow).by_id(job_id)
                 if job is None:
                     return None, []
-                saved = []
-                current = job
-                for step in await rule(uow, job):
-                    after = await self.save(uow, current, step)
-                    if after is not current:
-                        saved.append(after)
-                    current = after
+                saved = await self.save(uow, job, await rule(uow, job))
                 await uow.commit()
-            return current, saved
+            return [job, *saved][-1], saved
 
         job, saved = await attempt()
         self.tell(saved)
@@ -129,20 +133,12 @@ class EngineContext(Generic[J]):
 
     async def fail(self, job_id: str, failure: Failure) -> None:
         """Fail a job that cannot go on, unless it is stopping or has ended."""
-
-        async def rule(uow: UnitOfWork, current: J) -> list[J]:
-            return [current.apply(FAIL, now(), failure.message, failure)] if current.state in FAIL.sources else []
-
-        await self.change(job_id, rule)
+        await self.step(job_id, FAIL.sources, lambda job: job.apply(FAIL, now(), failure.message, failure))
 
     async def wait(self, job: J, cause: str) -> None:
         """Say in plain words why a waiting job does not start yet."""
-
-        async def rule(uow: UnitOfWork, current: J) -> list[J]:
-            return [current.wait(now(), cause)] if current.state in WAITING else []
-
         if job.cause != cause:
-            await self.change(job.id, rule)
+            await self.step(job.id, WAITING, lambda current: current.wait(now(), cause))
 
     def tell(self, saved: list[J]) -> None:
         """Tell the watchers of committed steps."""

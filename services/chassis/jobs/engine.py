@@ -19,7 +19,7 @@ from services.chassis.jobs.report_listener import ReportListener
 from services.chassis.jobs.reports import Reports, SpoolReader
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
-from services.chassis.jobs.store import JobStore, JobTables, MetricPoint, Progress
+from services.chassis.jobs.store import JobTables, MetricPoint, Progress
 from services.chassis.launch import Launcher
 from services.chassis.readiness import Lack
 from services.chassis.reporting import read_spool
@@ -114,9 +114,8 @@ class JobEngine(Generic[J]):
 
     async def run_seconds(self, job_id: str) -> float:
         """Return how long the job's workers ran, in all attempts, up to now."""
-        async with UnitOfWork(self._context.database, write=False) as uow:
-            attempts = await self._context.store(uow).attempts(job_id)
-        return sum(one.run_seconds + self._reconciler.clock.pending((job_id, one.number)) for one in attempts)
+        pending = self._reconciler.clock.pending
+        return sum(one.run_seconds + pending((job_id, one.number)) for one in await self.attempts(job_id))
 
     async def metrics(self, job_id: str, *, after_step: int = -1, limit: int = 1000) -> list[MetricPoint]:
         """Return metric points by step, those after `after_step`."""
@@ -181,8 +180,7 @@ class JobEngine(Generic[J]):
 
     async def _over(self, job_id: str, attempt: Attempt) -> bool:
         async with UnitOfWork(self._context.database, write=False) as uow:
-            store: JobStore = self._context.store(uow)
-            now = await store.attempt(job_id, attempt.number)
+            now = await self._context.store(uow).attempt(job_id, attempt.number)
         return now is None or now.end_time is not None
 
     async def end_workers(self, job_id: str) -> None:

@@ -19,6 +19,7 @@ from services.chassis.jobs.attempt_launcher import AttemptLauncher
 from services.chassis.jobs.clock import RunClock
 from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import (
+    ENDED,
     QUEUE,
     WAITING,
     WORKING,
@@ -168,26 +169,17 @@ class Reconciler(BackgroundLoop, Generic[J]):
             await self._context.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))
             self.kick()
             return
-
-        async def rule(uow: UnitOfWork, current: J) -> list[J]:
-            if current.state is not State.VALIDATING:
-                return []
-            if readiness.ready:
-                return [current.apply(QUEUE, now(), readiness.cause or "It is ready and waits for a slot.")]
-            return [current.wait(now(), readiness.cause)]
-
-        await self._context.change(job.id, rule)
+        cause = readiness.cause or "It is ready and waits for a slot."
         if readiness.ready:
+            await self._context.step(job.id, {State.VALIDATING}, lambda one: one.apply(QUEUE, now(), cause))
             self.kick()
+        else:
+            await self._context.step(job.id, {State.VALIDATING}, lambda one: one.wait(now(), readiness.cause))
 
     async def _follow_up(self, job: J) -> None:
         await self.flush()
         await self._context.stage.ended(job)
-
-        async def rule(uow: UnitOfWork, current: J) -> list[J]:
-            return [] if current.settled else [current.mark_paid(now())]
-
-        await self._context.change(job.id, rule)
+        await self._context.step(job.id, ENDED, lambda one: one if one.settled else one.mark_paid(now()))
 
     async def _observe(self, case: Case[J], attempt: Attempt) -> None:
         """Compare a job that ought to be worked on with its worker."""
@@ -199,7 +191,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
             return
         self.clock.running(key)
         if not self._report_listener.connected:  # its spool tells the same
-            await self._reports.drain(attempt)
+            await self._reports.drain(*key)
         if self._context.leases.expired(attempt.launch_id):
             silence = self._context.leases.silence(attempt.launch_id)
             await self._lose(attempt, f"The worker was silent for {silence:.0f} s and was killed.")
@@ -223,14 +215,9 @@ class Reconciler(BackgroundLoop, Generic[J]):
 
     async def _limit(self, job: J, run_seconds: float) -> None:
         cause = self._context.stage.reason_to_stop(job, run_seconds)
-        if not cause:
-            return
-
-        async def rule(uow: UnitOfWork, current: J) -> list[J]:
-            return [current.stop(now(), cause)] if current.state is State.RUNNING else []
-
-        await self._context.change(job.id, rule)
-        self.kick()
+        if cause:
+            await self._context.step(job.id, {State.RUNNING}, lambda one: one.stop(now(), cause))
+            self.kick()
 
     async def _lose(self, attempt: Attempt, how: str) -> None:
         await self._attempt_closer.lose(attempt, how)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -47,12 +46,6 @@ class Applied(Enum):
     """Its body is wrong: it is skipped, and an ending fails the job."""
 
 
-@dataclass(frozen=True)
-class _Done(Generic[J]):
-    applied: Applied
-    saved: tuple[J, ...] = ()
-
-
 class Reports(Generic[J]):
     """Apply the reports of one stage's workers, whichever way they come."""
 
@@ -68,22 +61,19 @@ class Reports(Generic[J]):
         report = Report.parse(data)
         applied = await self._apply(report)
         if applied is Applied.GAP:
-            folder = self._context.settings.home / "work" / f"{report.job_id}-{report.attempt}"
-            await self._drain(folder, report.job_id, report.attempt)
+            await self.drain(report.job_id, report.attempt)
             applied = await self._apply(report, gaps=True)
         if applied is Applied.MALFORMED:
             raise Invalid(f"Report {report.number} of {report.job_id} has a wrong body.", field="body")
         return applied
 
-    async def drain(self, attempt: Attempt) -> None:
+    async def drain(self, job_id: str, number: int) -> None:
         """Apply everything in an attempt's spool that was not applied yet."""
-        await self._drain(self._context.folder(attempt), attempt.job_id, attempt.number)
-
-    async def _drain(self, folder: Path, job_id: str, number: int) -> None:
         async with UnitOfWork(self._context.database, write=False) as uow:
             attempt = await self._context.store(uow).attempt(job_id, number)
         if attempt is None:
             return
+        folder = self._context.folder(attempt)
         for data in await asyncio.to_thread(self._read_spool, folder, attempt.last_number):
             try:
                 await self._apply(Report.parse(data), gaps=True)
@@ -93,19 +83,19 @@ class Reports(Generic[J]):
 
     async def _apply(self, report: Report, *, gaps: bool = False) -> Applied:
         try:
-            done = await self._once(report, gaps, None)
+            applied, saved = await self._once(report, gaps, None)
         except Invalid as refused:
             _log.warning("report %s of %s is wrong: %s", report.number, report.job_id, refused, exc_info=True)
-            done = replace(await self._once(report, gaps, refused), applied=Applied.MALFORMED)
-        if done.applied is not Applied.APPLIED:
-            self._context.counts[done.applied.value] += 1
+            applied, saved = Applied.MALFORMED, (await self._once(report, gaps, refused))[1]
+        if applied is not Applied.APPLIED:
+            self._context.counts[applied.value] += 1
         else:
             self._context.leases.heard(f"{report.job_id}-{report.attempt}")
             self._context.watchers.notify(report.job_id)
-        self._context.tell(list(done.saved))
-        return done.applied
+        self._context.tell(saved)
+        return applied
 
-    async def _once(self, report: Report, gaps: bool, refused: Invalid | None) -> _Done[J]:
+    async def _once(self, report: Report, gaps: bool, refused: Invalid | None) -> tuple[Applied, list[J]]:
         """Try once, in one transaction. With `refused` the stage is not asked: it said that the body is wrong."""
         context = self._context
         async with UnitOfWork(context.database) as uow:
@@ -113,22 +103,16 @@ class Reports(Generic[J]):
             store = context.store(uow)
             attempt = await store.attempt(report.job_id, report.attempt)
             if job is None or attempt is None or outcome_of(job, report) is Outcome.IGNORE:
-                return _Done(Applied.IGNORED)
+                return Applied.IGNORED, []
             if report.number <= attempt.last_number:
-                return _Done(Applied.REPEATED)
+                return Applied.REPEATED, []
             if report.number > attempt.last_number + 1 and not gaps:
-                return _Done(Applied.GAP)
+                return Applied.GAP, []
             await store.change_attempt(attempt, last_number=report.number, state=AttemptState.RUNNING)
             steps = await self._steps(uow, job, attempt, report, refused)
-            saved: list[J] = []
-            current = job
-            for step in steps:
-                after = await context.save(uow, current, step)
-                if after is not current:
-                    saved.append(after)
-                current = after
+            saved = await context.save(uow, job, steps)
             await uow.commit()
-        return _Done(Applied.APPLIED, tuple(saved))
+        return Applied.APPLIED, saved
 
     async def _steps(
         self, uow: UnitOfWork, job: J, attempt: Attempt, report: Report, refused: Invalid | None
@@ -141,8 +125,7 @@ class Reports(Generic[J]):
         elif outcome is not Outcome.APPLY:
             outcome = Outcome.CLOSE if job.state is State.STOPPING else Outcome.FAIL
         cause, failure = explain(job, report, refused)
-        after = moves(told, outcome, now(), cause, failure)
-        return after or [told]
+        return moves(told, outcome, now(), cause, failure) or [told]
 
     async def _keep(self, uow: UnitOfWork, attempt: Attempt, report: Report) -> None:
         """Store the high-rate part of a report."""

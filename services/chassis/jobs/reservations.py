@@ -28,25 +28,20 @@ class Billing(Protocol):
         notes: Sequence[str] = (),
     ) -> common_pb2.Quote:
         """Price an estimate of one item."""
-        ...
 
     async def reserve(
         self, project: str, reservation_id: str, item: str, quantity: float, quote_id: str, spec_digest: str
     ) -> Decimal:
         """Set money aside; returns the price of a unit. Raises: WrongState: QUOTE_STALE."""
-        ...
 
     async def confirm(self, project: str, reservation_id: str) -> None:
         """Keep a reservation until it is settled or released. Raises: NotFound, WrongState."""
-        ...
 
     async def settle(self, project: str, reservation_id: str, quantity: float) -> None:
         """Book what was used and free the rest. Raises: NotFound, WrongState."""
-        ...
 
     async def release(self, project: str, reservation_id: str) -> None:
         """Free a reservation without a booking."""
-        ...
 
 
 class HoldOwner(Protocol):
@@ -54,11 +49,9 @@ class HoldOwner(Protocol):
 
     async def confirm_hold(self, project: str, holder: str) -> None:
         """Make the holds of a holder lasting."""
-        ...
 
     async def release_hold(self, project: str, holder: str) -> None:
         """Let go of everything that a holder holds."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,6 @@ class Stage(Protocol[J]):
 
     def jobs(self, uow: UnitOfWork) -> Repository[J]:
         """Return the repository of the stage's jobs on this unit of work."""
-        ...
 
     async def plan(self, job: J, attempt: Attempt) -> Plan:
         """Return how this attempt is run. `attempt.resume_checkpoint_id` names the checkpoint to go on from, if any.
@@ -70,7 +69,6 @@ class Stage(Protocol[J]):
         Called outside of any transaction, before every start. Raise `Unavailable` to be asked again in a second;
         any other `ModelryError` fails the job with that message.
         """
-        ...
 
     async def prepare(self, job: J) -> Readiness:
         """Check a VALIDATING job; asked every second. An error other than `Unavailable` fails it (kind USER)."""

@@ -10,7 +10,7 @@ from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, ModelryError
 from services.chassis.ids import new_id
-from services.chassis.jobs.context import changed, job_event
+from services.chassis.jobs.context import emit_change, job_event
 from services.chassis.jobs.domain import PricedJob, State, refuse_delete
 from services.chassis.jobs.engine import JobEngine
 from services.chassis.jobs.reservations import Estimate, Reservations
@@ -44,15 +44,12 @@ class Intake(Protocol[P]):
 
     async def resolve(self, draft: P) -> P:
         """Return the draft with every reference looked up; nothing is held. Raises: ModelryError, naming the field."""
-        ...
 
     def estimate(self, job: P) -> Estimate:
         """Return what a resolved job is expected to take."""
-        ...
 
     async def hold(self, job: P) -> None:
         """Hold what a resolved job uses, under its id. May be repeated. Raises: ModelryError, naming the field."""
-        ...
 
 
 class JobVerbs(Generic[P]):
@@ -93,8 +90,10 @@ class JobVerbs(Generic[P]):
         if known is not None:
             return known
         try:
-            job = await self._set_aside(command, replace(job, id=job_id))
-            job = await self._add(job)
+            job = replace(job, id=job_id)
+            await self._intake.hold(job)
+            price = await self._reservations.reserve(job, self._intake.estimate(job), command.spec_digest)
+            job = await self._add(replace(job, unit_price=price))
         except ModelryError:
             if not command.request_id:
                 await self._reservations.try_release(command.draft.project, job_id)
@@ -122,11 +121,6 @@ class JobVerbs(Generic[P]):
                 await uow.commit()
         return known, job_id
 
-    async def _set_aside(self, command: CreateJob[P], job: P) -> P:
-        await self._intake.hold(job)
-        price = await self._reservations.reserve(job, self._intake.estimate(job), command.spec_digest)
-        return replace(job, unit_price=price)
-
     @retry_conflicts
     async def _add(self, job: P) -> P:
         moment, cause = now(), "It was made; what it needs is being prepared."
@@ -137,9 +131,7 @@ class JobVerbs(Generic[P]):
             if known is not None:  # the same request, in parallel, was faster
                 return known
             await jobs.add(job)
-            event = changed(self._stage, None, job)
-            assert event is not None, "priced jobs have a resource, and so events"
-            uow.emit(event)
+            emit_change(self._stage, uow, None, job)
             await uow.commit()
         return job
 
@@ -153,9 +145,7 @@ class JobVerbs(Generic[P]):
             if after is before:
                 return before
             await jobs.save(after)
-            event = changed(self._stage, before, after)
-            assert event is not None, "a stop changes the state"
-            uow.emit(event)
+            emit_change(self._stage, uow, before, after)
             await uow.commit()
         self._engine.watchers.notify(after.id, after)
         self._engine.kick()

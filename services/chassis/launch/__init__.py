@@ -10,6 +10,7 @@ from services.chassis.launch.program_result import (
     read_result,
     write_progress,
     write_result,
+    write_spec,
 )
 from services.chassis.launch.program_run import ProgramRun
 from services.chassis.launch.records import Record, Records, is_locked, lock_folder, probe
@@ -47,4 +48,5 @@ __all__ = [
     "read_result",
     "write_progress",
     "write_result",
+    "write_spec",
 ]

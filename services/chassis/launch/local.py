@@ -18,7 +18,8 @@ from services.chassis.launch import shim
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.process_tree import find_victims
 from services.chassis.launch.records import Record, Records, check_id, lock_folder, probe, read_process, was_started
-from services.chassis.launch.slots import Capacity, CapacitySettings, Demand, assign, cpu_list
+from services.chassis.launch.settings import LaunchSettings
+from services.chassis.launch.slots import Capacity, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -40,7 +41,7 @@ class LocalLauncher:
         self._kill_seconds = kill_seconds
 
     @classmethod
-    def of_settings(cls, home: Path, settings: CapacitySettings) -> LocalLauncher:
+    def of_settings(cls, home: Path, settings: LaunchSettings) -> LocalLauncher:
         """Return a launcher with the capacity that a service's `launch_*` settings give."""
         return cls(home, Capacity.of_settings(settings))
 

@@ -1,4 +1,4 @@
-"""What a one-shot program and its service write for each other into the program's folder. Standard library only."""
+"""What a program and its service write for each other into the program's folder. Standard library only."""
 
 from __future__ import annotations
 
@@ -48,6 +48,12 @@ class ProgramResult:
         if content["ok"]:
             return cls(result)
         return cls(result, content["reason"], content["message"], bool(content["user"]))
+
+
+def write_spec(folder: Path, spec: Mapping[str, Any]) -> None:
+    """Write what a program is told, whole or not at all, readable for this user alone: it may hold secrets."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shim.write_json(str(folder / PROGRAM_SPEC_FILE), dict(spec))
 
 
 def read_result(folder: Path) -> ProgramResult | None:

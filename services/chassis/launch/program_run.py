@@ -19,7 +19,7 @@ from typing import Any
 
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.launch import shim
-from services.chassis.launch.program_result import PROGRAM_SPEC_FILE, PROGRESS_FILE, ProgramResult, read_result
+from services.chassis.launch.program_result import PROGRESS_FILE, ProgramResult, read_result, write_spec
 from services.chassis.launch.spec import Launcher, LaunchSpec, Probe, ProbeState
 
 POLL_SECONDS = 0.2
@@ -51,7 +51,7 @@ class ProgramRun:
         if (await self._launcher.probe(self.id)).state is ProbeState.RUNNING:
             return
         await self.discard()
-        await asyncio.to_thread(_write_spec, self.folder, spec)
+        await asyncio.to_thread(write_spec, self.folder, spec)
         argv = [sys.executable, "-m", module, str(self.folder)]
         try:
             await self._launcher.start(LaunchSpec(self.id, argv, {}, self.folder, cpus=1, program=True))
@@ -98,8 +98,3 @@ def _exit_words(probe: Probe) -> str:
     if probe.exit_code is None:
         return probe.error or "and nobody saw how"
     return f"by signal {-probe.exit_code}" if probe.exit_code < 0 else f"with code {probe.exit_code}"
-
-
-def _write_spec(folder: Path, spec: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shim.write_json(str(folder / PROGRAM_SPEC_FILE), dict(spec))

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,7 @@ class Record:
             "argv": list(self.argv),
             "cwd": str(self.folder),
             "marker": self.marker,
-            "cpus": self.claim.cpus,
-            "cores": list(self.claim.cores),
-            "memory_mb": self.claim.memory_mb,
-            "gpus": list(self.claim.gpus),
-            "program": self.claim.program,
+            **asdict(self.claim),
         }
 
     @classmethod

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.chassis.launch.slots import PROGRAM_SLOTS
 from services.chassis.settings import Settings
+
+PROGRAM_SLOTS = 4
+"""Two imports, and room beside them for a model's preparation and a merge."""
 
 
 class LaunchSettings(Settings):

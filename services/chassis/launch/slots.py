@@ -7,38 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from services.chassis.errors import Unavailable
+from services.chassis.launch.settings import PROGRAM_SLOTS, LaunchSettings
 
 NO_FREE_SLOT = "NO_FREE_SLOT"
 NEVER_FITS = "NEVER_FITS"
-PROGRAM_SLOTS = 4
-"""Two imports, and room beside them for a model's preparation and a merge."""
-
-
-class CapacitySettings(Protocol):
-    """The settings of a service that say what its launcher may give out."""
-
-    @property
-    def launch_cpus(self) -> int:
-        """Cores given out; 0 is all."""
-
-    @property
-    def launch_cpu_overcommit(self) -> float:
-        """Slots per core."""
-
-    @property
-    def launch_memory_mb(self) -> int:
-        """Memory given out in MiB; 0 is all."""
-
-    @property
-    def launch_gpus(self) -> int:
-        """GPUs given out; -1 is all."""
-
-    @property
-    def launch_program_slots(self) -> int:
-        """One-shot programs that run at once."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +54,7 @@ class Capacity:
         )
 
     @classmethod
-    def of_settings(cls, settings: CapacitySettings) -> Capacity:
+    def of_settings(cls, settings: LaunchSettings) -> Capacity:
         """Return what the settings `launch_*` of a service say."""
         return cls.of_machine(
             settings.launch_cpus,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.chassis.errors import ModelryError
@@ -37,12 +37,7 @@ class StoreAccess:
 
     def to_json(self) -> dict[str, str]:
         """Return it with the secret: for a 0600 file or the vault only."""
-        return {
-            "endpoint": self.endpoint,
-            "access_key": self.access_key,
-            "secret_key": self.secret_key,
-            "region": self.region,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StoreAccess:

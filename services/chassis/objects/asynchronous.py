@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from services.chassis.objects.access import StoreAccess
-from services.chassis.objects.manifest import Manifest, upload_folder
-from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore
+from services.chassis.objects.manifest import upload_folder
+from services.chassis.objects.store import ObjectInfo, ObjectStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _threaded(
+    operation: Callable[Concatenate[ObjectStore, P], R],
+) -> Callable[Concatenate[AsyncObjectStore, P], Coroutine[Any, Any, R]]:
+    """Return the method of `AsyncObjectStore` that does an operation of the blocking store in a thread."""
+
+    @wraps(operation)
+    async def call(self: AsyncObjectStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(operation, self.sync, *args, **kwargs)
+
+    return call
 
 
 class AsyncObjectStore:
@@ -19,74 +34,22 @@ class AsyncObjectStore:
         """Take a store or what is needed to make one."""
         self.sync = ObjectStore(store) if isinstance(store, StoreAccess) else store
 
-    async def ensure_bucket(self, bucket: str) -> None:
-        """See `ObjectStore.ensure_bucket`."""
-        await asyncio.to_thread(self.sync.ensure_bucket, bucket)
-
-    async def buckets(self) -> Sequence[str]:
-        """See `ObjectStore.buckets`."""
-        return await asyncio.to_thread(self.sync.buckets)
-
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        """See `ObjectStore.head`."""
-        return await asyncio.to_thread(self.sync.head, bucket, key)
-
-    async def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """See `ObjectStore.find`."""
-        return await asyncio.to_thread(self.sync.find, bucket, key)
-
-    async def list_page(
-        self, bucket: str, prefix: str = "", *, delimiter: str = "", page_size: int = 1000, token: str = ""
-    ) -> ListPage:
-        """See `ObjectStore.list_page`."""
-        return await asyncio.to_thread(
-            self.sync.list_page, bucket, prefix, delimiter=delimiter, page_size=page_size, token=token
-        )
+    ensure_bucket = _threaded(ObjectStore.ensure_bucket)
+    buckets = _threaded(ObjectStore.buckets)
+    head = _threaded(ObjectStore.head)
+    find = _threaded(ObjectStore.find)
+    list_page = _threaded(ObjectStore.list_page)
+    put_bytes = _threaded(ObjectStore.put_bytes)
+    get_bytes = _threaded(ObjectStore.get_bytes)
+    put_json = _threaded(ObjectStore.put_json)
+    get_json = _threaded(ObjectStore.get_json)
+    upload_file = _threaded(ObjectStore.upload_file)
+    download_file = _threaded(ObjectStore.download_file)
+    copy_prefix = _threaded(ObjectStore.copy_prefix)
+    delete = _threaded(ObjectStore.delete)
+    delete_prefix = _threaded(ObjectStore.delete_prefix)
+    upload_folder = _threaded(upload_folder)
 
     async def list(self, bucket: str, prefix: str = "") -> Sequence[ObjectInfo]:
         """Return all of `ObjectStore.list` at once."""
         return await asyncio.to_thread(lambda: tuple(self.sync.list(bucket, prefix)))
-
-    async def put_bytes(
-        self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream"
-    ) -> None:
-        """See `ObjectStore.put_bytes`."""
-        await asyncio.to_thread(self.sync.put_bytes, bucket, key, data, content_type)
-
-    async def get_bytes(self, bucket: str, key: str) -> bytes:
-        """See `ObjectStore.get_bytes`."""
-        return await asyncio.to_thread(self.sync.get_bytes, bucket, key)
-
-    async def put_json(self, bucket: str, key: str, content: Any) -> None:
-        """See `ObjectStore.put_json`."""
-        await asyncio.to_thread(self.sync.put_json, bucket, key, content)
-
-    async def get_json(self, bucket: str, key: str) -> Any:
-        """See `ObjectStore.get_json`."""
-        return await asyncio.to_thread(self.sync.get_json, bucket, key)
-
-    async def upload_file(self, path: Path, bucket: str, key: str) -> ObjectInfo:
-        """See `ObjectStore.upload_file`."""
-        return await asyncio.to_thread(self.sync.upload_file, path, bucket, key)
-
-    async def download_file(self, bucket: str, key: str, path: Path) -> None:
-        """See `ObjectStore.download_file`."""
-        await asyncio.to_thread(self.sync.download_file, bucket, key, path)
-
-    async def upload_folder(self, bucket: str, prefix: str, folder: Path) -> Manifest:
-        """See `upload_folder`."""
-        return await asyncio.to_thread(upload_folder, self.sync, bucket, prefix, folder)
-
-    async def copy_prefix(
-        self, bucket: str, prefix: str, target_bucket: str, target_prefix: str, paths: Iterable[str] | None = None
-    ) -> int:
-        """See `ObjectStore.copy_prefix`."""
-        return await asyncio.to_thread(self.sync.copy_prefix, bucket, prefix, target_bucket, target_prefix, paths)
-
-    async def delete(self, bucket: str, key: str) -> None:
-        """See `ObjectStore.delete`."""
-        await asyncio.to_thread(self.sync.delete, bucket, key)
-
-    async def delete_prefix(self, bucket: str, prefix: str) -> int:
-        """See `ObjectStore.delete_prefix`."""
-        return await asyncio.to_thread(self.sync.delete_prefix, bucket, prefix)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -67,8 +67,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form."""
-        files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.files]
-        return {"format": FORMAT, "digest": self.digest, "files": files}
+        return {"format": FORMAT, "digest": self.digest, "files": [asdict(file) for file in self.files]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Manifest:
@@ -88,12 +87,8 @@ class Manifest:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         with ThreadPoolExecutor(_WORKERS) as pool:
             digests = list(pool.map(file_sha256, paths))
-        return cls(
-            tuple(
-                ManifestFile(path.relative_to(folder).as_posix(), path.stat().st_size, digest)
-                for path, digest in zip(paths, digests, strict=True)
-            )
-        )
+        files = zip(paths, digests, strict=True)
+        return cls(tuple(ManifestFile(p.relative_to(folder).as_posix(), p.stat().st_size, d) for p, d in files))
 
 
 def file_sha256(path: Path) -> str:

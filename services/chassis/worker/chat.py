@@ -73,8 +73,8 @@ def encode_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[int]:
     """Return the tokens after which the model is to answer. Control tokens inside a message are plain text."""
-    shielded, marks = _shield(tokenizer, messages)
-    return _encode(tokenizer, _render(tokenizer, shielded, tools, True)[0], marks)[0]
+    conversation = _Conversation.shielded(tokenizer, messages, tools)
+    return conversation.encode(conversation.render(len(messages), asking=True))[0]
 
 
 def encode_chat(
@@ -107,15 +107,15 @@ def encode_conversation(
     if not turns:
         raise Inexpressible("there is no assistant message that answers something, so nothing to learn from")
     _check_expressible(tokenizer, messages, tools)
-    shielded, marks = _shield(tokenizer, messages)
+    conversation = _Conversation.shielded(tokenizer, messages, tools)
     if "{% generation" in _template(tokenizer) or "{%- generation" in _template(tokenizer):
-        return [_encode_by_marks(tokenizer, shielded, tools, marks)]
-    whole = _encode(tokenizer, _render(tokenizer, shielded, tools, False)[0], marks)[0]
+        return [conversation.encode_by_marks()]
+    whole = conversation.encode(conversation.render(len(messages)))[0]
     mask = [False] * len(whole)
     for turn in turns:
-        span = _turn_span(tokenizer, shielded, tools, marks, turn, whole)
+        span = conversation.turn_span(turn, whole)
         if span is None:
-            return [_encode_turn(tokenizer, shielded, tools, marks, turn) for turn in turns]
+            return [conversation.encode_turn(turn) for turn in turns]
         mask[span[0] : span[1]] = [True] * (span[1] - span[0])
     return [Encoded(whole, mask)]
 
@@ -136,11 +136,6 @@ def canonical_conversations(tokenizer: "PreTrainedTokenizerBase") -> list[list[d
     return conversations
 
 
-def canonical_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Return the prompt tokens of each canonical conversation; a serving engine has to give the same."""
-    return [encode_prompt(tokenizer, messages) for messages in canonical_conversations(tokenizer)]
-
-
 def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return a digest of all that decides how a chat becomes tokens: template, special tokens, tokenizer, samples."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -152,7 +147,7 @@ def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
         "arguments": {"date": TEMPLATE_DATE.date().isoformat()},
         "special_tokens": {k: str(v) for k, v in sorted(tokenizer.special_tokens_map.items())},
         "tokenizer": hashlib.sha256(json.dumps(backend, sort_keys=True).encode()).hexdigest(),
-        "samples": canonical_token_ids(tokenizer),
+        "samples": [encode_prompt(tokenizer, m) for m in canonical_conversations(tokenizer)],
     }
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -218,114 +213,107 @@ def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     return sorted({str(token.content) for token in added if token.special}, key=lambda text: (-len(text), text))
 
 
-def _shield(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Put stand-in characters for control tokens that somebody typed; returns (messages, stand-in -> typed text)."""
-    texts = "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str))
-    typed = [token for token in _control_tokens(tokenizer) if token in texts]
-    if not typed:
-        return [dict(m) for m in messages], {}
-    free = (chr(code) for code in range(_FIRST_MARK, _FIRST_MARK + 0xFFFE) if chr(code) not in texts)
-    marks = dict(zip(free, typed, strict=False))
-    shielded = [dict(m) for m in messages]
-    for message in shielded:
-        for mark, token in marks.items():
-            if isinstance(message.get("content"), str):
-                message["content"] = message["content"].replace(token, mark)
-    return shielded, marks
+@dataclass(frozen=True)
+class _Conversation:
+    """A conversation on its way to tokens, with stand-in characters for control tokens that somebody typed.
 
+    Attributes:
+        marks: stand-in -> typed text.
+    """
 
-def _unshield(text: str, marks: Mapping[str, str]) -> str:
-    for mark, token in marks.items():
-        text = text.replace(mark, token)
-    return text
+    tokenizer: "PreTrainedTokenizerBase"
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] | None
+    marks: Mapping[str, str]
 
+    @classmethod
+    def shielded(
+        cls,
+        tokenizer: "PreTrainedTokenizerBase",
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None,
+    ) -> "_Conversation":
+        """Put the stand-ins into a conversation."""
+        texts = "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str))
+        typed = [token for token in _control_tokens(tokenizer) if token in texts]
+        free = (chr(code) for code in range(_FIRST_MARK, _FIRST_MARK + 0xFFFE) if chr(code) not in texts)
+        marks = dict(zip(free, typed, strict=False)) if typed else {}
+        shielded = [dict(m) for m in messages]
+        for message in shielded:
+            for mark, token in marks.items():
+                if isinstance(message.get("content"), str):
+                    message["content"] = message["content"].replace(token, mark)
+        return cls(tokenizer, shielded, tools, marks)
 
-def _encode(
-    tokenizer: "PreTrainedTokenizerBase", text: str, marks: Mapping[str, str]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Encode rendered text to (ids, character offsets in the text as typed)."""
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # an earlier call of the tokenizer may have left either behind
-    backend.no_padding()
-    if not any(mark in text for mark in marks):
-        encoding = backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
-    ids: list[int] = []
-    offsets: list[tuple[int, int]] = []
-    begin = 0
-    pattern = "|".join(re.escape(token) for token in _control_tokens(tokenizer))
-    for piece in re.split(f"({pattern})", text):
-        typed = _unshield(piece, marks)
-        backend.encode_special_tokens = typed != piece  # here alone a control token's text is only text
-        try:
-            encoding = backend.encode(typed, add_special_tokens=False)
-        finally:
-            backend.encode_special_tokens = False
-        ids += encoding.ids
-        offsets += [(begin + first, begin + last) for first, last in encoding.offsets]
-        begin += len(typed)
-    return ids, offsets
+    def render(self, count: int, *, asking: bool = False) -> str:
+        """Render the first `count` messages; `asking`: up to where the model is to answer."""
+        return _render(self.tokenizer, self.messages[:count], self.tools, asking)[0]
 
+    def unshield(self, text: str) -> str:
+        """Return the text as it was typed."""
+        for mark, token in self.marks.items():
+            text = text.replace(mark, token)
+        return text
 
-def _encode_by_marks(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    marks: Mapping[str, str],
-) -> Encoded:
-    """Encode with the labels that the template itself marks, and the stop token right after each."""
-    text, spans = _render(tokenizer, messages, tools, False, generation_marks=True)
-    ids, offsets = _encode(tokenizer, text, marks)
-    mask = [False] * len(ids)
-    for first, last in spans:
-        begin, end = len(_unshield(text[:first], marks)), len(_unshield(text[:last], marks))
-        inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > begin]
-        for i in inside:
-            mask[i] = True
-        after = inside[-1] + 1 if inside else len(ids)
-        if after < len(ids) and ids[after] == tokenizer.eos_token_id:
-            mask[after] = True
-    return Encoded(ids, mask)
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Encode rendered text to (ids, character offsets in the text as typed)."""
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()  # an earlier call of the tokenizer may have left either behind
+        backend.no_padding()
+        if not any(mark in text for mark in self.marks):
+            encoding = backend.encode(text, add_special_tokens=False)
+            return encoding.ids, encoding.offsets
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        begin = 0
+        pattern = "|".join(re.escape(token) for token in _control_tokens(self.tokenizer))
+        for piece in re.split(f"({pattern})", text):
+            typed = self.unshield(piece)
+            backend.encode_special_tokens = typed != piece  # here alone a control token's text is only text
+            try:
+                encoding = backend.encode(typed, add_special_tokens=False)
+            finally:
+                backend.encode_special_tokens = False
+            ids += encoding.ids
+            offsets += [(begin + first, begin + last) for first, last in encoding.offsets]
+            begin += len(typed)
+        return ids, offsets
 
+    def encode_by_marks(self) -> Encoded:
+        """Encode with the labels that the template itself marks, and the stop token right after each."""
+        text, spans = _render(self.tokenizer, self.messages, self.tools, False, generation_marks=True)
+        ids, offsets = self.encode(text)
+        mask = [False] * len(ids)
+        for first, last in spans:
+            begin, end = len(self.unshield(text[:first])), len(self.unshield(text[:last]))
+            inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > begin]
+            for i in inside:
+                mask[i] = True
+            after = inside[-1] + 1 if inside else len(ids)
+            if after < len(ids) and ids[after] == self.tokenizer.eos_token_id:
+                mask[after] = True
+        return Encoded(ids, mask)
 
-def _turn_span(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    marks: Mapping[str, str],
-    turn: int,
-    whole: list[int],
-) -> tuple[int, int] | None:
-    """Find an assistant turn in the whole conversation, or None when its beginning is not a beginning of the whole."""
-    prompt = _encode(tokenizer, _render(tokenizer, messages[:turn], tools, True)[0], marks)[0]
-    upto = _encode(tokenizer, _render(tokenizer, messages[: turn + 1], tools, False)[0], marks)[0]
-    if whole[: len(prompt)] != prompt or whole[: len(upto)] != upto or len(upto) < len(prompt):
-        return None
-    return len(prompt), len(prompt) + _answer_length(tokenizer, upto[len(prompt) :])
+    def turn_span(self, turn: int, whole: list[int]) -> tuple[int, int] | None:
+        """Find an assistant turn in the whole; None when its beginning is not a beginning of the whole."""
+        prompt = self.encode(self.render(turn, asking=True))[0]
+        upto = self.encode(self.render(turn + 1))[0]
+        if whole[: len(prompt)] != prompt or whole[: len(upto)] != upto or len(upto) < len(prompt):
+            return None
+        return len(prompt), len(prompt) + self.answer_length(upto[len(prompt) :])
 
+    def encode_turn(self, turn: int) -> Encoded:
+        """Encode one turn as it will be asked for: the prompt's own tokens, then those of the answer."""
+        prompt_text, text = self.render(turn, asking=True), self.render(turn + 1)
+        if not text.startswith(prompt_text):
+            raise Inexpressible(f"the chat template writes another prompt for message {turn + 1} than it trains on")
+        prompt = self.encode(prompt_text)[0]
+        answer = self.encode(text[len(prompt_text) :])[0]
+        answer = answer[: self.answer_length(answer)]
+        return Encoded(prompt + answer, [False] * len(prompt) + [True] * len(answer))
 
-def _encode_turn(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    marks: Mapping[str, str],
-    turn: int,
-) -> Encoded:
-    """Encode one turn as it will be asked for: the prompt's own tokens, then those of the answer."""
-    prompt_text = _render(tokenizer, messages[:turn], tools, True)[0]
-    text = _render(tokenizer, messages[: turn + 1], tools, False)[0]
-    if not text.startswith(prompt_text):
-        raise Inexpressible(f"the chat template writes another prompt for message {turn + 1} than it trains on")
-    prompt = _encode(tokenizer, prompt_text, marks)[0]
-    answer = _encode(tokenizer, text[len(prompt_text) :], marks)[0]
-    answer = answer[: _answer_length(tokenizer, answer)]
-    return Encoded(prompt + answer, [False] * len(prompt) + [True] * len(answer))
-
-
-def _answer_length(tokenizer: "PreTrainedTokenizerBase", span: list[int]) -> int:
-    """Count the tokens of a turn that are learned: up to and with the last control token, if only blanks follow it."""
-    special = set(tokenizer.all_special_ids)
-    last = max((i for i, token in enumerate(span) if token in special), default=len(span) - 1)
-    return last + 1 if not str(tokenizer.decode(span[last + 1 :])).strip() else len(span)
+    def answer_length(self, span: list[int]) -> int:
+        """Count the tokens of a turn that are learned: up to and with the last control token, if only blanks follow."""
+        special = set(self.tokenizer.all_special_ids)
+        last = max((i for i, token in enumerate(span) if token in special), default=len(span) - 1)
+        return last + 1 if not str(self.tokenizer.decode(span[last + 1 :])).strip() else len(span)

@@ -11,7 +11,7 @@ from services.chassis.errors import Invalid, NotFound, WrongState
 from services.chassis.money import cost_of
 from services.chassis.proto_values import amount_of, money_of
 from services.clients.billing import BillingClient, UsageRecord
-from services.clients.fakes.outages import Outages
+from services.clients.fakes.memory import Outages
 
 ITEMS = ("training-minute", "evaluation-minute", "replica-hour", "input-token", "output-token")
 

@@ -8,7 +8,7 @@ from services.chassis.auth import Role
 from services.chassis.errors import Invalid, NotFound
 from services.chassis.objects import StoreAccess
 from services.clients.credentials import BUILTIN, CredentialClient, IssuedKey, OpenedStore, ProjectInfo
-from services.clients.fakes.outages import Outages
+from services.clients.fakes.memory import Outages, find
 
 
 class FakeCredentials(Outages, CredentialClient):
@@ -41,9 +41,7 @@ class FakeCredentials(Outages, CredentialClient):
         """See `CredentialClient.resolve`."""
         self._ask("resolve")
         name = credential or BUILTIN
-        found = self.stores.get((project, name)) or self.stores.get(("", name))
-        if found is None:
-            raise NotFound.of("credential", name)
+        found = find(self.stores, project, name, "credential")
         if found.bucket and bucket not in ("", found.bucket):
             message = f"The credential {name!r} is for the bucket {found.bucket!r} only, not for {bucket!r}."
             raise Invalid(message, field="bucket", reason="WRONG_BUCKET")

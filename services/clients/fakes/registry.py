@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from modelry.registry.v1 import registry_pb2
-from services.chassis.errors import NotFound
-from services.clients.fakes.holds import Holds
-from services.clients.fakes.outages import Outages
+from services.clients.fakes.memory import HoldOwner, find
 from services.clients.registry import ModelInfo, Publication, RegistryClient
 
 
-class FakeRegistry(Outages, RegistryClient):
+class FakeRegistry(HoldOwner, RegistryClient):
     """Knows the models that a test adds; publishes by giving numbers.
 
     Attributes:
@@ -23,7 +21,6 @@ class FakeRegistry(Outages, RegistryClient):
     def __init__(self) -> None:
         super().__init__()
         self.models: dict[tuple[str, str], ModelInfo] = {}
-        self.holds = Holds()
         self.published: list[Publication] = []
 
     def add(self, model: ModelInfo, *references: str, project: str = "") -> ModelInfo:
@@ -41,21 +38,9 @@ class FakeRegistry(Outages, RegistryClient):
     async def resolve(self, project: str, reference: str, holder: str = "") -> ModelInfo:
         """See `RegistryClient.resolve`."""
         self._ask("resolve")
-        model = self.models.get((project, reference)) or self.models.get(("", reference))
-        if model is None:
-            raise NotFound.of("model", reference)
+        model = find(self.models, project, reference, "model")
         self.holds.take(project, holder, model.version_id, model.full.version_id)
         return model
-
-    async def confirm_hold(self, project: str, holder: str) -> None:
-        """See `RegistryClient.confirm_hold`."""
-        self._ask("confirm_hold")
-        self.holds.confirm(project, holder)
-
-    async def release_hold(self, project: str, holder: str) -> None:
-        """See `RegistryClient.release_hold`."""
-        self._ask("release_hold")
-        self.holds.release(project, holder)
 
     async def publish(self, project: str, publication: Publication) -> registry_pb2.ModelVersion:
         """See `RegistryClient.publish`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.errors import NotFound
-from services.clients.fakes.outages import Outages
+from services.clients.fakes.memory import Outages, find
 from services.clients.serving import DeploymentInfo, ServingClient
 
 
@@ -22,7 +21,4 @@ class FakeServing(Outages, ServingClient):
     async def deployment(self, project: str, deployment: str) -> DeploymentInfo:
         """See `ServingClient.deployment`."""
         self._ask("deployment")
-        found = self.deployments.get((project, deployment)) or self.deployments.get(("", deployment))
-        if found is None:
-            raise NotFound.of("deployment", deployment)
-        return found
+        return find(self.deployments, project, deployment, "deployment")

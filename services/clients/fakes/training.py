@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.errors import NotFound
-from services.clients.fakes.outages import Outages
+from services.clients.fakes.memory import Outages, find
 from services.clients.training import CheckpointInfo, TrainingClient
 
 
@@ -21,7 +20,4 @@ class FakeTraining(Outages, TrainingClient):
     async def checkpoint(self, project: str, checkpoint: str) -> CheckpointInfo:
         """See `TrainingClient.checkpoint`."""
         self._ask("checkpoint")
-        found = self.checkpoints.get((project, checkpoint)) or self.checkpoints.get(("", checkpoint))
-        if found is None:
-            raise NotFound.of("checkpoint", checkpoint)
-        return found
+        return find(self.checkpoints, project, checkpoint, "checkpoint")

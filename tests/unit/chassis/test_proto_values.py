@@ -110,6 +110,7 @@ def test_an_entity_is_shown_by_the_names_of_its_fields() -> None:
                 model_version_id="mv-tuned", fine_tuned_name="ft:tiny:default:help:12345678", ready=True
             )
         ],
+        key_claimable=True,
         cost=money_of(failing.cost),
         max_cost=money_of(Decimal("1.5")),
         version=1,
