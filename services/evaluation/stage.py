@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.chassis.data import Database, Repository, UnitOfWork
@@ -30,7 +30,7 @@ from services.evaluation.store import (
     drop_results,
     evaluations_of,
 )
-from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, PresetTask, Sampling
+from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, Output, PresetTask, Stopwords
 from services.evaluation.work_spec import Target as TargetWork
 
 CANDIDATE = "candidate"
@@ -107,9 +107,8 @@ class EvaluationStage(Stage[Evaluation]):
         work = EvaluationWork(
             targets=tuple(targets),
             tasks=tuple(tasks),
-            sampling=Sampling(**asdict(job.generation)),
-            bucket=output.bucket,
-            prefix=job.attempt_prefix(attempt.number),
+            generation=job.generation,
+            output=Output(output.bucket, job.attempt_prefix(attempt.number)),
             kv_space_gb=self._settings.kv_space_gb,
         )
         return Plan(
@@ -158,17 +157,20 @@ class EvaluationStage(Stage[Evaluation]):
 
     async def _custom(self, job: Evaluation, task: Task) -> CustomTask:
         info = await self._clients.datasets.resolve(job.project, task.dataset_version_id, job.id)
-        lists: list[tuple[str, tuple[str, ...] | None]] = []
+        lists: list[Stopwords] = []
         async with EvaluationUnit(self._database, write=False) as uow:
             for ref in task.stopword_list_ids:
                 if ref in stopwords.PRESETS:
-                    lists.append((ref, None))
+                    lists.append(Stopwords(ref, None))
                     continue
                 own = await uow.stopwords.get(job.project, ref)
-                lists.append((own.name, tuple(own.words)))
+                lists.append(Stopwords(own.name, own.words))
         return CustomTask(
+            store=SYSTEM,
+            bucket=info.files.bucket,
+            prefix=info.files.prefix,
+            manifest=_manifest(info.files.manifest_json),
             name=task.name,
-            data=Files(SYSTEM, info.files.bucket, info.files.prefix, _manifest(info.files.manifest_json)),
             file=info.file,
             stopwords=tuple(lists),
             max_samples=task.max_samples,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -209,6 +208,7 @@ def progress_message(progress: Progress | None, values: Mapping[str, float]) -> 
 
 def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
     """Return a checkpoint as the API shows it."""
+    files = checkpoint.files
     return pb.Checkpoint(
         id=checkpoint.id,
         job_id=checkpoint.job_id,
@@ -216,7 +216,7 @@ def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
         epoch=checkpoint.epoch,
         metrics=checkpoint.metrics,
         best=checkpoint.id == job.best_checkpoint_id,
-        location=location_message(ObjectLocation(job.output.credential, checkpoint.bucket, checkpoint.prefix)),
+        location=location_message(ObjectLocation(files.credential, files.bucket, files.prefix)),
         digest=checkpoint.digest,
         size_bytes=checkpoint.size_bytes,
         chat_fingerprint=checkpoint.chat_fingerprint,
@@ -227,15 +227,12 @@ def checkpoint_message(checkpoint: Checkpoint, job: Job) -> pb.Checkpoint:
 
 def resolved_message(checkpoint: Checkpoint, job: Job) -> internal_pb2.ResolveCheckpointResponse:
     """Return where the servable adapter of a checkpoint is."""
-    prefix, manifest = adapter_of(checkpoint)
+    files = adapter_of(checkpoint)
     return internal_pb2.ResolveCheckpointResponse(
         checkpoint_id=checkpoint.id,
         job_id=job.id,
         base_model_version_id=job.model_version_id,
-        credential=job.output.credential,
-        bucket=checkpoint.bucket,
-        prefix=prefix,
-        manifest_json=json.dumps(manifest.to_json()),
+        **vars(files),
         step=checkpoint.step,
     )
 

@@ -115,7 +115,7 @@ class TrainingStage(Stage[Job]):
         for old in to_drop(
             [*kept, checkpoint], job.hyperparameters.checkpoints_kept, {after.best_checkpoint_id, checkpoint.id}
         ):
-            await discard_files(uow, job, old.bucket, old.prefix)
+            await discard_files(uow, job, old.files.bucket, old.files.prefix)
             await checkpoints_of(uow).delete(old)
         uow.emit(job_event(self, after, "checkpointed", {"checkpoint": checkpoint.id}))
         return after

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from services.chassis.data import differences
 from services.chassis.data.migration import upgrade
+from services.chassis.objects import StoredFiles
 from services.chassis.transitions import Failure, FailureKind
 
 pytestmark = pytest.mark.integration
@@ -85,6 +86,21 @@ def test_files_that_an_older_version_had_still_to_delete_are_carried_over(
     columns = ("bucket", "prefix", "project", "credential", "attempts")
     found = tuple(database.one("garbage", column) for column in columns)
     assert found == ("b", "jobs/1", owner.get("project", ""), owner.get("credential", ""), 0)
+
+
+def test_files_of_a_checkpoint_and_of_data_sets_become_one_value(tmp_path: Path) -> None:
+    database = OldDatabase("training", tmp_path)
+    flat = {"bucket": "b", "prefix": "d/1", "manifest": "{}"}
+    output = json.dumps({"credential": "cred-1", "bucket": "own", "prefix": "jobs"})
+    uses = json.dumps([{"ref": "d", "version_id": "dsv-1", **flat}])
+    others = {"create_time": NOW, "update_time": NOW, "name": "n"}
+    database.add("jobs", id="job-1", datasets=uses, output=output, **others)
+    database.add("checkpoints", id="c", job_id="job-1", create_time=NOW, bucket="own", prefix="jobs/1", manifest="{}")
+    database.upgrade()
+    kept = StoredFiles(**json.loads(database.one("checkpoints", "files")))
+    assert kept == StoredFiles("own", "jobs/1", "{}", "cred-1")
+    [use] = json.loads(database.one("jobs", "datasets"))
+    assert (use["version_id"], StoredFiles(**use["files"])) == ("dsv-1", StoredFiles("b", "d/1", "{}"))
 
 
 STORES = ("access", "dataset", "evaluation", "registry", "serving", "training")

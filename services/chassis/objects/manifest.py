@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator
 
 from services.chassis.errors import Invalid
 from services.chassis.objects.store import ObjectStore, folder_prefix
@@ -94,6 +96,14 @@ class Manifest:
                 for path, digest in zip(paths, digests, strict=True)
             )
         )
+
+
+ManifestJson = Annotated[
+    Manifest,
+    PlainSerializer(Manifest.to_json),
+    PlainValidator(lambda content: Manifest.from_json(json.loads(content) if isinstance(content, str) else content)),
+]
+"""A manifest in a spec that pydantic writes and reads; as text it was written by version 0.1."""
 
 
 def file_sha256(path: Path) -> str:

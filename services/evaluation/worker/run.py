@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from services.evaluation.reporting.build import Measured, TargetInfo, build_repo
 from services.evaluation.reporting.files import write_files
 from services.evaluation.reporting.samples import Sample, choice_sample, text_sample
 from services.evaluation.scoring import texts
-from services.evaluation.work_spec import EvaluationWork, PresetTask
+from services.evaluation.work_spec import EvaluationWork, Files, PresetTask
 from services.evaluation.worker import choices, models, report_sender
 from services.evaluation.worker.answers import AnswerCache, prompt_digest
 from services.evaluation.worker.engines import Engines, Local
@@ -78,12 +78,7 @@ class Run:
             self._check()
             self.reporter.progress(0, 0, "samples", f"fetching {target.label}")
             base, adapter = target.base, target.adapter
-            folder = cache.fetch(self.stores[base.store], base.bucket, base.prefix, base.manifest)
-            over = (
-                cache.fetch(self.stores[adapter.store], adapter.bucket, adapter.prefix, adapter.manifest)
-                if adapter
-                else None
-            )
+            folder, over = self._files(cache, base), self._files(cache, adapter) if adapter else None
             digest = adapter.manifest.digest if adapter else ""
             self.locals.append(Local(target, folder, base.manifest.digest, over, digest))
         for task in self.work.tasks:
@@ -93,7 +88,10 @@ class Run:
                 self.tasks[task.name] = load_preset(task, self.stores[task.store], self.folder / "data" / task.name)
             else:
                 data = NodeCache(self.cache / "datasets")
-                self.tasks[task.name] = load_custom(task, self.stores[task.data.store], data)
+                self.tasks[task.name] = load_custom(task, self.stores[task.store], data)
+
+    def _files(self, cache: NodeCache, files: Files) -> Path:
+        return cache.fetch(self.stores[files.store], files.bucket, files.prefix, files.manifest)
 
     def _by_base(self) -> dict[str, list[Local]]:
         groups: dict[str, list[Local]] = {}
@@ -199,7 +197,7 @@ class Run:
             self._generate_group(group, tasks, encoded, context)
 
     def _record_generation(self, task: LoadedCustom, group: list[Local], fingerprint: str) -> None:
-        sampling = self.work.sampling
+        sampling = self.work.generation
         settings = dict(task.info.settings) | {
             "engine": engine_version(),
             "generation_config": "vllm (the model's own sampling defaults are not applied)",
@@ -222,7 +220,7 @@ class Run:
     ) -> None:
         caches = {local.target.label: self._text_cache(local) for local in group}
         longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
-        context = min(context, longest + self.work.sampling.max_tokens + 1)
+        context = min(context, longest + self.work.generation.max_tokens + 1)
         engines = Engines(group, context, self.cache / "models", self._starting)
         try:
             for local in group:
@@ -236,20 +234,12 @@ class Run:
         self.reporter.progress(self.done, self.total, "samples", "starting the engine")
 
     def _text_cache(self, local: Local) -> AnswerCache:
-        sampling = self.work.sampling
         facts = {
             "kind": "text",
             "base": local.base_digest,
             "adapter": local.adapter_digest,
             "engine": engine_version(),
-            "sampling": [
-                sampling.max_tokens,
-                sampling.temperature,
-                sampling.top_p,
-                sampling.repetition_penalty,
-                list(sampling.stop),
-                sampling.seed,
-            ],
+            "sampling": list(asdict(self.work.generation).values()),
         }
         return AnswerCache(self.cache / "answers", facts)
 
@@ -264,10 +254,9 @@ class Run:
         self._advance(len(prompts_ids) - len(missing), phase)
         if missing:
             engine, adapter = engines.of(local)
-            begin = 0
-            for batch in engine.generate([prompts_ids[n] for n in missing], self.work.sampling, adapter, self._stopped):
-                cache.put([(digests[missing[begin + row]], text) for row, text in enumerate(batch)])
-                begin += len(batch)
+            asked, left = [prompts_ids[n] for n in missing], iter(missing)
+            for batch in engine.generate(asked, self.work.generation, adapter, self._stopped):
+                cache.put([(digests[next(left)], text) for text in batch])
                 self._advance(len(batch), phase)
             self._check()
         return [cache.get(digest) if fit else None for digest, fit in zip(digests, fits, strict=True)]
@@ -294,7 +283,6 @@ class Run:
         ]
         write_files(self.folder / "report", report, infos, targets, samples)
         store = self.stores.get("output", self.stores["system"])
-        manifest = upload_folder(store, self.work.bucket, self.work.prefix, self.folder / "report")
+        manifest = upload_folder(store, self.work.output.bucket, self.work.output.prefix, self.folder / "report")
         report_sender.send_report(self.reporter, report)
-        place = {"bucket": self.work.bucket, "prefix": self.work.prefix}
-        return {**place, "manifest": manifest.to_json(), "sample_count": len(samples)}
+        return {**vars(self.work.output), "manifest": manifest.to_json(), "sample_count": len(samples)}

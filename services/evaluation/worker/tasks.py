@@ -140,14 +140,15 @@ def load_custom(task: CustomTask, store: ObjectStore, cache: NodeCache) -> Loade
 
     Raises: Invalid: a row has no references.
     """
-    folder = cache.fetch(store, task.data.bucket, task.data.prefix, task.data.manifest)
+    folder = cache.fetch(store, task.bucket, task.prefix, task.manifest)
     rows = read_rows(folder / task.file, task)
     lists = [
-        parse_stopwords(name, "\n".join(words)) if words else preset_stopwords(name) for name, words in task.stopwords
+        parse_stopwords(one.name, "\n".join(one.words)) if one.words else preset_stopwords(one.name)
+        for one in task.stopwords
     ]
     stopwords = union(lists)
     settings = {
-        "data_digest": task.data.manifest.digest,
+        "data_digest": task.manifest.digest,
         "tokenizer": TOKENIZER_NAME,
         "stopwords": stopwords.name,
         "stopwords_digest": stopwords.digest,
