@@ -1,18 +1,24 @@
-"""Times, money and failures as messages and back, and which fields an update changes: one behaviour for all services.
+"""Values as messages and back, and which fields an update changes: one behaviour for all services.
 
-What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_time))`.
+What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_time))`. `message_of` and `value_of` do
+all fields of a dataclass that its message names alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from enum import Enum
+from functools import cache
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.admin.v1 import admin_pb2
@@ -25,6 +31,9 @@ from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
 _NANOS = 1_000_000_000
+_PLAIN = frozenset({str, int, float, bool, dict})
+M = TypeVar("M", bound=Message)
+V = TypeVar("V")
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:
@@ -77,6 +86,63 @@ def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
 def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
     """Return a location as a message."""
     return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
+
+
+def message_of(value: Any, kind: type[M], **given: Any) -> M:
+    """Return a message with the attributes of a value that it names alike, and those given, which come first."""
+    own = {name: getattr(value, name, None) for name in _fields(kind.DESCRIPTOR) if name not in given}
+    return kind(**{name: _content(kind, name, one) for name, one in own.items() if one is not None}, **given)
+
+
+def _content(kind: type[Message], name: str, one: Any) -> Any:
+    if type(one) in _PLAIN:
+        return one
+    if isinstance(one, tuple | list):
+        return [_content(kind, name, item) for item in one]
+    if isinstance(one, Enum):
+        return one.name
+    if isinstance(one, datetime):
+        return timestamp_of(one)
+    if isinstance(one, Decimal):
+        return money_of(one)
+    below = _fields(kind.DESCRIPTOR)[name].message_type
+    return message_of(one, GetMessageClass(below)) if below and is_dataclass(one) else one
+
+
+def value_of(message: Message, kind: type[V], **given: Any) -> V:
+    """Return a dataclass with what a caller set of the fields that it names alike, and those given, which come first.
+
+    A field that is unset, or 0 or empty without being `optional`, has the dataclass' default, and so has what only the
+    system sets.
+    """
+    hints = _hints(kind)  # type: ignore[arg-type]
+    for name, field in _fields(message.DESCRIPTOR).items():
+        if name in hints and name not in given and field_behavior_pb2.OUTPUT_ONLY not in _behaviors(field):
+            content = getattr(message, name)
+            if message.HasField(name) if field.has_presence else content:
+                given[name] = _read(field, content, hints[name])
+    return kind(**given)
+
+
+def _read(field: FieldDescriptor, content: Any, hint: Any) -> Any:
+    if hasattr(content, "items"):
+        return dict(content)
+    kind = next((one for one in get_args(hint) if one not in (NoneType, ...)), hint)
+    if field.is_repeated:
+        return tuple(value_of(one, kind) if field.message_type else one for one in content)
+    if field.enum_type:
+        return kind[field.enum_type.values_by_number[content].name]
+    return value_of(content, kind) if field.message_type else content
+
+
+@cache
+def _fields(descriptor: Any) -> dict[str, FieldDescriptor]:
+    return dict(descriptor.fields_by_name)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 async def changes_of(request: Any, read: Callable[[], Awaitable[Message]]) -> dict[str, Any]:

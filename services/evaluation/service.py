@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -17,7 +17,7 @@ from services.chassis.jobs import CreateJob
 from services.chassis.proto_values import labels_update_of
 from services.evaluation import messages as to
 from services.evaluation.domain import Evaluation
-from services.evaluation.operations import evaluations, results, stopwords
+from services.evaluation.operations import results, stopwords
 from services.evaluation.operations.context import ServiceContext
 
 
@@ -37,13 +37,11 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         return await self._get(request.evaluation)
 
     async def _get(self, ref: str) -> pb.Evaluation:
-        return to.evaluation_message(await evaluations.get_evaluation(current().project, ref, self._context))
+        return await self._shown(await self._context.engine.job(current().project, ref))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, call: Any) -> pb.ListEvaluationsResponse:
-        page = await evaluations.list_evaluations(current().project, PageQuery.of(request), self._context)
-        return pb.ListEvaluationsResponse(
-            evaluations=[to.evaluation_message(one) for one in page.items], next_page_token=page.next_page_token
-        )
+        page = await self._context.engine.jobs(current().project, PageQuery.of(request))
+        return pb.ListEvaluationsResponse(evaluations=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateEvaluation(self, request: pb.UpdateEvaluationRequest, call: Any) -> pb.Evaluation:
         command = await labels_update_of(request, self._get)
@@ -112,8 +110,11 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         return Empty()
 
     async def _shown(self, evaluation: Evaluation) -> pb.Evaluation:
-        """Return an evaluation with its progress and cost."""
-        return to.evaluation_message(await evaluations.view(evaluation, self._context))
+        return (await self._all((evaluation,)))[0]
+
+    async def _all(self, jobs: Sequence[Evaluation]) -> list[pb.Evaluation]:
+        """Return evaluations with their progress and cost."""
+        return [to.evaluation_message(view) for view in await self._context.engine.views(jobs)]
 
 
 def _create_command(request: pb.CreateEvaluationRequest) -> CreateJob[Evaluation]:

@@ -1,37 +1,14 @@
-"""What callers read: jobs with their progress and cost, checkpoints, metric points, and the watch of a job."""
+"""What callers read: checkpoints, metric points, and the watch of a job."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 from services.chassis.data import Page, PageQuery
-from services.chassis.jobs import MetricPoint, Progress, State
+from services.chassis.jobs import MetricPoint, State
 from services.training.context import ServiceContext
 from services.training.domain import Checkpoint, Job
 from services.training.store import TrainingUnit
-
-
-@dataclass(frozen=True)
-class JobView:
-    """A job with what changes too often to be part of it."""
-
-    job: Job
-    progress: Progress | None
-    values: Mapping[str, float]
-    """The newest value of each metric."""
-    run_seconds: float
-
-
-async def view_jobs(jobs: Sequence[Job], context: ServiceContext) -> list[JobView]:
-    """Return jobs with their progress, newest metrics and running time."""
-    async with TrainingUnit(context.database, write=False) as uow:
-        progress = await uow.attempts.progress([job.id for job in jobs])
-        values = [await uow.attempts.newest_values(job.id) for job in jobs]
-    seconds = [await context.engine.run_seconds(job.id) for job in jobs]
-    return [
-        JobView(job, progress.get(job.id), newest, ran) for job, newest, ran in zip(jobs, values, seconds, strict=True)
-    ]
 
 
 async def list_checkpoints(

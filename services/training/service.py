@@ -100,8 +100,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
         """Return jobs with their progress and cost."""
-        views = await queries.view_jobs(jobs, self._context)
-        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in views]
+        return [to.job_message(view) for view in await self._context.engine.views(jobs)]
 
 
 def _create_command(request: pb.CreateJobRequest) -> CreateJob[Job]:

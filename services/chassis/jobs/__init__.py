@@ -66,7 +66,7 @@ from services.chassis.jobs.domain import (
     State,
     refuse_delete,
 )
-from services.chassis.jobs.engine import JobEngine
+from services.chassis.jobs.engine import JobEngine, JobView
 from services.chassis.jobs.lease import Leases
 from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, outcome_of, retry
 from services.chassis.jobs.reservations import Estimate, Reservations
@@ -96,6 +96,7 @@ __all__ = [
     "JobSettings",
     "JobStore",
     "JobVerbs",
+    "JobView",
     "Leases",
     "MetricPoint",
     "Outcome",
