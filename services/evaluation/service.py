@@ -16,6 +16,7 @@ from services.chassis.data import PageQuery, request_digest
 from services.chassis.jobs import CreateJob
 from services.chassis.proto_values import labels_update_of
 from services.evaluation import messages as to
+from services.evaluation.benchmarks.presets import PRESETS
 from services.evaluation.domain import Evaluation
 from services.evaluation.operations import results, stopwords
 from services.evaluation.operations.context import ServiceContext
@@ -35,9 +36,6 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, call: Any) -> pb.Evaluation:
         return await self._get(request.evaluation)
-
-    async def _get(self, ref: str) -> pb.Evaluation:
-        return await self._shown(await self._context.engine.job(current().project, ref))
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, call: Any) -> pb.ListEvaluationsResponse:
         page = await self._context.engine.jobs(current().project, PageQuery.of(request))
@@ -68,8 +66,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             yield pb.EvaluationLogLine(attempt=attempt, text=line)
 
     async def GetReport(self, request: pb.GetReportRequest, call: Any) -> pb.Report:
-        report = await results.get_report(current().project, request.evaluation, self._context)
-        return to.report_message(report.content)
+        return to.report_message(await results.get_report(current().project, request.evaluation, self._context))
 
     async def ListSamples(self, request: pb.ListSamplesRequest, call: Any) -> pb.ListSamplesResponse:
         page = await results.list_samples(current().project, request.evaluation, PageQuery.of(request), self._context)
@@ -78,7 +75,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         )
 
     async def ListBenchmarks(self, request: pb.ListBenchmarksRequest, call: Any) -> pb.ListBenchmarksResponse:
-        return pb.ListBenchmarksResponse(benchmarks=[to.benchmark_message(one) for one in results.list_benchmarks()])
+        return pb.ListBenchmarksResponse(benchmarks=[to.benchmark_message(one) for _, one in sorted(PRESETS.items())])
 
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, call: Any) -> pb.Benchmark:
         return to.benchmark_message(results.get_benchmark(request.benchmark))
@@ -108,6 +105,9 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def DeleteStopwordList(self, request: pb.DeleteStopwordListRequest, call: Any) -> Empty:
         await stopwords.delete_stopwords(current().project, request.stopword_list, self._context)
         return Empty()
+
+    async def _get(self, ref: str) -> pb.Evaluation:
+        return await self._shown(await self._context.engine.job(current().project, ref))
 
     async def _shown(self, evaluation: Evaluation) -> pb.Evaluation:
         return (await self._all((evaluation,)))[0]

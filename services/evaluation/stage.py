@@ -90,10 +90,8 @@ class EvaluationStage(Stage[Evaluation]):
         for target in job.targets:
             info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
             if info.usable_state == "FAILED":
-                message = (
-                    f"The model {target.label} could not be prepared: {info.usable_failure or 'its version says why.'}"
-                )
-                raise Invalid(message, reason="MODEL_NOT_READY")
+                why = info.usable_failure or "its version says why."
+                raise Invalid(f"The model {target.label} could not be prepared: {why}", reason="MODEL_NOT_READY")
             if info.usable_state != "READY":
                 return Readiness(ready=False, cause=f"The model {target.label} is being prepared.")
         return Readiness(ready=True)
@@ -240,16 +238,12 @@ def _sample_row(job: Evaluation, row: Mapping[str, Any]) -> dict[str, Any]:
             "id": sample_id(job, row),
             "project": job.project,
             "evaluation_id": job.id,
-            "task": row["task"],
-            "target": row["target"],
             "number": int(row["index"]),
             "subject": row["group"],
-            "prompt": row["prompt"],
             "references": tuple(row["references"]),
-            "output": row["output"],
             "scores": dict(row["scores"]),
-            "score": row["score"],
             "version": 1,
+            **{name: row[name] for name in ("task", "target", "prompt", "output", "score")},
         }
     except (KeyError, ValueError, TypeError) as error:
         raise Invalid(f"A sample cannot be read: {error}.", field="rows") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelry.registry.v1 import registry_pb2
 from services.chassis.clock import now
@@ -18,30 +18,18 @@ from services.training.specs import publication
 from services.training.stage import note_version
 from services.training.store import TrainingUnit
 
+CLONED = (
+    "title", "metadata", "model", "model_version_id", "datasets", "validation_dataset", "validation_ratio",
+    "hyperparameters", "output", "publish_model_name", "suffix", "max_cost",
+)  # fmt: skip
+"""What a clone takes over from the old job."""
+
 
 def clone_draft(old: Job, name: str) -> Job:
     """Return a draft of a new job like an old one: with the very versions of model and data that the old one used."""
     moment = now()
-    return Job(
-        id="",
-        project=old.project,
-        create_time=moment,
-        update_time=moment,
-        state=State.VALIDATING,
-        name=name,
-        title=old.title,
-        metadata=dict(old.metadata),
-        model=old.model,
-        model_version_id=old.model_version_id,
-        datasets=old.datasets,
-        validation_dataset=old.validation_dataset,
-        validation_ratio=old.validation_ratio,
-        hyperparameters=old.hyperparameters,
-        output=old.output,
-        publish_model_name=old.publish_model_name,
-        suffix=old.suffix,
-        max_cost=old.max_cost,
-    )
+    fresh = Job(id="", project=old.project, create_time=moment, update_time=moment, state=State.VALIDATING, name=name)
+    return replace(fresh, **{field: getattr(old, field) for field in CLONED})
 
 
 @dataclass(frozen=True)
@@ -63,9 +51,8 @@ async def publish_checkpoint(command: PublishCheckpoint, context: ServiceContext
         raise Invalid(f"The suffix must match {checks.SUFFIX.pattern}.", field="suffix", reason="INVALID_NAME")
     checkpoint, job = await get_checkpoint(command.project, command.checkpoint_id, context)
     async with TrainingUnit(context.database) as uow:
-        await uow.claim_request(
-            command.project, "PublishCheckpoint", command.request_id, command.request_digest, checkpoint.id
-        )
+        request = ("PublishCheckpoint", command.request_id, command.request_digest)
+        await uow.claim_request(command.project, *request, checkpoint.id)
         await uow.commit()
     order = publication(job, checkpoint, command.model_name, command.suffix, command.request_id)
     version = await context.clients.registry.publish(command.project, order)

@@ -45,18 +45,8 @@ def _stored(files: StoredFiles) -> tuple[str, str, Manifest]:
 
 def worker_argv(ranks: int) -> Sequence[str]:
     """Return the worker's command; the engine appends the attempt's folder."""
-    program = ["-m", "services.training.worker"]
-    if ranks == 1:
-        return [sys.executable, *program]
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(ranks),
-        *program,
-    ]
+    launcher = f"-m torch.distributed.run --standalone --nproc-per-node {ranks}".split() if ranks > 1 else []
+    return [sys.executable, *launcher, "-m", "services.training.worker"]
 
 
 def memory_mb(parameter_count: int, ranks: int) -> int:
@@ -113,10 +103,8 @@ def adapter_of(checkpoint: Checkpoint) -> StoredFiles:
         path = PurePosixPath(file.path)
         if path.name == ADAPTER_FILE:
             folder = "" if path.parent == PurePosixPath(".") else f"{path.parent}/"
-            inside = [one for one in manifest.files if one.path.startswith(folder)]
-            files = tuple(replace(one, path=one.path.removeprefix(folder)) for one in inside)
             prefix = f"{checkpoint.files.prefix}/{folder}".rstrip("/")
-            return replace(checkpoint.files, prefix=prefix, manifest_json=json.dumps(Manifest(files).to_json()))
+            return replace(checkpoint.files, prefix=prefix, manifest_json=json.dumps(manifest.below(folder).to_json()))
     raise Invalid(f"The checkpoint {checkpoint.id} holds no servable adapter.", reason="NO_ADAPTER")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -66,6 +66,11 @@ class Manifest:
     def size_bytes(self) -> int:
         """All files together."""
         return sum(file.size for file in self.files)
+
+    def below(self, folder: str) -> Manifest:
+        """Return the manifest of a folder inside, whose name ends with a slash; empty: all of it."""
+        inside = [file for file in self.files if file.path.startswith(folder)]
+        return Manifest(tuple(replace(file, path=file.path.removeprefix(folder)) for file in inside))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form."""

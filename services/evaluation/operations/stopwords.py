@@ -59,9 +59,8 @@ async def create_stopwords(command: CreateStopwords, context: ServiceContext, no
     """Make a list. Raises AlreadyExists for a name in use, Invalid for an empty or too long one."""
     check_name(command.name, "stopword_list.name", (PREFIX,))
     if command.name in PRESETS:
-        raise AlreadyExists(
-            f"{command.name!r} is a preset list.", metadata={"resource": "stopwordList", "name": command.name}
-        )
+        metadata = {"resource": "stopwordList", "name": command.name}
+        raise AlreadyExists(f"{command.name!r} is a preset list.", metadata=metadata)
     if not 1 <= len(command.words) <= MOST_WORDS:
         message = f"stopword_list.words has {len(command.words)} entries, and must have 1 to {MOST_WORDS:,}."
         raise Invalid(message, field="stopword_list.words")
@@ -71,16 +70,16 @@ async def create_stopwords(command: CreateStopwords, context: ServiceContext, no
         message = f"stopword_list.words: {error} (at most {MAX_LIST_BYTES:,} bytes in all)."
         raise Invalid(message, field="stopword_list.words") from error
     async with EvaluationUnit(context.database) as uow:
-        identity = await uow.claim_request(
-            command.project, CREATE, command.request_id, command.request_digest, new_id(PREFIX)
-        )
+        request = (CREATE, command.request_id, command.request_digest)
+        identity = await uow.claim_request(command.project, *request, new_id(PREFIX))
         own = await uow.stopwords.find(command.project, identity)
         if own is None:
+            words = tuple(dict.fromkeys(command.words))
             own = OwnStopwords(
                 id=identity,
                 project=command.project,
                 name=command.name,
-                words=tuple(dict.fromkeys(command.words)),
+                words=words,
                 digest=parsed.digest,
                 create_time=now,
             )

@@ -1,7 +1,7 @@
 """A sample: one question with what one target answered and how that was scored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from services.evaluation.benchmarks.categories import Answer
@@ -37,34 +37,10 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """Return the sample as one line of samples.jsonl."""
-        row: dict[str, Any] = {
-            "task": self.task,
-            "target": self.target,
-            "index": self.index,
-            "group": self.group,
-            "prompt": self.prompt,
-            "references": list(self.references),
-            "output": self.output,
-            "scores": dict(self.scores),
-            "score": self.score,
-        }
-        return row | ({"details": dict(self.details)} if self.details else {})
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Sample":
-        """Return the sample that `to_json` wrote."""
-        return cls(
-            task=row["task"],
-            target=row["target"],
-            index=int(row["index"]),
-            group=row["group"],
-            prompt=row["prompt"],
-            references=tuple(row["references"]),
-            output=row["output"],
-            scores=dict(row["scores"]),
-            score=row["score"],
-            details=dict(row.get("details") or {}),
-        )
+        row = asdict(self)
+        if not self.details:
+            del row["details"]
+        return row
 
     @property
     def answer(self) -> Answer:

@@ -67,8 +67,7 @@ def score_text(hypothesis: str, references: Sequence[str], stopwords: StopWords)
         "rouge_l": rouge.best([rouge.rouge_l(ours, reference) for reference in kept]),
     }
     for metric, overlap in rouges.items():
-        values |= {f"{metric}_precision": overlap.precision, f"{metric}_recall": overlap.recall}
-        values[f"{metric}_f"] = overlap.f
+        values |= {f"{metric}_{part}": value for part, value in vars(overlap).items()}
     return TextScore(values, counts)
 
 
@@ -76,7 +75,6 @@ def score_text(hypothesis: str, references: Sequence[str], stopwords: StopWords)
 class Aggregate:
     """One metric over all scored samples."""
 
-    metric: str
     value: float
     interval: intervals.Interval
 
@@ -114,7 +112,7 @@ def summarize(scores: Sequence[TextScore]) -> TextSummary:
     statistics = _statistics(len(rows))
     sums = [sum(column) for column in zip(*rows, strict=True)]
     bounds = intervals.bootstrap(rows, statistics)
-    aggregates = {name: Aggregate(name, value(sums), bounds[name]) for name, value in statistics.items()}
+    aggregates = {name: Aggregate(value(sums), bounds[name]) for name, value in statistics.items()}
     return TextSummary(aggregates, len(rows), len(scores) - len(rows))
 
 

@@ -22,7 +22,7 @@ from services.training.worker.progress_reporting import ReportSink, Throughput
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
-from services.training.worker.upload import Uploader, inner_manifest
+from services.training.worker.upload import Uploader
 
 _log = logging.getLogger(__name__)
 EVALUATION_TOKENS = 2_048
@@ -259,7 +259,7 @@ def save(run: Run) -> None:
     }
 
     def uploaded(manifest: Manifest) -> None:
-        stored = {"manifest": manifest.to_json(), "adapter_manifest": inner_manifest(manifest, "adapter")}
+        stored = {"manifest": manifest.to_json(), "adapter_manifest": manifest.below("adapter/").to_json()}
         run.config.reports.send("checkpoint", body | stored)
 
     run.uploader.put(folder, prefix, uploaded)
