@@ -17,7 +17,7 @@ from services.chassis.locations import ObjectLocation
 from services.chassis.objects import Manifest, StoreAccess, StoredFiles
 from services.clients.credentials import CredentialClient
 from services.evaluation.clients import Clients
-from services.evaluation.domain import Evaluation, Target, TargetKind, Task, sample_id
+from services.evaluation.domain import Evaluation, ReportPart, Target, TargetKind, Task, sample_id
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
@@ -25,10 +25,10 @@ from services.evaluation.store import (
     EVALUATIONS,
     GARBAGE,
     EvaluationUnit,
-    add_part,
     add_samples,
     drop_results,
     evaluations_of,
+    parts_of,
 )
 from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, Output, PresetTask, Stopwords
 from services.evaluation.work_spec import Target as TargetWork
@@ -155,14 +155,10 @@ class EvaluationStage(Stage[Evaluation]):
 
     async def _custom(self, job: Evaluation, task: Task) -> CustomTask:
         info = await self._clients.datasets.resolve(job.project, task.dataset_version_id, job.id)
-        lists: list[Stopwords] = []
+        presets = [ref for ref in task.stopword_list_ids if ref in stopwords.PRESETS]
         async with EvaluationUnit(self._database, write=False) as uow:
-            for ref in task.stopword_list_ids:
-                if ref in stopwords.PRESETS:
-                    lists.append(Stopwords(ref, None))
-                    continue
-                own = await uow.stopwords.get(job.project, ref)
-                lists.append(Stopwords(own.name, own.words))
+            own = [await uow.stopwords.get(job.project, ref) for ref in task.stopword_list_ids if ref not in presets]
+        lists = [*(Stopwords(ref, None) for ref in presets), *(Stopwords(one.name, one.words) for one in own)]
         return CustomTask(
             store=SYSTEM,
             bucket=info.files.bucket,
@@ -197,9 +193,9 @@ class EvaluationStage(Stage[Evaluation]):
             return job.advance(f"samples-{report.attempt}-{report.number}", step, job.update_time)
         if part in _PARTS or part == "main_metrics":
             rows = body["rows"] if part in _PARTS else [body["values"]]
-            identity = f"{job.id}.{report.attempt:04}.{report.number:08}"
-            base = {"id": identity, "project": job.project, "evaluation_id": job.id, "version": 1}
-            await add_part(uow, base | {"kind": part, "rows": tuple(rows)})
+            identity = f"{job.id}.{report.attempt:04}.{report.number:08}"  # sorts in the order of sending
+            sent = ReportPart(id=identity, project=job.project, evaluation_id=job.id, kind=str(part), rows=tuple(rows))
+            await parts_of(uow).add(sent)
             return job
         raise Invalid(f"A result with the part {part!r} is unknown.", field="part")
 

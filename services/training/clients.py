@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_type_hints
 
 from services.chassis.jobs import Reservations
 from services.chassis.rpc import Connections
@@ -26,12 +27,7 @@ class Clients:
     @classmethod
     def of(cls, connections: Connections) -> Clients:
         """Return the clients on the connections of a process."""
-        return cls(
-            RegistryClient(connections),
-            DatasetClient(connections),
-            BillingClient(connections),
-            CredentialClient(connections),
-        )
+        return cls(**{name: client(connections) for name, client in get_type_hints(cls).items()})
 
     @property
     def reservations(self) -> Reservations:

@@ -121,10 +121,15 @@ class Job(PricedJob):
     published_model_version_id: str = ""
 
     @property
+    def uses(self) -> list[tuple[str, DatasetUse]]:
+        """Every data set with its path in a request, the validation set's last."""
+        uses = [(f"job.datasets[{index}]", use) for index, use in enumerate(self.datasets)]
+        return [*uses, *([("job.validation_dataset", self.validation_dataset)] if self.validation_dataset else [])]
+
+    @property
     def dataset_version_ids(self) -> tuple[str, ...]:
         """Every data set version that it reads, the validation set's last."""
-        uses = (*self.datasets, *((self.validation_dataset,) if self.validation_dataset else ()))
-        return tuple(dict.fromkeys(use.version_id for use in uses))
+        return tuple(dict.fromkeys(use.version_id for _, use in self.uses))
 
 
 @dataclass(frozen=True, kw_only=True)

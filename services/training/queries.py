@@ -1,4 +1,4 @@
-"""What callers read: checkpoints, metric points, and the watch of a job."""
+"""What callers read: checkpoints, metric points, and when a watch ends."""
 
 from __future__ import annotations
 
@@ -27,18 +27,8 @@ async def get_checkpoint(project: str, checkpoint_id: str, context: ServiceConte
         return checkpoint, await uow.jobs.get(project, checkpoint.job_id)
 
 
-async def watch_job(project: str, ref: str, after_version: int, context: ServiceContext) -> AsyncIterator[Job]:
-    """Yield the job as it is, then each change and its progress, up to its end and the version published then."""
-    job = await context.engine.job(project, ref)
-
-    async def read() -> Job:
-        return await context.engine.job(project, job.id)
-
-    async for seen in context.engine.watchers.follow(job.id, read, _is_over, after_version, pulses=True):
-        yield seen
-
-
-def _is_over(job: Job) -> bool:
+def is_over(job: Job) -> bool:
+    """Return whether nothing follows: it has ended, and the version to be published then is there."""
     waits = job.state is State.SUCCEEDED and job.publish_model_name and not job.published_model_version_id
     return job.state.ended and (job.settled or not waits)
 

@@ -59,7 +59,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return await self._shown(await self._context.verbs.create(command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, call: Any) -> AsyncIterator[pb.Job]:
-        async for job in queries.watch_job(current().project, request.job, request.after_version, self._context):
+        watched = (current().project, request.job, request.after_version, queries.is_over)
+        async for job in self._context.engine.watch(*watched):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, call: Any) -> AsyncIterator[pb.LogLine]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -90,17 +90,23 @@ class JobEngine(Generic[J]):
         """Look now instead of within a second."""
         self._reconciler.kick()
 
-    async def watch(self, project: str, ref: str, after_version: int = 0) -> AsyncIterator[J]:
+    async def watch(
+        self,
+        project: str,
+        ref: str,
+        after_version: int = 0,
+        over: Callable[[J], bool] = lambda job: job.state.ended,
+    ) -> AsyncIterator[J]:
         """Yield the job as it is, then each newer version, and the same one when its progress changed; end with it.
 
-        Raises: NotFound
+        `over` says of which version nothing follows. Raises: NotFound
         """
         job = await self.job(project, ref)
 
         async def read() -> J:
             return await self.job(project, job.id)
 
-        async for seen in self.watchers.follow(job.id, read, lambda one: one.state.ended, after_version, pulses=True):
+        async for seen in self.watchers.follow(job.id, read, over, after_version, pulses=True):
             yield seen
 
     async def job(self, project: str, ref: str) -> J:

@@ -9,7 +9,7 @@ from services.chassis.errors import NotFound
 from services.evaluation.benchmarks.presets import PRESETS, Preset
 from services.evaluation.domain import StoredSample, refuse_report
 from services.evaluation.operations.context import ServiceContext
-from services.evaluation.store import EvaluationUnit
+from services.evaluation.store import PARTS, EvaluationUnit
 
 
 async def get_report(project: str, ref: str, context: ServiceContext) -> dict[str, Any]:
@@ -17,7 +17,7 @@ async def get_report(project: str, ref: str, context: ServiceContext) -> dict[st
     async with EvaluationUnit(context.database, write=False) as uow:
         evaluation = await uow.evaluations.get(project, ref)
         refuse_report(evaluation)
-        parts = await uow.parts_of(evaluation.id)
+        parts = await uow.parts.select(PARTS.c.evaluation_id == evaluation.id, order_by=(PARTS.c.id,))
     content: dict[str, Any] = {"evaluation_id": evaluation.id, "scores": [], "comparisons": [], "settings": []}
     for part in parts:
         if part.kind == "main_metrics":
