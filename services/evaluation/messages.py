@@ -12,8 +12,8 @@ from services.chassis.jobs import JobView, State
 from services.chassis.proto_values import amount_of, message_of, money_of, timestamp_of, value_of
 from services.evaluation.benchmarks.categories import shipped_categories
 from services.evaluation.benchmarks.presets import Preset
-from services.evaluation.domain import Evaluation, StoredSample, Target, TargetKind, Task
-from services.evaluation.operations.stopwords import Shown
+from services.evaluation.domain import Evaluation, OwnStopwords, StoredSample, Target, TargetKind, Task
+from services.evaluation.scoring.stopwords import StopWords
 
 _STATES = {State.PAUSING: State.RUNNING, State.PAUSED: State.QUEUED, State.RESUMING: State.QUEUED}
 """Evaluations cannot be paused; one that resumes after its worker died waits for a slot like a queued one."""
@@ -100,9 +100,7 @@ def _task_message(task: Task) -> pb.Task:
 
 def report_message(content: dict[str, Any]) -> pb.Report:
     """Return a report as it is shown; fields that a newer worker added are left out."""
-    message = pb.Report()
-    json_format.ParseDict(content, message, ignore_unknown_fields=True)
-    return message
+    return json_format.ParseDict(content, pb.Report(), ignore_unknown_fields=True)
 
 
 def sample_message(sample: StoredSample) -> pb.Sample:
@@ -122,6 +120,9 @@ def benchmark_message(preset: Preset) -> pb.Benchmark:
     )
 
 
-def stopwords_message(shown: Shown, *, words: bool = True) -> pb.StopwordList:
-    """Return a stop-word list as it is shown; in lists without its words."""
-    return message_of(shown, pb.StopwordList, words=shown.words if words else ())
+def stopwords_message(shown: StopWords | OwnStopwords, *, words: bool = True) -> pb.StopwordList:
+    """Return a preset list or an own one as it is shown; in lists without its words."""
+    if isinstance(shown, OwnStopwords):
+        return message_of(shown, pb.StopwordList, words=shown.words if words else ())
+    listed = sorted(shown.words) if words else ()
+    return message_of(shown, pb.StopwordList, id=shown.name, words=listed, preset=True)

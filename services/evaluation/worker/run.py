@@ -13,19 +13,13 @@ from services.chassis.worker import chat
 from services.evaluation.benchmarks import prompts
 from services.evaluation.reporting.build import Measured, TargetInfo, build_report
 from services.evaluation.reporting.files import write_files
-from services.evaluation.reporting.samples import Sample, choice_sample, text_sample
-from services.evaluation.scoring import texts
+from services.evaluation.reporting.samples import choice_sample, text_sample
 from services.evaluation.work_spec import EvaluationWork, Files, PresetTask
 from services.evaluation.worker import choices, models, report_sender
 from services.evaluation.worker.answers import AnswerCache, prompt_digest
 from services.evaluation.worker.engines import Engines, Local
 from services.evaluation.worker.generation import engine_version
-from services.evaluation.worker.tasks import (
-    LoadedCustom,
-    LoadedPreset,
-    load_custom,
-    load_preset,
-)
+from services.evaluation.worker.tasks import LoadedCustom, LoadedPreset, load_custom, load_preset
 
 
 class StopRequested(Exception):
@@ -145,17 +139,15 @@ class Run:
                 digests = [prompt_digest(prompt.token_ids) for prompt in asked]
                 missing = [number for number, digest in enumerate(digests) if cache.get(digest) is None]
                 fresh: list[tuple[str, Any]] = []
-                for number, scores in choices.score_choices(
-                    model, [asked[number] for number in missing], labels, self._stopped
-                ):
+                wanted = [asked[number] for number in missing]
+                for number, scores in choices.score_choices(model, wanted, labels, self._stopped):
                     fresh.append((digests[missing[number]], list(scores)))
                     self._advance(1, phase)
                 cache.put(fresh)
                 self._check()
                 self._advance(len(asked) - len(missing), phase)
-                values += [
-                    (prompt, tuple(cache.get(digest) or ())) for prompt, digest in zip(asked, digests, strict=True)
-                ]
+                found = (tuple(cache.get(digest) or ()) for digest in digests)
+                values += zip(asked, found, strict=True)
         self._keep_choices(local, task, values)
 
     def _keep_choices(
@@ -176,8 +168,7 @@ class Run:
             details = {"shots": str(prompt.shots)} if prompt.shots < task.preset.shots else {}
             details |= {"cut": "the beginning of the question was left out"} if prompt.cut else {}
             samples.append(replace(sample, details=details))
-        self.results[task.info.name, local.target.label] = Measured(samples)
-        report_sender.send_samples(self.reporter, samples, self.done)
+        self._keep(local, task, Measured(samples))
 
     def _answer_texts(self) -> None:
         """Answer every own set on every target; an engine is started only for what the cache does not hold."""
@@ -188,12 +179,10 @@ class Run:
             tokenizer = chat.load_tokenizer(group[0].base)
             context = models.context_length(group[0].base)
             fingerprint = chat.fingerprint(tokenizer)
+            encoded = {}
             for task in tasks:
                 self._record_generation(task, group, fingerprint)
-            encoded = {
-                task.info.name: [chat.encode_prompt(tokenizer, list(row.messages)) for row in task.rows]
-                for task in tasks
-            }
+                encoded[task.info.name] = [chat.encode_prompt(tokenizer, list(row.messages)) for row in task.rows]
             self._generate_group(group, tasks, encoded, context)
 
     def _record_generation(self, task: LoadedCustom, group: list[Local], fingerprint: str) -> None:
@@ -201,16 +190,12 @@ class Run:
         settings = dict(task.info.settings) | {
             "engine": engine_version(),
             "generation_config": "vllm (the model's own sampling defaults are not applied)",
-            "max_tokens": str(sampling.max_tokens),
-            "temperature": str(sampling.temperature),
-            "top_p": str(sampling.top_p),
+            **{name: str(value) for name, value in vars(sampling).items()},
             "top_k": "all",
             "min_p": "0.0",
-            "repetition_penalty": str(sampling.repetition_penalty),
             "presence_penalty": "0.0",
             "frequency_penalty": "0.0",
             "stop": ", ".join(map(repr, sampling.stop)) or "none",
-            "seed": str(sampling.seed),
         }
         settings |= {f"chat_fingerprint {local.target.label}": fingerprint for local in group}
         self.tasks[task.info.name] = replace(task, info=replace(task.info, settings=settings))
@@ -262,15 +247,15 @@ class Run:
         return [cache.get(digest) if fit else None for digest, fit in zip(digests, fits, strict=True)]
 
     def _keep_texts(self, local: Local, task: LoadedCustom, answers: list[str | None]) -> None:
-        samples: list[Sample] = []
-        scores: list[texts.TextScore] = []
-        for index, (row, output) in enumerate(zip(task.rows, answers, strict=True)):
-            question = (row.category, row.prompt, row.references)
-            sample, score = text_sample(task.info.name, local.target.label, index, question, output, task.stopwords)
-            samples.append(sample)
-            scores.append(score)
-        self.results[task.info.name, local.target.label] = Measured(samples, scores)
-        report_sender.send_samples(self.reporter, samples, self.done)
+        made = [
+            text_sample(task.info.name, local.target.label, index, row.question, output, task.stopwords)
+            for index, (row, output) in enumerate(zip(task.rows, answers, strict=True))
+        ]
+        self._keep(local, task, Measured([sample for sample, _ in made], [score for _, score in made]))
+
+    def _keep(self, local: Local, task: LoadedPreset | LoadedCustom, measured: Measured) -> None:
+        self.results[task.info.name, local.target.label] = measured
+        report_sender.send_samples(self.reporter, measured.samples, self.done)
 
     def _report(self) -> dict[str, Any]:
         """Build the report, write it to the output, send it to the service."""

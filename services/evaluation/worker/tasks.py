@@ -43,6 +43,11 @@ class Row:
     category: str
 
     @property
+    def question(self) -> tuple[str, str, tuple[str, ...]]:
+        """Its category, what is asked, and the references."""
+        return self.category, self.prompt, self.references
+
+    @property
     def prompt(self) -> str:
         """What is asked, as the report shows it: the last message, or all of a longer conversation."""
         if len(self.messages) == 1:
