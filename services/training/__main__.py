@@ -14,7 +14,7 @@ from services.chassis.rpc import Connections
 from services.training.clients import Clients
 from services.training.context import ServiceContext
 from services.training.estimate import MeasuredSpeed
-from services.training.handlers import ModelHandlers
+from services.training.handlers import model_consumer
 from services.training.intake import Machine, TrainingIntake
 from services.training.service import TrainingInternalServicer, TrainingServicer
 from services.training.settings import TrainingSettings
@@ -48,7 +48,7 @@ def add_parts(
     garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of, settings.sweep_seconds)
     context = ServiceContext(host.database, clients, stage, engine, verbs, garbage)
     gate = WorkerGate(host.bus, settings.token_secret)
-    host.add(gate, *ModelHandlers(context).consumers(host.bus, settings), engine, garbage)
+    host.add(gate, model_consumer(context, host.bus, settings), engine, garbage)
     host.serve(TrainingServicer(context))
     host.serve(TrainingInternalServicer(context))
     return context

@@ -7,18 +7,13 @@ from services.chassis.delivery import Consumer, ConsumerSettings, Message
 from services.training.context import ServiceContext
 
 
-class ModelHandlers:
-    """Follows model versions."""
+def model_consumer(context: ServiceContext, bus: Bus, settings: ConsumerSettings) -> Consumer:
+    """Return the durable consumer of model versions."""
 
-    def __init__(self, context: ServiceContext) -> None:
-        self._context = context
-
-    async def handle(self, message: Message) -> None:
-        """Handle an event of a model version: wake the engine, which asks the registry. A repeat does no harm."""
+    async def handle(message: Message) -> None:
+        """Wake the engine, which asks the registry. A repeat does no harm."""
         if message.event().happening in ("ready", "failed"):
-            self._context.engine.kick()
+            context.engine.kick()
 
-    def consumers(self, bus: Bus, settings: ConsumerSettings) -> list[Consumer]:
-        """Return the durable consumers of this service."""
-        subject = "modelry.events.*.modelVersion.>"
-        return [Consumer(bus, self._context.database, "training-on-modelVersion", subject, self.handle, settings)]
+    subject = "modelry.events.*.modelVersion.>"
+    return Consumer(bus, context.database, "training-on-modelVersion", subject, handle, settings)

@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +84,9 @@ class Engine:
         if adapter is not None:
             number, path = self._adapters[adapter]
             request = LoRARequest(adapter, number, str(path))
-        parameters = SamplingParams(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
-            min_p=0.0,
-            repetition_penalty=sampling.repetition_penalty,
-            presence_penalty=0.0,
-            frequency_penalty=0.0,
-            stop=list(sampling.stop),
-            seed=sampling.seed if sampling.temperature else None,
-        )
+        seed = sampling.seed if sampling.temperature else None
+        chosen = asdict(sampling) | {"stop": list(sampling.stop), "seed": seed}
+        parameters = SamplingParams(**chosen, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0)
         for start in range(0, len(prompts), BATCH):
             if stopped():
                 return
