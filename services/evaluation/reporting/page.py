@@ -37,11 +37,7 @@ document.querySelectorAll('th.s').forEach(h=>h.addEventListener('click',()=>{
 def write_page(
     report: Mapping[str, Any], tasks: Sequence[TaskInfo], targets: Sequence[TargetInfo], samples: Iterable[Sample]
 ) -> str:
-    """Return the page of a report.
-
-    Args:
-        report: as `build_report` gives it.
-    """
+    """Return the page of a report, which is as `build_report` gives it."""
     by_task: dict[str, list[Sample]] = {task.name: [] for task in tasks}
     for sample in samples:
         by_task[sample.task].append(sample)

@@ -56,12 +56,7 @@ def shown(metric: str, value: float) -> float:
 def choice_sample(
     task: str, target: str, index: int, question: tuple[str, str, str], choice: tuple[str, Mapping[str, float]]
 ) -> Sample:
-    """Return a multiple-choice sample.
-
-    Args:
-        question: subject, text with its choices, right label.
-        choice: chosen label, log-probability of each label.
-    """
+    """Return a sample of (subject, text with its choices, right label), (chosen label, log-probability of each)."""
     subject, prompt, right = question
     chosen, log_probabilities = choice
     hit = float(chosen == right)
@@ -77,12 +72,7 @@ def text_sample(
     output: str | None,
     stopwords: StopWords,
 ) -> tuple[Sample, texts.TextScore]:
-    """Return a generated sample with its scores.
-
-    Args:
-        question: category, prompt, references.
-        output: None when the prompt was too long for the model: such a sample has no score.
-    """
+    """Return a sample of (category, prompt, references) with its scores; none when the prompt was too long (None)."""
     category, prompt, references = question
     details = {}
     score = texts.NO_SCORE if output is None else texts.score_text(output, references, stopwords)

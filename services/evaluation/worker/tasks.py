@@ -70,10 +70,8 @@ class LoadedCustom:
 
 
 def load_preset(task: PresetTask, store: ObjectStore, folder: Path) -> LoadedPreset:
-    """Download and read a preset benchmark.
+    """Download a preset benchmark into a folder and read it.
 
-    Args:
-        folder: where its files go.
     Raises: LayoutError, PresetError: what is there cannot be scored. Invalid: nothing is there.
     """
     preset = presets.preset(task.preset, split=task.split, shots=task.shots)
@@ -141,17 +139,13 @@ def _preset_settings(preset: presets.Preset, digest: str, task: PresetTask, unkn
 
 
 def load_custom(task: CustomTask, store: ObjectStore, cache: NodeCache) -> LoadedCustom:
-    """Download and read an own set.
-
-    Raises: Invalid: a row has no references.
-    """
+    """Download and read an own set. Raises: Invalid: a row has no references."""
     folder = cache.fetch(store, task.bucket, task.prefix, task.manifest)
     rows = read_rows(folder / task.file, task)
-    lists = [
+    stopwords = union(
         parse_stopwords(one.name, "\n".join(one.words)) if one.words else preset_stopwords(one.name)
         for one in task.stopwords
-    ]
-    stopwords = union(lists)
+    )
     settings = {
         "data_digest": task.manifest.digest,
         "tokenizer": TOKENIZER_NAME,
@@ -167,18 +161,15 @@ def load_custom(task: CustomTask, store: ObjectStore, cache: NodeCache) -> Loade
 
 
 def read_rows(path: Path, task: CustomTask) -> list[Row]:
-    """Return the rows of a canonical file.
-
-    Raises: Invalid: it is no evaluation set.
-    """
+    """Return the rows of a canonical file. Raises: Invalid: it is no evaluation set."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(path)
     if "references" not in table.column_names:
         raise Invalid(f"The data set of {task.name} has no references: import it as evaluation pairs.", field="dataset")
-    columns = ["messages", "references", "category"]
+    columns = [name for name in ("messages", "references", "category") if name in table.column_names]
     rows = []
-    for raw in table.select([name for name in columns if name in table.column_names]).to_pylist():
+    for raw in table.select(columns).to_pylist():
         row = Row(tuple(json.loads(raw["messages"])), tuple(json.loads(raw["references"])), raw.get("category") or "")
         if task.system_prompt and row.messages[0].get("role") != "system":
             row = replace(row, messages=({"role": "system", "content": task.system_prompt}, *row.messages))

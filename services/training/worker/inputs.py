@@ -23,13 +23,6 @@ OnProgress = Callable[[str, int, int, str], None]
 LOGGED_ROWS = 200
 
 
-class UserError(Invalid):
-    """What the caller gave cannot be trained on; the message says what and why."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message, reason=reason)
-
-
 @dataclass(frozen=True)
 class Inputs:
     """All that was read. ``system_prompt`` is the one that most rows have, to be offered in the chat."""
@@ -71,7 +64,7 @@ def _fetched(cache: Path, store: ObjectStore, stored: StoredManifest, on_bytes: 
 def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     """Fetch and encode everything.
 
-    Raises: UserError: no row is left to learn from. Inexpressible: the model has no usable chat template.
+    Raises: Invalid: no row is left to learn from. Inexpressible: the model has no usable chat template.
     """
     model = files.model(work.model, lambda done, total: on_progress("fetching the model", done, total, "bytes"))
     tokenizer = load_tokenizer(model)
@@ -114,7 +107,7 @@ def _check(name: str, found: Examples) -> None:
         _log.warning("and %d more rows are refused", len(found.refused) - LOGGED_ROWS)
     if not found.examples:
         why = found.refusal() or "the data set has no rows"
-        raise UserError(f"No row is left for {name}: {why}.", "NO_USABLE_ROWS")
+        raise Invalid(f"No row is left for {name}: {why}.", reason="NO_USABLE_ROWS")
 
 
 def common_system_prompt(rows: list[Row]) -> str:

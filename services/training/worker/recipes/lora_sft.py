@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from services.chassis.engines import Accelerator
+from services.chassis.errors import Invalid
 from services.chassis.objects import Manifest
 from services.training.work_spec import TrainingWork
 from services.training.worker import engines, model, state
 from services.training.worker.batching import by_tokens, collate, label_count
-from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
+from services.training.worker.inputs import Files, Inputs, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
 from services.training.worker.progress_reporting import ReportSink, Throughput
@@ -71,9 +72,9 @@ def setup(config: Config) -> Run:
     how = work.hyperparameters
     device = torch.device(accelerator.device)
     if how.compute_type not in accelerator.compute_types:
-        raise UserError(f"compute_type {how.compute_type} needs a GPU, and there is none; use BF16.", "NEEDS_GPU")
+        raise Invalid(f"compute_type {how.compute_type} needs a GPU, and there is none; use BF16.", reason="NEEDS_GPU")
     if how.flash_attention not in accelerator.attention:
-        raise UserError(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", "NEEDS_GPU")
+        raise Invalid(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", reason="NEEDS_GPU")
     ranks = Ranks(accelerator.backend, device)
     files = Files(reports.spec, config.folder)
     inputs = read(work, files, lambda phase, done, total, unit: reports.progress(done, total, unit, phase))
@@ -83,13 +84,13 @@ def setup(config: Config) -> Run:
     except ValueError as error:
         if "arget modules" not in str(error):
             raise
-        raise UserError(f"target_modules: {error}", "UNKNOWN_TARGET_MODULES") from error
+        raise Invalid(f"target_modules: {error}", reason="UNKNOWN_TARGET_MODULES") from error
     engine = engines.make(tuned.masters, how, ranks, device)
     weights = [example.weight for example in inputs.training.examples]
     batch = how.batch_size * how.gradient_accumulation * how.world_size
     order = Order(weights, batch, how.epochs, how.seed)
     if not order.rows_per_epoch:
-        raise UserError("The weights of the data sets leave no row in an epoch.", "NO_USABLE_ROWS")
+        raise Invalid("The weights of the data sets leave no row in an epoch.", reason="NO_USABLE_ROWS")
     position = state.Position(settings_digest(work))
     state.seed_all(how.seed, ranks.rank)
     uploader = Uploader(files.output, work.output.bucket) if ranks.leads else None
@@ -165,7 +166,7 @@ def one_step(run: Run, rows: Sequence[int], rate: float) -> tuple[Sums, float]:
     total, hits_in_all, stops = ranks.total(float(loss), float(right), float(stop))
     if not math.isfinite(total):
         message = f"The loss is not a number in step {run.position.step + 1}; try a lower learning rate."
-        raise UserError(message, "TRAINING_DIVERGED")
+        raise Invalid(message, reason="TRAINING_DIVERGED")
     return Sums(total, hits_in_all, labels, stops > 0), norm
 
 
