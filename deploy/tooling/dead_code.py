@@ -60,8 +60,10 @@ USED_BY_NAME = {
     "initialized": "jieba, of a tokenizer",
     "PreTrainedTokenizerBase": "named in quoted annotations",
     "sample_count": "stored with the row of an evaluation",
-    "test": "written to the report with its dataclass",
-    "validation_loss": "set in a message",
+    "language": "shown by the mapper of messages",
+    "repetition_penalty": "given to the engine with its dataclass",
+    "top_p": "given to the engine with its dataclass",
+    "create_garbage_table": "migrations",
 }
 
 

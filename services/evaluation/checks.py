@@ -59,13 +59,13 @@ def _once(words: list[str]) -> list[str]:
 def _targets(evaluation: Evaluation) -> Iterator[Violation]:
     if len(evaluation.candidates) > MOST_CANDIDATES:
         words = f"has {len(evaluation.candidates)} entries, and may have {MOST_CANDIDATES}"
-        yield _fault("evaluation.candidates", words, "OUT_OF_RANGE")
+        yield Violation.of("evaluation.candidates", words, "OUT_OF_RANGE")
     for index, target in enumerate(evaluation.targets):
         path = target_path(index)
         if not target.ref:
-            yield _fault(path, "needs a model, a checkpoint or a deployment", "REQUIRED_FIELD")
+            yield Violation.of(path, "needs a model, a checkpoint or a deployment", "REQUIRED_FIELD")
         if len(target.label) > LABEL_LENGTH:
-            yield _fault(f"{path}.label", f"has more than {LABEL_LENGTH} characters")
+            yield Violation.of(f"{path}.label", f"has more than {LABEL_LENGTH} characters")
     given = [target.label for target in evaluation.targets if target.label]
     for label in sorted({label for label in given if given.count(label) > 1}):
         yield Violation("evaluation.candidates", f"two targets have the label {label!r}", "DUPLICATE_LABEL")
@@ -74,17 +74,17 @@ def _targets(evaluation: Evaluation) -> Iterator[Violation]:
 def _tasks(evaluation: Evaluation) -> Iterator[Violation]:
     if not 1 <= len(evaluation.tasks) <= MOST_TASKS:
         words = f"has {len(evaluation.tasks)} entries, and must have 1 to {MOST_TASKS}"
-        yield _fault("evaluation.tasks", words, "OUT_OF_RANGE")
+        yield Violation.of("evaluation.tasks", words, "OUT_OF_RANGE")
     for index, task in enumerate(evaluation.tasks):
         path = f"evaluation.tasks[{index}]"
         if task.name and not TASK_NAME.fullmatch(task.name):
-            yield _fault(f"{path}.name", f"is {task.name!r}: 1 to 100 letters, digits and ' .@/:+-_'")
+            yield Violation.of(f"{path}.name", f"is {task.name!r}: 1 to 100 letters, digits and ' .@/:+-_'")
         if not task.benchmark and not task.dataset:
-            yield _fault(path, "needs a preset benchmark or an own set", "REQUIRED_FIELD")
+            yield Violation.of(path, "needs a preset benchmark or an own set", "REQUIRED_FIELD")
         elif task.preset:
             yield from _preset(task, f"{path}.preset")
         if len(task.system_prompt) > 20_000:
-            yield _fault(f"{path}.custom.system_prompt", "is over 20,000 characters")
+            yield Violation.of(f"{path}.custom.system_prompt", "is over 20,000 characters")
     given = [task.name for task in evaluation.tasks if task.name]
     for name in sorted({name for name in given if given.count(name) > 1}):
         yield Violation("evaluation.tasks", f"two tasks have the name {name!r}", "DUPLICATE_NAME")
@@ -104,16 +104,12 @@ def _rest(evaluation: Evaluation) -> Iterator[Violation]:
     generation = evaluation.generation
     if len(generation.stop) > MOST_STOPS or not all(0 < len(text) <= 100 for text in generation.stop):
         words = f"may have {MOST_STOPS} strings of 1 to 100 characters"
-        yield _fault("evaluation.generation.stop", words, "OUT_OF_RANGE")
+        yield Violation.of("evaluation.generation.stop", words, "OUT_OF_RANGE")
     if evaluation.max_cost is not None and evaluation.max_cost < 0:
-        yield _fault("evaluation.max_cost", "must not be negative", "OUT_OF_RANGE")
+        yield Violation.of("evaluation.max_cost", "must not be negative", "OUT_OF_RANGE")
     yield from _prefix(evaluation.output.prefix, "evaluation.output.prefix")
 
 
 def _prefix(prefix: str, path: str) -> Iterator[Violation]:
     if prefix.startswith("/") or len(prefix.encode()) > 1024:
-        yield _fault(path, "must not begin with a slash and have at most 1,024 bytes")
-
-
-def _fault(path: str, words: str, reason: str = Violation.reason) -> Violation:
-    return Violation(path, f"{path} {words}", reason)
+        yield Violation.of(path, "must not begin with a slash and have at most 1,024 bytes")

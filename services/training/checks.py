@@ -39,26 +39,26 @@ def _texts(job: Job) -> Iterator[Violation]:
     if job.publish_model_name:
         yield from name_faults(job.publish_model_name, "job.publish_on_success.model_name")
     if not SUFFIX.fullmatch(job.suffix):
-        yield _fault("job.suffix", f"must match {SUFFIX.pattern}", "INVALID_NAME")
+        yield Violation.of("job.suffix", f"must match {SUFFIX.pattern}", "INVALID_NAME")
     if job.max_cost is not None and job.max_cost < 0:
-        yield _fault("job.max_cost", "must not be negative", "OUT_OF_RANGE")
+        yield Violation.of("job.max_cost", "must not be negative", "OUT_OF_RANGE")
     if len(job.output.prefix.encode()) > 1024 or job.output.prefix.startswith("/"):
-        yield _fault("job.output.prefix", "must not begin with a slash and have at most 1,024 bytes")
+        yield Violation.of("job.output.prefix", "must not begin with a slash and have at most 1,024 bytes")
 
 
 def _data(job: Job) -> Iterator[Violation]:
     if not job.model:
-        yield _fault("job.model", "is required", "REQUIRED_FIELD")
+        yield Violation.of("job.model", "is required", "REQUIRED_FIELD")
     if not 1 <= len(job.datasets) <= MOST_DATASETS:
         words = f"has {len(job.datasets)} entries, and must have 1 to {MOST_DATASETS}"
-        yield _fault("job.datasets", words, "REQUIRED_FIELD" if not job.datasets else "OUT_OF_RANGE")
+        yield Violation.of("job.datasets", words, "REQUIRED_FIELD" if not job.datasets else "OUT_OF_RANGE")
     for path, use in job.uses:
         if not use.ref:
-            yield _fault(f"{path}.ref", "is required", "REQUIRED_FIELD")
+            yield Violation.of(f"{path}.ref", "is required", "REQUIRED_FIELD")
         for name, bounds in _USE_RANGES.items():
             yield from _range(f"{path}.{name}", getattr(use, name), *bounds)
     if job.validation_dataset is not None and job.validation_ratio:
-        yield _fault("job.validation_ratio", "and job.validation_dataset exclude each other")
+        yield Violation.of("job.validation_ratio", "and job.validation_dataset exclude each other")
     yield from _range("job.validation_ratio", job.validation_ratio, *_RATIO)
 
 
@@ -69,25 +69,26 @@ def _numbers(values: Hyperparameters) -> Iterator[Violation]:
             yield from _range(f"job.hyperparameters.{name}", value, *bounds)
     for index, module in enumerate(values.target_modules):
         if not MODULE.fullmatch(module):
-            yield _fault(f"job.hyperparameters.target_modules[{index}]", f"is {module!r}, which is no name of a layer")
+            yield Violation.of(
+                f"job.hyperparameters.target_modules[{index}]", f"is {module!r}, which is no name of a layer"
+            )
 
 
 def _machine(values: Hyperparameters, gpus: int, cpus: int) -> Iterator[Violation]:
     path = "job.hyperparameters"
     if not gpus and values.compute_type is ComputeType.FP16:
-        yield _fault(f"{path}.compute_type", "FP16 needs a GPU, and this machine has none; use BF16", "NEEDS_GPU")
+        words = "FP16 needs a GPU, and this machine has none; use BF16"
+        yield Violation.of(f"{path}.compute_type", words, "NEEDS_GPU")
     if not gpus and values.flash_attention is FlashAttention.FA2:
-        yield _fault(f"{path}.flash_attention", "FA2 needs a GPU, and this machine has none; use AUTO", "NEEDS_GPU")
+        yield Violation.of(
+            f"{path}.flash_attention", "FA2 needs a GPU, and this machine has none; use AUTO", "NEEDS_GPU"
+        )
     most, what = (gpus, "GPUs") if gpus else (cpus, "CPU cores")
     if most and values.world_size > most:
         words = f"is {values.world_size}, and this machine gives out {most} {what}"
-        yield _fault(f"{path}.world_size", words, "OUT_OF_RANGE")
+        yield Violation.of(f"{path}.world_size", words, "OUT_OF_RANGE")
 
 
 def _range(path: str, value: float, low: float, high: float) -> Iterator[Violation]:
     if not low <= value <= high:  # so for a NaN too
-        yield _fault(path, f"is {value:g}, and must be {bound_words(low, high)}", "OUT_OF_RANGE")
-
-
-def _fault(path: str, words: str, reason: str = Violation.reason) -> Violation:
-    return Violation(path, f"{path} {words}", reason)
+        yield Violation.of(path, f"is {value:g}, and must be {bound_words(low, high)}", "OUT_OF_RANGE")
