@@ -100,7 +100,7 @@ class EvaluationWork:
 
     def to_json(self) -> dict[str, Any]:
         """Return the part `work` of spec.json."""
-        content: dict[str, Any] = TypeAdapter(EvaluationWork).dump_python(self, mode="json")
+        content: dict[str, Any] = _SPEC.dump_python(self, mode="json")
         return content
 
     @classmethod
@@ -108,4 +108,7 @@ class EvaluationWork:
         """Return the work that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content["format"] != FORMAT:
             raise Invalid(f"The work has format {content['format']}; this worker reads {FORMAT}.", field="format")
-        return TypeAdapter(EvaluationWork).validate_python(content)
+        return _SPEC.validate_python(content)
+
+
+_SPEC = TypeAdapter(EvaluationWork)

@@ -73,7 +73,7 @@ class TrainingWork:
 
     def to_json(self) -> dict[str, Any]:
         """Return the part `work` of spec.json."""
-        content: dict[str, Any] = TypeAdapter(TrainingWork).dump_python(self, mode="json")
+        content: dict[str, Any] = _SPEC.dump_python(self, mode="json")
         return content
 
     @classmethod
@@ -81,4 +81,7 @@ class TrainingWork:
         """Return the work that `to_json` wrote. Raises: Invalid: it is of another format."""
         if content.get("format", FORMAT) != FORMAT:
             raise Invalid(f"The work has format {content['format']}; this worker reads {FORMAT}.", field="format")
-        return TypeAdapter(TrainingWork).validate_python(content)
+        return _SPEC.validate_python(content)
+
+
+_SPEC = TypeAdapter(TrainingWork)
