@@ -66,6 +66,10 @@ USED_BY_NAME = {
     "languages": "shown in a message of its fields",
     "license": "shown in a message of its fields",
     "set_by": "shown in a message of its fields",
+    "language": "shown by the mapper of messages",
+    "repetition_penalty": "given to the engine with its dataclass",
+    "top_p": "given to the engine with its dataclass",
+    "create_garbage_table": "migrations",
 }
 
 

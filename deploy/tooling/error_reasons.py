@@ -164,7 +164,8 @@ class _Reader:
             sentence = node.args[words:] or [value for name, value in named.items() if name == "message"]
             yield from self._reason(reason, "", self._words(sentence))
         elif name == VIOLATION and len(node.args) > 2:
-            yield from self._reason(node.args[2], "Invalid", self._words(node.args[1:2]))
+            path = "… " if called is not node.func else ""  # Violation.of puts the field's path first
+            yield from self._reason(node.args[2], "Invalid", path + self._words(node.args[1:2]))
         elif name == OUTCOME:
             yield from self._reason(
                 named.get("reason"), "", self._words([named["message"]] if "message" in named else [])

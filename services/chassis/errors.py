@@ -36,6 +36,11 @@ class Violation:
     message: str
     reason: str = "INVALID_FIELD"
 
+    @classmethod
+    def of(cls, field: str, words: str, reason: str = "INVALID_FIELD") -> Violation:
+        """Return a violation whose message is the field's path with some words."""
+        return cls(field, f"{field} {words}", reason)
+
 
 class ModelryError(Exception):
     """An error with a message for people (what, and what to do), a stable reason and metadata for programs."""

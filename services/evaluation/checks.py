@@ -58,14 +58,14 @@ def _once(words: list[str]) -> list[str]:
 
 def _targets(evaluation: Evaluation) -> Iterator[Violation]:
     if len(evaluation.candidates) > MOST_CANDIDATES:
-        message = f"evaluation.candidates has {len(evaluation.candidates)} entries, and may have {MOST_CANDIDATES}"
-        yield Violation("evaluation.candidates", message, "OUT_OF_RANGE")
+        words = f"has {len(evaluation.candidates)} entries, and may have {MOST_CANDIDATES}"
+        yield Violation.of("evaluation.candidates", words, "OUT_OF_RANGE")
     for index, target in enumerate(evaluation.targets):
         path = target_path(index)
         if not target.ref:
-            yield Violation(path, f"{path} needs a model, a checkpoint or a deployment", "REQUIRED_FIELD")
+            yield Violation.of(path, "needs a model, a checkpoint or a deployment", "REQUIRED_FIELD")
         if len(target.label) > LABEL_LENGTH:
-            yield Violation(f"{path}.label", f"{path}.label has more than {LABEL_LENGTH} characters")
+            yield Violation.of(f"{path}.label", f"has more than {LABEL_LENGTH} characters")
     given = [target.label for target in evaluation.targets if target.label]
     for label in sorted({label for label in given if given.count(label) > 1}):
         yield Violation("evaluation.candidates", f"two targets have the label {label!r}", "DUPLICATE_LABEL")
@@ -73,18 +73,18 @@ def _targets(evaluation: Evaluation) -> Iterator[Violation]:
 
 def _tasks(evaluation: Evaluation) -> Iterator[Violation]:
     if not 1 <= len(evaluation.tasks) <= MOST_TASKS:
-        message = f"evaluation.tasks has {len(evaluation.tasks)} entries, and must have 1 to {MOST_TASKS}"
-        yield Violation("evaluation.tasks", message, "OUT_OF_RANGE")
+        words = f"has {len(evaluation.tasks)} entries, and must have 1 to {MOST_TASKS}"
+        yield Violation.of("evaluation.tasks", words, "OUT_OF_RANGE")
     for index, task in enumerate(evaluation.tasks):
         path = f"evaluation.tasks[{index}]"
         if task.name and not TASK_NAME.fullmatch(task.name):
-            yield Violation(f"{path}.name", f"{path}.name is {task.name!r}: 1 to 100 letters, digits and ' .@/:+-_'")
+            yield Violation.of(f"{path}.name", f"is {task.name!r}: 1 to 100 letters, digits and ' .@/:+-_'")
         if not task.benchmark and not task.dataset:
-            yield Violation(path, f"{path} needs a preset benchmark or an own set", "REQUIRED_FIELD")
+            yield Violation.of(path, "needs a preset benchmark or an own set", "REQUIRED_FIELD")
         elif task.preset:
             yield from _preset(task, f"{path}.preset")
         if len(task.system_prompt) > 20_000:
-            yield Violation(f"{path}.custom.system_prompt", f"{path}.custom.system_prompt is over 20,000 characters")
+            yield Violation.of(f"{path}.custom.system_prompt", "is over 20,000 characters")
     given = [task.name for task in evaluation.tasks if task.name]
     for name in sorted({name for name in given if given.count(name) > 1}):
         yield Violation("evaluation.tasks", f"two tasks have the name {name!r}", "DUPLICATE_NAME")
@@ -96,20 +96,20 @@ def _preset(task: Task, path: str) -> Iterator[Violation]:
     except presets.PresetError as error:
         name = {"preset": "benchmark"}.get(error.field, error.field)
         yield Violation(f"{path}.{name}", f"{path}.{name}: {error}")
-    prefix = task.location.prefix if task.location else ""
-    if prefix.startswith("/") or len(prefix.encode()) > 1024:
-        where = f"{path}.location.prefix"
-        yield Violation(where, f"{where} must not begin with a slash and have at most 1,024 bytes")
+    if task.location:
+        yield from _prefix(task.location.prefix, f"{path}.location.prefix")
 
 
 def _rest(evaluation: Evaluation) -> Iterator[Violation]:
     generation = evaluation.generation
     if len(generation.stop) > MOST_STOPS or not all(0 < len(text) <= 100 for text in generation.stop):
-        message = f"evaluation.generation.stop may have {MOST_STOPS} strings of 1 to 100 characters"
-        yield Violation("evaluation.generation.stop", message, "OUT_OF_RANGE")
+        words = f"may have {MOST_STOPS} strings of 1 to 100 characters"
+        yield Violation.of("evaluation.generation.stop", words, "OUT_OF_RANGE")
     if evaluation.max_cost is not None and evaluation.max_cost < 0:
-        yield Violation("evaluation.max_cost", "evaluation.max_cost must not be negative", "OUT_OF_RANGE")
-    prefix = evaluation.output.prefix
+        yield Violation.of("evaluation.max_cost", "must not be negative", "OUT_OF_RANGE")
+    yield from _prefix(evaluation.output.prefix, "evaluation.output.prefix")
+
+
+def _prefix(prefix: str, path: str) -> Iterator[Violation]:
     if prefix.startswith("/") or len(prefix.encode()) > 1024:
-        message = "evaluation.output.prefix must not begin with a slash and have at most 1,024 bytes"
-        yield Violation("evaluation.output.prefix", message)
+        yield Violation.of(path, "must not begin with a slash and have at most 1,024 bytes")

@@ -1,45 +1,16 @@
 """The other services that evaluation asks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from services.chassis.jobs import Reservations
-from services.chassis.rpc import Connections
-from services.clients.billing import BillingClient
-from services.clients.credentials import CredentialClient
-from services.clients.dataset import DatasetClient
-from services.clients.registry import RegistryClient
+from services.clients.jobs import JobClients
 from services.clients.serving import ServingClient
 from services.clients.training import TrainingClient
 
-PRICE_ITEM = "evaluation-minute"
-
 
 @dataclass(frozen=True)
-class Clients:
+class Clients(JobClients):
     """One client for each."""
 
-    registry: RegistryClient
-    datasets: DatasetClient
-    billing: BillingClient
-    credentials: CredentialClient
+    price_item = "evaluation-minute"
     training: TrainingClient
     serving: ServingClient
-
-    @classmethod
-    def of(cls, connections: Connections) -> Clients:
-        """Return the clients on the connections of a process."""
-        return cls(
-            RegistryClient(connections),
-            DatasetClient(connections),
-            BillingClient(connections),
-            CredentialClient(connections),
-            TrainingClient(connections),
-            ServingClient(connections),
-        )
-
-    @property
-    def reservations(self) -> Reservations:
-        """What evaluations set aside: money, their models and their data sets."""
-        return Reservations(self.billing, PRICE_ITEM, (self.registry, self.datasets))

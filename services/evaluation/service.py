@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -16,8 +16,9 @@ from services.chassis.data import PageQuery, request_digest
 from services.chassis.jobs import CreateJob
 from services.chassis.proto_values import labels_update_of
 from services.evaluation import messages as to
+from services.evaluation.benchmarks.presets import PRESETS
 from services.evaluation.domain import Evaluation
-from services.evaluation.operations import evaluations, results, stopwords
+from services.evaluation.operations import results, stopwords
 from services.evaluation.operations.context import ServiceContext
 
 
@@ -36,14 +37,9 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, call: Any) -> pb.Evaluation:
         return await self._get(request.evaluation)
 
-    async def _get(self, ref: str) -> pb.Evaluation:
-        return to.evaluation_message(await evaluations.get_evaluation(current().project, ref, self._context))
-
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, call: Any) -> pb.ListEvaluationsResponse:
-        page = await evaluations.list_evaluations(current().project, PageQuery.of(request), self._context)
-        return pb.ListEvaluationsResponse(
-            evaluations=[to.evaluation_message(one) for one in page.items], next_page_token=page.next_page_token
-        )
+        page = await self._context.engine.jobs(current().project, PageQuery.of(request))
+        return pb.ListEvaluationsResponse(evaluations=await self._all(page.items), next_page_token=page.next_page_token)
 
     async def UpdateEvaluation(self, request: pb.UpdateEvaluationRequest, call: Any) -> pb.Evaluation:
         command = await labels_update_of(request, self._get)
@@ -70,8 +66,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             yield pb.EvaluationLogLine(attempt=attempt, text=line)
 
     async def GetReport(self, request: pb.GetReportRequest, call: Any) -> pb.Report:
-        report = await results.get_report(current().project, request.evaluation, self._context)
-        return to.report_message(report.content)
+        return to.report_message(await results.get_report(current().project, request.evaluation, self._context))
 
     async def ListSamples(self, request: pb.ListSamplesRequest, call: Any) -> pb.ListSamplesResponse:
         page = await results.list_samples(current().project, request.evaluation, PageQuery.of(request), self._context)
@@ -80,7 +75,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         )
 
     async def ListBenchmarks(self, request: pb.ListBenchmarksRequest, call: Any) -> pb.ListBenchmarksResponse:
-        return pb.ListBenchmarksResponse(benchmarks=[to.benchmark_message(one) for one in results.list_benchmarks()])
+        return pb.ListBenchmarksResponse(benchmarks=[to.benchmark_message(one) for _, one in sorted(PRESETS.items())])
 
     async def GetBenchmark(self, request: pb.GetBenchmarkRequest, call: Any) -> pb.Benchmark:
         return to.benchmark_message(results.get_benchmark(request.benchmark))
@@ -111,9 +106,15 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         await stopwords.delete_stopwords(current().project, request.stopword_list, self._context)
         return Empty()
 
+    async def _get(self, ref: str) -> pb.Evaluation:
+        return await self._shown(await self._context.engine.job(current().project, ref))
+
     async def _shown(self, evaluation: Evaluation) -> pb.Evaluation:
-        """Return an evaluation with its progress and cost."""
-        return to.evaluation_message(await evaluations.view(evaluation, self._context))
+        return (await self._all((evaluation,)))[0]
+
+    async def _all(self, jobs: Sequence[Evaluation]) -> list[pb.Evaluation]:
+        """Return evaluations with their progress and cost."""
+        return [to.evaluation_message(view) for view in await self._context.engine.views(jobs)]
 
 
 def _create_command(request: pb.CreateEvaluationRequest) -> CreateJob[Evaluation]:

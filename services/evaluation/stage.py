@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.chassis.data import Database, Repository, UnitOfWork
@@ -17,7 +17,7 @@ from services.chassis.locations import ObjectLocation
 from services.chassis.objects import Manifest, StoreAccess, StoredFiles
 from services.clients.credentials import CredentialClient
 from services.evaluation.clients import Clients
-from services.evaluation.domain import Evaluation, Target, TargetKind, Task, sample_id
+from services.evaluation.domain import Evaluation, ReportPart, Target, TargetKind, Task, sample_id
 from services.evaluation.reporting.build import BASELINE
 from services.evaluation.scoring import stopwords
 from services.evaluation.settings import EvaluationSettings
@@ -25,12 +25,12 @@ from services.evaluation.store import (
     EVALUATIONS,
     GARBAGE,
     EvaluationUnit,
-    add_part,
     add_samples,
     drop_results,
     evaluations_of,
+    parts_of,
 )
-from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, PresetTask, Sampling
+from services.evaluation.work_spec import SYSTEM, CustomTask, EvaluationWork, Files, Output, PresetTask, Stopwords
 from services.evaluation.work_spec import Target as TargetWork
 
 CANDIDATE = "candidate"
@@ -90,10 +90,8 @@ class EvaluationStage(Stage[Evaluation]):
         for target in job.targets:
             info = await self._clients.registry.resolve(job.project, target.model_version_id, job.id)
             if info.usable_state == "FAILED":
-                message = (
-                    f"The model {target.label} could not be prepared: {info.usable_failure or 'its version says why.'}"
-                )
-                raise Invalid(message, reason="MODEL_NOT_READY")
+                why = info.usable_failure or "its version says why."
+                raise Invalid(f"The model {target.label} could not be prepared: {why}", reason="MODEL_NOT_READY")
             if info.usable_state != "READY":
                 return Readiness(ready=False, cause=f"The model {target.label} is being prepared.")
         return Readiness(ready=True)
@@ -107,9 +105,8 @@ class EvaluationStage(Stage[Evaluation]):
         work = EvaluationWork(
             targets=tuple(targets),
             tasks=tuple(tasks),
-            sampling=Sampling(**asdict(job.generation)),
-            bucket=output.bucket,
-            prefix=job.attempt_prefix(attempt.number),
+            generation=job.generation,
+            output=Output(output.bucket, job.attempt_prefix(attempt.number)),
             kv_space_gb=self._settings.kv_space_gb,
         )
         return Plan(
@@ -158,17 +155,16 @@ class EvaluationStage(Stage[Evaluation]):
 
     async def _custom(self, job: Evaluation, task: Task) -> CustomTask:
         info = await self._clients.datasets.resolve(job.project, task.dataset_version_id, job.id)
-        lists: list[tuple[str, tuple[str, ...] | None]] = []
+        presets = [ref for ref in task.stopword_list_ids if ref in stopwords.PRESETS]
         async with EvaluationUnit(self._database, write=False) as uow:
-            for ref in task.stopword_list_ids:
-                if ref in stopwords.PRESETS:
-                    lists.append((ref, None))
-                    continue
-                own = await uow.stopwords.get(job.project, ref)
-                lists.append((own.name, tuple(own.words)))
+            own = [await uow.stopwords.get(job.project, ref) for ref in task.stopword_list_ids if ref not in presets]
+        lists = [*(Stopwords(ref, None) for ref in presets), *(Stopwords(one.name, one.words) for one in own)]
         return CustomTask(
+            store=SYSTEM,
+            bucket=info.files.bucket,
+            prefix=info.files.prefix,
+            manifest=_manifest(info.files.manifest_json),
             name=task.name,
-            data=Files(SYSTEM, info.files.bucket, info.files.prefix, _manifest(info.files.manifest_json)),
             file=info.file,
             stopwords=tuple(lists),
             max_samples=task.max_samples,
@@ -197,9 +193,9 @@ class EvaluationStage(Stage[Evaluation]):
             return job.advance(f"samples-{report.attempt}-{report.number}", step, job.update_time)
         if part in _PARTS or part == "main_metrics":
             rows = body["rows"] if part in _PARTS else [body["values"]]
-            identity = f"{job.id}.{report.attempt:04}.{report.number:08}"
-            base = {"id": identity, "project": job.project, "evaluation_id": job.id, "version": 1}
-            await add_part(uow, base | {"kind": part, "rows": tuple(rows)})
+            identity = f"{job.id}.{report.attempt:04}.{report.number:08}"  # sorts in the order of sending
+            sent = ReportPart(id=identity, project=job.project, evaluation_id=job.id, kind=str(part), rows=tuple(rows))
+            await parts_of(uow).add(sent)
             return job
         raise Invalid(f"A result with the part {part!r} is unknown.", field="part")
 
@@ -238,16 +234,12 @@ def _sample_row(job: Evaluation, row: Mapping[str, Any]) -> dict[str, Any]:
             "id": sample_id(job, row),
             "project": job.project,
             "evaluation_id": job.id,
-            "task": row["task"],
-            "target": row["target"],
             "number": int(row["index"]),
             "subject": row["group"],
-            "prompt": row["prompt"],
             "references": tuple(row["references"]),
-            "output": row["output"],
             "scores": dict(row["scores"]),
-            "score": row["score"],
             "version": 1,
+            **{name: row[name] for name in ("task", "target", "prompt", "output", "score")},
         }
     except (KeyError, ValueError, TypeError) as error:
         raise Invalid(f"A sample cannot be read: {error}.", field="rows") from error

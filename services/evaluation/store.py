@@ -28,6 +28,11 @@ def evaluations_of(uow: UnitOfWork) -> Repository[Evaluation]:
     return Repository(uow, EVALUATIONS, Evaluation, "evaluation", message=pb.Evaluation, columns=columns)
 
 
+def parts_of(uow: UnitOfWork) -> Repository[ReportPart]:
+    """Return the pieces of reports, on any unit of work."""
+    return Repository(uow, PARTS, ReportPart, "report part")
+
+
 class EvaluationUnit(UnitOfWork):
     """One transaction of the evaluation service."""
 
@@ -43,7 +48,7 @@ class EvaluationUnit(UnitOfWork):
             columns={"index": "number", "group": "subject"},
             default_order="id",  # by task, question and target
         )
-        self.parts = Repository(self, PARTS, ReportPart, "report part")
+        self.parts = parts_of(self)
         self.stopwords = Repository(self, STOPWORDS, OwnStopwords, "stop-word list")
 
     @property
@@ -51,21 +56,12 @@ class EvaluationUnit(UnitOfWork):
         """The job engine's own tables."""
         return JobStore(self.connection, JOB_TABLES)
 
-    async def parts_of(self, evaluation_id: str) -> list[ReportPart]:
-        """Return the pieces of a report, in the order in which they were sent."""
-        return await self.parts.select(PARTS.c.evaluation_id == evaluation_id, order_by=(PARTS.c.id,))
-
 
 async def add_samples(uow: UnitOfWork, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert many samples at once."""
     values = [dict(row) for row in rows]
     if values:
         await uow.connection.execute(insert(SAMPLES), values)
-
-
-async def add_part(uow: UnitOfWork, part: Mapping[str, Any]) -> None:
-    """Insert a piece of a report."""
-    await uow.connection.execute(insert(PARTS), [dict(part)])
 
 
 async def drop_results(uow: UnitOfWork, evaluation_id: str) -> None:

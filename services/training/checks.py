@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.errors import Invalid, Violation
@@ -31,74 +32,63 @@ def check(job: Job, *, gpus: int = 0, cpus: int = 0) -> None:
         raise Invalid.of(violations)
 
 
-def _texts(job: Job) -> list[Violation]:
-    violations = list(label_faults(job.title, job.metadata, "job."))
+def _texts(job: Job) -> Iterator[Violation]:
+    yield from label_faults(job.title, job.metadata, "job.")
     if job.name:
-        violations += name_faults(job.name, "job.name", ID_PREFIXES)
+        yield from name_faults(job.name, "job.name", ID_PREFIXES)
     if job.publish_model_name:
-        violations += name_faults(job.publish_model_name, "job.publish_on_success.model_name")
+        yield from name_faults(job.publish_model_name, "job.publish_on_success.model_name")
     if not SUFFIX.fullmatch(job.suffix):
-        violations.append(Violation("job.suffix", f"job.suffix must match {SUFFIX.pattern}", "INVALID_NAME"))
+        yield Violation.of("job.suffix", f"must match {SUFFIX.pattern}", "INVALID_NAME")
     if job.max_cost is not None and job.max_cost < 0:
-        violations.append(Violation("job.max_cost", "job.max_cost must not be negative", "OUT_OF_RANGE"))
+        yield Violation.of("job.max_cost", "must not be negative", "OUT_OF_RANGE")
     if len(job.output.prefix.encode()) > 1024 or job.output.prefix.startswith("/"):
-        message = "job.output.prefix must not begin with a slash and have at most 1,024 bytes"
-        violations.append(Violation("job.output.prefix", message))
-    return violations
+        yield Violation.of("job.output.prefix", "must not begin with a slash and have at most 1,024 bytes")
 
 
-def _data(job: Job) -> list[Violation]:
-    violations = []
+def _data(job: Job) -> Iterator[Violation]:
     if not job.model:
-        violations.append(Violation("job.model", "job.model is required", "REQUIRED_FIELD"))
+        yield Violation.of("job.model", "is required", "REQUIRED_FIELD")
     if not 1 <= len(job.datasets) <= MOST_DATASETS:
-        message = f"job.datasets has {len(job.datasets)} entries, and must have 1 to {MOST_DATASETS}"
-        violations.append(Violation("job.datasets", message, "REQUIRED_FIELD" if not job.datasets else "OUT_OF_RANGE"))
-    uses = [(f"job.datasets[{index}]", use) for index, use in enumerate(job.datasets)]
-    if job.validation_dataset is not None:
-        uses.append(("job.validation_dataset", job.validation_dataset))
-    for path, use in uses:
+        words = f"has {len(job.datasets)} entries, and must have 1 to {MOST_DATASETS}"
+        yield Violation.of("job.datasets", words, "REQUIRED_FIELD" if not job.datasets else "OUT_OF_RANGE")
+    for path, use in job.uses:
         if not use.ref:
-            violations.append(Violation(f"{path}.ref", f"{path}.ref is required", "REQUIRED_FIELD"))
-        for name, (low, high) in _USE_RANGES.items():
-            violations += _range(f"{path}.{name}", getattr(use, name), low, high)
+            yield Violation.of(f"{path}.ref", "is required", "REQUIRED_FIELD")
+        for name, bounds in _USE_RANGES.items():
+            yield from _range(f"{path}.{name}", getattr(use, name), *bounds)
     if job.validation_dataset is not None and job.validation_ratio:
-        message = "job.validation_ratio and job.validation_dataset exclude each other"
-        violations.append(Violation("job.validation_ratio", message))
-    return [*violations, *_range("job.validation_ratio", job.validation_ratio, *_RATIO)]
+        yield Violation.of("job.validation_ratio", "and job.validation_dataset exclude each other")
+    yield from _range("job.validation_ratio", job.validation_ratio, *_RATIO)
 
 
-def _numbers(values: Hyperparameters) -> list[Violation]:
-    violations = []
-    for name, (low, high) in RANGES.items():
+def _numbers(values: Hyperparameters) -> Iterator[Violation]:
+    for name, bounds in RANGES.items():
         value = getattr(values, name)
         if name != "learning_rate" or value:
-            violations += _range(f"job.hyperparameters.{name}", value, low, high)
+            yield from _range(f"job.hyperparameters.{name}", value, *bounds)
     for index, module in enumerate(values.target_modules):
         if not MODULE.fullmatch(module):
-            path = f"job.hyperparameters.target_modules[{index}]"
-            violations.append(Violation(path, f"{path} is {module!r}, which is no name of a layer"))
-    return violations
+            yield Violation.of(
+                f"job.hyperparameters.target_modules[{index}]", f"is {module!r}, which is no name of a layer"
+            )
 
 
-def _machine(values: Hyperparameters, gpus: int, cpus: int) -> list[Violation]:
-    violations = []
+def _machine(values: Hyperparameters, gpus: int, cpus: int) -> Iterator[Violation]:
+    path = "job.hyperparameters"
     if not gpus and values.compute_type is ComputeType.FP16:
-        path = "job.hyperparameters.compute_type"
-        violations.append(Violation(path, f"{path} FP16 needs a GPU, and this machine has none; use BF16", "NEEDS_GPU"))
+        words = "FP16 needs a GPU, and this machine has none; use BF16"
+        yield Violation.of(f"{path}.compute_type", words, "NEEDS_GPU")
     if not gpus and values.flash_attention is FlashAttention.FA2:
-        path = "job.hyperparameters.flash_attention"
-        violations.append(Violation(path, f"{path} FA2 needs a GPU, and this machine has none; use AUTO", "NEEDS_GPU"))
-    most = gpus or cpus
+        yield Violation.of(
+            f"{path}.flash_attention", "FA2 needs a GPU, and this machine has none; use AUTO", "NEEDS_GPU"
+        )
+    most, what = (gpus, "GPUs") if gpus else (cpus, "CPU cores")
     if most and values.world_size > most:
-        path = "job.hyperparameters.world_size"
-        what = "GPUs" if gpus else "CPU cores"
-        message = f"{path} is {values.world_size}, and this machine gives out {most} {what}"
-        violations.append(Violation(path, message, "OUT_OF_RANGE"))
-    return violations
+        words = f"is {values.world_size}, and this machine gives out {most} {what}"
+        yield Violation.of(f"{path}.world_size", words, "OUT_OF_RANGE")
 
 
-def _range(path: str, value: float, low: float, high: float) -> list[Violation]:
-    if low <= value <= high:  # false for a NaN too
-        return []
-    return [Violation(path, f"{path} is {value:g}, and must be {bound_words(low, high)}", "OUT_OF_RANGE")]
+def _range(path: str, value: float, low: float, high: float) -> Iterator[Violation]:
+    if not low <= value <= high:  # so for a NaN too
+        yield Violation.of(path, f"is {value:g}, and must be {bound_words(low, high)}", "OUT_OF_RANGE")

@@ -1,39 +1,9 @@
 """The other services that training asks."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-from services.chassis.jobs import Reservations
-from services.chassis.rpc import Connections
-from services.clients.billing import BillingClient
-from services.clients.credentials import CredentialClient
-from services.clients.dataset import DatasetClient
-from services.clients.registry import RegistryClient
-
-PRICE_ITEM = "training-minute"
+from services.clients.jobs import JobClients
 
 
-@dataclass(frozen=True)
-class Clients:
+class Clients(JobClients):
     """One client for each."""
 
-    registry: RegistryClient
-    datasets: DatasetClient
-    billing: BillingClient
-    credentials: CredentialClient
-
-    @classmethod
-    def of(cls, connections: Connections) -> Clients:
-        """Return the clients on the connections of a process."""
-        return cls(
-            RegistryClient(connections),
-            DatasetClient(connections),
-            BillingClient(connections),
-            CredentialClient(connections),
-        )
-
-    @property
-    def reservations(self) -> Reservations:
-        """What jobs set aside: money, their model and their data sets."""
-        return Reservations(self.billing, PRICE_ITEM, (self.registry, self.datasets))
+    price_item = "training-minute"

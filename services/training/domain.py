@@ -9,10 +9,12 @@ from enum import StrEnum
 
 from services.chassis.jobs import PricedJob
 from services.chassis.locations import ObjectLocation
+from services.chassis.objects import StoredFiles
 
 SMALL_MODEL_PARAMETERS = 500_000_000
 SMALL_MODEL_RATE = 1e-3
 LARGE_MODEL_RATE = 2e-4
+NO_FILES = StoredFiles("", "", "")
 
 
 class ComputeType(StrEnum):
@@ -87,10 +89,7 @@ class DatasetUse:
     version_id: str = ""
     label: str = ""
     """Its name and number, for people."""
-    bucket: str = ""
-    prefix: str = ""
-    manifest: str = ""
-    """Manifest of the version's files, as JSON."""
+    files: StoredFiles | None = None
     file: str = ""
     row_count: int = 0
     token_count: int = 0
@@ -122,10 +121,15 @@ class Job(PricedJob):
     published_model_version_id: str = ""
 
     @property
+    def uses(self) -> list[tuple[str, DatasetUse]]:
+        """Every data set with its path in a request, the validation set's last."""
+        uses = [(f"job.datasets[{index}]", use) for index, use in enumerate(self.datasets)]
+        return [*uses, *([("job.validation_dataset", self.validation_dataset)] if self.validation_dataset else [])]
+
+    @property
     def dataset_version_ids(self) -> tuple[str, ...]:
         """Every data set version that it reads, the validation set's last."""
-        uses = (*self.datasets, *((self.validation_dataset,) if self.validation_dataset else ()))
-        return tuple(dict.fromkeys(use.version_id for use in uses))
+        return tuple(dict.fromkeys(use.version_id for _, use in self.uses))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +145,7 @@ class Checkpoint:
     step: int = 0
     epoch: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
-    bucket: str = ""
-    prefix: str = ""
-    manifest: str = ""
-    """Manifest of all its files, as JSON."""
+    files: StoredFiles = NO_FILES
     digest: str = ""
     size_bytes: int = 0
     chat_fingerprint: str = ""

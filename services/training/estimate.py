@@ -51,22 +51,13 @@ def estimate(job: Job, speed: MeasuredSpeed) -> JobEstimate:
     pace = speed.tokens_per_second * REFERENCE_PARAMETERS / max(job.parameter_count, 1_000_000)
     minutes = total / pace / 60
     low, high = START_MINUTES + minutes / _FASTER, START_MINUTES * 2 + minutes / _SLOWER
-    notes = _notes(job, rows, steps, total, pace)
-    words = f"Fine-tune {job.model} for {steps} steps"
-    return JobEstimate(round(low, 2), round(high, 2), words, notes, steps, int(total))
-
-
-def _notes(job: Job, rows: float, steps: int, tokens: float, pace: float) -> tuple[str, ...]:
-    values = job.hyperparameters
-    batch = values.batch_size * values.gradient_accumulation * values.world_size
     notes = [
         f"{steps} optimizer steps: {rows:.0f} rows x {values.epochs:g} epochs in batches of {batch}.",
-        f"About {tokens:,.0f} tokens at {pace:,.0f} tokens a second.",
+        f"About {total:,.0f} tokens at {pace:,.0f} tokens a second.",
         f"Learning rate {values.learning_rate:g}, rank {values.lora_rank}, alpha {values.lora_alpha}.",
     ]
     if steps < FEW_STEPS:
-        notes.append(
-            f"Warning: {steps} steps are few; below {FEW_STEPS} a model learns little. More epochs, a smaller batch or "
-            "more rows help."
-        )
-    return tuple(notes)
+        warning = f"Warning: {steps} steps are few; below {FEW_STEPS} a model learns little."
+        notes.append(f"{warning} More epochs, a smaller batch or more rows help.")
+    words = f"Fine-tune {job.model} for {steps} steps"
+    return JobEstimate(round(low, 2), round(high, 2), words, tuple(notes), steps, int(total))

@@ -43,10 +43,8 @@ class TrainingIntake(Intake[Job]):
         reference = draft.model_version_id or draft.model
         model = await with_field("job.model", self._clients.registry.resolve(draft.project, reference))
         _refuse_model(draft, model)
-        uses = [await self._use(draft.project, f"job.datasets[{i}]", use) for i, use in enumerate(draft.datasets)]
-        validation = draft.validation_dataset
-        if validation is not None:
-            validation = await self._use(draft.project, "job.validation_dataset", validation)
+        uses = [await self._use(draft.project, path, use) for path, use in draft.uses]
+        count = len(draft.datasets)
         output = draft.output
         credential, prefix = output.credential or BUILTIN, (output.prefix or OUTPUT_PREFIX).rstrip("/")
         store = await open_location(self._clients.credentials, draft.project, credential, output.bucket, "job.output")
@@ -55,8 +53,8 @@ class TrainingIntake(Intake[Job]):
             model_version_id=model.version_id,
             parameter_count=model.parameter_count,
             hyperparameters=draft.hyperparameters.for_model(model.parameter_count, model.context_length),
-            datasets=tuple(uses),
-            validation_dataset=validation,
+            datasets=tuple(uses[:count]),
+            validation_dataset=uses[count] if draft.validation_dataset else None,
             output=replace(output, credential=credential, bucket=store.bucket, prefix=prefix),
         )
 
@@ -72,9 +70,7 @@ class TrainingIntake(Intake[Job]):
             use,
             version_id=info.version_id,
             label=info.label,
-            bucket=info.files.bucket,
-            prefix=info.files.prefix,
-            manifest=info.files.manifest_json,
+            files=info.files,
             file=info.file,
             row_count=info.row_count,
             token_count=info.token_count,
@@ -87,10 +83,7 @@ class TrainingIntake(Intake[Job]):
     async def hold(self, job: Job) -> None:
         """Hold the versions of model and data under the job's id. May be repeated."""
         await with_field("job.model", self._clients.registry.resolve(job.project, job.model_version_id, job.id))
-        uses = [(f"job.datasets[{index}]", use) for index, use in enumerate(job.datasets)]
-        if job.validation_dataset is not None:
-            uses.append(("job.validation_dataset", job.validation_dataset))
-        for path, use in uses:
+        for path, use in job.uses:
             await with_field(f"{path}.ref", self._clients.datasets.resolve(job.project, use.version_id, job.id))
 
 

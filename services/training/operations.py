@@ -54,9 +54,8 @@ async def publish_checkpoint(command: PublishCheckpoint, context: ServiceContext
         raise Invalid(f"The suffix must match {checks.SUFFIX.pattern}.", field="suffix", reason="INVALID_NAME")
     checkpoint, job = await get_checkpoint(command.project, command.checkpoint_id, context)
     async with TrainingUnit(context.database) as uow:
-        await uow.claim_request(
-            command.project, "PublishCheckpoint", command.request_id, command.request_digest, checkpoint.id
-        )
+        request = ("PublishCheckpoint", command.request_id, command.request_digest)
+        await uow.claim_request(command.project, *request, checkpoint.id)
         await uow.commit()
     order = publication(job, checkpoint, command.model_name, command.suffix, command.request_id)
     version = await context.clients.registry.publish(command.project, order)

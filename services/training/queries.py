@@ -1,37 +1,14 @@
-"""What callers read: jobs with their progress and cost, checkpoints, metric points, and the watch of a job."""
+"""What callers read: checkpoints, metric points, and when a watch ends."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 from services.chassis.data import Page, PageQuery
-from services.chassis.jobs import MetricPoint, Progress, State
+from services.chassis.jobs import MetricPoint, State
 from services.training.context import ServiceContext
 from services.training.domain import Checkpoint, Job
 from services.training.store import TrainingUnit
-
-
-@dataclass(frozen=True)
-class JobView:
-    """A job with what changes too often to be part of it."""
-
-    job: Job
-    progress: Progress | None
-    values: Mapping[str, float]
-    """The newest value of each metric."""
-    run_seconds: float
-
-
-async def view_jobs(jobs: Sequence[Job], context: ServiceContext) -> list[JobView]:
-    """Return jobs with their progress, newest metrics and running time."""
-    async with TrainingUnit(context.database, write=False) as uow:
-        progress = await uow.attempts.progress([job.id for job in jobs])
-        values = [await uow.attempts.newest_values(job.id) for job in jobs]
-    seconds = [await context.engine.run_seconds(job.id) for job in jobs]
-    return [
-        JobView(job, progress.get(job.id), newest, ran) for job, newest, ran in zip(jobs, values, seconds, strict=True)
-    ]
 
 
 async def list_checkpoints(
@@ -50,18 +27,8 @@ async def get_checkpoint(project: str, checkpoint_id: str, context: ServiceConte
         return checkpoint, await uow.jobs.get(project, checkpoint.job_id)
 
 
-async def watch_job(project: str, ref: str, after_version: int, context: ServiceContext) -> AsyncIterator[Job]:
-    """Yield the job as it is, then each change and its progress, up to its end and the version published then."""
-    job = await context.engine.job(project, ref)
-
-    async def read() -> Job:
-        return await context.engine.job(project, job.id)
-
-    async for seen in context.engine.watchers.follow(job.id, read, _is_over, after_version, pulses=True):
-        yield seen
-
-
-def _is_over(job: Job) -> bool:
+def is_over(job: Job) -> bool:
+    """Return whether nothing follows: it has ended, and the version to be published then is there."""
     waits = job.state is State.SUCCEEDED and job.publish_model_name and not job.published_model_version_id
     return job.state.ended and (job.settled or not waits)
 

@@ -59,7 +59,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return await self._shown(await self._context.verbs.create(command))
 
     async def WatchJob(self, request: pb.WatchJobRequest, call: Any) -> AsyncIterator[pb.Job]:
-        async for job in queries.watch_job(current().project, request.job, request.after_version, self._context):
+        watched = (current().project, request.job, request.after_version, queries.is_over)
+        async for job in self._context.engine.watch(*watched):
             yield await self._shown(job)
 
     async def ReadJobLogs(self, request: pb.ReadJobLogsRequest, call: Any) -> AsyncIterator[pb.LogLine]:
@@ -100,8 +101,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def _all(self, jobs: Sequence[Job]) -> list[pb.Job]:
         """Return jobs with their progress and cost."""
-        views = await queries.view_jobs(jobs, self._context)
-        return [to.job_message(one.job, one.progress, one.values, one.run_seconds) for one in views]
+        return [to.job_message(view) for view in await self._context.engine.views(jobs)]
 
 
 def _create_command(request: pb.CreateJobRequest) -> CreateJob[Job]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from services.chassis.clock import now
@@ -14,8 +14,8 @@ from services.chassis.ids import new_id
 from services.chassis.jobs import Attempt, Report
 from services.chassis.objects import Manifest, StoredFiles
 from services.clients.registry import ModelInfo, Publication
-from services.training.domain import Checkpoint, DatasetUse, Hyperparameters, Job
-from services.training.work_spec import BaseModel, Recipe, Source, StoredManifest, TrainingWork
+from services.training.domain import Checkpoint, DatasetUse, Job
+from services.training.work_spec import BaseModel, Output, Source, StoredManifest, TrainingWork
 
 CHECKPOINT_PREFIX = "ftckpt_"
 ADAPTER_FILE = "adapter_config.json"
@@ -27,42 +27,26 @@ def work_of(
     job: Job, attempt: Attempt, model: ModelInfo, files: StoredFiles, resume: Checkpoint | None
 ) -> TrainingWork:
     """Return what an attempt's worker is told."""
-    weights = _stored(files.bucket, files.prefix, files.manifest_json)
     return TrainingWork(
-        model=BaseModel(weights, model.version_id, model.digest, model.chat_fingerprint),
+        model=BaseModel(*_stored(files), model.version_id, model.digest, model.chat_fingerprint),
         datasets=tuple(source_of(use) for use in job.datasets),
         validation=source_of(job.validation_dataset) if job.validation_dataset else None,
         validation_ratio=job.validation_ratio,
-        recipe=recipe_of(job.hyperparameters),
-        output_bucket=job.output.bucket,
-        output_prefix=attempt_prefix(job, attempt.number),
-        resume=_stored(resume.bucket, resume.prefix, resume.manifest) if resume else None,
+        hyperparameters=job.hyperparameters,
+        output=Output(job.output.bucket, attempt_prefix(job, attempt.number)),
+        resume=StoredManifest(*_stored(resume.files)) if resume else None,
     )
 
 
-def recipe_of(values: Hyperparameters) -> Recipe:
-    """Return the hyperparameters as the worker is told; how many checkpoints are kept is the service's."""
-    return Recipe(**{one.name: getattr(values, one.name) for one in fields(Recipe)})
-
-
-def _stored(bucket: str, prefix: str, manifest: str) -> StoredManifest:
-    return StoredManifest(bucket, prefix, Manifest.from_json(json.loads(manifest)))
+def _stored(files: StoredFiles) -> tuple[str, str, Manifest]:
+    """Return the fields of a `StoredManifest`."""
+    return files.bucket, files.prefix, Manifest.from_json(json.loads(files.manifest_json))
 
 
 def worker_argv(ranks: int) -> Sequence[str]:
     """Return the worker's command; the engine appends the attempt's folder."""
-    program = ["-m", "services.training.worker"]
-    if ranks == 1:
-        return [sys.executable, *program]
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(ranks),
-        *program,
-    ]
+    launcher = f"-m torch.distributed.run --standalone --nproc-per-node {ranks}".split() if ranks > 1 else []
+    return [sys.executable, *launcher, "-m", "services.training.worker"]
 
 
 def memory_mb(parameter_count: int, ranks: int) -> int:
@@ -82,8 +66,8 @@ def attempt_prefix(job: Job, number: int) -> str:
 
 def source_of(use: DatasetUse) -> Source:
     """Return a data set as the worker is told."""
-    files = _stored(use.bucket, use.prefix, use.manifest)
-    return Source(files, use.file or "data.parquet", use.version_id, use.max_samples, use.weight or 1.0)
+    assert use.files is not None  # a job is made of resolved data sets alone
+    return Source(*_stored(use.files), use.file or "data.parquet", use.version_id, use.max_samples, use.weight or 1.0)
 
 
 def read_checkpoint(job: Job, report: Report) -> Checkpoint:
@@ -105,31 +89,27 @@ def read_checkpoint(job: Job, report: Report) -> Checkpoint:
         step=step,
         epoch=float(body.get("epoch") or 0.0),
         metrics={str(name): float(value) for name, value in metrics.items() if isinstance(value, int | float)},
-        bucket=job.output.bucket,
-        prefix=prefix,
-        manifest=json.dumps(manifest.to_json()),
+        files=StoredFiles(job.output.bucket, prefix, json.dumps(manifest.to_json()), job.output.credential),
         digest=manifest.digest,
         size_bytes=manifest.size_bytes,
         chat_fingerprint=str(body.get("fingerprint") or ""),
     )
 
 
-def adapter_of(checkpoint: Checkpoint) -> tuple[str, Manifest]:
-    """Return the prefix and manifest of the servable adapter inside a checkpoint. Raises Invalid when there is none."""
-    manifest = Manifest.from_json(json.loads(checkpoint.manifest))
+def adapter_of(checkpoint: Checkpoint) -> StoredFiles:
+    """Return the servable adapter inside a checkpoint. Raises Invalid when there is none."""
+    manifest = Manifest.from_json(json.loads(checkpoint.files.manifest_json))
     for file in manifest.files:
         path = PurePosixPath(file.path)
         if path.name == ADAPTER_FILE:
             folder = "" if path.parent == PurePosixPath(".") else f"{path.parent}/"
-            inside = [one for one in manifest.files if one.path.startswith(folder)]
-            files = tuple(replace(one, path=one.path.removeprefix(folder)) for one in inside)
-            return f"{checkpoint.prefix}/{folder}".rstrip("/"), Manifest(files)
+            prefix = f"{checkpoint.files.prefix}/{folder}".rstrip("/")
+            return replace(checkpoint.files, prefix=prefix, manifest_json=json.dumps(manifest.below(folder).to_json()))
     raise Invalid(f"The checkpoint {checkpoint.id} holds no servable adapter.", reason="NO_ADAPTER")
 
 
 def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, request_id: str) -> Publication:
     """Return what the registry is told to publish a checkpoint."""
-    prefix, manifest = adapter_of(checkpoint)
     final = job.state.ended and checkpoint.id in (job.best_checkpoint_id, job.checkpoint_id)
     return Publication(
         model_name=model_name,
@@ -139,7 +119,7 @@ def publication(job: Job, checkpoint: Checkpoint, model_name: str, suffix: str, 
         final=final,
         base_model_version_id=job.model_version_id,
         dataset_version_ids=job.dataset_version_ids,
-        files=StoredFiles(checkpoint.bucket, prefix, json.dumps(manifest.to_json()), job.output.credential),
+        files=adapter_of(checkpoint),
         lora_rank=job.hyperparameters.lora_rank,
         chat_fingerprint=checkpoint.chat_fingerprint,
         metrics=checkpoint.metrics,

@@ -49,14 +49,13 @@ class TrainingStage(Stage[Job]):
 
     def links(self, job: Job) -> dict[str, str]:
         """See `Stage.links`."""
-        links = {"model_version": job.model_version_id}
-        if job.dataset_version_ids:
-            links["dataset_version"] = job.dataset_version_ids[0]
-        if job.best_checkpoint_id:
-            links["checkpoint"] = job.best_checkpoint_id
-        if job.published_model_version_id:
-            links["published_model_version"] = job.published_model_version_id
-        return links
+        links = {
+            "model_version": job.model_version_id,
+            "dataset_version": next(iter(job.dataset_version_ids), ""),
+            "checkpoint": job.best_checkpoint_id,
+            "published_model_version": job.published_model_version_id,
+        }
+        return {kind: identity for kind, identity in links.items() if identity}
 
     async def prepare(self, job: Job) -> Readiness:
         """Confirm what was set aside, and wait until the model is prepared."""
@@ -115,7 +114,7 @@ class TrainingStage(Stage[Job]):
         for old in to_drop(
             [*kept, checkpoint], job.hyperparameters.checkpoints_kept, {after.best_checkpoint_id, checkpoint.id}
         ):
-            await discard_files(uow, job, old.bucket, old.prefix)
+            await discard_files(uow, job, old.files.bucket, old.files.prefix)
             await checkpoints_of(uow).delete(old)
         uow.emit(job_event(self, after, "checkpointed", {"checkpoint": checkpoint.id}))
         return after

@@ -111,7 +111,6 @@ class _Ours:
 
     def __init__(self, folder: Path, examples: list[Any]) -> None:
         from services.training.domain import Hyperparameters
-        from services.training.specs import recipe_of
         from services.training.worker import engines, hardware, model, state
         from services.training.worker.inputs import Inputs
         from services.training.worker.order import Order
@@ -120,16 +119,15 @@ class _Ours:
         from services.training.worker.rows import Examples
 
         column = hardware.find_accelerator()
-        values = Hyperparameters(
+        how = Hyperparameters(
             batch_size=BATCH, lora_rank=RANK, lora_alpha=2 * RANK, cutoff_length=CUTOFF, learning_rate=1e-4
         )
-        how = recipe_of(values)
         import torch
 
         device = torch.device(column.device)
         tuned = model.load(folder, how, column.attention["AUTO"], device)
         ranks = Ranks(column.backend, device)
-        work: Any = SimpleNamespace(recipe=how)
+        work: Any = SimpleNamespace(hyperparameters=how)
         reports: Any = SimpleNamespace(stop_requested=threading.Event())
         self._examples, self._step = examples, lora_sft.one_step
         self._run = lora_sft.Run(

@@ -106,6 +106,21 @@ def test_files_of_an_older_deployment_are_one_value(tmp_path: Path) -> None:
     assert adapter.files == files
 
 
+def test_files_of_a_checkpoint_and_of_data_sets_become_one_value(tmp_path: Path) -> None:
+    database = OldDatabase("training", tmp_path)
+    flat = {"bucket": "b", "prefix": "d/1", "manifest": "{}"}
+    output = json.dumps({"credential": "cred-1", "bucket": "own", "prefix": "jobs"})
+    uses = json.dumps([{"ref": "d", "version_id": "dsv-1", **flat}])
+    others = {"create_time": NOW, "update_time": NOW, "name": "n"}
+    database.add("jobs", id="job-1", datasets=uses, output=output, **others)
+    database.add("checkpoints", id="c", job_id="job-1", create_time=NOW, bucket="own", prefix="jobs/1", manifest="{}")
+    database.upgrade()
+    kept = StoredFiles(**json.loads(database.one("checkpoints", "files")))
+    assert kept == StoredFiles("own", "jobs/1", "{}", "cred-1")
+    [use] = json.loads(database.one("jobs", "datasets"))
+    assert (use["version_id"], StoredFiles(**use["files"])) == ("dsv-1", StoredFiles("b", "d/1", "{}"))
+
+
 @pytest.mark.parametrize("service", STAGES)
 def test_an_older_database_becomes_that_of_today(service: str, tmp_path: Path) -> None:
     database = OldDatabase(service, tmp_path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.chassis.bus import Bus
@@ -28,6 +29,16 @@ J = TypeVar("J", bound=JobCore)
 _log = logging.getLogger(__name__)
 _FOLLOW_SECONDS = 0.5
 _LOG_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class JobView(Generic[J]):
+    """A job with what changes too often to be part of it; `values` are the newest of each metric."""
+
+    job: J
+    progress: Progress | None
+    values: Mapping[str, float]
+    run_seconds: float
 
 
 class JobEngine(Generic[J]):
@@ -79,17 +90,23 @@ class JobEngine(Generic[J]):
         """Look now instead of within a second."""
         self._reconciler.kick()
 
-    async def watch(self, project: str, ref: str, after_version: int = 0) -> AsyncIterator[J]:
+    async def watch(
+        self,
+        project: str,
+        ref: str,
+        after_version: int = 0,
+        over: Callable[[J], bool] = lambda job: job.state.ended,
+    ) -> AsyncIterator[J]:
         """Yield the job as it is, then each newer version, and the same one when its progress changed; end with it.
 
-        Raises: NotFound
+        `over` says of which version nothing follows. Raises: NotFound
         """
         job = await self.job(project, ref)
 
         async def read() -> J:
             return await self.job(project, job.id)
 
-        async for seen in self.watchers.follow(job.id, read, lambda one: one.state.ended, after_version, pulses=True):
+        async for seen in self.watchers.follow(job.id, read, over, after_version, pulses=True):
             yield seen
 
     async def job(self, project: str, ref: str) -> J:
@@ -101,6 +118,17 @@ class JobEngine(Generic[J]):
         """Return a page of the jobs of a project, newest first. Raises: Invalid."""
         async with UnitOfWork(self._context.database, write=False) as uow:
             return await self._context.stage.jobs(uow).list(project, query)
+
+    async def views(self, jobs: Sequence[J]) -> list[JobView[J]]:
+        """Return jobs with their progress, newest metrics and running time."""
+        async with UnitOfWork(self._context.database, write=False) as uow:
+            progress = await self._context.store(uow).progress([job.id for job in jobs])
+            values = [await self._context.store(uow).newest_values(job.id) for job in jobs]
+        seconds = [await self.run_seconds(job.id) for job in jobs]
+        return [
+            JobView(job, progress.get(job.id), newest, ran)
+            for job, newest, ran in zip(jobs, values, seconds, strict=True)
+        ]
 
     async def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
         """Return the newest progress of jobs, by id."""

@@ -5,7 +5,14 @@ from services.chassis.objects.access import StoreAccess
 from services.chassis.objects.access_check import check_rights
 from services.chassis.objects.asynchronous import AsyncObjectStore
 from services.chassis.objects.cache import NodeCache
-from services.chassis.objects.manifest import Manifest, ManifestFile, missing_files, transfer, upload_folder
+from services.chassis.objects.manifest import (
+    Manifest,
+    ManifestFile,
+    ManifestJson,
+    missing_files,
+    transfer,
+    upload_folder,
+)
 from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore, folder_prefix
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "ListPage",
     "Manifest",
     "ManifestFile",
+    "ManifestJson",
     "NodeCache",
     "ObjectInfo",
     "ObjectStore",

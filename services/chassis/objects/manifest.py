@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator
 
 from services.chassis.errors import Invalid
 from services.chassis.objects.store import ObjectStore, folder_prefix
@@ -65,6 +67,11 @@ class Manifest:
         """All files together."""
         return sum(file.size for file in self.files)
 
+    def below(self, folder: str) -> Manifest:
+        """Return the manifest of a folder inside, whose name ends with a slash; empty: all of it."""
+        inside = [file for file in self.files if file.path.startswith(folder)]
+        return Manifest(tuple(replace(file, path=file.path.removeprefix(folder)) for file in inside))
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form."""
         return {"format": FORMAT, "digest": self.digest, "files": [asdict(file) for file in self.files]}
@@ -89,6 +96,14 @@ class Manifest:
             digests = list(pool.map(file_sha256, paths))
         files = zip(paths, digests, strict=True)
         return cls(tuple(ManifestFile(p.relative_to(folder).as_posix(), p.stat().st_size, d) for p, d in files))
+
+
+ManifestJson = Annotated[
+    Manifest,
+    PlainSerializer(Manifest.to_json),
+    PlainValidator(lambda content: Manifest.from_json(json.loads(content) if isinstance(content, str) else content)),
+]
+"""A manifest in a spec that pydantic writes and reads; as text it was written by version 0.1."""
 
 
 def file_sha256(path: Path) -> str:

@@ -108,10 +108,8 @@ def groups(subjects: Sequence[str], categories: Categories) -> dict[str, set[str
 
 def category_scores(answers: Sequence[Answer], categories: Categories) -> list[CategoryScore]:
     """Return the accuracy per category, Average and overlapping group, in this order."""
-    result = []
-    for name, members in groups([answer.subject for answer in answers], categories).items():
-        result.append(_score(name, [answer for answer in answers if answer.subject in members]))
-    return result
+    found = groups([answer.subject for answer in answers], categories)
+    return [_score(name, [one for one in answers if one.subject in members]) for name, members in found.items()]
 
 
 def _score(name: str, answers: Sequence[Answer]) -> CategoryScore:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 Layout = Literal["mmlu", "cmmlu", "ceval"]
 Style = Literal["raw", "chat"]
@@ -129,11 +129,8 @@ def preset(name: str, *, split: str = "", shots: int | None = None, style: str =
         raise PresetError("style", f"style {style!r} is unknown: choose raw or chat")
     if few_shot not in ("", "text", "turns"):
         raise PresetError("few_shot", f"few_shot {few_shot!r} is unknown: choose text or turns")
-    chosen = replace(default, split=split or default.split, shots=default.shots if shots is None else shots)
-    if style in ("raw", "chat"):
-        chosen = replace(chosen, style="raw" if style == "raw" else "chat")
-    if few_shot == "turns":
-        if chosen.style == "raw":
-            raise PresetError("few_shot", "examples as turns need style chat")
-        chosen = replace(chosen, few_shot="turns")
+    given: dict[str, Any] = {"split": split, "shots": shots, "style": style, "few_shot": few_shot}
+    chosen = replace(default, **{name: value for name, value in given.items() if value not in ("", None)})
+    if few_shot == "turns" and chosen.style == "raw":
+        raise PresetError("few_shot", "examples as turns need style chat")
     return chosen

@@ -21,18 +21,10 @@ def ask(preset: Preset, question: Question) -> str:
     return "".join([*parts, text])
 
 
-def solved(preset: Preset, question: Question) -> str:
-    """Return a worked example: the question with its label."""
-    return ask(preset, question) + preset.delimiter + question.answer
-
-
 def raw_prompt(preset: Preset, subject: str, examples: Sequence[Question], question: Question) -> str:
-    """Return the whole prompt as one text: header, examples, question.
-
-    Args:
-        subject: title of the subject, as the header names it.
-    """
-    texts = [*(solved(preset, example) for example in examples), ask(preset, question)]
+    """Return the whole prompt as one text: header with the subject's title, examples with their labels, question."""
+    solved = [ask(preset, example) + preset.delimiter + example.answer for example in examples]
+    texts = [*solved, ask(preset, question)]
     return preset.header.replace("{subject}", subject) + preset.separator.join(texts)
 
 

@@ -53,19 +53,15 @@ class EvaluationIntake(Intake[Evaluation]):
         targets = [await self._target(named.project, index, target) for index, target in enumerate(named.targets)]
         tasks = [await self._task(named.project, index, task) for index, task in enumerate(named.tasks)]
         output = named.output
-        store = await open_location(
-            self._clients.credentials, named.project, output.credential, output.bucket, "evaluation.output"
-        )
+        where = (output.credential, output.bucket, "evaluation.output")
+        store = await open_location(self._clients.credentials, named.project, *where)
+        prefix = (output.prefix or OUTPUT_PREFIX).rstrip("/")
         return replace(
             named,
             baseline=targets[0],
             candidates=tuple(targets[1:]),
             tasks=tuple(tasks),
-            output=ObjectLocation(
-                credential=output.credential or BUILTIN,
-                bucket=store.bucket,
-                prefix=(output.prefix or OUTPUT_PREFIX).rstrip("/"),
-            ),
+            output=ObjectLocation(output.credential or BUILTIN, store.bucket, prefix),
         )
 
     def estimate(self, job: Evaluation) -> Estimate:
@@ -116,10 +112,8 @@ class EvaluationIntake(Intake[Evaluation]):
         ids = []
         async with EvaluationUnit(self._database, write=False) as uow:
             for index, ref in enumerate(lists):
-                if ref in stopwords.PRESETS:
-                    ids.append(ref)
-                else:
-                    ids.append((await with_field(f"{path}[{index}]", uow.stopwords.get(project, ref))).id)
+                own = ref not in stopwords.PRESETS
+                ids.append((await with_field(f"{path}[{index}]", uow.stopwords.get(project, ref))).id if own else ref)
         return tuple(dict.fromkeys(ids))
 
     async def _preset(self, project: str, path: str, task: Task) -> Task:

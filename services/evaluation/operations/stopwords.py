@@ -14,7 +14,7 @@ from services.chassis.jobs import ACTIVE
 from services.chassis.names import check_name
 from services.evaluation.domain import OwnStopwords
 from services.evaluation.operations.context import ServiceContext
-from services.evaluation.scoring.stopwords import MAX_LIST_BYTES, PRESETS, parse_stopwords, preset_stopwords
+from services.evaluation.scoring.stopwords import MAX_LIST_BYTES, PRESETS, StopWords, parse_stopwords, preset_stopwords
 from services.evaluation.store import EVALUATIONS, EvaluationUnit
 
 PREFIX = "swl-"
@@ -33,35 +33,12 @@ class CreateStopwords:
     request_digest: str = ""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A list as it is shown; a preset has no create time."""
-
-    id: str
-    name: str
-    words: tuple[str, ...]
-    digest: str
-    preset: bool
-    create_time: datetime | None = None
-
-
-def preset_lists() -> list[Shown]:
-    """Return the lists that come with the installation."""
-    presets = [(name, preset_stopwords(name)) for name in PRESETS]
-    return [Shown(name, name, tuple(sorted(one.words)), one.digest, True) for name, one in presets]
-
-
-def _shown(own: OwnStopwords) -> Shown:
-    return Shown(own.id, own.name, own.words, own.digest, False, own.create_time)
-
-
-async def create_stopwords(command: CreateStopwords, context: ServiceContext, now: datetime) -> Shown:
+async def create_stopwords(command: CreateStopwords, context: ServiceContext, now: datetime) -> OwnStopwords:
     """Make a list. Raises AlreadyExists for a name in use, Invalid for an empty or too long one."""
     check_name(command.name, "stopword_list.name", (PREFIX,))
     if command.name in PRESETS:
-        raise AlreadyExists(
-            f"{command.name!r} is a preset list.", metadata={"resource": "stopwordList", "name": command.name}
-        )
+        metadata = {"resource": "stopwordList", "name": command.name}
+        raise AlreadyExists(f"{command.name!r} is a preset list.", metadata=metadata)
     if not 1 <= len(command.words) <= MOST_WORDS:
         message = f"stopword_list.words has {len(command.words)} entries, and must have 1 to {MOST_WORDS:,}."
         raise Invalid(message, field="stopword_list.words")
@@ -71,40 +48,39 @@ async def create_stopwords(command: CreateStopwords, context: ServiceContext, no
         message = f"stopword_list.words: {error} (at most {MAX_LIST_BYTES:,} bytes in all)."
         raise Invalid(message, field="stopword_list.words") from error
     async with EvaluationUnit(context.database) as uow:
-        identity = await uow.claim_request(
-            command.project, CREATE, command.request_id, command.request_digest, new_id(PREFIX)
-        )
+        request = (CREATE, command.request_id, command.request_digest)
+        identity = await uow.claim_request(command.project, *request, new_id(PREFIX))
         own = await uow.stopwords.find(command.project, identity)
         if own is None:
+            words = tuple(dict.fromkeys(command.words))
             own = OwnStopwords(
                 id=identity,
                 project=command.project,
                 name=command.name,
-                words=tuple(dict.fromkeys(command.words)),
+                words=words,
                 digest=parsed.digest,
                 create_time=now,
             )
             await uow.stopwords.add(own)
             uow.emit(_event(own, "created", "Made by a user."))
         await uow.commit()
-    return _shown(own)
+    return own
 
 
-async def get_stopwords(project: str, ref: str, context: ServiceContext) -> Shown:
+async def get_stopwords(project: str, ref: str, context: ServiceContext) -> OwnStopwords | StopWords:
     """Return one list, own or preset. Raises NotFound."""
     if ref in PRESETS:
-        return next(one for one in preset_lists() if one.id == ref)
+        return preset_stopwords(ref)
     async with EvaluationUnit(context.database, write=False) as uow:
-        return _shown(await uow.stopwords.get(project, ref))
+        return await uow.stopwords.get(project, ref)
 
 
-async def list_stopwords(project: str, page: PageQuery, context: ServiceContext) -> Page[Shown]:
+async def list_stopwords(project: str, page: PageQuery, context: ServiceContext) -> Page[OwnStopwords | StopWords]:
     """Return own lists, newest first; the presets stand before them on the first page (beyond its size)."""
     async with EvaluationUnit(context.database, write=False) as uow:
         lists = await uow.stopwords.list(project, page)
-    own = [_shown(one) for one in lists.items]
-    first = [] if page.page_token else preset_lists()
-    return Page((*first, *own), lists.next_page_token)
+    first = () if page.page_token else map(preset_stopwords, PRESETS)
+    return Page((*first, *lists.items), lists.next_page_token)
 
 
 async def delete_stopwords(project: str, ref: str, context: ServiceContext) -> None:
@@ -125,12 +101,4 @@ async def delete_stopwords(project: str, ref: str, context: ServiceContext) -> N
 
 
 def _event(own: OwnStopwords, happening: str, cause: str, version: int = 1) -> Event:
-    return Event(
-        project=own.project,
-        resource="stopwordList",
-        resource_id=own.id,
-        happening=happening,
-        state="",
-        version=version,
-        cause=cause,
-    )
+    return Event(own.project, "stopwordList", own.id, happening, state="", version=version, cause=cause)

@@ -4,12 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.evaluation.benchmarks.categories import (
-    AVERAGE,
-    Categories,
-    category_scores,
-    compare_categories,
-)
+from services.evaluation.benchmarks.categories import AVERAGE, Categories, category_scores, compare_categories
 from services.evaluation.reporting.samples import CUSTOM_METRIC, PRESET_METRIC, Sample, shown
 from services.evaluation.scoring import intervals, texts
 
@@ -66,11 +61,7 @@ def build_report(
     for task in tasks:
         for target in targets:
             measured = results[task.name, target.label]
-            scores += (
-                _preset_scores(task, target.label, measured)
-                if task.categories
-                else _text_scores(task, target.label, measured)
-            )
+            scores += (_preset_scores if task.categories else _text_scores)(task, target.label, measured)
             if target.role != BASELINE:
                 comparisons += _comparisons(task, target.label, results[task.name, baseline], measured)
     return {
@@ -129,11 +120,11 @@ def _text_scores(task: TaskInfo, target: str, measured: Measured) -> list[dict[s
     for group, numbers in _text_groups(measured.samples).items():
         summary = texts.summarize([measured.scores[number] for number in numbers])
         for metric, aggregate in summary.aggregates.items():
-            interval = intervals.Interval(
-                shown(metric, aggregate.interval.low), shown(metric, aggregate.interval.high), aggregate.interval.method
+            value, low, high = (
+                shown(metric, one) for one in (aggregate.value, aggregate.interval.low, aggregate.interval.high)
             )
-            row = _score(task.name, target, metric, group, shown(metric, aggregate.value), interval)
-            result.append(row | {"sample_count": summary.scored, "unscored_count": summary.unscored})
+            counts = {"sample_count": summary.scored, "unscored_count": summary.unscored}
+            result.append(_score(task.name, target, metric, group, value, intervals.Interval(low, high)) | counts)
     return result
 
 

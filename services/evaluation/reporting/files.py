@@ -24,11 +24,7 @@ def write_files(
     targets: Sequence[TargetInfo],
     samples: Sequence[Sample],
 ) -> None:
-    """Write the four files of a report into a folder.
-
-    Args:
-        samples: of all tasks and targets, in the order in which the files list them.
-    """
+    """Write the four files of a report into a folder; samples in the order in which the files list them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
     (folder / "report.html").write_text(write_page(report, tasks, targets, samples), "utf-8")

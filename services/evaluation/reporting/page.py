@@ -37,11 +37,7 @@ document.querySelectorAll('th.s').forEach(h=>h.addEventListener('click',()=>{
 def write_page(
     report: Mapping[str, Any], tasks: Sequence[TaskInfo], targets: Sequence[TargetInfo], samples: Iterable[Sample]
 ) -> str:
-    """Return the page of a report.
-
-    Args:
-        report: as `build_report` gives it.
-    """
+    """Return the page of a report, which is as `build_report` gives it."""
     by_task: dict[str, list[Sample]] = {task.name: [] for task in tasks}
     for sample in samples:
         by_task[sample.task].append(sample)
@@ -63,9 +59,9 @@ def metric_title(metric: str) -> str:
     if metric in _SHOWN:
         return _SHOWN[metric]
     words = metric.split("_")
-    return (
-        f"{words[0].upper()}-{words[1].upper()} {'F' if words[2] == 'f' else words[2]}" if len(words) == 3 else metric
-    )
+    if len(words) != 3:
+        return metric
+    return f"{words[0].upper()}-{words[1].upper()} {'F' if words[2] == 'f' else words[2]}"
 
 
 def _columns(task: TaskInfo) -> list[str]:
@@ -113,18 +109,14 @@ def _chart(report: Mapping[str, Any], task: TaskInfo, targets: Sequence[TargetIn
         axes = [name for name in CATEGORIES if any(group == name for group, _, _ in rows)]
         values = {t.label: [rows[name, t.label, PRESET_METRIC]["value"] for name in axes] for t in targets}
         return radar(axes, values, task.title)
-    axes = [
-        metric for metric in ("rouge_1_f", "rouge_2_f", "rouge_l_f", "bleu") if any(m == metric for _, _, m in rows)
-    ]
-    values = {
-        t.label: [
-            rows[AVERAGE, t.label, metric]["value"] / (100 if metric == "bleu" else 1)
-            if (AVERAGE, t.label, metric) in rows
-            else 0.0
-            for metric in axes
-        ]
-        for t in targets
-    }
+    metrics = {metric for _, _, metric in rows}
+    axes = [metric for metric in ("rouge_1_f", "rouge_2_f", "rouge_l_f", "bleu") if metric in metrics]
+
+    def share(label: str, metric: str) -> float:
+        row = rows.get((AVERAGE, label, metric))
+        return row["value"] / (100 if metric == "bleu" else 1) if row else 0.0
+
+    values = {t.label: [share(t.label, metric) for metric in axes] for t in targets}
     return radar([metric_title(metric) for metric in axes], values, task.title)
 
 
@@ -163,11 +155,8 @@ def _samples(name: str, samples: Sequence[Sample]) -> str:
         )
     titles = ("#", "Model", "Group", "Question", "Expected", "Answer", "Score")
     heads = "".join(f'<th class="s">{title}</th>' for title in titles)
-    more = (
-        f"<p>{len(samples) - MAX_SHOWN_SAMPLES} more are in samples.jsonl.</p>"
-        if len(samples) > MAX_SHOWN_SAMPLES
-        else ""
-    )
+    left = len(samples) - MAX_SHOWN_SAMPLES
+    more = f"<p>{left} more are in samples.jsonl.</p>" if left > 0 else ""
     return (
         f"<details><summary>{len(samples)} samples</summary>"
         f'<p><input data-for="{name}" placeholder="Filter samples" aria-label="Filter samples"></p>'

@@ -11,13 +11,7 @@ COLOURS = ("#6b7280", "#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0
 
 
 def radar(axes: Sequence[str], outlines: Mapping[str, Sequence[float]], title: str) -> str:
-    """Draw values from 0 to 1.
-
-    Args:
-        axes: names, at least three (fewer have no area: the answer is then an empty text).
-        outlines: target to its value on each axis.
-    Returns: an <svg> element with a legend.
-    """
+    """Return an <svg> with each target's values, from 0 to 1, and a legend; nothing for less than three axes."""
     if len(axes) < 3:
         return ""
     parts = [

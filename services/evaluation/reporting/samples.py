@@ -1,7 +1,7 @@
 """A sample: one question with what one target answered and how that was scored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from services.evaluation.benchmarks.categories import Answer
@@ -37,34 +37,10 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """Return the sample as one line of samples.jsonl."""
-        row: dict[str, Any] = {
-            "task": self.task,
-            "target": self.target,
-            "index": self.index,
-            "group": self.group,
-            "prompt": self.prompt,
-            "references": list(self.references),
-            "output": self.output,
-            "scores": dict(self.scores),
-            "score": self.score,
-        }
-        return row | ({"details": dict(self.details)} if self.details else {})
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Sample":
-        """Return the sample that `to_json` wrote."""
-        return cls(
-            task=row["task"],
-            target=row["target"],
-            index=int(row["index"]),
-            group=row["group"],
-            prompt=row["prompt"],
-            references=tuple(row["references"]),
-            output=row["output"],
-            scores=dict(row["scores"]),
-            score=row["score"],
-            details=dict(row.get("details") or {}),
-        )
+        row = asdict(self)
+        if not self.details:
+            del row["details"]
+        return row
 
     @property
     def answer(self) -> Answer:
@@ -80,12 +56,7 @@ def shown(metric: str, value: float) -> float:
 def choice_sample(
     task: str, target: str, index: int, question: tuple[str, str, str], choice: tuple[str, Mapping[str, float]]
 ) -> Sample:
-    """Return a multiple-choice sample.
-
-    Args:
-        question: subject, text with its choices, right label.
-        choice: chosen label, log-probability of each label.
-    """
+    """Return a sample of (subject, text with its choices, right label), (chosen label, log-probability of each)."""
     subject, prompt, right = question
     chosen, log_probabilities = choice
     hit = float(chosen == right)
@@ -101,12 +72,7 @@ def text_sample(
     output: str | None,
     stopwords: StopWords,
 ) -> tuple[Sample, texts.TextScore]:
-    """Return a generated sample with its scores.
-
-    Args:
-        question: category, prompt, references.
-        output: None when the prompt was too long for the model: such a sample has no score.
-    """
+    """Return a sample of (category, prompt, references) with its scores; none when the prompt was too long (None)."""
     category, prompt, references = question
     details = {}
     score = texts.NO_SCORE if output is None else texts.score_text(output, references, stopwords)

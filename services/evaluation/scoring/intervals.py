@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:  # numpy is loaded with the first resampling: the service reads names from here and needs none
@@ -34,7 +34,6 @@ class Interval:
 
     low: float
     high: float
-    method: str
 
 
 @dataclass(frozen=True)
@@ -42,54 +41,47 @@ class Difference:
     """Candidate minus baseline on the same samples.
 
     p_value: probability of a difference at least as large when there is none, two-sided.
-    test: "paired-bootstrap" or "mcnemar-exact".
     """
 
     value: float
     low: float
     high: float
     p_value: float
-    test: str
-
-    @property
-    def significant(self) -> bool:
-        """Whether the difference is unlikely to be chance (p below SIGNIFICANCE)."""
-        return self.p_value < SIGNIFICANCE
 
     @property
     def words(self) -> str:
         """ "better", "worse" or "no significant difference"."""
-        if not self.significant:
+        if self.p_value >= SIGNIFICANCE:
             return "no significant difference"
         return "better" if self.value > 0 else "worse"
 
 
-def resampled_sums(rows: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+def resampled_sums(rows: Floats) -> Floats:
     """Return the column sums of bootstrap resamples of the rows.
 
     Args:
         rows: one row of counts or scores a sample, shape (samples, columns), at least one sample.
-    Returns: shape (resamples, columns). Two systems resampled with one seed see the same samples.
+    Returns: shape (RESAMPLES, columns). Two systems see the same samples.
     """
     import numpy as np
 
     count = rows.shape[0]
-    generator = np.random.default_rng(seed)
-    sums = np.empty((resamples, rows.shape[1]))
-    for index in range(resamples):
+    generator = np.random.default_rng(SEED)
+    sums = np.empty((RESAMPLES, rows.shape[1]))
+    for index in range(RESAMPLES):
         drawn = np.bincount(generator.integers(0, count, size=count), minlength=count)
         sums[index] = drawn @ rows
     return sums
 
 
-def _limits(values: Floats) -> tuple[float, float]:
+def _limits(values: Sequence[float] | Floats) -> tuple[float, float]:
     import numpy as np
 
     tail = (1 - CONFIDENCE) / 2
     return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
 
 
-def bootstrap(rows: Rows, statistics: Mapping[str, Statistic], seed: int = SEED) -> dict[str, Interval]:
+def bootstrap(rows: Rows, statistics: Mapping[str, Statistic]) -> dict[str, Interval]:
     """Return percentile bootstrap intervals of several statistics of column sums, from one set of resamples.
 
     Raises: ValueError: there is no row.
@@ -98,9 +90,8 @@ def bootstrap(rows: Rows, statistics: Mapping[str, Statistic], seed: int = SEED)
 
     if not rows:
         raise ValueError("an interval needs at least one sample")
-    sums = resampled_sums(np.asarray(rows, dtype=np.float64), seed=seed).tolist()
-    limits = {name: _limits(np.asarray([value(row) for row in sums])) for name, value in statistics.items()}
-    return {name: Interval(low, high, "bootstrap") for name, (low, high) in limits.items()}
+    sums = resampled_sums(np.asarray(rows, dtype=np.float64)).tolist()
+    return {name: Interval(*_limits([value(row) for row in sums])) for name, value in statistics.items()}
 
 
 def share_interval(hits: int, count: int) -> Interval:
@@ -114,12 +105,10 @@ def share_interval(hits: int, count: int) -> Interval:
     share = hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half), "wilson")
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
-def paired_bootstrap(
-    baseline: Rows, candidate: Rows, statistics: Mapping[str, Statistic], seed: int = SEED
-) -> dict[str, Difference]:
+def paired_bootstrap(baseline: Rows, candidate: Rows, statistics: Mapping[str, Statistic]) -> dict[str, Difference]:
     """Compare statistics of column sums on the same samples.
 
     The p-value counts resampled differences that lie at least as far from the observed one as it lies from 0, the
@@ -134,14 +123,14 @@ def paired_bootstrap(
     rows = np.concatenate([np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)], axis=1)
     width = rows.shape[1] // 2
     total: list[float] = rows.sum(axis=0).tolist()
-    sums: list[list[float]] = resampled_sums(rows, seed=seed).tolist()
+    sums: list[list[float]] = resampled_sums(rows).tolist()
     result = {}
     for name, value in statistics.items():
         observed = value(total[width:]) - value(total[:width])
         drawn = np.asarray([value(row[width:]) - value(row[:width]) for row in sums])
         low, high = _limits(drawn)
         further = int(np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12))
-        result[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1), "paired-bootstrap")
+        result[name] = Difference(observed, low, high, (further + 1) / (len(drawn) + 1))
     return result
 
 
@@ -158,7 +147,7 @@ def mcnemar_p(only_baseline: int, only_candidate: int) -> float:
     return min(1.0, float(2 * tail / 2**tosses))
 
 
-def paired_shares(baseline: Sequence[bool], candidate: Sequence[bool], seed: int = SEED) -> Difference:
+def paired_shares(baseline: Sequence[bool], candidate: Sequence[bool]) -> Difference:
     """Compare two shares of right answers on the same questions: exact McNemar test, bootstrap interval.
 
     Raises: ValueError: no questions, or not as many of both.
@@ -167,6 +156,6 @@ def paired_shares(baseline: Sequence[bool], candidate: Sequence[bool], seed: int
         raise ValueError("a paired test needs the same samples of both systems")
     pairs = list(zip(baseline, candidate, strict=True))
     rows = [(float(right),) for right in baseline], [(float(right),) for right in candidate]
-    drawn = paired_bootstrap(*rows, {"share": mean_of(0, len(pairs))}, seed)["share"]
+    drawn = paired_bootstrap(*rows, {"share": mean_of(0, len(pairs))})["share"]
     p_value = mcnemar_p(sum(b and not c for b, c in pairs), sum(c and not b for b, c in pairs))
-    return Difference(drawn.value, drawn.low, drawn.high, p_value, "mcnemar-exact")
+    return replace(drawn, p_value=p_value)

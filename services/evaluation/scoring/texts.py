@@ -4,15 +4,20 @@ A metric's full name carries what else decides its value, for example
 `rouge_l_recall[tok=modelry-1+jieba-0.42.1,stop=en+zh-1a2b3c4d]`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.evaluation.scoring import bleu, intervals, rouge
 from services.evaluation.scoring.stopwords import StopWords
 from services.evaluation.scoring.tokens import TOKENIZER_NAME, tokenize
 
-ROUGE_METRICS = ("rouge_1", "rouge_2", "rouge_l")
-SENTENCE_METRICS = (*(f"{metric}_{part}" for metric in ROUGE_METRICS for part in ("precision", "recall", "f")), "bleu")
+_ROUGES: Mapping[str, Callable[[Sequence[str], Sequence[str]], rouge.Overlap]] = {
+    "rouge_1": partial(rouge.rouge_n, order=1),
+    "rouge_2": partial(rouge.rouge_n, order=2),
+    "rouge_l": rouge.rouge_l,
+}
+SENTENCE_METRICS = (*(f"{metric}_{part}" for metric in _ROUGES for part in ("precision", "recall", "f")), "bleu")
 """Metrics that every sample has; the corpus value is their mean."""
 CORPUS_BLEU = "bleu_corpus"
 METRICS = (*SENTENCE_METRICS, CORPUS_BLEU)
@@ -61,14 +66,9 @@ def score_text(hypothesis: str, references: Sequence[str], stopwords: StopWords)
     ours = stopwords.remove(tokenize(hypothesis))
     counts = bleu.bleu_counts(ours, kept)
     values: dict[str, float] = {"bleu": bleu.sentence_bleu(counts)}
-    rouges = {
-        "rouge_1": rouge.best([rouge.rouge_n(ours, reference, 1) for reference in kept]),
-        "rouge_2": rouge.best([rouge.rouge_n(ours, reference, 2) for reference in kept]),
-        "rouge_l": rouge.best([rouge.rouge_l(ours, reference) for reference in kept]),
-    }
-    for metric, overlap in rouges.items():
-        values |= {f"{metric}_precision": overlap.precision, f"{metric}_recall": overlap.recall}
-        values[f"{metric}_f"] = overlap.f
+    for metric, measure in _ROUGES.items():
+        overlap = rouge.best([measure(ours, reference) for reference in kept])
+        values |= {f"{metric}_{part}": value for part, value in vars(overlap).items()}
     return TextScore(values, counts)
 
 
@@ -76,7 +76,6 @@ def score_text(hypothesis: str, references: Sequence[str], stopwords: StopWords)
 class Aggregate:
     """One metric over all scored samples."""
 
-    metric: str
     value: float
     interval: intervals.Interval
 
@@ -114,7 +113,7 @@ def summarize(scores: Sequence[TextScore]) -> TextSummary:
     statistics = _statistics(len(rows))
     sums = [sum(column) for column in zip(*rows, strict=True)]
     bounds = intervals.bootstrap(rows, statistics)
-    aggregates = {name: Aggregate(name, value(sums), bounds[name]) for name, value in statistics.items()}
+    aggregates = {name: Aggregate(value(sums), bounds[name]) for name, value in statistics.items()}
     return TextSummary(aggregates, len(rows), len(scores) - len(rows))
 
 

@@ -57,10 +57,7 @@ def encode_raw(tokenizer: Any, text: str) -> list[int]:
 
 
 def label_ids(tokenizer: Any, preset: Preset) -> list[int]:
-    """Return the token of each label right after a prompt.
-
-    Raises: LabelError: a label is not one token of its own there.
-    """
+    """Return the token of each label right after a prompt. Raises: LabelError: it is not one of its own there."""
     tokens = []
     for label in preset.labels:
         if preset.style == "chat":
@@ -84,12 +81,7 @@ def label_ids(tokenizer: Any, preset: Preset) -> list[int]:
 def encode_question(
     tokenizer: Any, preset: Preset, title: str, examples: Sequence[Question], question: Question, room: int
 ) -> ChoicePrompt:
-    """Encode with as many examples as fit.
-
-    Args:
-        title: the subject as the header names it.
-        room: most tokens of a prompt; examples are dropped from the end until it fits, as the authors of MMLU do.
-    """
+    """Encode with as many examples as fit into `room` tokens, dropped from the end as the authors of MMLU do."""
     for shots in range(len(examples), -1, -1):
         if preset.style == "chat":
             ids = chat.encode_prompt(tokenizer, prompts.chat_prompt(preset, title, examples[:shots], question))
@@ -115,12 +107,7 @@ def shared_prefix(prompts_of_group: Sequence[ChoicePrompt]) -> int:
 
 
 def plan_batches(lengths: Sequence[int], prefix: int) -> list[list[int]]:
-    """Group rows by length, longest first, within BATCH_TOKENS and BATCH_CACHE_TOKENS.
-
-    Args:
-        lengths: own tokens of each row, prefix not counted.
-    Returns: row numbers of each batch.
-    """
+    """Return the row numbers of each batch, longest rows first; `lengths` are their own tokens, without the prefix."""
     batches: list[list[int]] = []
     longest = rows = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):

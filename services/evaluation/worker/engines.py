@@ -26,13 +26,7 @@ class Engines:
     """The engine of a base, started when the first answer is missing, and one of its own for each merged adapter."""
 
     def __init__(self, group: Sequence[Local], context: int, folder: Path, starting: Callable[[], None]) -> None:
-        """Nothing is started yet.
-
-        Args:
-            context: most tokens of prompt and answer together.
-            folder: the node's cache of models, where merged ones lie too.
-            starting: called before an engine is started.
-        """
+        """`context`: most tokens of prompt and answer; `folder`: where merged models lie; `starting`: is told."""
         self.context = context
         self._folder, self._starting = folder, starting
         self._group = group

@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,7 @@ class Engine:
     """A running engine of one base and its adapters. Close it before the next one starts."""
 
     def __init__(self, folder: Path, adapters: Mapping[str, Path], largest_rank: int, context: int) -> None:
-        """Start.
-
-        Args:
-            adapters: adapter digest to folder; empty: none may be used.
-            largest_rank: rank that the adapters fit in, one of `RANKS`.
-            context: most tokens of prompt and answer together.
-        """
+        """Start; `adapters`: digest to folder, `largest_rank`: one of `RANKS`, `context`: of prompt and answer."""
         from vllm import LLM
 
         lora: dict[str, Any] = {}
@@ -69,12 +64,9 @@ class Engine:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, adapter: str | None, stopped: Callable[[], bool]
     ) -> Iterator[list[str]]:
-        """Answer the prompts in batches.
+        """Yield the texts of the next BATCH prompts, in order; ends early when `stopped` says so.
 
-        Args:
-            prompts: token ids, each shorter than the engine's context.
-            adapter: digest of one of the engine's adapters, or None for the base.
-        Yields: the texts of the next BATCH prompts, in order; ends early when `stopped` says so.
+        Prompts are token ids, each shorter than the context; `adapter` is a digest, or None for the base.
         """
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -83,18 +75,9 @@ class Engine:
         if adapter is not None:
             number, path = self._adapters[adapter]
             request = LoRARequest(adapter, number, str(path))
-        parameters = SamplingParams(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
-            min_p=0.0,
-            repetition_penalty=sampling.repetition_penalty,
-            presence_penalty=0.0,
-            frequency_penalty=0.0,
-            stop=list(sampling.stop),
-            seed=sampling.seed if sampling.temperature else None,
-        )
+        seed = sampling.seed if sampling.temperature else None
+        chosen = asdict(sampling) | {"stop": list(sampling.stop), "seed": seed}
+        parameters = SamplingParams(**chosen, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0)
         for start in range(0, len(prompts), BATCH):
             if stopped():
                 return

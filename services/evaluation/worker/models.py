@@ -24,11 +24,7 @@ class SharedBase:
     """A base with its adapters; `use` switches between them without loading anything again."""
 
     def __init__(self, folder: Path, adapters: Mapping[str, Path], dtype: torch.dtype = COMPUTE_TYPE) -> None:
-        """Load.
-
-        Args:
-            adapters: adapter digest to folder.
-        """
+        """Load a base and its adapters, which are given as digest to folder."""
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False
         )

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,13 @@ from services.chassis.worker import chat
 from services.evaluation.benchmarks import prompts
 from services.evaluation.reporting.build import Measured, TargetInfo, build_report
 from services.evaluation.reporting.files import write_files
-from services.evaluation.reporting.samples import Sample, choice_sample, text_sample
-from services.evaluation.scoring import texts
-from services.evaluation.work_spec import EvaluationWork, PresetTask
+from services.evaluation.reporting.samples import choice_sample, text_sample
+from services.evaluation.work_spec import EvaluationWork, Files, PresetTask
 from services.evaluation.worker import choices, models, report_sender
 from services.evaluation.worker.answers import AnswerCache, prompt_digest
 from services.evaluation.worker.engines import Engines, Local
 from services.evaluation.worker.generation import engine_version
-from services.evaluation.worker.tasks import (
-    LoadedCustom,
-    LoadedPreset,
-    load_custom,
-    load_preset,
-)
+from services.evaluation.worker.tasks import LoadedCustom, LoadedPreset, load_custom, load_preset
 
 
 class StopRequested(Exception):
@@ -78,12 +72,7 @@ class Run:
             self._check()
             self.reporter.progress(0, 0, "samples", f"fetching {target.label}")
             base, adapter = target.base, target.adapter
-            folder = cache.fetch(self.stores[base.store], base.bucket, base.prefix, base.manifest)
-            over = (
-                cache.fetch(self.stores[adapter.store], adapter.bucket, adapter.prefix, adapter.manifest)
-                if adapter
-                else None
-            )
+            folder, over = self._files(cache, base), self._files(cache, adapter) if adapter else None
             digest = adapter.manifest.digest if adapter else ""
             self.locals.append(Local(target, folder, base.manifest.digest, over, digest))
         for task in self.work.tasks:
@@ -93,7 +82,10 @@ class Run:
                 self.tasks[task.name] = load_preset(task, self.stores[task.store], self.folder / "data" / task.name)
             else:
                 data = NodeCache(self.cache / "datasets")
-                self.tasks[task.name] = load_custom(task, self.stores[task.data.store], data)
+                self.tasks[task.name] = load_custom(task, self.stores[task.store], data)
+
+    def _files(self, cache: NodeCache, files: Files) -> Path:
+        return cache.fetch(self.stores[files.store], files.bucket, files.prefix, files.manifest)
 
     def _by_base(self) -> dict[str, list[Local]]:
         groups: dict[str, list[Local]] = {}
@@ -147,17 +139,15 @@ class Run:
                 digests = [prompt_digest(prompt.token_ids) for prompt in asked]
                 missing = [number for number, digest in enumerate(digests) if cache.get(digest) is None]
                 fresh: list[tuple[str, Any]] = []
-                for number, scores in choices.score_choices(
-                    model, [asked[number] for number in missing], labels, self._stopped
-                ):
+                wanted = [asked[number] for number in missing]
+                for number, scores in choices.score_choices(model, wanted, labels, self._stopped):
                     fresh.append((digests[missing[number]], list(scores)))
                     self._advance(1, phase)
                 cache.put(fresh)
                 self._check()
                 self._advance(len(asked) - len(missing), phase)
-                values += [
-                    (prompt, tuple(cache.get(digest) or ())) for prompt, digest in zip(asked, digests, strict=True)
-                ]
+                found = (tuple(cache.get(digest) or ()) for digest in digests)
+                values += zip(asked, found, strict=True)
         self._keep_choices(local, task, values)
 
     def _keep_choices(
@@ -178,8 +168,7 @@ class Run:
             details = {"shots": str(prompt.shots)} if prompt.shots < task.preset.shots else {}
             details |= {"cut": "the beginning of the question was left out"} if prompt.cut else {}
             samples.append(replace(sample, details=details))
-        self.results[task.info.name, local.target.label] = Measured(samples)
-        report_sender.send_samples(self.reporter, samples, self.done)
+        self._keep(local, task, Measured(samples))
 
     def _answer_texts(self) -> None:
         """Answer every own set on every target; an engine is started only for what the cache does not hold."""
@@ -190,29 +179,23 @@ class Run:
             tokenizer = chat.load_tokenizer(group[0].base)
             context = models.context_length(group[0].base)
             fingerprint = chat.fingerprint(tokenizer)
+            encoded = {}
             for task in tasks:
                 self._record_generation(task, group, fingerprint)
-            encoded = {
-                task.info.name: [chat.encode_prompt(tokenizer, list(row.messages)) for row in task.rows]
-                for task in tasks
-            }
+                encoded[task.info.name] = [chat.encode_prompt(tokenizer, list(row.messages)) for row in task.rows]
             self._generate_group(group, tasks, encoded, context)
 
     def _record_generation(self, task: LoadedCustom, group: list[Local], fingerprint: str) -> None:
-        sampling = self.work.sampling
+        sampling = self.work.generation
         settings = dict(task.info.settings) | {
             "engine": engine_version(),
             "generation_config": "vllm (the model's own sampling defaults are not applied)",
-            "max_tokens": str(sampling.max_tokens),
-            "temperature": str(sampling.temperature),
-            "top_p": str(sampling.top_p),
+            **{name: str(value) for name, value in vars(sampling).items()},
             "top_k": "all",
             "min_p": "0.0",
-            "repetition_penalty": str(sampling.repetition_penalty),
             "presence_penalty": "0.0",
             "frequency_penalty": "0.0",
             "stop": ", ".join(map(repr, sampling.stop)) or "none",
-            "seed": str(sampling.seed),
         }
         settings |= {f"chat_fingerprint {local.target.label}": fingerprint for local in group}
         self.tasks[task.info.name] = replace(task, info=replace(task.info, settings=settings))
@@ -222,7 +205,7 @@ class Run:
     ) -> None:
         caches = {local.target.label: self._text_cache(local) for local in group}
         longest = max((len(ids) for rows in encoded.values() for ids in rows), default=1)
-        context = min(context, longest + self.work.sampling.max_tokens + 1)
+        context = min(context, longest + self.work.generation.max_tokens + 1)
         engines = Engines(group, context, self.cache / "models", self._starting)
         try:
             for local in group:
@@ -236,20 +219,12 @@ class Run:
         self.reporter.progress(self.done, self.total, "samples", "starting the engine")
 
     def _text_cache(self, local: Local) -> AnswerCache:
-        sampling = self.work.sampling
         facts = {
             "kind": "text",
             "base": local.base_digest,
             "adapter": local.adapter_digest,
             "engine": engine_version(),
-            "sampling": [
-                sampling.max_tokens,
-                sampling.temperature,
-                sampling.top_p,
-                sampling.repetition_penalty,
-                list(sampling.stop),
-                sampling.seed,
-            ],
+            "sampling": list(asdict(self.work.generation).values()),
         }
         return AnswerCache(self.cache / "answers", facts)
 
@@ -264,24 +239,23 @@ class Run:
         self._advance(len(prompts_ids) - len(missing), phase)
         if missing:
             engine, adapter = engines.of(local)
-            begin = 0
-            for batch in engine.generate([prompts_ids[n] for n in missing], self.work.sampling, adapter, self._stopped):
-                cache.put([(digests[missing[begin + row]], text) for row, text in enumerate(batch)])
-                begin += len(batch)
+            asked, left = [prompts_ids[n] for n in missing], iter(missing)
+            for batch in engine.generate(asked, self.work.generation, adapter, self._stopped):
+                cache.put([(digests[next(left)], text) for text in batch])
                 self._advance(len(batch), phase)
             self._check()
         return [cache.get(digest) if fit else None for digest, fit in zip(digests, fits, strict=True)]
 
     def _keep_texts(self, local: Local, task: LoadedCustom, answers: list[str | None]) -> None:
-        samples: list[Sample] = []
-        scores: list[texts.TextScore] = []
-        for index, (row, output) in enumerate(zip(task.rows, answers, strict=True)):
-            question = (row.category, row.prompt, row.references)
-            sample, score = text_sample(task.info.name, local.target.label, index, question, output, task.stopwords)
-            samples.append(sample)
-            scores.append(score)
-        self.results[task.info.name, local.target.label] = Measured(samples, scores)
-        report_sender.send_samples(self.reporter, samples, self.done)
+        made = [
+            text_sample(task.info.name, local.target.label, index, row.question, output, task.stopwords)
+            for index, (row, output) in enumerate(zip(task.rows, answers, strict=True))
+        ]
+        self._keep(local, task, Measured([sample for sample, _ in made], [score for _, score in made]))
+
+    def _keep(self, local: Local, task: LoadedPreset | LoadedCustom, measured: Measured) -> None:
+        self.results[task.info.name, local.target.label] = measured
+        report_sender.send_samples(self.reporter, measured.samples, self.done)
 
     def _report(self) -> dict[str, Any]:
         """Build the report, write it to the output, send it to the service."""
@@ -294,7 +268,6 @@ class Run:
         ]
         write_files(self.folder / "report", report, infos, targets, samples)
         store = self.stores.get("output", self.stores["system"])
-        manifest = upload_folder(store, self.work.bucket, self.work.prefix, self.folder / "report")
+        manifest = upload_folder(store, self.work.output.bucket, self.work.output.prefix, self.folder / "report")
         report_sender.send_report(self.reporter, report)
-        place = {"bucket": self.work.bucket, "prefix": self.work.prefix}
-        return {**place, "manifest": manifest.to_json(), "sample_count": len(samples)}
+        return {**vars(self.work.output), "manifest": manifest.to_json(), "sample_count": len(samples)}

@@ -43,6 +43,11 @@ class Row:
     category: str
 
     @property
+    def question(self) -> tuple[str, str, tuple[str, ...]]:
+        """Its category, what is asked, and the references."""
+        return self.category, self.prompt, self.references
+
+    @property
     def prompt(self) -> str:
         """What is asked, as the report shows it: the last message, or all of a longer conversation."""
         if len(self.messages) == 1:
@@ -65,10 +70,8 @@ class LoadedCustom:
 
 
 def load_preset(task: PresetTask, store: ObjectStore, folder: Path) -> LoadedPreset:
-    """Download and read a preset benchmark.
+    """Download a preset benchmark into a folder and read it.
 
-    Args:
-        folder: where its files go.
     Raises: LayoutError, PresetError: what is there cannot be scored. Invalid: nothing is there.
     """
     preset = presets.preset(task.preset, split=task.split, shots=task.shots)
@@ -136,18 +139,15 @@ def _preset_settings(preset: presets.Preset, digest: str, task: PresetTask, unkn
 
 
 def load_custom(task: CustomTask, store: ObjectStore, cache: NodeCache) -> LoadedCustom:
-    """Download and read an own set.
-
-    Raises: Invalid: a row has no references.
-    """
-    folder = cache.fetch(store, task.data.bucket, task.data.prefix, task.data.manifest)
+    """Download and read an own set. Raises: Invalid: a row has no references."""
+    folder = cache.fetch(store, task.bucket, task.prefix, task.manifest)
     rows = read_rows(folder / task.file, task)
-    lists = [
-        parse_stopwords(name, "\n".join(words)) if words else preset_stopwords(name) for name, words in task.stopwords
-    ]
-    stopwords = union(lists)
+    stopwords = union(
+        parse_stopwords(one.name, "\n".join(one.words)) if one.words else preset_stopwords(one.name)
+        for one in task.stopwords
+    )
     settings = {
-        "data_digest": task.data.manifest.digest,
+        "data_digest": task.manifest.digest,
         "tokenizer": TOKENIZER_NAME,
         "stopwords": stopwords.name,
         "stopwords_digest": stopwords.digest,
@@ -161,18 +161,15 @@ def load_custom(task: CustomTask, store: ObjectStore, cache: NodeCache) -> Loade
 
 
 def read_rows(path: Path, task: CustomTask) -> list[Row]:
-    """Return the rows of a canonical file.
-
-    Raises: Invalid: it is no evaluation set.
-    """
+    """Return the rows of a canonical file. Raises: Invalid: it is no evaluation set."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(path)
     if "references" not in table.column_names:
         raise Invalid(f"The data set of {task.name} has no references: import it as evaluation pairs.", field="dataset")
-    columns = ["messages", "references", "category"]
+    columns = [name for name in ("messages", "references", "category") if name in table.column_names]
     rows = []
-    for raw in table.select([name for name in columns if name in table.column_names]).to_pylist():
+    for raw in table.select(columns).to_pylist():
         row = Row(tuple(json.loads(raw["messages"])), tuple(json.loads(raw["references"])), raw.get("category") or "")
         if task.system_prompt and row.messages[0].get("role") != "system":
             row = replace(row, messages=({"role": "system", "content": task.system_prompt}, *row.messages))

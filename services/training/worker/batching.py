@@ -5,7 +5,7 @@ sequences see nothing of each other because the attention works per span (see ``
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,8 +39,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same on a device."""
-        tensors = (self.ids.to(device), self.positions.to(device), self.keep.to(device), self.targets.to(device))
-        return Batch(tensors[0], tensors[1], self.bounds, tensors[2], tensors[3])
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 def collate(examples: Sequence[Example]) -> Batch:

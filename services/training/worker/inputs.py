@@ -18,15 +18,9 @@ from services.training.worker.rows import Examples, Row, chosen_rows, encode_row
 
 _log = logging.getLogger(__name__)
 Weighted = tuple[str, float, Row]
+OnBytes = Callable[[int, int], None]
 OnProgress = Callable[[str, int, int, str], None]
 LOGGED_ROWS = 200
-
-
-class UserError(Invalid):
-    """What the caller gave cannot be trained on; the message says what and why."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -50,34 +44,34 @@ class Files:
         self._cache = Path(spec["cache_dir"])
         self._folder = folder
 
-    def model(self, stored: StoredManifest, on_bytes: Callable[[int, int], None]) -> Path:
+    def model(self, stored: StoredManifest, on_bytes: OnBytes) -> Path:
         """Return the folder of a model."""
-        cache = NodeCache(self._cache / "models")
-        return cache.fetch(self.system, stored.bucket, stored.prefix, stored.manifest, on_bytes)
+        return _fetched(self._cache / "models", self.system, stored, on_bytes)
 
     def dataset(self, source: Source) -> Path:
         """Return the canonical file of a data set."""
-        files = source.files
-        folder = NodeCache(self._cache / "datasets").fetch(self.system, files.bucket, files.prefix, files.manifest)
-        return folder / source.file
+        return _fetched(self._cache / "datasets", self.system, source) / source.file
 
     def checkpoint(self, stored: StoredManifest) -> Path:
         """Return the folder of a checkpoint to go on from."""
-        cache = NodeCache(self._folder / "resume")
-        return cache.fetch(self.output, stored.bucket, stored.prefix, stored.manifest)
+        return _fetched(self._folder / "resume", self.output, stored)
+
+
+def _fetched(cache: Path, store: ObjectStore, stored: StoredManifest, on_bytes: OnBytes | None = None) -> Path:
+    return NodeCache(cache).fetch(store, stored.bucket, stored.prefix, stored.manifest, on_bytes)
 
 
 def read(work: TrainingWork, files: Files, on_progress: OnProgress) -> Inputs:
     """Fetch and encode everything.
 
-    Raises: UserError: no row is left to learn from. Inexpressible: the model has no usable chat template.
+    Raises: Invalid: no row is left to learn from. Inexpressible: the model has no usable chat template.
     """
-    model = files.model(work.model.files, lambda done, total: on_progress("fetching the model", done, total, "bytes"))
+    model = files.model(work.model, lambda done, total: on_progress("fetching the model", done, total, "bytes"))
     tokenizer = load_tokenizer(model)
     chat_fingerprint = fingerprint(tokenizer)
     if work.model.chat_fingerprint and work.model.chat_fingerprint != chat_fingerprint:
         _log.warning("the chat fingerprint is %s, recorded was %s", chat_fingerprint, work.model.chat_fingerprint)
-    how = work.recipe
+    how = work.hyperparameters
     rows = [row for source in work.datasets for row in _rows(files, source, how.seed)]
     kept, held = split(len(rows), work.validation_ratio, how.seed)
     validation = [rows[number] for number in held]
@@ -113,7 +107,7 @@ def _check(name: str, found: Examples) -> None:
         _log.warning("and %d more rows are refused", len(found.refused) - LOGGED_ROWS)
     if not found.examples:
         why = found.refusal() or "the data set has no rows"
-        raise UserError(f"No row is left for {name}: {why}.", "NO_USABLE_ROWS")
+        raise Invalid(f"No row is left for {name}: {why}.", reason="NO_USABLE_ROWS")
 
 
 def common_system_prompt(rows: list[Row]) -> str:
@@ -127,19 +121,18 @@ def common_system_prompt(rows: list[Row]) -> str:
 
 def settings_digest(work: TrainingWork) -> str:
     """Return a digest of all that decides which row is in which step, and what the weights are shaped like."""
-    how = work.recipe
+    how = work.hyperparameters
     facts = {
         "model": work.model.version_id,
         "datasets": [
-            [source.version_id, source.files.manifest.digest, source.max_samples, source.weight]
-            for source in work.datasets
+            [source.version_id, source.manifest.digest, source.max_samples, source.weight] for source in work.datasets
         ],
         "validation_ratio": work.validation_ratio,
         "world_size": how.world_size,
         "hyperparameters": {
             name: value
             for name, value in asdict(how).items()
-            if name not in ("checkpoint_interval", "logging_interval", "world_size")
+            if name not in ("checkpoint_interval", "checkpoints_kept", "logging_interval", "world_size")
         },
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -5,33 +5,15 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from services.chassis.reporting import SPEC_FILE
+from services.chassis.reporting import SPEC_FILE, Reporter
 
 WINDOW_SECONDS = 60.0
 
 
-class ReportSink(Protocol):
-    """The part of a reporter that training needs."""
-
-    spec: dict[str, Any]
-    stop_requested: threading.Event
-
-    def send(self, kind: str, body: Mapping[str, Any]) -> int:
-        """See ``Reporter.send``."""
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """See ``Reporter.metrics``."""
-
-    def progress(
-        self, done: float, total: float, unit: str = "", phase: str = "", eta_seconds: float | None = None
-    ) -> None:
-        """See ``Reporter.progress``."""
-
-
 class NullSink:
-    """The sink of a rank that does not report."""
+    """The reporter of a rank that does not report."""
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
         self.spec: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
@@ -44,10 +26,11 @@ class NullSink:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Say nothing."""
 
-    def progress(
-        self, done: float, total: float, unit: str = "", phase: str = "", eta_seconds: float | None = None
-    ) -> None:
+    def progress(self, *words: object) -> None:
         """Say nothing."""
+
+
+ReportSink = Reporter | NullSink
 
 
 class Throughput:

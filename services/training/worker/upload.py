@@ -5,9 +5,8 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from services.chassis.errors import Unavailable
 from services.chassis.objects import Manifest, ObjectStore, upload_folder
@@ -71,10 +70,3 @@ class Uploader:
                     raise
                 _log.warning("the store is away, trying again: %s", error)
                 time.sleep(min(5.0, max(0.5, self._away / 100)))
-
-
-def inner_manifest(manifest: Manifest, folder: str) -> Mapping[str, Any]:
-    """Return the manifest of one folder inside, as JSON."""
-    inside = [file for file in manifest.files if file.path.startswith(f"{folder}/")]
-    files = tuple(type(file)(file.path.removeprefix(f"{folder}/"), file.size, file.sha256) for file in inside)
-    return Manifest(files).to_json()

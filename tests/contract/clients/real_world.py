@@ -215,9 +215,7 @@ class RealWorld:
             job_id=job.id,
             create_time=moment,
             step=3,
-            bucket="own",
-            prefix=f"jobs/{checkpoint_id}",
-            manifest=manifest_of(ADAPTER, "adapter/"),
+            files=StoredFiles("own", f"jobs/{checkpoint_id}", manifest_of(ADAPTER, "adapter/"), "mine"),
         )
         async with TrainingUnit(self._databases["training"]) as uow:
             await uow.jobs.add(job)

@@ -10,7 +10,7 @@ import pytest
 from modelry.common.v1 import common_pb2
 from modelry.evaluation.v1 import evaluation_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.jobs import State, refuse_delete
+from services.chassis.jobs import JobView, State, refuse_delete
 from services.chassis.locations import ObjectLocation
 from services.evaluation import messages
 from services.evaluation.checks import check, labelled
@@ -23,7 +23,6 @@ from services.evaluation.domain import (
     sample_id,
 )
 from services.evaluation.estimate import MeasuredSpeed, estimate
-from services.evaluation.operations.evaluations import View
 
 pytestmark = pytest.mark.unit
 MOMENT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -139,7 +138,8 @@ def test_a_message_and_its_evaluation_say_the_same() -> None:
     draft = messages.draft_of(message, "proj-1", MOMENT)
     assert draft.tasks[0].shots == 0
     assert draft.max_cost == Decimal("1.5")
-    shown = messages.evaluation_message(View(replace(draft, id="eval-1"), None, Decimal("0.25")))
+    made = replace(draft, id="eval-1", unit_price=Decimal("0.25"))
+    shown = messages.evaluation_message(JobView(made, None, {}, 60.0))
     for name in ("name", "title", "metadata", "candidates", "tasks", "output", "max_cost"):
         assert getattr(shown, name) == getattr(message, name), name
     assert shown.generation.top_p == 1
@@ -151,7 +151,7 @@ def test_a_message_and_its_evaluation_say_the_same() -> None:
 
 def test_every_state_of_a_job_is_a_state_of_the_api() -> None:
     for state in State:
-        shown = messages.evaluation_message(View(evaluation(state=state), None, Decimal(0)))
+        shown = messages.evaluation_message(JobView(evaluation(state=state), None, {}, 0.0))
         assert shown.state != pb.Evaluation.STATE_UNSPECIFIED
 
 

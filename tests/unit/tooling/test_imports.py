@@ -116,6 +116,7 @@ PURE_CHASSIS = {
     "services.chassis.locations",
     "services.chassis.money",
     "services.chassis.names",
+    "services.chassis.objects.stored_files",
     "services.chassis.transitions",
 }
 IMPURE = {"asyncio", "socket", "subprocess", "threading", "sqlite3", "time", "os", "shutil", "tempfile", "random"}

@@ -11,6 +11,7 @@ from modelry.training.v1 import training_pb2 as pb
 from services.chassis.errors import Invalid, WrongState
 from services.chassis.jobs import State, refuse_delete
 from services.chassis.locations import ObjectLocation
+from services.chassis.proto_values import message_of
 from services.training.checks import RANGES, check
 from services.training.domain import (
     Checkpoint,
@@ -22,7 +23,7 @@ from services.training.domain import (
     is_better,
     to_drop,
 )
-from services.training.messages import draft_of, hyperparameters_message, hyperparameters_of, spec_digest
+from services.training.messages import draft_of, hyperparameters_of, spec_digest
 
 pytestmark = pytest.mark.unit
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,7 +129,7 @@ def test_hyperparameters_survive_the_message() -> None:
         lora_rank=4,
         lora_alpha=9,
     )
-    assert hyperparameters_of(hyperparameters_message(values)) == values
+    assert hyperparameters_of(message_of(values, pb.Hyperparameters)) == values
 
 
 def test_the_learning_rate_follows_the_size_of_the_model() -> None:

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 
 import pytest
 
 from services.chassis.errors import Invalid
 from services.chassis.objects import Manifest
 from services.training.domain import Hyperparameters
-from services.training.specs import recipe_of
-from services.training.work_spec import BaseModel, Recipe, Source, StoredManifest, TrainingWork
+from services.training.work_spec import BaseModel, Output, Source, StoredManifest, TrainingWork
 from services.training.worker.inputs import settings_digest
 
 pytestmark = pytest.mark.unit
 
-FILES = StoredManifest("b", "p", Manifest.from_json({"files": [{"path": "a", "size": 1, "sha256": "0" * 64}]}))
+FILES = ("b", "p", Manifest.from_json({"files": [{"path": "a", "size": 1, "sha256": "0" * 64}]}))
 WORK = TrainingWork(
-    model=BaseModel(FILES, "mv-1", "d", ""),
-    datasets=(Source(FILES, "data.parquet", "dsv-1", 0, 1.0),),
+    model=BaseModel(*FILES, "mv-1", "d", ""),
+    datasets=(Source(*FILES, "data.parquet", "dsv-1", 0, 1.0),),
     validation=None,
     validation_ratio=0.1,
-    recipe=recipe_of(Hyperparameters(learning_rate=1e-3)),
-    output_bucket="b",
-    output_prefix="p",
-    resume=None,
+    hyperparameters=Hyperparameters(learning_rate=1e-3),
+    output=Output("b", "p"),
+    resume=StoredManifest(*FILES),
 )
 
 
 def test_what_the_service_writes_the_worker_reads() -> None:
     assert TrainingWork.from_json(json.loads(json.dumps(WORK.to_json()))) == WORK
-
-
-def test_every_hyperparameter_but_the_services_own_reaches_the_worker() -> None:
-    assert {one.name for one in fields(Hyperparameters)} - {one.name for one in fields(Recipe)} == {"checkpoints_kept"}
 
 
 def test_a_spec_of_the_version_before_is_read() -> None:

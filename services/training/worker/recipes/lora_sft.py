@@ -11,18 +11,19 @@ from typing import Any
 import torch
 
 from services.chassis.engines import Accelerator
+from services.chassis.errors import Invalid
 from services.chassis.objects import Manifest
 from services.training.work_spec import TrainingWork
 from services.training.worker import engines, model, state
 from services.training.worker.batching import by_tokens, collate, label_count
-from services.training.worker.inputs import Files, Inputs, UserError, read, settings_digest
+from services.training.worker.inputs import Files, Inputs, read, settings_digest
 from services.training.worker.losses import label_loss, mean
 from services.training.worker.order import Order, deal
 from services.training.worker.progress_reporting import ReportSink, Throughput
 from services.training.worker.ranks import Ranks
 from services.training.worker.rows import Example
 from services.training.worker.schedule import factor
-from services.training.worker.upload import Uploader, inner_manifest
+from services.training.worker.upload import Uploader
 
 _log = logging.getLogger(__name__)
 EVALUATION_TOKENS = 2_048
@@ -68,12 +69,12 @@ class Sums:
 def setup(config: Config) -> Run:
     """Read everything, load the model, and go on from a checkpoint where there is one."""
     work, reports, accelerator = config.work, config.reports, config.accelerator
-    how = work.recipe
+    how = work.hyperparameters
     device = torch.device(accelerator.device)
     if how.compute_type not in accelerator.compute_types:
-        raise UserError(f"compute_type {how.compute_type} needs a GPU, and there is none; use BF16.", "NEEDS_GPU")
+        raise Invalid(f"compute_type {how.compute_type} needs a GPU, and there is none; use BF16.", reason="NEEDS_GPU")
     if how.flash_attention not in accelerator.attention:
-        raise UserError(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", "NEEDS_GPU")
+        raise Invalid(f"flash_attention {how.flash_attention} needs a GPU; use AUTO.", reason="NEEDS_GPU")
     ranks = Ranks(accelerator.backend, device)
     files = Files(reports.spec, config.folder)
     inputs = read(work, files, lambda phase, done, total, unit: reports.progress(done, total, unit, phase))
@@ -83,16 +84,16 @@ def setup(config: Config) -> Run:
     except ValueError as error:
         if "arget modules" not in str(error):
             raise
-        raise UserError(f"target_modules: {error}", "UNKNOWN_TARGET_MODULES") from error
+        raise Invalid(f"target_modules: {error}", reason="UNKNOWN_TARGET_MODULES") from error
     engine = engines.make(tuned.masters, how, ranks, device)
     weights = [example.weight for example in inputs.training.examples]
     batch = how.batch_size * how.gradient_accumulation * how.world_size
     order = Order(weights, batch, how.epochs, how.seed)
     if not order.rows_per_epoch:
-        raise UserError("The weights of the data sets leave no row in an epoch.", "NO_USABLE_ROWS")
+        raise Invalid("The weights of the data sets leave no row in an epoch.", reason="NO_USABLE_ROWS")
     position = state.Position(settings_digest(work))
     state.seed_all(how.seed, ranks.rank)
-    uploader = Uploader(files.output, work.output_bucket) if ranks.leads else None
+    uploader = Uploader(files.output, work.output.bucket) if ranks.leads else None
     run = Run(config, ranks, inputs, tuned, engine, order, position, uploader)
     if work.resume:
         resume(run, files.checkpoint(work.resume))
@@ -113,7 +114,7 @@ def resume(run: Run, folder: Path) -> None:
 
 def train(run: Run) -> bool:
     """Do all steps that are left. Returns False when it was asked to stop before the last."""
-    how, order, position = run.config.work.recipe, run.order, run.position
+    how, order, position = run.config.work.hyperparameters, run.order, run.position
     batches: list[list[int]] = []
     epoch = -1
     while position.step < order.total_steps and not out_of_patience(run):
@@ -144,7 +145,7 @@ def one_step(run: Run, rows: Sequence[int], rate: float) -> tuple[Sums, float]:
 
     The loss is divided by the labels of the whole batch, over all micro-batches and ranks, before any backward.
     """
-    how, ranks, device = run.config.work.recipe, run.ranks, run.tuned.device
+    how, ranks, device = run.config.work.hyperparameters, run.ranks, run.tuned.device
     examples = run.inputs.training.examples
     labels = label_count([examples[row] for row in rows])
     run.tuned.network.train()
@@ -165,7 +166,7 @@ def one_step(run: Run, rows: Sequence[int], rate: float) -> tuple[Sums, float]:
     total, hits_in_all, stops = ranks.total(float(loss), float(right), float(stop))
     if not math.isfinite(total):
         message = f"The loss is not a number in step {run.position.step + 1}; try a lower learning rate."
-        raise UserError(message, "TRAINING_DIVERGED")
+        raise Invalid(message, reason="TRAINING_DIVERGED")
     return Sums(total, hits_in_all, labels, stops > 0), norm
 
 
@@ -202,13 +203,13 @@ def evaluate(run: Run) -> None:
 
 def out_of_patience(run: Run) -> bool:
     """Return whether the validation loss has not become better for as long as was asked for."""
-    patience = run.config.work.recipe.early_stopping_patience
+    patience = run.config.work.hyperparameters.early_stopping_patience
     return bool(patience) and run.position.evaluations_without_better >= patience
 
 
 def due(run: Run) -> bool:
     """Return whether a checkpoint is due: at the interval or the end of an epoch, and at the end."""
-    interval = run.config.work.recipe.checkpoint_interval or run.order.steps_per_epoch
+    interval = run.config.work.hyperparameters.checkpoint_interval or run.order.steps_per_epoch
     return run.position.step % interval == 0 or run.position.step == run.order.total_steps
 
 
@@ -226,7 +227,7 @@ def tell(run: Run, sums: Sums, rate: float, norm: float) -> None:
         "epoch": epoch,
     }
     position.metrics = {name: values[name] for name in ("loss", "token_accuracy")}
-    if position.step % run.config.work.recipe.logging_interval == 0 or position.step == total:
+    if position.step % run.config.work.hyperparameters.logging_interval == 0 or position.step == total:
         reports.metrics(position.step, values)
         _log.info("step %d/%d: loss %.4f", position.step, total, values["loss"])
     reports.progress(position.step, total, "steps", "training", run.speed.eta_seconds(total - position.step))
@@ -243,14 +244,14 @@ def save(run: Run) -> None:
     if run.uploader is None:
         return
     folder = run.config.folder / "checkpoints" / f"checkpoint-{position.step}"
-    base = f"{work.model.version_id}@{work.model.digest or work.model.files.manifest.digest}"
+    base = f"{work.model.version_id}@{work.model.digest or work.model.manifest.digest}"
     model.save_adapter(run.tuned, folder / "adapter", base)
     state.write_state(folder, tensors, position, random_states, run.engine.extra())
-    prefix = f"{work.output_prefix.rstrip('/')}/checkpoint-{position.step}"
+    prefix = f"{work.output.prefix.rstrip('/')}/checkpoint-{position.step}"
     body = {
         "step": position.step,
         "epoch": position.step / run.order.steps_per_epoch,
-        "bucket": work.output_bucket,
+        "bucket": work.output.bucket,
         "prefix": prefix,
         "metrics": dict(position.metrics),
         "fingerprint": run.inputs.chat_fingerprint,
@@ -259,7 +260,7 @@ def save(run: Run) -> None:
     }
 
     def uploaded(manifest: Manifest) -> None:
-        stored = {"manifest": manifest.to_json(), "adapter_manifest": inner_manifest(manifest, "adapter")}
+        stored = {"manifest": manifest.to_json(), "adapter_manifest": manifest.below("adapter/").to_json()}
         run.config.reports.send("checkpoint", body | stored)
 
     run.uploader.put(folder, prefix, uploaded)

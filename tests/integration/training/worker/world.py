@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from deploy.local.testing import RealNats, RealObjects
 from services.chassis.objects import ObjectStore, StoreAccess, upload_folder
 from services.chassis.reporting import read_spool
 from services.training.domain import Hyperparameters
-from services.training.specs import recipe_of
 
 ROOT = Path(__file__).parents[4]
 Conversation = list[dict[str, str]]
@@ -116,7 +115,6 @@ class World:
         }
         values |= {"lora_rank": 4, "lora_alpha": 8, "seed": 7, **changes}
         values["target_modules"] = tuple(values.get("target_modules", ()))
-        recipe = recipe_of(Hyperparameters(**values))
         return {
             "model": {
                 **self.store("model", self.model),
@@ -125,7 +123,7 @@ class World:
                 "chat_fingerprint": "",
             },
             "datasets": list(datasets),
-            "hyperparameters": recipe.to_json(),
+            "hyperparameters": asdict(Hyperparameters(**values)),
             "output": {"bucket": self.objects.bucket, "prefix": ""},
             "validation_ratio": 0.0,
             **stage,

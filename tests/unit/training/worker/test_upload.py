@@ -7,7 +7,7 @@ import pytest
 from services.chassis.errors import Denied, Unavailable
 from services.chassis.objects import Manifest, ManifestFile
 from services.training.worker import upload
-from services.training.worker.upload import Uploader, inner_manifest
+from services.training.worker.upload import Uploader
 
 pytestmark = pytest.mark.unit
 
@@ -54,5 +54,5 @@ def test_a_failure_is_raised_to_the_loop_and_nothing_is_reported(tmp_path: Path)
 
 def test_the_manifest_of_the_adapter_is_relative_to_it():
     files = (ManifestFile("adapter/a", 1, "0" * 64), ManifestFile("state/b", 2, "1" * 64))
-    inner = Manifest.from_json(inner_manifest(Manifest(files), "adapter"))
+    inner = Manifest(files).below("adapter/")
     assert [file.path for file in inner.files] == ["a"]
