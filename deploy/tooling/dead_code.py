@@ -69,7 +69,6 @@ USED_BY_NAME = {
     "language": "shown by the mapper of messages",
     "repetition_penalty": "given to the engine with its dataclass",
     "top_p": "given to the engine with its dataclass",
-    "create_garbage_table": "migrations",
 }
 
 

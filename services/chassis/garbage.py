@@ -20,7 +20,7 @@ from sqlalchemy import MetaData, Table, and_, delete, func, select, update
 
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
-from services.chassis.data import Database, UnitOfWork, chassis_metadata, execute, fetch, table_of
+from services.chassis.data import Database, UnitOfWork, execute, fetch, table_of
 from services.chassis.errors import ModelryError, NotFound
 from services.chassis.readiness import Lack
 
@@ -77,15 +77,6 @@ def on_store(access: StoreAccess) -> OpenStore:
 def garbage_table(metadata: MetaData) -> Table:
     """Return the table of a service's garbage."""
     return table_of(Garbage, metadata, "garbage", key=_KEY, unique=(), indexes=(("next_time",),))
-
-
-def create_garbage_table() -> Table:
-    """Make the table and return it. For a service's migration."""
-    from alembic import op
-
-    table = garbage_table(chassis_metadata())
-    table.create(op.get_bind())
-    return table
 
 
 async def discard(

@@ -15,7 +15,7 @@ How a service adopts it:
    asks `Stage.prepare` every second and then queues it) or QUEUED; ``create_time`` and ``update_time`` are given.
 
 2. Tables. ``JOB_TABLES = add_job_tables(metadata)`` (services.chassis.jobs.store) adds the engine's own: job_attempts,
-   job_counters, job_progress, job_metrics. ``create_job_tables()`` makes them in the service's first migration.
+   job_counters, job_progress, job_metrics. They are part of the service's first migration.
 
 3. Stage. Subclass `Stage[Evaluation]` (services.chassis.jobs.stage, word for word the interface): `name`, `resource`,
    `table`, `jobs(uow)`, `plan(job, attempt) -> Plan`, and, where needed, `prepare`, `granted`, `reported`,
@@ -72,7 +72,7 @@ from services.chassis.jobs.outcome import OUTCOMES, Outcome, failure_of, moves, 
 from services.chassis.jobs.reservations import Estimate, Reservations
 from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Plan, Readiness, Stage
-from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables, create_job_tables
+from services.chassis.jobs.store import JobStore, MetricPoint, Progress, add_job_tables
 from services.chassis.jobs.verbs import CreateJob, Intake, JobVerbs
 
 __all__ = [
@@ -110,7 +110,6 @@ __all__ = [
     "State",
     "add_job_tables",
     "changed",
-    "create_job_tables",
     "failure_of",
     "job_event",
     "moves",

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, delete, func, insert, or_, select, update
 
-from services.chassis.data import Connection, JsonOf, UtcTime, chassis_metadata, table_of
+from services.chassis.data import Connection, JsonOf, UtcTime, table_of
 from services.chassis.jobs.domain import ENDED, Attempt, AttemptState
 
 TOKENS = "tokens"
@@ -81,14 +81,6 @@ def add_job_tables(metadata: MetaData) -> JobTables:
             Column("points", JsonOf(dict[str, float]), nullable=False),
         ),
     )
-
-
-def create_job_tables() -> None:
-    """Make the engine's tables. For a service's first migration."""
-    from alembic import op
-
-    metadata = chassis_metadata()
-    metadata.create_all(op.get_bind(), list(vars(add_job_tables(metadata)).values()), checkfirst=False)
 
 
 class JobStore:
