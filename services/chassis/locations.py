@@ -1,4 +1,4 @@
-"""A place in an object store, as the API names it. Pure: domains import it."""
+"""Places in object stores, as the API names them and as services keep them. Pure: domains import it."""
 
 from dataclasses import dataclass
 
@@ -10,3 +10,17 @@ class ObjectLocation:
     credential: str = ""
     bucket: str = ""
     prefix: str = ""
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """Files below one prefix of a bucket, with the manifest that lists them.
+
+    `manifest_json` is the text of a `Manifest`, empty while nothing is written. `credential` is the credential's id,
+    empty for the installation's own store.
+    """
+
+    bucket: str
+    prefix: str
+    manifest_json: str
+    credential: str = ""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from services.chassis.data import differences
 from services.chassis.data.migration import upgrade
+from services.chassis.objects import StoredFiles
 from services.chassis.transitions import Failure, FailureKind
 
 pytestmark = pytest.mark.integration
@@ -85,6 +86,15 @@ def test_files_that_an_older_version_had_still_to_delete_are_carried_over(
     columns = ("bucket", "prefix", "project", "credential", "attempts")
     found = tuple(database.one("garbage", column) for column in columns)
     assert found == ("b", "jobs/1", owner.get("project", ""), owner.get("credential", ""), 0)
+
+
+def test_where_the_rows_of_a_data_set_lie_becomes_one_value(tmp_path: Path) -> None:
+    database = OldDatabase("dataset", tmp_path)
+    flat = {"bucket": "b", "prefix": "datasets/1", "manifest_json": "{}"}
+    database.add("dataset_versions", id="dsv-1", create_time=NOW, output=json.dumps({"row_count": 3, **flat}))
+    database.upgrade()
+    output = json.loads(database.one("dataset_versions", "output"))
+    assert (output["row_count"], StoredFiles(**output["files"])) == (3, StoredFiles("b", "datasets/1", "{}"))
 
 
 STORES = ("access", "dataset", "evaluation", "registry", "serving", "training")

@@ -1,12 +1,12 @@
 """S3 stores, manifests of what lies in them, and the node's cache."""
 
+from services.chassis.locations import StoredFiles
 from services.chassis.objects.access import StoreAccess
 from services.chassis.objects.access_check import check_rights
 from services.chassis.objects.asynchronous import AsyncObjectStore
 from services.chassis.objects.cache import NodeCache
 from services.chassis.objects.manifest import Manifest, ManifestFile, missing_files, transfer, upload_folder
 from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore, folder_prefix
-from services.chassis.objects.stored_files import StoredFiles
 
 __all__ = [
     "AsyncObjectStore",

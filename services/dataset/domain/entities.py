@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.errors import Invalid, Violation, WrongState
+from services.chassis.locations import StoredFiles
 from services.chassis.transitions import Failure, Transition
 
 MAX_BAD_ROWS = 1_000_000
@@ -94,8 +95,7 @@ class Output:
     """What an import gave: where the canonical rows lie and what they are like.
 
     Attributes:
-        bucket, prefix: place on the installation's store.
-        manifest_json: path, size and sha256 of each file.
+        files: on the installation's store.
         pairs: rows carry references.
         statistics_json: counts, named as in the API and more.
         identity: of the source as it was read.
@@ -106,9 +106,7 @@ class Output:
     row_count: int
     bad_row_count: int
     digest: str
-    bucket: str
-    prefix: str
-    manifest_json: str
+    files: StoredFiles
     statistics_json: str
     pairs: bool
     identity: Mapping[str, str]

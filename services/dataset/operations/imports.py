@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from services.chassis.launch import ProgramResult
+from services.chassis.locations import StoredFiles
 from services.chassis.transitions import Failure, FailureKind
 from services.dataset.domain import (
     FAIL,
@@ -180,7 +181,7 @@ async def _end(
         owned = await uow.change_work(version.id, work.token, owner="", **counts)
         if current is None or not owned or current.state is not State.IMPORTING:
             # It was applied before when these are the version's rows: the answer to the commit was lost.
-            if current is None or current.output is None or current.output.prefix != prefix:
+            if current is None or current.output is None or current.output.files.prefix != prefix:
                 await uow.discard(context.sources.bucket, prefix)
                 await uow.commit()
                 context.garbage.kick()
@@ -233,9 +234,9 @@ def _output(version: DatasetVersion, work: Work, report: ImportReport, context: 
         row_count=report.counts.rows,
         bad_row_count=report.counts.bad_rows,
         digest=report.digest,
-        bucket=context.sources.bucket,
-        prefix=context.version_prefix(version, work.token),
-        manifest_json=json.dumps(report.manifest),
+        files=StoredFiles(
+            context.sources.bucket, context.version_prefix(version, work.token), json.dumps(report.manifest)
+        ),
         statistics_json=json.dumps(report.statistics),
         pairs=format is Format.EVALUATION_PAIRS,
         identity=report.identity,

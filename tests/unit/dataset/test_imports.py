@@ -80,7 +80,7 @@ async def test_a_good_import_is_published_by_itself(context: ServiceContext) -> 
         "Imported 3 rows as ALPACA. Published by itself: no row was refused.",
     )
     assert version.output is not None
-    assert (version.output.row_count, version.output.prefix) == (3, f"datasets/{PROJECT}/{version.id}/1")
+    assert (version.output.row_count, version.output.files.prefix) == (3, f"datasets/{PROJECT}/{version.id}/1")
     assert await happenings(context, version.id) == ["created", "ready", "published"]
     assert await imports.list_waiting(context) == []
     assert await discarded(context) == []
@@ -141,7 +141,7 @@ async def test_only_the_last_attempt_may_say_how_it_ended(context: ServiceContex
     assert await imports.note_progress(view.resource, second, context)
     assert await end(context, view, second)
     version = await now_of(context, view.resource)
-    assert version.output is not None and version.output.prefix.endswith("/2")
+    assert version.output is not None and version.output.files.prefix.endswith("/2")
     assert await discarded(context) == [f"datasets/{PROJECT}/{version.id}/1"]
 
 
