@@ -1,6 +1,6 @@
 """Real NATS, S3 and PostgreSQL servers for tests: started in a folder, stopped, killed and started again at will.
 
-    async with embedded_nats(folder) as nats:
+    with RealNats(folder) as nats:
         client = await nats_py.connect(nats.url, user="services", password=nats.passwords["services"])
 
 The fixtures `nats_server`, `s3_server` and `postgres_server` of `tests/conftest.py` share one of each per test run.
@@ -17,8 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,17 +188,3 @@ def wait_until(true: Callable[[], bool], seconds: float, dead_word: Callable[[],
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so within {seconds} s")
         time.sleep(0.02)
-
-
-@asynccontextmanager
-async def embedded_nats(folder: Path) -> AsyncIterator[RealNats]:
-    """Provide a NATS server of one's own, for tests that stop or wipe it."""
-    with RealNats(folder) as server:
-        yield server
-
-
-@asynccontextmanager
-async def embedded_s3(folder: Path) -> AsyncIterator[RealObjects]:
-    """Provide an S3 server of one's own."""
-    with RealObjects(folder) as server:
-        yield server

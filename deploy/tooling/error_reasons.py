@@ -16,7 +16,6 @@ from services.chassis import errors
 REASON = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 # What a violation of a field is raised as.
 VIOLATION = "Violation"
-OUTCOME = "ProgramResult"  # what a program says of its run
 # Calls that note why something failed or was refused without an answer to a request -> (reason, sentence) by position.
 FAILURES = {
     "Failure": (0, 1),
@@ -165,10 +164,6 @@ class _Reader:
             yield from self._reason(reason, "", self._words(sentence))
         elif name == VIOLATION and len(node.args) > 2:
             yield from self._reason(node.args[2], "Invalid", self._words(node.args[1:2]))
-        elif name == OUTCOME:
-            yield from self._reason(
-                named.get("reason"), "", self._words([named["message"]] if "message" in named else [])
-            )
         elif name in self._classes:
             yield from self._reason(named.get("reason"), self._classes[name], self._words(node.args[:1]))
 

@@ -1,18 +1,22 @@
-"""Times, money and failures as messages and back, and which fields an update changes: one behaviour for all services.
+"""Entities and values as messages and back, and which fields an update changes: one behaviour for all services.
 
 What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_time))`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelry.admin.v1 import admin_pb2
@@ -24,7 +28,65 @@ from services.chassis.names import CreateNamed, UpdateLabels
 from services.chassis.readiness import Lack
 from services.chassis.transitions import Failure
 
+M = TypeVar("M", bound=Message)
+V = TypeVar("V")
+
 _NANOS = 1_000_000_000
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def message_of(message_type: type[M], entity: Any, **given: Any) -> M:
+    """Return an entity as a message: each field is `given`, or else the entity's attribute of its name.
+
+    The etag is the entity's version. Enums go by their name; times, amounts, maps, tuples and nested dataclasses become
+    what the field is.
+
+    Raises: AttributeError: a field is neither. ValueError: something given, or nested, is no field.
+    """
+    for field in message_type.DESCRIPTOR.fields:
+        if field.name not in given:
+            given[field.name] = str(entity.version) if field.name == "etag" else getattr(entity, field.name)
+    return message_type(**{name: _field_value(value) for name, value in given.items()})
+
+
+def _field_value(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, datetime):
+        return timestamp_of(value)
+    if isinstance(value, Decimal):
+        return money_of(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return [_field_value(one) for one in value]
+    return {name: _field_value(one) for name, one in vars(value).items()} if is_dataclass(value) else value
+
+
+def page_message(answer: type[M], page: Any, shown: Callable[[Any], Message] | None = None) -> M:
+    """Return a page as the answer of a List method: its first field has the items, as `shown` or `message_of` says."""
+    field: Any = answer.DESCRIPTOR.fields[0]
+    show = shown or partial(message_of, GetMessageClass(field.message_type))
+    return answer(**{field.name: [show(item) for item in page.items]}, next_page_token=page.next_page_token)
+
+
+def value_of(value_type: type[V], message: Message, **given: Any) -> V:
+    """Return a dataclass whose fields are `given`, or else the message's plain fields, lists and maps of their names.
+
+    What the message lacks, and what is a message in it, is given or has its default.
+    """
+    for field in fields(value_type):  # type: ignore[arg-type]
+        source = message.DESCRIPTOR.fields_by_name.get(field.name)
+        if field.name in given or source is None:
+            continue
+        value = getattr(message, field.name)
+        if source.message_type is None:
+            given[field.name] = tuple(value) if source.is_repeated else value
+        elif source.message_type.GetOptions().map_entry:
+            given[field.name] = dict(value)
+    return value_type(**given)
 
 
 def timestamp_of(moment: datetime | None) -> Timestamp | None:

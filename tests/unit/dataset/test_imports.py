@@ -168,7 +168,7 @@ async def test_an_import_is_claimed_by_one_and_given_back(context: ServiceContex
 
 async def test_progress_is_shown_and_begins_anew_with_the_next_attempt(context: ServiceContext) -> None:
     view = await begin(context)
-    work = imports.counted(await claim(context, view), ImportCounts(5, 1, 50, 100))
+    work = replace(await claim(context, view), row_count=5, bad_row_count=1, bytes_read=50, bytes_total=100)
     assert await imports.note_progress(view.resource, work, context)
     shown = (await versions.get_version(PROJECT, "tickets", "1", context)).work
     assert shown is not None and (shown.row_count, shown.bad_row_count, shown.bytes_read) == (5, 1, 50)
