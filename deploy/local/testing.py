@@ -14,8 +14,6 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deploy.local.files import choose_port
+from deploy.local.health import answers
 from deploy.local.nats_server import USERS, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 
@@ -138,7 +137,7 @@ class RealNats(RealServer):
         return self.server.command(config), {}
 
     def _answers(self) -> bool:
-        return answers_http(self.server.health_url)
+        return answers(self.server.health_url, 500)
 
 
 class RealObjects(RealServer):
@@ -164,18 +163,7 @@ class RealObjects(RealServer):
         return self.server.command(), self.server.environment()
 
     def _answers(self) -> bool:
-        return answers_http(self.server.url)
-
-
-def answers_http(url: str) -> bool:
-    """Return whether an HTTP server gives any answer but a 5xx."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own loopback address
-            return int(answer.status) < 500
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except OSError:
-        return False
+        return answers(self.server.url, 500)
 
 
 def wait_until(true: Callable[[], bool], seconds: float, dead_word: Callable[[], str | None] = lambda: None) -> None:

@@ -62,6 +62,8 @@ USED_BY_NAME = {
     "sample_count": "stored with the row of an evaluation",
     "test": "written to the report with its dataclass",
     "validation_loss": "set in a message",
+    "messages_json": "shown in a message by its name",
+    "tools_json": "shown in a message by its name",
 }
 
 

@@ -60,10 +60,7 @@ def _statistics(output: Output) -> pb.DatasetVersion.Statistics:
 
 
 def source_of(message: pb.DatasetVersion) -> Source:
-    """Return what a version is to be imported from.
-
-    Raises: Invalid: it names none.
-    """
+    """Return what a version is to be imported from. Raises: Invalid: it names none."""
     which = message.WhichOneof("source")
     if which is None:
         raise Invalid(

@@ -15,7 +15,7 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import creation_of, labels_update_of, message_of, page_message
+from services.chassis.proto_values import creation_of, labels_update_of, message_of, page_message, value_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
 from services.dataset.operations.context import ServiceContext, check_page_size
@@ -80,17 +80,15 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def CreateDatasetVersion(self, request: pb.CreateDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
         wanted = request.dataset_version
-        command = versions.CreateVersion(
+        command = value_of(
+            versions.CreateVersion,
+            wanted,
             project=current().project,
             dataset=request.dataset,
             create_dataset=request.create_dataset,
             source=to.source_of(wanted),
             format=to.format_of(wanted),
-            columns=dict(wanted.columns),
             policy=to.policy_of(wanted),
-            max_bad_rows=wanted.max_bad_rows,
-            draft=wanted.draft,
-            metadata=dict(wanted.metadata),
             request_id=request.request_id,
             digest=request_digest(request),
         )

@@ -159,10 +159,7 @@ class DatasetVersion:
         failure: Failure | None = None,
         bad_row_count: int = 0,
     ) -> DatasetVersion:
-        """Return the version in its next state.
-
-        Raises: WrongState: it is in none of the transition's sources.
-        """
+        """Return the version in its next state. Raises: WrongState: it is in none of the transition's sources."""
         transition.check(self.state, "dataset version", f"{self.dataset_name}@{self.number}")
         return replace(
             self,
