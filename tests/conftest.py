@@ -16,7 +16,7 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNats]:
-    """NATS with JetStream: `.url`, `.passwords[user]`. A test that stops or wipes it uses `embedded_nats` instead."""
+    """NATS with JetStream: `.url`, `.passwords[user]`. A test that stops or wipes it starts a `RealNats` of its own."""
     with RealNats(tmp_path_factory.mktemp("nats")) as server:
         yield server
 

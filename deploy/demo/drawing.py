@@ -44,10 +44,7 @@ def follow_evaluation(client: Client, evaluation: Any, say: Callable[[str], None
     seen = ""
     for now in client.watch_evaluation(evaluation=evaluation.id):
         evaluation = now
-        word = f"{state_of(evaluation).lower()} {evaluation.progress.phase}".strip()
-        if word != seen:
-            seen = word
-            say(f"  {word}")
+        seen = _say_new(f"{state_of(evaluation).lower()} {evaluation.progress.phase}".strip(), seen, say)
     return evaluation
 
 
@@ -55,13 +52,15 @@ def follow_deployment(client: Client, deployment: Any, say: Callable[[str], None
     """Follow a deployment until it is ready."""
     seen = ""
     for now in client.watch_deployment(deployment=deployment.id):
-        deployment = now
-        word = f"{deployment.name}: {state_of(deployment).lower()}, {deployment.ready_replicas} ready"
-        if word != seen:
-            seen = word
-            say(f"  {word}")
-        if state_of(deployment) in ("READY", "DELETED"):
+        seen = _say_new(f"{now.name}: {state_of(now).lower()}, {now.ready_replicas} ready", seen, say)
+        if state_of(now) in ("READY", "DELETED"):
             return
+
+
+def _say_new(word: str, seen: str, say: Callable[[str], None]) -> str:
+    if word != seen:
+        say(f"  {word}")
+    return word
 
 
 def curve(values: Sequence[float]) -> list[str]:

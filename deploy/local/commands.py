@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,7 +122,7 @@ def doctor(home: Path, as_json: bool) -> None:
 
     findings = asyncio.run(examine(Home(home)))
     if as_json:
-        click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
             click.echo(f"{finding.verdict:5} {finding.name:12} {finding.words}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
-from deploy.local.serve import from_json, run_detached
+from deploy.local.serve import run_detached
+from deploy.local.supervisor import Options
 
 if __name__ == "__main__":
-    run_detached(Path(sys.argv[1]), from_json(sys.argv[2]), int(sys.argv[3]))
+    run_detached(Path(sys.argv[1]), Options(**json.loads(sys.argv[2])), int(sys.argv[3]))

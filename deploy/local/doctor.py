@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.files import is_port_free
@@ -27,10 +27,6 @@ class Finding:
     name: str
     verdict: str
     words: str
-
-    def to_json(self) -> dict[str, str]:
-        """As `--json` prints it."""
-        return asdict(self)
 
 
 async def examine(home: Home) -> list[Finding]:

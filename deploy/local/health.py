@@ -20,10 +20,11 @@ NO_LACKS: dict[str, Any] = {"cannot_answer": [], "degraded": [], "dead_letter_co
 
 def http_check(url: str, *, below: int = 400) -> Check:
     """Ready when the address answers with a status below `below`."""
-    return lambda: asyncio.to_thread(_answers, url, below)
+    return lambda: asyncio.to_thread(answers, url, below)
 
 
-def _answers(url: str, below: int) -> bool:
+def answers(url: str, below: int) -> bool:
+    """Return whether an HTTP server answers with a status below `below`."""
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310 - our own loopback address
             return int(answer.status) < below

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,8 @@ def serve_detached(path: Path, options: Options, announce: Announce) -> None:
     rotate(log)
     told, ready = os.pipe()
     descriptor = open_log(log)
-    argv = [sys.executable, "-m", "deploy.local.detached", str(home.path), to_json(options), str(ready)]
+    wanted = json.dumps({"ports": dict(options.ports), "host": options.host, "ready_seconds": options.ready_seconds})
+    argv = [sys.executable, "-m", "deploy.local.detached", str(home.path), wanted, str(ready)]
     try:
         process = subprocess.Popen(
             argv,
@@ -119,11 +119,6 @@ def _refuse_other_ports(home: Home, options: Options) -> None:
             raise CannotStart(f"{home.path} is up with {name} port {ports.get(name)}: modelry down first to move it")
 
 
-def to_json(options: Options) -> str:
-    """Return the options of a start for the background process."""
-    return json.dumps({"ports": dict(options.ports), "host": options.host, "ready_seconds": options.ready_seconds})
-
-
 def run_detached(path: Path, options: Options, ready: int) -> None:
     """The background process: says `ready` or the reason, once, through the descriptor."""
 
@@ -137,11 +132,6 @@ def run_detached(path: Path, options: Options, ready: int) -> None:
     except CannotStart as error:
         say(str(error))
         raise SystemExit(1) from None
-
-
-def from_json(text: str) -> Options:
-    """Return the options that `to_json` wrote."""
-    return replace(Options(), **json.loads(text))
 
 
 async def end_everything(home: Home) -> bool:

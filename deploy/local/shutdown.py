@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.files import is_port_free
+from deploy.local.stack import MARKER
 from services.chassis.launch import shim
 
-MARKER = "MODELRY_SUPERVISED"
 WORKER_GRACE_SECONDS = 20.0
 CONTROL_GRACE_SECONDS = 10.0
 RELEASE_SECONDS = 3.0

@@ -1,6 +1,6 @@
 """Real NATS, S3 and PostgreSQL servers for tests: started in a folder, stopped, killed and started again at will.
 
-    async with embedded_nats(folder) as nats:
+    with RealNats(folder) as nats:
         client = await nats_py.connect(nats.url, user="services", password=nats.passwords["services"])
 
 The fixtures `nats_server`, `s3_server` and `postgres_server` of `tests/conftest.py` share one of each per test run.
@@ -14,16 +14,14 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from deploy.local.files import choose_port
+from deploy.local.health import answers
 from deploy.local.nats_server import USERS, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 
@@ -139,7 +137,7 @@ class RealNats(RealServer):
         return self.server.command(config), {}
 
     def _answers(self) -> bool:
-        return answers_http(self.server.health_url)
+        return answers(self.server.health_url, 500)
 
 
 class RealObjects(RealServer):
@@ -165,18 +163,7 @@ class RealObjects(RealServer):
         return self.server.command(), self.server.environment()
 
     def _answers(self) -> bool:
-        return answers_http(self.server.url)
-
-
-def answers_http(url: str) -> bool:
-    """Return whether an HTTP server gives any answer but a 5xx."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own loopback address
-            return int(answer.status) < 500
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except OSError:
-        return False
+        return answers(self.server.url, 500)
 
 
 def wait_until(true: Callable[[], bool], seconds: float, dead_word: Callable[[], str | None] = lambda: None) -> None:
@@ -189,17 +176,3 @@ def wait_until(true: Callable[[], bool], seconds: float, dead_word: Callable[[],
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so within {seconds} s")
         time.sleep(0.02)
-
-
-@asynccontextmanager
-async def embedded_nats(folder: Path) -> AsyncIterator[RealNats]:
-    """Provide a NATS server of one's own, for tests that stop or wipe it."""
-    with RealNats(folder) as server:
-        yield server
-
-
-@asynccontextmanager
-async def embedded_s3(folder: Path) -> AsyncIterator[RealObjects]:
-    """Provide an S3 server of one's own."""
-    with RealObjects(folder) as server:
-        yield server

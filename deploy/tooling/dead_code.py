@@ -69,6 +69,8 @@ USED_BY_NAME = {
     "language": "shown by the mapper of messages",
     "repetition_penalty": "given to the engine with its dataclass",
     "top_p": "given to the engine with its dataclass",
+    "messages_json": "shown in a message by its name",
+    "tools_json": "shown in a message by its name",
 }
 
 

@@ -16,7 +16,6 @@ from services.chassis import errors
 REASON = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 # What a violation of a field is raised as.
 VIOLATION = "Violation"
-OUTCOME = "ProgramResult"  # what a program says of its run
 # Calls that note why something failed or was refused without an answer to a request -> (reason, sentence) by position.
 FAILURES = {
     "Failure": (0, 1),

@@ -17,10 +17,7 @@ class HoldHandlers:
         self._context = context
 
     async def handle(self, message: Message) -> None:
-        """Handle one event of a job or an evaluation.
-
-        Raises: Malformed.
-        """
+        """Handle one event of a job or an evaluation. Raises: Malformed."""
         event = message.event()
         if event.terminal or event.happening == "deleted":
             await release_holds(self._context.writing(), event.project, event.resource_id, event.id)

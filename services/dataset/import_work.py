@@ -70,21 +70,12 @@ class ImportWork:
 
 @dataclass(frozen=True)
 class ImportCounts:
-    """How far an import is. It is the program's progress, and part of how it ended."""
+    """How far an import is. It is the program's progress, and part of how it ended; named as in `Work`."""
 
-    rows: int = 0
-    bad_rows: int = 0
+    row_count: int = 0
+    bad_row_count: int = 0
     bytes_read: int = 0
     bytes_total: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts as the program writes them."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ImportCounts:
-        """Return the counts that `to_json` wrote."""
-        return cls(content["rows"], content["bad_rows"], content["bytes_read"], content["bytes_total"])
 
 
 @dataclass(frozen=True)
@@ -108,11 +99,11 @@ class ImportReport:
     def to_json(self) -> dict[str, Any]:
         """Return the result of the program."""
         errors = [[name, error.line, error.field, error.code, error.message] for name, error in self.errors]
-        return {**vars(self), "counts": self.counts.to_json(), "errors": errors, "notes": list(self.notes)}
+        return {**vars(self), "counts": asdict(self.counts), "errors": errors, "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ImportReport:
         """Return the result that `to_json` wrote."""
-        counts = ImportCounts.from_json(content["counts"])
+        counts = ImportCounts(**content["counts"])
         errors = tuple((name, RowError(*error)) for name, *error in content["errors"])
         return cls(**{**content, "counts": counts, "errors": errors, "notes": tuple(content["notes"])})

@@ -34,7 +34,6 @@ from services.dataset.operations.imports import (
     Outcome,
     apply_outcome,
     claim_import,
-    counted,
     give_back,
     list_waiting,
     note_progress,
@@ -209,7 +208,7 @@ class Importer(BackgroundLoop):
     async def _follow(self, run: ProgramRun, version: DatasetVersion, work: Work) -> Outcome | None:
         async def note(progress: Mapping[str, Any]) -> None:
             nonlocal work
-            work = counted(replace(work, beat=work.beat + 1), ImportCounts.from_json(progress))
+            work = replace(work, beat=work.beat + 1, **progress)
             if not await note_progress(version, work, self._context):
                 raise _TakenAwayError
 

@@ -4,136 +4,63 @@ from __future__ import annotations
 
 import json
 
+from google.protobuf import json_format
+
+from modelry.common.v1 import common_pb2
 from modelry.dataset.v1 import dataset_pb2 as pb
 from modelry.dataset.v1 import internal_pb2
 from services.chassis.errors import Invalid
-from services.chassis.proto_values import failure_of, timestamp_of
+from services.chassis.proto_values import message_of
 from services.dataset.domain import (
     BadRowPolicy,
-    Dataset,
     DatasetVersion,
     Format,
-    RefusedRow,
+    Output,
     Source,
     State,
-    StoredFile,
     VersionView,
+    Work,
 )
 from services.dataset.operations.datasets import ShownDataset
-from services.dataset.operations.preview import PreviewRow
-
-_STATES = {
-    State.IMPORTING: pb.DatasetVersion.IMPORTING,
-    State.READY: pb.DatasetVersion.READY,
-    State.PUBLISHED: pb.DatasetVersion.PUBLISHED,
-    State.FAILED: pb.DatasetVersion.FAILED,
-}
-
-
-def file_message(file: StoredFile) -> pb.File:
-    """Return a file as it is shown."""
-    return pb.File(
-        id=file.id,
-        filename=file.filename,
-        purpose=file.purpose,
-        size_bytes=file.size_bytes,
-        sha256=file.sha256,
-        create_time=timestamp_of(file.create_time),
-    )
 
 
 def dataset_message(shown: ShownDataset) -> pb.Dataset:
     """Return a data set as it is shown."""
-    dataset: Dataset = shown.dataset
-    return pb.Dataset(
-        id=dataset.id,
-        name=dataset.name,
-        title=dataset.title,
-        metadata=dict(dataset.metadata),
-        etag=str(dataset.version),
-        latest_version=shown.latest_version,
-        create_time=timestamp_of(dataset.create_time),
-        update_time=timestamp_of(dataset.update_time),
-    )
+    return message_of(pb.Dataset, shown.dataset, latest_version=shown.latest_version)
 
 
 def version_message(view: VersionView) -> pb.DatasetVersion:
     """Return a version as it is shown, with its progress while it imports."""
-    version = view.resource
-    message = pb.DatasetVersion(
-        id=version.id,
-        dataset_id=version.dataset_id,
-        dataset_name=version.dataset_name,
-        number=version.number,
-        state=_STATES[version.state],
-        format=pb.DatasetVersion.Format.Value(version.format.name),
-        columns=dict(version.columns),
-        bad_row_policy=pb.DatasetVersion.BadRowPolicy.Value(version.bad_row_policy.name),
-        max_bad_rows=version.max_bad_rows,
-        draft=version.draft,
-        bad_row_count=version.bad_row_count,
-        version=version.version,
-        cause=version.cause,
-        create_time=timestamp_of(version.create_time),
-        finish_time=timestamp_of(version.finish_time),
-        failure=failure_of(version.failure),
-        metadata=dict(version.metadata),
+    version, work = view.resource, view.work or Work(view.resource.id)
+    source, output = version.source, version.output
+    importing = view.work is not None and version.state is State.IMPORTING
+    rows = output.row_count if output else 0 if version.failure else work.row_count
+    return message_of(
+        pb.DatasetVersion,
+        version,
+        file_id=source.file_id or None,
+        object=None if source.file_id else _location(source),
+        format=(output or version).format,
+        row_count=rows,
+        bad_row_count=work.bad_row_count if importing else version.bad_row_count,
+        bytes_read=work.bytes_read,
+        bytes_total=work.bytes_total,
+        digest=output.digest if output else "",
+        source_identity=output.identity if output else {},
+        statistics=_statistics(output) if output else None,
     )
-    _fill_source(message, version.source)
-    _fill_progress(message, view)
-    _fill_outcome(message, version)
-    return message
 
 
-def _fill_source(message: pb.DatasetVersion, source: Source) -> None:
-    if source.file_id:
-        message.file_id = source.file_id
-    else:
-        message.object.credential = source.credential
-        message.object.bucket = source.bucket
-        message.object.prefix = source.prefix
+def _location(source: Source) -> common_pb2.ObjectLocation:
+    return common_pb2.ObjectLocation(credential=source.credential, bucket=source.bucket, prefix=source.prefix)
 
 
-def _fill_progress(message: pb.DatasetVersion, view: VersionView) -> None:
-    if view.work is None:
-        return
-    message.bytes_read = view.work.bytes_read
-    message.bytes_total = view.work.bytes_total
-    message.row_count = view.work.row_count
-    if view.resource.state is State.IMPORTING:
-        message.bad_row_count = view.work.bad_row_count
-
-
-def _fill_outcome(message: pb.DatasetVersion, version: DatasetVersion) -> None:
-    if version.failure is not None:
-        message.row_count = 0
-    if version.output is None:
-        return
-    output = version.output
-    message.format = pb.DatasetVersion.Format.Value(output.format.name)
-    message.row_count = output.row_count
-    message.digest = output.digest
-    message.source_identity.update(output.identity)
-    statistics = json.loads(output.statistics_json)
-    shown = message.statistics
-    for name in (
-        "turn_count",
-        "duplicate_row_count",
-        "empty_answer_count",
-        "character_count",
-        "estimated_token_count",
-        "tool_row_count",
-    ):
-        setattr(shown, name, statistics[name])
-    shown.turns_by_role.update(statistics["turns_by_role"])
-    shown.rows_by_token_length.update(statistics["rows_by_token_length"])
+def _statistics(output: Output) -> pb.DatasetVersion.Statistics:
+    return json_format.Parse(output.statistics_json, pb.DatasetVersion.Statistics(), ignore_unknown_fields=True)
 
 
 def source_of(message: pb.DatasetVersion) -> Source:
-    """Return what a version is to be imported from.
-
-    Raises: Invalid: it names none.
-    """
+    """Return what a version is to be imported from. Raises: Invalid: it names none."""
     which = message.WhichOneof("source")
     if which is None:
         raise Invalid(
@@ -165,22 +92,6 @@ def policy_of(message: pb.DatasetVersion) -> BadRowPolicy:
         raise Invalid(f"{message.bad_row_policy} is no policy.", field="dataset_version.bad_row_policy") from error
 
 
-def row_error_message(row: RefusedRow) -> pb.RowError:
-    """Return a refused row as it is shown."""
-    return pb.RowError(line=row.line, field=row.field, code=row.code, message=row.message, source=row.source)
-
-
-def preview_message(row: PreviewRow) -> pb.PreviewDatasetVersionResponse.Row:
-    """Return a row as it was understood."""
-    return pb.PreviewDatasetVersionResponse.Row(
-        line=row.line,
-        messages_json=row.messages_json,
-        references=row.references,
-        category=row.category,
-        tools_json=row.tools_json,
-    )
-
-
 def resolved_message(version: DatasetVersion) -> internal_pb2.ResolvedDatasetVersion:
     """Return a published version, ready to read."""
     output = version.output
@@ -190,9 +101,9 @@ def resolved_message(version: DatasetVersion) -> internal_pb2.ResolvedDatasetVer
         dataset_id=version.dataset_id,
         dataset_name=version.dataset_name,
         number=version.number,
-        bucket=output.bucket,
-        prefix=output.prefix,
-        manifest_json=output.manifest_json,
+        bucket=output.files.bucket,
+        prefix=output.files.prefix,
+        manifest_json=output.files.manifest_json,
         file="data.parquet",
         row_count=output.row_count,
         digest=output.digest,

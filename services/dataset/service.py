@@ -15,7 +15,7 @@ from services.chassis.auth import current
 from services.chassis.clock import now
 from services.chassis.data import PageQuery, request_digest
 from services.chassis.holds import confirm_holds, release_holds
-from services.chassis.proto_values import creation_of, labels_update_of
+from services.chassis.proto_values import creation_of, labels_update_of, message_of, page_message, value_of
 from services.dataset import messages as to
 from services.dataset.operations import datasets, files, holds, versions
 from services.dataset.operations.context import ServiceContext, check_page_size
@@ -39,16 +39,14 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             async for request in requests:
                 yield request.data
 
-        return to.file_message(await files.upload_file(upload, chunks(), self._uploads, self._context, now()))
+        return message_of(pb.File, await files.upload_file(upload, chunks(), self._uploads, self._context, now()))
 
     async def GetFile(self, request: pb.GetFileRequest, call: Any) -> pb.File:
-        return to.file_message(await files.get_file(current().project, request.file, self._context))
+        return message_of(pb.File, await files.get_file(current().project, request.file, self._context))
 
     async def ListFiles(self, request: pb.ListFilesRequest, call: Any) -> pb.ListFilesResponse:
         page = await files.list_files(current().project, PageQuery.of(request), self._context)
-        return pb.ListFilesResponse(
-            files=[to.file_message(file) for file in page.items], next_page_token=page.next_page_token
-        )
+        return page_message(pb.ListFilesResponse, page)
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, call: Any) -> Empty:
         await files.delete_file(current().project, request.file, self._context)
@@ -70,9 +68,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, call: Any) -> pb.ListDatasetsResponse:
         page = await datasets.list_datasets(current().project, PageQuery.of(request), self._context)
-        return pb.ListDatasetsResponse(
-            datasets=[to.dataset_message(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return page_message(pb.ListDatasetsResponse, page, to.dataset_message)
 
     async def UpdateDataset(self, request: pb.UpdateDatasetRequest, call: Any) -> pb.Dataset:
         command = await labels_update_of(request, self._get)
@@ -84,17 +80,15 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
 
     async def CreateDatasetVersion(self, request: pb.CreateDatasetVersionRequest, call: Any) -> pb.DatasetVersion:
         wanted = request.dataset_version
-        command = versions.CreateVersion(
+        command = value_of(
+            versions.CreateVersion,
+            wanted,
             project=current().project,
             dataset=request.dataset,
             create_dataset=request.create_dataset,
             source=to.source_of(wanted),
             format=to.format_of(wanted),
-            columns=dict(wanted.columns),
             policy=to.policy_of(wanted),
-            max_bad_rows=wanted.max_bad_rows,
-            draft=wanted.draft,
-            metadata=dict(wanted.metadata),
             request_id=request.request_id,
             digest=request_digest(request),
         )
@@ -108,9 +102,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         self, request: pb.ListDatasetVersionsRequest, call: Any
     ) -> pb.ListDatasetVersionsResponse:
         page = await versions.list_versions(current().project, request.dataset, PageQuery.of(request), self._context)
-        return pb.ListDatasetVersionsResponse(
-            dataset_versions=[to.version_message(view) for view in page.items], next_page_token=page.next_page_token
-        )
+        return page_message(pb.ListDatasetVersionsResponse, page, to.version_message)
 
     async def DeleteDatasetVersion(self, request: pb.DeleteDatasetVersionRequest, call: Any) -> Empty:
         await versions.delete_version(current().project, request.dataset, request.version, self._context, now())
@@ -129,14 +121,15 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         rows, token = await versions.preview_version(
             current().project, request.dataset, request.version, request.page_size, request.page_token, self._context
         )
-        return pb.PreviewDatasetVersionResponse(rows=[to.preview_message(row) for row in rows], next_page_token=token)
+        shown = [message_of(pb.PreviewDatasetVersionResponse.Row, row) for row in rows]
+        return pb.PreviewDatasetVersionResponse(rows=shown, next_page_token=token)
 
     async def ListRowErrors(self, request: pb.ListRowErrorsRequest, call: Any) -> pb.ListRowErrorsResponse:
         page = await versions.list_row_errors(
             current().project, request.dataset, request.version, request.page_size, request.page_token, self._context
         )
         return pb.ListRowErrorsResponse(
-            row_errors=[to.row_error_message(row) for row in page.rows],
+            row_errors=[message_of(pb.RowError, row) for row in page.rows],
             next_page_token=page.next_page_token,
             total_count=page.total_count,
         )

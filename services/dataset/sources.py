@@ -36,10 +36,7 @@ class Sources:
         return replace(source, bucket=place.bucket)
 
     async def place(self, project: str, source: Source, path: str = "object") -> ObjectSource:
-        """Return how to open a source.
-
-        Raises: NotFound: no such credential. Invalid: it is not for this bucket.
-        """
+        """Return how to open a source. Raises: NotFound: no such credential. Invalid: it is not for this bucket."""
         opened = await open_location(self._credentials, project, source.credential, source.bucket, path)
         return ObjectSource(opened.access, opened.bucket, source.prefix)
 

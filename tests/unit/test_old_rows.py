@@ -106,6 +106,15 @@ def test_files_of_an_older_deployment_are_one_value(tmp_path: Path) -> None:
     assert adapter.files == files
 
 
+def test_where_the_rows_of_a_data_set_lie_becomes_one_value(tmp_path: Path) -> None:
+    database = OldDatabase("dataset", tmp_path)
+    flat = {"bucket": "b", "prefix": "datasets/1", "manifest_json": "{}"}
+    database.add("dataset_versions", id="dsv-1", create_time=NOW, output=json.dumps({"row_count": 3, **flat}))
+    database.upgrade()
+    output = json.loads(database.one("dataset_versions", "output"))
+    assert (output["row_count"], StoredFiles(**output["files"])) == (3, StoredFiles("b", "datasets/1", "{}"))
+
+
 def test_files_of_a_checkpoint_and_of_data_sets_become_one_value(tmp_path: Path) -> None:
     database = OldDatabase("training", tmp_path)
     flat = {"bucket": "b", "prefix": "d/1", "manifest": "{}"}

@@ -17,14 +17,16 @@ from services.dataset.domain.entities import (
     DatasetVersion,
     Format,
     Output,
+    RefusedRow,
     Source,
     State,
     StoredFile,
+    VersionView,
+    Work,
     check_import,
     nothing_published,
     require_published,
 )
-from services.dataset.domain.running import RefusedRow, VersionView, Work
 
 __all__ = [
     "COMPLETE",

@@ -25,10 +25,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, field_name: str) -> Reference:
-        """Parse `NAME`, `NAME@N`, `NAME@latest` or `dsv-…`.
-
-        Raises: Invalid.
-        """
+        """Parse `NAME`, `NAME@N`, `NAME@latest` or `dsv-…`. Raises: Invalid."""
         if text.startswith("dsv-"):
             return cls(version_id=text)
         name, at, number = text.partition("@")
@@ -38,10 +35,7 @@ class Reference:
 
 
 def version_key(text: str, field_name: str) -> str | int | None:
-    """Return what a path names a version by: its id, its number, or None for `latest`.
-
-    Raises: Invalid.
-    """
+    """Return what a path names a version by: its id, its number, or None for `latest`. Raises: Invalid."""
     if text == "latest":
         return None
     if text.startswith("dsv-"):

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.errors import Invalid, Violation, WrongState
+from services.chassis.locations import StoredFiles
 from services.chassis.transitions import Failure, Transition
 
 MAX_BAD_ROWS = 1_000_000
@@ -94,8 +95,7 @@ class Output:
     """What an import gave: where the canonical rows lie and what they are like.
 
     Attributes:
-        bucket, prefix: place on the installation's store.
-        manifest_json: path, size and sha256 of each file.
+        files: on the installation's store.
         pairs: rows carry references.
         statistics_json: counts, named as in the API and more.
         identity: of the source as it was read.
@@ -106,9 +106,7 @@ class Output:
     row_count: int
     bad_row_count: int
     digest: str
-    bucket: str
-    prefix: str
-    manifest_json: str
+    files: StoredFiles
     statistics_json: str
     pairs: bool
     identity: Mapping[str, str]
@@ -161,10 +159,7 @@ class DatasetVersion:
         failure: Failure | None = None,
         bad_row_count: int = 0,
     ) -> DatasetVersion:
-        """Return the version in its next state.
-
-        Raises: WrongState: it is in none of the transition's sources.
-        """
+        """Return the version in its next state. Raises: WrongState: it is in none of the transition's sources."""
         transition.check(self.state, "dataset version", f"{self.dataset_name}@{self.number}")
         return replace(
             self,
@@ -192,6 +187,56 @@ class DatasetVersion:
         if self.draft or output.bad_row_count:
             return [ready]
         return [ready, ready.apply(PUBLISH, now, cause=f"{ready.cause} Published by itself: no row was refused.")]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The running side of an import; changes often and never changes the version of the resource.
+
+    Attributes:
+        token: fencing token, one more with each claim.
+        failures: attempts in a row that broke off.
+        owner: process that claimed it, empty when nobody does.
+        beat: grows while the owner works.
+        retry_time: not before then, after a broken attempt.
+    """
+
+    version_id: str
+    token: int = 0
+    failures: int = 0
+    owner: str = ""
+    beat: int = 0
+    row_count: int = 0
+    bad_row_count: int = 0
+    bytes_read: int = 0
+    bytes_total: int = 0
+    retry_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """A version with the running side of its import: what is shown and watched."""
+
+    resource: DatasetVersion
+    work: Work | None = None
+
+    @property
+    def version(self) -> int:
+        """That of the resource."""
+        return self.resource.version
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that an import refused. `position` is its place in the report."""
+
+    version_id: str
+    position: int
+    line: int
+    field: str
+    code: str
+    message: str
+    source: str
 
 
 def check_import(source: Source, policy: BadRowPolicy, max_bad_rows: int, columns: Mapping[str, str]) -> None:

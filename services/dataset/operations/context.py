@@ -93,10 +93,7 @@ def offset_token(offset: int) -> str:
 
 
 def read_offset(token: str) -> int:
-    """Return the offset of a page token; 0 without one.
-
-    Raises: Invalid.
-    """
+    """Return the offset of a page token; 0 without one. Raises: Invalid."""
     if not token:
         return 0
     try:

@@ -11,6 +11,7 @@ from services.chassis.ids import new_id
 from services.chassis.names import CreateNamed, UpdateLabels
 from services.dataset.domain import ID_PREFIXES, Dataset
 from services.dataset.operations.context import ServiceContext, dataset_event, version_event
+from services.dataset.store import DatasetUnit
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ async def create_dataset(command: CreateNamed, context: ServiceContext, now: dat
         new = new_id("ds-")
         dataset_id = await uow.claim_request(command.project, "CreateDataset", command.request_id, command.digest, new)
         if dataset_id != new:
-            first = await uow.datasets.get(command.project, dataset_id)
-            return ShownDataset(first, (await uow.newest_published([first.id])).get(first.id, 0))
+            return await _shown(uow, await uow.datasets.get(command.project, dataset_id))
         dataset = Dataset(new, command.project, command.name, command.title, dict(command.metadata), 0, now, now)
         await uow.datasets.add(dataset)
         uow.emit(dataset_event(dataset, "created"))
@@ -40,8 +40,11 @@ async def create_dataset(command: CreateNamed, context: ServiceContext, now: dat
 async def get_dataset(project: str, ref: str, context: ServiceContext) -> ShownDataset:
     """Return one data set. Raises: NotFound."""
     async with context.reading() as uow:
-        dataset = await uow.datasets.get(project, ref)
-        return ShownDataset(dataset, (await uow.newest_published([dataset.id])).get(dataset.id, 0))
+        return await _shown(uow, await uow.datasets.get(project, ref))
+
+
+async def _shown(uow: DatasetUnit, dataset: Dataset) -> ShownDataset:
+    return ShownDataset(dataset, (await uow.newest_published([dataset.id])).get(dataset.id, 0))
 
 
 async def list_datasets(project: str, page: PageQuery, context: ServiceContext) -> Page[ShownDataset]:
@@ -62,9 +65,9 @@ async def update_dataset(command: UpdateLabels, context: ServiceContext, now: da
         dataset = replace(dataset, **command.changes("dataset."), update_time=now, version=dataset.version + 1)
         await uow.datasets.save(dataset)
         uow.emit(dataset_event(dataset, "updated"))
-        newest = await uow.newest_published([dataset.id])
+        shown = await _shown(uow, dataset)
         await uow.commit()
-    return ShownDataset(dataset, newest.get(dataset.id, 0))
+    return shown
 
 
 @retry_conflicts

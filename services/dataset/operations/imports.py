@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
+from typing import Any
 
 from services.chassis.launch import ProgramResult
+from services.chassis.locations import StoredFiles
 from services.chassis.transitions import Failure, FailureKind
 from services.dataset.domain import (
     FAIL,
@@ -82,26 +84,17 @@ async def list_waiting(context: ServiceContext) -> list[Waiting]:
 async def claim_import(waiting: Waiting, owner: str, context: ServiceContext) -> Work | None:
     """Take an import over, with the next token; None when somebody was faster or it is gone."""
     work = waiting.work
-    claimed = replace(work, token=work.token + 1, owner=owner, beat=work.beat + 1, row_count=0, bad_row_count=0)
+    changes: dict[str, Any] = {"token": work.token + 1, "owner": owner, "beat": work.beat + 1}
+    changes |= {"row_count": 0, "bad_row_count": 0, "bytes_read": 0}
     async with context.writing() as uow:
         current = await uow.versions.by_id(work.version_id)
-        changed = current is not None and await uow.change_work(
-            work.version_id,
-            work.token,
-            token=claimed.token,
-            owner=owner,
-            beat=claimed.beat,
-            row_count=0,
-            bad_row_count=0,
-            bytes_read=0,
-        )
-        if not changed:
+        if current is None or not await uow.change_work(work.version_id, work.token, **changes):
             return None
         if work.token:  # what the attempt before left behind
             await uow.discard(context.sources.bucket, context.version_prefix(waiting.version, work.token))
         await uow.commit()
     context.garbage.kick()
-    return replace(claimed, bytes_read=0)
+    return replace(work, **changes)
 
 
 async def note_progress(version: DatasetVersion, work: Work, context: ServiceContext) -> bool:
@@ -176,11 +169,10 @@ async def _end(
     prefix = context.version_prefix(version, work.token)
     async with context.writing() as uow:
         current = await uow.versions.by_id(version.id)
-        counts = {name: getattr(counted(work, report.counts), name) for name in COUNTS}
-        owned = await uow.change_work(version.id, work.token, owner="", **counts)
+        owned = await uow.change_work(version.id, work.token, owner="", **asdict(report.counts))
         if current is None or not owned or current.state is not State.IMPORTING:
             # It was applied before when these are the version's rows: the answer to the commit was lost.
-            if current is None or current.output is None or current.output.prefix != prefix:
+            if current is None or current.output is None or current.output.files.prefix != prefix:
                 await uow.discard(context.sources.bucket, prefix)
                 await uow.commit()
                 context.garbage.kick()
@@ -189,7 +181,7 @@ async def _end(
         if output is not None:
             steps += current.complete(output, now)
         elif failure is not None:
-            bad = report.counts.bad_rows
+            bad = report.counts.bad_row_count
             steps.append(current.apply(FAIL, now, cause=failure.message, failure=failure, bad_row_count=bad))
             await uow.discard(context.sources.bucket, prefix)
         for before, after in pairwise(steps):
@@ -205,20 +197,6 @@ async def _end(
     return True
 
 
-COUNTS = ("row_count", "bad_row_count", "bytes_read", "bytes_total")
-
-
-def counted(work: Work, counts: ImportCounts) -> Work:
-    """Return the running side of an import with what its program has counted."""
-    return replace(
-        work,
-        row_count=counts.rows,
-        bad_row_count=counts.bad_rows,
-        bytes_read=counts.bytes_read,
-        bytes_total=counts.bytes_total,
-    )
-
-
 def _refused(version_id: str, report: ImportReport) -> list[RefusedRow]:
     return [
         RefusedRow(version_id, position, row.line, row.field, row.code, row.message, source)
@@ -230,12 +208,12 @@ def _output(version: DatasetVersion, work: Work, report: ImportReport, context: 
     format = Format[report.format]
     return Output(
         format=format,
-        row_count=report.counts.rows,
-        bad_row_count=report.counts.bad_rows,
+        row_count=report.counts.row_count,
+        bad_row_count=report.counts.bad_row_count,
         digest=report.digest,
-        bucket=context.sources.bucket,
-        prefix=context.version_prefix(version, work.token),
-        manifest_json=json.dumps(report.manifest),
+        files=StoredFiles(
+            context.sources.bucket, context.version_prefix(version, work.token), json.dumps(report.manifest)
+        ),
         statistics_json=json.dumps(report.statistics),
         pairs=format is Format.EVALUATION_PAIRS,
         identity=report.identity,

@@ -42,7 +42,7 @@ def _read(access: StoreAccess, output: Output, offset: int, count: int) -> list[
     # Imported here: a service that nobody asks for a preview does not pay for it.
     import pyarrow.parquet as pq
 
-    raw = RangedObject(open_store(access), output.bucket, folder_prefix(output.prefix) + _DATA_FILE)
+    raw = RangedObject(open_store(access), output.files.bucket, folder_prefix(output.files.prefix) + _DATA_FILE)
     file = pq.ParquetFile(io.BufferedReader(raw, 1 << 18))
     rows: list[PreviewRow] = []
     start = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -73,12 +72,8 @@ class CanonicalWriter:
             column.clear()
         self._held = 0
 
-    def __enter__(self) -> CanonicalWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None and self._columns[0]:
+    def close(self) -> None:
+        """Write what is held, and the end of the file."""
+        if self._columns[0]:
             self._flush()
         self._writer.close()

@@ -29,10 +29,7 @@ _SPEAKERS = {
 
 
 def from_messages(row: Row) -> Sample:
-    """Read OpenAI's `messages` with `tools`. `developer` counts as system.
-
-    Raises: RowProblem.
-    """
+    """Read OpenAI's `messages` with `tools`. `developer` counts as system. Raises: RowProblem."""
     tools = read_tools(row.get("tools"))
     known = names_of(tools)
     messages: list[Message] = []
@@ -110,10 +107,7 @@ def _content(value: Any, path: str) -> str | None:
 
 
 def from_sharegpt(row: Row) -> Sample:
-    """Read `conversations` of `from` and `value`, with `system` and `tools` beside it.
-
-    Raises: RowProblem.
-    """
+    """Read `conversations` of `from` and `value`, with `system` and `tools` beside it. Raises: RowProblem."""
     tools = read_tools(row.get("tools"))
     known = names_of(tools)
     messages: list[Message] = []

@@ -92,10 +92,7 @@ class Converter:
     _renames: Mapping[str, str]
 
     def __call__(self, row: Row) -> Sample:
-        """Return the sample of a row.
-
-        Raises: RowProblem, its field named as in the source.
-        """
+        """Return the sample of a row. Raises: RowProblem, its field named as in the source."""
         renames = self._renames
         if not renames:
             sample = self._convert(row)

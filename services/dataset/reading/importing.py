@@ -16,7 +16,7 @@ from services.dataset.reading.layout import Layout, detect_layout
 from services.dataset.reading.problems import FileRefused, RowError, RowProblem
 from services.dataset.reading.sample import Row, Sample
 from services.dataset.reading.source import ByteSource
-from services.dataset.reading.splitting import MAX_ROW_BYTES, ArraySplitter, LineSplitter, Piece
+from services.dataset.reading.splitting import MAX_ROW_BYTES, ArraySplitter, LineSplitter
 from services.dataset.reading.statistics import Notes, Statistics
 
 KEPT_ERRORS = 1_000
@@ -114,7 +114,7 @@ class _Intake:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.__exit__(None, None, None)
+            self._writer.close()
             self._findings.digest = self._writer.digest
         self._findings.statistics = self._statistics.summary(self._findings.codes["EMPTY_ANSWER"])
 
@@ -156,10 +156,7 @@ class RowReader:
         self._remark()
 
     def samples(self) -> Iterator[tuple[int, Sample]]:
-        """Yield line or index, and sample, of each good row.
-
-        Raises: FileRefused.
-        """
+        """Yield line or index, and sample, of each good row. Raises: FileRefused."""
         rows = self._rows()
         first: list[tuple[int, Row]] = []
         for item in rows:
@@ -182,28 +179,16 @@ class RowReader:
         """Yield each row that is a JSON object."""
         for line, raw in self._splitter.pieces():
             try:
-                yield line, self._decode((line, raw))
+                yield line, self._decode(raw)
             except RowProblem as problem:
-                if problem.code == "INVALID_JSON" and self._layout is not Layout.LINES:
-                    raise self._broken(line, problem) from problem
+                if problem.code == "INVALID_JSON" and isinstance(self._splitter, ArraySplitter):
+                    raise _broken(self._splitter, line, problem) from problem
                 self._refuse(line, problem)
 
-    def _decode(self, piece: Piece) -> Row:
-        raw = piece[1]
+    def _decode(self, raw: bytes | None) -> Row:
         if raw is None:
             raise RowProblem("", "ROW_TOO_LONG", f"The row is longer than {self._options.max_row_bytes} bytes.")
         return decode_row(raw)
-
-    def _broken(self, line: int, problem: RowProblem) -> FileRefused:
-        """Refuse a file with broken JSON inside an array: where the next element begins would be a guess."""
-        at, column = self._splitter.place(line, max(problem.position, 0))
-        message = problem.message.rsplit(" at column", 1)[0].removeprefix("Invalid JSON: ")
-        return FileRefused(
-            "INVALID_JSON",
-            f"Invalid JSON at line {at} column {column} (row {line}): {message}.",
-            line=at,
-            column=column,
-        )
 
     def _refuse(self, line: int, problem: RowProblem) -> None:
         findings = self._findings
@@ -225,3 +210,11 @@ class RowReader:
         self.format = convert.format
         if convert.unused:
             self._findings.notes.add(-1, "UNUSED_COLUMNS", f"columns that are not used: {', '.join(convert.unused)}")
+
+
+def _broken(splitter: ArraySplitter, row: int, problem: RowProblem) -> FileRefused:
+    """Refuse a file with broken JSON inside an array: where the next element begins would be a guess."""
+    line, column = splitter.place(max(problem.position, 0))
+    words = problem.message.rsplit(" at column", 1)[0].removeprefix("Invalid JSON: ")
+    message = f"Invalid JSON at line {line} column {column} (row {row}): {words}."
+    return FileRefused("INVALID_JSON", message, line=line, column=column)

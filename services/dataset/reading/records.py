@@ -57,10 +57,7 @@ def _not_pairs(path: str, value: Any) -> RowProblem:
 
 
 def from_completion(row: Row) -> Sample:
-    """Read a row whose `prompt` is asked and `completion` answered.
-
-    Raises: RowProblem.
-    """
+    """Read a row whose `prompt` is asked and `completion` answered. Raises: RowProblem."""
     messages = _system(row)
     messages.append({"role": "user", "content": string_in(row, "prompt")})
     messages.append({"role": "assistant", "content": string_in(row, "completion", answer=True)})
@@ -68,10 +65,7 @@ def from_completion(row: Row) -> Sample:
 
 
 def from_pair(row: Row) -> Sample:
-    """Read a row of `question`, one or several `references`, and perhaps a `category`.
-
-    Raises: RowProblem.
-    """
+    """Read a row of `question`, one or several `references`, and perhaps a `category`. Raises: RowProblem."""
     messages = _system(row)
     messages.append({"role": "user", "content": string_in(row, "question")})
     references = row.get("references")

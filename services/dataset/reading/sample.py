@@ -70,13 +70,12 @@ def list_in(row: Row, field: str, what: str) -> list[Any]:
     return list(value)
 
 
-def check_conversation(messages: list[Message], paths: list[str], answered: bool = True) -> None:
+def check_conversation(messages: list[Message], paths: list[str]) -> None:
     """Check the rules of every conversation: somebody asks first, and the last message is an answer.
 
     Args:
         messages: canonical messages.
         paths: where each stands in the source, such as `conversations[2]`.
-        answered: whether the conversation must end with the assistant's turn (training data must).
 
     Raises: RowProblem: WRONG_FIRST_TURN, NO_ANSWER, BAD_TOOL_CALL.
     """
@@ -92,12 +91,10 @@ def check_conversation(messages: list[Message], paths: list[str], answered: bool
             f"Turn {first} is from the {messages[first]['role']}: the first after the system's must be the user's.",
         )
     last = messages[-1]["role"]
-    if answered and last != "assistant":
+    if last != "assistant":
         turns = {message["role"] for message in messages}
         what = f"The conversation ends with a {last} turn" if "assistant" in turns else "The conversation has no answer"
         raise RowProblem(paths[-1], "NO_ANSWER", f"{what}: the last turn must be the assistant's.")
-    if not answered and last not in ("user", "tool"):
-        raise RowProblem(paths[-1], "WRONG_LAST_TURN", f"A question must not end with a {last} turn.")
 
 
 def split_answer(sample: Sample) -> Sample:

@@ -53,10 +53,6 @@ class LineSplitter:
         """Return the whole line; of one that is already too long only the part that says so."""
         return b"".join(carry) if held > self._max else b"".join(carry) + line
 
-    def place(self, line: int, position: int) -> tuple[int, int]:
-        """Return line and column (in bytes) of a byte of the row, both from 1."""
-        return line, position + 1
-
 
 class ArraySplitter:
     """Elements of one top-level JSON array, numbered from 0; or, with `single`, one top-level value."""
@@ -73,10 +69,7 @@ class ArraySplitter:
         self._ended = False
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield each element.
-
-        Raises: FileRefused: INVALID_JSON with line and column, or ROW_TOO_LONG.
-        """
+        """Yield each element. Raises: FileRefused: INVALID_JSON with line and column, or ROW_TOO_LONG."""
         if not self._single:
             self._next_char()
             self._at += 1
@@ -93,7 +86,7 @@ class ArraySplitter:
             index += 1
         self._finish()
 
-    def place(self, _index: int, position: int) -> tuple[int, int]:
+    def place(self, position: int) -> tuple[int, int]:
         """Return line and column, from 1, of a byte of the row that was yielded last."""
         return self._place(self._row_start + position)
 

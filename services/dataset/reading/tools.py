@@ -30,10 +30,14 @@ def _parse(text: str, field: str) -> Any:
         raise RowProblem(
             field, "BAD_TOOLS", f'"{field}" is not valid JSON: it is a blank string; use "[]" for no tools.'
         )
+    return _decode(text, field, "BAD_TOOLS")
+
+
+def _decode(text: str, path: str, code: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise RowProblem(field, "BAD_TOOLS", f'"{field}" is not valid JSON: {error}.') from error
+        raise RowProblem(path, code, f'"{path}" is not valid JSON: {error}.') from error
 
 
 def _definition(tool: Any, path: str) -> dict[str, Any]:
@@ -102,10 +106,7 @@ def make_call(name: Any, arguments: str, path: str, known: frozenset[str] | None
 
 def read_inline_calls(text: str, path: str, known: frozenset[str] | None, first_number: int) -> list[Message]:
     """Return the calls of a ShareGPT `function_call` turn: a JSON object with name and arguments, or a list of them."""
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise RowProblem(path, "BAD_TOOL_CALL", f'"{path}" is not valid JSON: {error}.') from error
+    value = _decode(text, path, "BAD_TOOL_CALL")
     calls = []
     for index, call in enumerate(value if isinstance(value, list) else [value]):
         if not isinstance(call, dict):
@@ -120,9 +121,6 @@ def read_inline_calls(text: str, path: str, known: frozenset[str] | None, first_
 
 
 def _check_arguments(arguments: str, path: str) -> None:
-    try:
-        value = msgspec.json.decode(arguments or "{}")
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise RowProblem(path, "BAD_TOOL_CALL", f'"{path}" is not valid JSON: {error}.') from error
+    value = _decode(arguments or "{}", path, "BAD_TOOL_CALL")
     if not isinstance(value, dict):
         raise RowProblem(path, "BAD_TOOL_CALL", f'"{path}" must hold a JSON object, got {kind_of(value)}.')

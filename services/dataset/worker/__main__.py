@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class ImportRun:
         """Tell how much was read, at most four times a second."""
         if time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
-            write_progress(self._folder, self.counts.to_json())
+            write_progress(self._folder, asdict(self.counts))
 
     def execute(self) -> ImportReport:
         """Read the source and store the canonical rows. Raises: FileRefused, ModelryError."""

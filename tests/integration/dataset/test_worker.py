@@ -73,10 +73,10 @@ def test_a_hundred_megabytes_in_one_line_stay_in_bounded_memory(program: Program
     seconds = time.perf_counter() - started
     result = program.result(process)
     report = ImportReport.from_json(result.result)
-    assert (result.ok, report.counts.rows, report.counts.bytes_read) == (True, count, path.stat().st_size)
+    assert (result.ok, report.counts.row_count, report.counts.bytes_read) == (True, count, path.stat().st_size)
     assert report.statistics["duplicate_row_count"] == count - 1
-    progress = ImportCounts.from_json(json.loads((program.folder / PROGRESS_FILE).read_text()))
-    assert 0 < progress.rows <= count and progress.bytes_total == path.stat().st_size
+    progress = ImportCounts(**json.loads((program.folder / PROGRESS_FILE).read_text()))
+    assert 0 < progress.row_count <= count and progress.bytes_total == path.stat().st_size
     assert {entry.name for entry in program.folder.iterdir()} == {"spec.json", RESULT_FILE, PROGRESS_FILE}
     print(f"{count} rows, {path.stat().st_size / seconds / 1e6:.0f} MB/s, {most / MEGABYTE:.0f} MB resident")
     assert most < 400 * MEGABYTE

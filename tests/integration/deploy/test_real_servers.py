@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from nats.aio.client import Client
 from nats.errors import Error, TimeoutError
 
-from deploy.local.testing import RealNats, RealObjects, embedded_nats
+from deploy.local.testing import RealNats, RealObjects
 from deploy.local.testing_postgres import find_programs
 
 pytestmark = pytest.mark.integration
@@ -84,7 +84,7 @@ async def test_observer_sees_events_only(doors: Doors) -> None:
 
 
 async def test_server_keeps_its_data_and_port_over_a_power_cut(tmp_path: Path) -> None:
-    async with embedded_nats(tmp_path) as server:
+    with RealNats(tmp_path) as server:
         client = await nats.connect(server.url, user="services", password=server.passwords["services"])
         stream = client.jetstream()
         await stream.add_stream(name="MODELRY_EVENTS", subjects=["modelry.events.>"], max_bytes=10 << 30)

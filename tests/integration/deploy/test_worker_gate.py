@@ -9,7 +9,7 @@ from nats.errors import Error, NoRespondersError
 from nats.js.errors import NoStreamResponseError
 from pydantic import SecretStr
 
-from deploy.local.testing import RealNats, embedded_nats
+from deploy.local.testing import RealNats
 from services.chassis.bus import Bus, WorkerGate, worker_login
 from services.chassis.settings import Settings
 
@@ -29,7 +29,7 @@ def settings_of(server: RealNats) -> Settings:
 @pytest.fixture
 async def house(tmp_path):
     """A server of its own, a service on its bus, and the gate that the service runs."""
-    async with embedded_nats(tmp_path) as server:
+    with RealNats(tmp_path) as server:
         bus = Bus(settings_of(server))
         gate = WorkerGate(bus, SecretStr(server.token_secret))
         await bus.start()

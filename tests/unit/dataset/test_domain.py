@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Invalid, WrongState
+from services.chassis.locations import StoredFiles
 from services.chassis.transitions import Failure, FailureKind, Transition
 from services.dataset import domain
 from services.dataset.domain import (
@@ -28,7 +29,7 @@ from services.dataset.domain import (
 pytestmark = pytest.mark.unit
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-OUTPUT = Output(Format.ALPACA, 3, 0, "sha256:x", "b", "p", "{}", "{}", False, {})
+OUTPUT = Output(Format.ALPACA, 3, 0, "sha256:x", StoredFiles("b", "p", "{}"), "{}", False, {})
 NEXT = {
     (State.IMPORTING, COMPLETE): State.READY,
     (State.IMPORTING, FAIL): State.FAILED,

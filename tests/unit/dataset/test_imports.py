@@ -80,7 +80,7 @@ async def test_a_good_import_is_published_by_itself(context: ServiceContext) -> 
         "Imported 3 rows as ALPACA. Published by itself: no row was refused.",
     )
     assert version.output is not None
-    assert (version.output.row_count, version.output.prefix) == (3, f"datasets/{PROJECT}/{version.id}/1")
+    assert (version.output.row_count, version.output.files.prefix) == (3, f"datasets/{PROJECT}/{version.id}/1")
     assert await happenings(context, version.id) == ["created", "ready", "published"]
     assert await imports.list_waiting(context) == []
     assert await discarded(context) == []
@@ -141,7 +141,7 @@ async def test_only_the_last_attempt_may_say_how_it_ended(context: ServiceContex
     assert await imports.note_progress(view.resource, second, context)
     assert await end(context, view, second)
     version = await now_of(context, view.resource)
-    assert version.output is not None and version.output.prefix.endswith("/2")
+    assert version.output is not None and version.output.files.prefix.endswith("/2")
     assert await discarded(context) == [f"datasets/{PROJECT}/{version.id}/1"]
 
 
@@ -168,7 +168,7 @@ async def test_an_import_is_claimed_by_one_and_given_back(context: ServiceContex
 
 async def test_progress_is_shown_and_begins_anew_with_the_next_attempt(context: ServiceContext) -> None:
     view = await begin(context)
-    work = imports.counted(await claim(context, view), ImportCounts(5, 1, 50, 100))
+    work = replace(await claim(context, view), row_count=5, bad_row_count=1, bytes_read=50, bytes_total=100)
     assert await imports.note_progress(view.resource, work, context)
     shown = (await versions.get_version(PROJECT, "tickets", "1", context)).work
     assert shown is not None and (shown.row_count, shown.bad_row_count, shown.bytes_read) == (5, 1, 50)

@@ -20,7 +20,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
-from deploy.local.testing import RealNats, embedded_nats
+from deploy.local.testing import RealNats
 from services.chassis.reporting import Reporter, read_spool
 
 pytestmark = pytest.mark.chaos
@@ -31,7 +31,7 @@ SUBJECT, HEARTBEAT = "modelry.work.training.ftjob-1", "modelry.heartbeat.trainin
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[RealNats]:
-    async with embedded_nats(tmp_path / "nats") as server:
+    with RealNats(tmp_path / "nats") as server:
         yield server
 
 
