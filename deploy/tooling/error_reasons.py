@@ -165,10 +165,6 @@ class _Reader:
         elif name == VIOLATION and len(node.args) > 2:
             path = "… " if called is not node.func else ""  # Violation.of puts the field's path first
             yield from self._reason(node.args[2], "Invalid", path + self._words(node.args[1:2]))
-        elif name == OUTCOME:
-            yield from self._reason(
-                named.get("reason"), "", self._words([named["message"]] if "message" in named else [])
-            )
         elif name in self._classes:
             yield from self._reason(named.get("reason"), self._classes[name], self._words(node.args[:1]))
 

@@ -83,11 +83,6 @@ def location_of(message: common_pb2.ObjectLocation) -> ObjectLocation:
     return ObjectLocation(message.credential, message.bucket, message.prefix)
 
 
-def location_message(location: ObjectLocation) -> common_pb2.ObjectLocation:
-    """Return a location as a message."""
-    return common_pb2.ObjectLocation(credential=location.credential, bucket=location.bucket, prefix=location.prefix)
-
-
 def message_of(message_type: type[M], entity: Any, **given: Any) -> M:
     """Return an entity as a message: each field is `given`, or else the entity's attribute of its name.
 

@@ -68,7 +68,6 @@ def evaluation_message(view: JobView[Evaluation]) -> pb.Evaluation:
     message = message_of(
         pb.Evaluation,
         evaluation,
-        etag=str(evaluation.version),
         state=_STATES.get(evaluation.state, evaluation.state).name,
         baseline=_target_message(evaluation.baseline),
         candidates=[_target_message(target) for target in evaluation.candidates],

@@ -69,7 +69,6 @@ def job_message(view: JobView[Job]) -> pb.Job:
     return message_of(
         pb.Job,
         job,
-        etag=str(job.version),
         publish_on_success=publishes,
         cost=money_of(job.cost(view.run_seconds)),
         progress=progress_message(view.progress, view.values),

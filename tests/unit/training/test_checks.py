@@ -129,7 +129,7 @@ def test_hyperparameters_survive_the_message() -> None:
         lora_rank=4,
         lora_alpha=9,
     )
-    assert hyperparameters_of(message_of(values, pb.Hyperparameters)) == values
+    assert hyperparameters_of(message_of(pb.Hyperparameters, values)) == values
 
 
 def test_the_learning_rate_follows_the_size_of_the_model() -> None:

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from modelry.common.v1 import common_pb2
 from modelry.training.v1 import training_pb2 as pb
+from services.chassis.jobs import JobView
 from services.chassis.proto_values import money_of
 from services.training.domain import Job
 from services.training.messages import draft_of, job_message, spec_digest
@@ -61,7 +62,7 @@ def given(message: pb.Job) -> dict[str, Any]:
 
 
 def shown(job: Job) -> pb.Job:
-    return job_message(job, None, {}, 0.0)
+    return job_message(JobView(job, None, {}, 0.0))
 
 
 def test_every_field_that_is_given_is_shown() -> None:
