@@ -1,7 +1,5 @@
 """Bodies of inference calls: what is read of a question, of a stream's events and of an engine's refusal."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any

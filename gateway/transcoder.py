@@ -5,8 +5,6 @@ the body is one field, the request's other fields may stand beside the body's ow
 object). Streams become server-sent events; `Idempotency-Key` fills `request_id`, `Last-Event-ID` the cursor.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict

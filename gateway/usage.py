@@ -4,8 +4,6 @@ Counts are added up for a second for each (project, key, deployment), then writt
 line is sent until billing has taken it, and billing books an id once.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

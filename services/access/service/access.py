@@ -1,7 +1,5 @@
 """AccessService and AccessInternalService: projects, API keys, credentials and the audit log."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 
