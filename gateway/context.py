@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import grpc
 from aiohttp import web
 
+from services.chassis.errors import Invalid
+
 Metadata = tuple[tuple[str, str], ...]
 Channels = Mapping[str, grpc.aio.Channel]
 """The channels to the services, by their names; without interceptors: calls bring their trace and deadline."""
@@ -18,6 +20,17 @@ REQUEST_ID = web.RequestKey("request_id", str)
 def new_request_id() -> str:
     """Return an id for an answer's `x-request-id`: it need not be hard to guess, and it is made for every call."""
     return f"req_{random.getrandbits(128):032x}"
+
+
+def text_of(headers: Mapping[str, str], name: str) -> str:
+    """Return a header that is handed on, or nothing. Raises: Invalid: its bytes are no UTF-8."""
+    value = headers.get(name, "")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Invalid(f"The header {name} is not valid UTF-8.", field=name) from error
+    return value
 
 
 def address_of(request: web.Request) -> str:

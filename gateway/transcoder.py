@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from google.protobuf.message import Message
 
+from gateway.context import text_of
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode, input_names
 from services.chassis.errors import Invalid, NotFound, Violation
@@ -92,6 +93,8 @@ def parse_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         message = f"The body is not valid UTF-8 at byte {error.start}."
         raise Invalid(message, field="body", reason="INVALID_JSON") from error
+    except ValueError as error:
+        raise Invalid("The body has a number with too many digits.", field="body", reason="INVALID_JSON") from error
     except RecursionError as error:
         raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
 
@@ -107,6 +110,13 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise Invalid(f"The body has the field {twice!r} twice.", field=twice, reason="INVALID_JSON")
     return result
+
+
+def read_request(
+    method: Method, variables: Mapping[str, str], query: Mapping[str, list[str]], raw: bytes, headers: Mapping[str, str]
+) -> Message:
+    """Return the request message of a call whose body is JSON. Raises: Invalid."""
+    return build_request(method, variables, query, parse_json(raw), headers)
 
 
 def build_request(
@@ -163,12 +173,15 @@ def _set_path(request: Message, path: str, value: str) -> None:
     target: Any = request
     for parent in parents:
         target = getattr(target, parent)
-    setattr(target, name, value)
+    try:
+        setattr(target, name, value)
+    except ValueError as error:  # protobuf's word for an unpaired surrogate
+        raise Invalid(f"The path's {path} is not valid UTF-8.", field=path) from error
 
 
 def _fill_headers(method: Method, request: Message, headers: Mapping[str, str]) -> None:
     fields = method.request.DESCRIPTOR.fields_by_name
-    key = headers.get("Idempotency-Key")
+    key = text_of(headers, "Idempotency-Key")
     if key and method.creates and not request.request_id:  # type: ignore[attr-defined]
         request.request_id = key  # type: ignore[attr-defined]
     last = headers.get("Last-Event-ID")

@@ -89,6 +89,24 @@ class Invalid(ModelryError):
         return self.violations[0].field if self.violations else ""
 
 
+class TooLarge(Invalid):
+    """A body or message is over its limit; the same one never fits, so nobody should send it again."""
+
+    default_reason = "BODY_TOO_LARGE"
+
+    @classmethod
+    def over(cls, limit_bytes: int) -> TooLarge:
+        """Return the usual sentence, with the limit for programs."""
+        words = f"{limit_bytes >> 20} MiB" if limit_bytes >= 1 << 20 else f"{limit_bytes >> 10} KiB"
+        return cls(f"The body is over {words}.", field="body", metadata={"limit_bytes": str(limit_bytes)})
+
+
+class UnsupportedEncoding(Invalid):
+    """A body is packed in a way that is not unpacked here."""
+
+    default_reason = "UNSUPPORTED_ENCODING"
+
+
 class Unauthenticated(ModelryError):
     """Nobody knows who is calling."""
 
@@ -191,6 +209,8 @@ async def with_field(path: str, answer: Awaitable[T]) -> T:
 
 TABLE: dict[type[ModelryError], tuple[int, int]] = {
     Invalid: (code_pb2.INVALID_ARGUMENT, 400),
+    TooLarge: (code_pb2.INVALID_ARGUMENT, 413),
+    UnsupportedEncoding: (code_pb2.INVALID_ARGUMENT, 415),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, 401),
     Denied: (code_pb2.PERMISSION_DENIED, 403),
     NotFound: (code_pb2.NOT_FOUND, 404),
@@ -203,6 +223,10 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
     ModelryError: (code_pb2.INTERNAL, 500),
 }
 """Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
+
+
+_REFUSALS: dict[str, type[Invalid]] = {cls.default_reason: cls for cls in (TooLarge, UnsupportedEncoding)}
+"""Reasons by which `from_status` tells kinds of INVALID_ARGUMENT apart."""
 
 
 def code_of(error: ModelryError) -> tuple[int, int]:
@@ -256,7 +280,10 @@ def from_status(status: status_pb2.Status) -> ModelryError:
     code = int(status.code)
     if code == code_pb2.INVALID_ARGUMENT:
         violations = [Violation(v.field, v.description, v.reason) for v in bad.field_violations]
-        return Invalid(status.message, reason=info.reason, violations=violations, metadata=metadata)
+        refusal = _REFUSALS.get(info.reason, Invalid)
+        return refusal(status.message, reason=info.reason, violations=violations, metadata=metadata)
+    if code == code_pb2.RESOURCE_EXHAUSTED and not info.reason:  # gRPC itself says so of a message over its limit
+        return TooLarge("A message of this call is over the limit of gRPC.", metadata=metadata)
     if code in (code_pb2.DEADLINE_EXCEEDED, code_pb2.CANCELLED):
         return Unavailable("A part of Modelry did not answer in time.", reason="TIMEOUT", metadata=metadata)
     for cls, (known_code, _) in TABLE.items():
