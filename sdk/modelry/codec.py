@@ -261,14 +261,18 @@ def _parse_number(value: Any, largest: float) -> tuple[float | None, str]:
 
 
 def _parse_enum(enum: pb.EnumDescriptor, value: Any) -> tuple[int | None, str]:
+    numbers, given = _numbers_of(enum), value
     if isinstance(value, str):
-        known = enum.values_by_name.get(value.upper().replace("-", "_"))
-        if known is not None:
-            return known.number, ""
-    elif type(value) is int and abs(value) < 2**31 and value in enum.values_by_number:  # the lookup cuts longer ones
+        value = numbers.get(value.upper().replace("-", "_"))
+    if type(value) is int and value in numbers.values():
         return value, ""
-    words = ", ".join(v.name for v in enum.values if v.number)
-    return None, f"expected one of {words}; got {_short(value)}"
+    return None, f"expected one of {', '.join(name for name, number in numbers.items() if number)}; got {_short(given)}"
+
+
+@cache
+def _numbers_of(enum: pb.EnumDescriptor) -> dict[str, int]:
+    """Return an enum's numbers by name; protobuf's own maps cut numbers to 32 bits and break on odd text."""
+    return {value.name: value.number for value in enum.values}
 
 
 def is_map(field: Any) -> bool:

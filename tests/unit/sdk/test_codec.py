@@ -68,6 +68,8 @@ def test_input_takes_camel_case_integer_strings_and_lower_case_words() -> None:
         ({"hyperparameters": {"lora_rank": 10**4000}}, "hyperparameters.lora_rank"),
         ({"hyperparameters": {"compute_type": 2**32 + 1}}, "hyperparameters.compute_type"),
         ({"hyperparameters": {"compute_type": 10**4000}}, "hyperparameters.compute_type"),
+        ({"hyperparameters": {"compute_type": "\ud800"}}, "hyperparameters.compute_type"),
+        ({"hyperparameters": {"compute_type": True}}, "hyperparameters.compute_type"),
         ({"title": "\ud800"}, "title"),
         ({"metadata": {"\ud800": "a"}}, "metadata.\ud800"),
         ({"create_time": "yesterday"}, "create_time"),
