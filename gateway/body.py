@@ -16,7 +16,9 @@ from aiohttp.web_protocol import RequestPayloadError
 from services.chassis.errors import Invalid, TooLarge, UnsupportedEncoding
 
 NATIVE_BYTES = 1 << 20
-"""The most of a native call; files are uploaded, and have no bound here."""
+"""The most of a native call; a file is uploaded."""
+UPLOAD_BYTES = (1 << 30) + NATIVE_BYTES
+"""The largest file, with what a form has around it; the service that keeps files counts its bytes."""
 INFERENCE_BYTES = 32 << 20
 LARGE_BYTES = 16 << 10
 """What is larger is parsed in a thread."""
@@ -35,13 +37,13 @@ async def expect_nothing(request: web.Request) -> None:
     """Stand in for the server's own `100 Continue`, which it says before anybody has looked at the request."""
 
 
-async def open_body(request: web.Request, most: int | None = None) -> None:
+async def open_body(request: web.Request, most: int) -> None:
     """Let the client send its body, after a look at what its head says. Raises: UnsupportedEncoding, TooLarge."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding != "identity":
         message = f"The body is packed ({encoding[:50]!r}); send it as it is, without Content-Encoding."
         raise UnsupportedEncoding(message, field="Content-Encoding")
-    if most is not None and (request.content_length or 0) > most:
+    if (request.content_length or 0) > most:
         raise TooLarge.over(most)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -114,7 +114,7 @@ class NativeApi:
 
     async def _upload(self, request: web.Request, method: Method, metadata: Metadata) -> web.StreamResponse:
         query = {key: request.query.getall(key) for key in request.query}
-        await body.open_body(request)
+        await body.open_body(request, body.UPLOAD_BYTES)
         try:
             head, source = await _open_upload(request, method, query)
         except (ValueError, AssertionError, BadHttpMessage, RequestPayloadError) as error:

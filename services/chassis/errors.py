@@ -90,15 +90,15 @@ class Invalid(ModelryError):
 
 
 class TooLarge(Invalid):
-    """A body or message is over its limit; the same one never fits, so nobody should send it again."""
+    """A body, file or message is over its limit; the same one never fits, so nobody should send it again."""
 
     default_reason = "BODY_TOO_LARGE"
 
     @classmethod
-    def over(cls, limit_bytes: int) -> TooLarge:
-        """Return the usual sentence, with the limit for programs."""
-        words = f"{limit_bytes >> 20} MiB" if limit_bytes >= 1 << 20 else f"{limit_bytes >> 10} KiB"
-        return cls(f"The body is over {words}.", field="body", metadata={"limit_bytes": str(limit_bytes)})
+    def over(cls, limit_bytes: int, advice: str = "") -> TooLarge:
+        """Return the usual sentence, with what to do and the limit for programs."""
+        message = f"The body is over {limit_bytes / (1 << 20):g} MiB. {advice}".strip()
+        return cls(message, field="body", metadata={"limit_bytes": str(limit_bytes)})
 
 
 class UnsupportedEncoding(Invalid):
@@ -225,10 +225,6 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
 """Class of error -> (gRPC code, HTTP status). A subclass counts as its nearest ancestor here."""
 
 
-_REFUSALS: dict[str, type[Invalid]] = {cls.default_reason: cls for cls in (TooLarge, UnsupportedEncoding)}
-"""Reasons by which `from_status` tells kinds of INVALID_ARGUMENT apart."""
-
-
 def code_of(error: ModelryError) -> tuple[int, int]:
     """Return (gRPC code, HTTP status) of an error."""
     for cls in type(error).__mro__:
@@ -280,7 +276,7 @@ def from_status(status: status_pb2.Status) -> ModelryError:
     code = int(status.code)
     if code == code_pb2.INVALID_ARGUMENT:
         violations = [Violation(v.field, v.description, v.reason) for v in bad.field_violations]
-        refusal = _REFUSALS.get(info.reason, Invalid)
+        refusal = next((one for one in (TooLarge, UnsupportedEncoding) if one.default_reason == info.reason), Invalid)
         return refusal(status.message, reason=info.reason, violations=violations, metadata=metadata)
     if code == code_pb2.RESOURCE_EXHAUSTED and not info.reason:  # gRPC itself says so of a message over its limit
         return TooLarge("A message of this call is over the limit of gRPC.", metadata=metadata)

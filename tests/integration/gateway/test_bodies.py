@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.body import INFERENCE_BYTES, MOST_OBJECTS, NATIVE_BYTES
+from gateway.body import INFERENCE_BYTES, MOST_OBJECTS, NATIVE_BYTES, UPLOAD_BYTES
+from services.dataset.domain.checks import MAX_FILE_BYTES
 from tests.integration.gateway.test_native import scripted
 from tests.integration.gateway.world import AUTHORIZATION, SECRET, Edge, Engine, answers, edge
 
@@ -131,6 +132,14 @@ async def test_a_body_over_the_limit_is_413_and_nobody_should_send_it_again(
             assert b"x-should-retry: false" in answer and b"retry-after" not in answer.lower()
             error = json.loads(answer.split(b"\r\n\r\n")[-1])["error"]
             assert "BODY_TOO_LARGE" in (error["code"].upper() if path == CHAT else error["reason"])
+
+
+async def test_a_file_over_the_limit_is_413_before_it_is_sent(tmp_path: Path) -> None:
+    head = f"POST /api/v1/files HTTP/1.1\r\nHost: x\r\n{KEY}Expect: 100-continue\r\n"
+    async with edge(tmp_path, None) as gateway:
+        status, answer = await say(gateway, f"{head}Content-Length: {UPLOAD_BYTES + 1}\r\n\r\n".encode())
+        assert status == 413 and answer.startswith(b"HTTP/1.1 413")
+    assert 0 < UPLOAD_BYTES - MAX_FILE_BYTES <= NATIVE_BYTES  # what the service takes, and the form around it
 
 
 async def test_a_client_that_waits_is_asked_for_its_body_once_it_will_be_read(tmp_path: Path) -> None:
