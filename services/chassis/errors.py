@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -245,23 +245,17 @@ def to_status(error: ModelryError, request_id: str = "") -> status_pb2.Status:
         metadata["request_id"] = request_id
     status = status_pb2.Status(code=code, message=INTERNAL_MESSAGE if internal else error.message)
     reason = "INTERNAL" if internal else error.reason
-    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, Invalid) and error.violations:
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
             bad.field_violations.add(field=violation.field, description=violation.message, reason=violation.reason)
-        _attach(status, bad)
+        status.details.add().Pack(bad)
     if isinstance(error, _Retryable):
         delay = duration_pb2.Duration(nanos=int(error.retry_seconds * 1e9) % 1_000_000_000)
         delay.seconds = int(error.retry_seconds)
-        _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
-
-
-def _attach(status: status_pb2.Status, detail: Any) -> None:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    status.details.append(packed)
 
 
 def from_status(status: status_pb2.Status) -> ModelryError:
@@ -269,8 +263,7 @@ def from_status(status: status_pb2.Status) -> ModelryError:
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status.details:
         for known in (info, bad, retry):
-            if detail.Is(known.DESCRIPTOR):
-                detail.Unpack(known)
+            detail.Unpack(known)  # nothing happens where it is another one
     metadata = dict(info.metadata)
     seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     code = int(status.code)
