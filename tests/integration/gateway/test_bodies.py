@@ -89,7 +89,7 @@ async def test_no_body_is_unpacked_and_the_health_is_told_meanwhile(tmp_path: Pa
 async def test_large_bodies_leave_the_loop_free(tmp_path: Path) -> None:
     many = b'{"model": "nothing", "messages": [' + b"[]," * (MOST_OBJECTS // 2) + b"[]]}"
     too_many = b'{"model": "nothing", "messages": [' + b"[]," * (INFERENCE_BYTES // 4) + b"[]]}"
-    native = b'{"datasets": [' + b"{}," * (NATIVE_BYTES // 8) + b"{}]}"
+    native = b'{"datasets": [' + b"{}," * (NATIVE_BYTES // 8) + b'{}], "nothing": 1}'
     deep = b"[" * INFERENCE_BYTES
 
     async def send(gateway: Edge, path: str, body: bytes, headers: dict[str, str]) -> int:
