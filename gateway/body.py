@@ -21,7 +21,7 @@ UPLOAD_BYTES = (1 << 30) + NATIVE_BYTES
 """The largest file, with what a form has around it; the service that keeps files counts its bytes."""
 INFERENCE_BYTES = 32 << 20
 LARGE_BYTES = 16 << 10
-"""What is larger is parsed in a thread."""
+"""What is larger is read and written in a thread."""
 MOST_OBJECTS, MOST_VALUES = 200_000, 2_000_000
 """Bounds of what a parser makes of one body; a question of a million tokens is far below. The parser of inference calls
 holds the interpreter until it is done, in a thread too: this many take it a tenth of a second."""
@@ -68,10 +68,18 @@ async def read(request: web.Request, most: int) -> bytes:
 
 async def parsed(raw: bytes, parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what a function makes of a body, off the loop where it is large. Raises: TooLarge; what it raises."""
-    if len(raw) <= LARGE_BYTES:
-        return parse(*args, **kwargs)
-    objects = raw.count(b"{") + raw.count(b"[") + raw.count(b":")
-    if objects > MOST_OBJECTS or raw.count(b",") > MOST_VALUES:
+    if len(raw) > LARGE_BYTES and (_objects(raw) > MOST_OBJECTS or raw.count(b",") > MOST_VALUES):
         limit = {"most_objects": str(MOST_OBJECTS), "most_values": str(MOST_VALUES)}
         raise TooLarge("The body holds too many objects, lists or values.", field="body", metadata=limit)
-    return await asyncio.get_running_loop().run_in_executor(_parsers, lambda: parse(*args, **kwargs))
+    return await off_loop(len(raw), parse, *args, **kwargs)
+
+
+def _objects(raw: bytes) -> int:
+    return raw.count(b"{") + raw.count(b"[") + raw.count(b":")
+
+
+async def off_loop(size_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of work on so many bytes: of a thread where they are many."""
+    if size_bytes <= LARGE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_parsers, lambda: work(*args, **kwargs))

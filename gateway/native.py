@@ -57,9 +57,9 @@ class NativeApi:
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
             if method.process == EVERY_SERVICE:
-                return _json(await self._administration.call(method.name, message, principal, metadata))
+                return await _json(await self._administration.call(method.name, message, principal, metadata))
             call = self._stub(method, "unary_unary")
-            return _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
+            return await _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 
@@ -120,7 +120,7 @@ class NativeApi:
         except (ValueError, AssertionError, BadHttpMessage, RequestPayloadError) as error:
             raise Invalid("The form cannot be read: it is no multipart/form-data.", field="body") from error
         parts = _requests(method, head, source)
-        return _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
+        return await _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
 
 
 async def _open_upload(
@@ -183,8 +183,9 @@ def _event(item: Message | None) -> bytes:
     return head + b"data: " + _dump(encode(item)) + b"\n\n"
 
 
-def _json(answer: Message) -> web.Response:
-    return web.Response(body=_dump(encode(answer)), content_type="application/json")
+async def _json(answer: Message) -> web.Response:
+    written = await body.off_loop(answer.ByteSize(), lambda: _dump(encode(answer)))
+    return web.Response(body=written, content_type="application/json")
 
 
 def _dump(value: Any) -> bytes:

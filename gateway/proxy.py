@@ -118,7 +118,9 @@ class Proxy:
         stream = question.get("stream") is True
         wants_usage = prepare_stream(question) if stream else True
         unchanged = name == target.engine_model and wants_usage
-        payload = raw if unchanged else await body.parsed(raw, encode, {**question, "model": target.engine_model})
+        payload = (
+            raw if unchanged else await body.off_loop(len(raw), encode, {**question, "model": target.engine_model})
+        )
         whose = UsageOf(project, key.key_id, route.deployment_id)
         return Call(whose, target, payload, prefix_of(question), stream, wants_usage)
 
