@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -137,7 +138,6 @@ def build_request(
 
 
 def _fill_body(method: Method, request: Message, body: Any) -> None:
-    fields = method.request.DESCRIPTOR.fields_by_name
     if not method.body:
         if body:
             raise CodecError([Problem("body", "this method takes no body; use query parameters")])
@@ -145,8 +145,9 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
     if method.body == "*":
         decode(body, request)
         return
-    own: Any = getattr(request, method.body).DESCRIPTOR.fields_by_name
     if isinstance(body, dict):
+        # Sets of our own: protobuf's maps break on an unpaired surrogate.
+        fields, own = (_names_of(one.DESCRIPTOR) for one in (request, getattr(request, method.body)))
         beside = {key: body[key] for key in body if key in fields and key not in own and key != method.body}
         body = {key: value for key, value in body.items() if key not in beside}
         decode(beside, request)
@@ -154,6 +155,11 @@ def _fill_body(method: Method, request: Message, body: Any) -> None:
     target.SetInParent()
     decode(body, target)
     method.mask_by_body(request, body)
+
+
+@cache
+def _names_of(descriptor: Any) -> set[str]:
+    return {field.name for field in descriptor.fields}
 
 
 def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:

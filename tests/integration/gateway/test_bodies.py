@@ -51,7 +51,7 @@ async def say(gateway: Edge, request: bytes, *, then: bytes = b"") -> tuple[int,
             if answer.startswith(b"HTTP/1.1 100"):
                 writer.write(then)
                 answer += await reader.readuntil(b"\r\n\r\n")
-            last = answer.rsplit(b"HTTP/1.1 ", 1)[1]
+            last = answer[answer.rindex(b"HTTP/1.") + len("HTTP/1.x ") :]
             length = int(last.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             return int(last[:3]), answer + await reader.readexactly(length)
     finally:
@@ -198,7 +198,7 @@ async def test_a_body_that_no_parser_likes_is_400(tmp_path: Path, path: str) -> 
         b"GET /v1/models/\xff HTTP/1.1\r\n",
         b"GET /v1/models/%ff HTTP/1.1\r\n",
         b"POST /api/v1/jobs HTTP/1.1\r\nIdempotency-Key: \xff\r\nContent-Length: 2\r\n",
-        b"POST /api/v1/jobs HTTP/1.1\r\ncontent-type: \xff\r\nContent-Length: 1\r\n",
+        b"POST /api/v1/jobs HTTP/1.1\r\ncontent-type: \xff\r\nIdempotency-Key: \xff\r\nContent-Length: 2\r\n",
         b"POST /api/v1/files HTTP/1.1\r\ncontent-type: multipart/form-data\r\nContent-Length: 2\r\n",
         b"POST /api/v1/files HTTP/1.1\r\ncontent-type: multipart/form-data; boundary=\xff\r\nContent-Length: 2\r\n",
         f"POST /api/v1/files HTTP/1.1\r\n{FORM}Content-Length: 2\r\n".encode(),
@@ -208,8 +208,9 @@ async def test_bytes_that_are_no_text_are_no_error_of_ours(tmp_path: Path, reque
     async with scripted(tmp_path) as (gateway, training):
         training.more.set()
         key = b"" if b"x-api-key" in request_bytes else KEY.encode()
-        status, answer = await say(gateway, request_bytes + key + b"Host: x\r\n\r\n{}")
-        assert status < 500 and b"x-request-id" in answer, answer
+        body = b"{}" if b"Content-Length: 2" in request_bytes else b""
+        status, answer = await say(gateway, request_bytes + key + b"Host: x\r\n\r\n" + body)
+        assert status < 500, answer
 
 
 @pytest.mark.parametrize(
