@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,9 +169,10 @@ def _set_path(request: Message, path: str, value: str) -> None:
 
 def _fill_headers(method: Method, request: Message, headers: Mapping[str, str]) -> None:
     fields = method.request.DESCRIPTOR.fields_by_name
-    key = headers.get("Idempotency-Key")
-    if key and method.creates and not request.request_id:  # type: ignore[attr-defined]
-        request.request_id = key  # type: ignore[attr-defined]
+    if method.creates and not request.request_id:  # type: ignore[attr-defined]
+        # With an id of its own a create can be repeated when its service was killed before it answered.
+        own = "" if method.repeatable else uuid.uuid4().hex
+        request.request_id = headers.get("Idempotency-Key") or own  # type: ignore[attr-defined]
     last = headers.get("Last-Event-ID")
     cursor = next((name for name in CURSORS if name in fields), None)
     if last and cursor and method.server_streaming:

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
+from gateway.channels import open_channels
 from gateway.context import Channels
 from gateway.keys import KeyRing
 from gateway.native import NativeApi
@@ -24,7 +25,6 @@ from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
 from services.chassis.auth import TokenIssuer
-from services.chassis.rpc import plain_channel
 
 SECRET = "mk-of-a-test"
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
@@ -128,7 +128,7 @@ async def edge(
     usage = UsageJournal(folder, billing)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
-    channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
+    channels = open_channels(addresses or {}, creates=True)
     native = NativeApi(authenticator, channels, administration)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
     for engine in engines:
