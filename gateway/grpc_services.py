@@ -41,7 +41,10 @@ class OwnServices:
         }
         by_service[REFLECTION_V1] = by_service[REFLECTION]
         self.handlers: dict[str, Any] = {
-            f"/{service}/{name}": handler for service, own in by_service.items() for name, handler in own.items()
+            f"/{service}/{name}": handler
+            for service, own in by_service.items()
+            for name, handler in own.items()
+            if name != "List"  # of health: in its proto, and not in the library
         }
 
     async def start(self) -> None:

@@ -126,6 +126,22 @@ async def test_a_call_without_a_message_is_answered_at_once(path: str, tmp_path:
         assert (await door.call(path)).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/modelry.training.v1.TrainingService/Guess",
+        "/modelry.access.v1.AccessInternalService/ResolveCredential",
+        CHECK.replace("Check", "List"),
+    ],
+)
+async def test_a_method_that_is_not_offered_is_unimplemented(
+    path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path) as (door, _):
+        assert (await door.call(path, b"")).code is grpc.StatusCode.UNIMPLEMENTED
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 async def test_every_answer_has_a_request_id_of_ours_at_both_doors(tmp_path: Path) -> None:
     mine = ("x-request-id", "mine")
     gone = pb.GetJobRequest(job="gone").SerializeToString()

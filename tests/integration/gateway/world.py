@@ -118,10 +118,14 @@ class Edge:
 
 @asynccontextmanager
 async def edge(
-    folder: Path, billing: Any, *engines: Engine, addresses: Mapping[str, str] | None = None
+    folder: Path,
+    billing: Any,
+    *engines: Engine,
+    addresses: Mapping[str, str] | None = None,
+    token_secret: str = TOKEN_SECRET,
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
-    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(TOKEN_SECRET)
+    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
     keys.apply(digest, key)
