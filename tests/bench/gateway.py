@@ -30,6 +30,7 @@ from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
+from services.clients.fakes.billing import FakeBilling
 from tests.bench.http_load import Load, request_bytes
 from tests.bench.processes import cpu_seconds
 
@@ -124,7 +125,9 @@ async def _serve_gateway(port: int, replica: int) -> None:
     route = {"deployment_id": "dep-1", "project": "p", "name": "base", "version": 1, "replicas": [engine]}
     routes.apply("dep-1", route)
     nothing: Any = _Nothing()
-    proxy = Proxy(routes, UsageJournal(Path(tempfile.gettempdir()), nothing))
+    usage = UsageJournal(Path(tempfile.mkdtemp(prefix="modelry-bench-")), FakeBilling())
+    await usage.start()
+    proxy = Proxy(routes, usage)
     await proxy.start()
     openai = OpenAiApi(Authenticator(keys, nothing, nothing), routes, proxy)
     await _listen(build_app(nothing, openai, proxy, nothing), port)
