@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,8 @@ from services.chassis.readiness import Lack
 from services.clients.billing import BillingClient
 
 SYNC_SECONDS = 0.5
+BEGIN_SECONDS = 0.005
+"""How long the line of a call that began may wait for company; nobody waits for it."""
 MOST_BYTES = 8 << 20
 """How long a segment may be before sums take the place of its calls."""
 T = TypeVar("T")
@@ -51,9 +53,11 @@ class UsageJournal:
         self._folder = folder / "usage"
         self._sender = UsageSender(self._folder, billing, self._hand_over)
         self._collector = BackgroundLoop("usage journal", self._collect, SYNC_SECONDS, at_once=False)
+        self._name, self._numbers = new_id("call-"), count()
         self._open: dict[str, Line] = {}
         self._lines: list[Line] = []
         self._round: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, "usage-journal")
         self._files = asyncio.Lock()
@@ -66,9 +70,11 @@ class UsageJournal:
 
     def begin(self, whose: UsageOf, request_id: str) -> Line:
         """Note that a call begins. Returns: what `end` is told."""
-        line = Line(**vars(whose), call=new_id("call-"), request_id=request_id)
-        self._open[line.call] = line
-        self._note(line)
+        name = f"{self._name}-{next(self._numbers)}"
+        line = self._open[name] = Line(whose.project, whose.key_id, whose.resource_id, name, request_id)
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEGIN_SECONDS, self._write_soon)
         return line
 
     def end(self, call: Line, tokens: Mapping[str, int], uncounted: str = "") -> asyncio.Future[None]:
@@ -86,9 +92,8 @@ class UsageJournal:
             return ended
         if uncounted:
             self._tell(call, uncounted)
-        return asyncio.shield(
-            self._note(Line(call.project, call.key_id, call.resource_id, call.call, tokens=dict(tokens)))
-        )
+        self._lines.append(Line(call.project, call.key_id, call.resource_id, call.call, tokens=dict(tokens)))
+        return asyncio.shield(self._write_soon())
 
     def degraded(self) -> Sequence[Lack]:
         """Return what keeps usage from the disk or from billing."""
@@ -104,8 +109,7 @@ class UsageJournal:
         """Make durable what is counted, and stop; the next start sends it."""
         await self._sender.loop.stop()
         await self._collector.stop()
-        if self._writing is not None:
-            await self._writing
+        await self._write_soon()
         await self._collect()
         self._writer.shutdown()
 
@@ -124,9 +128,11 @@ class UsageJournal:
         self.uncounted.labels(reason).inc()
         _log.warning("not all tokens of call %s of key %s could be counted: %s", call.request_id, call.key_id, reason)
 
-    def _note(self, line: Line) -> asyncio.Future[None]:
-        """Let a line be written with all others that wait. Returns what is done when it is."""
-        self._lines.append(line)
+    def _write_soon(self) -> asyncio.Future[None]:
+        """Let all lines that wait be written. Returns what is done when they are."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
         if self._writing is None or self._writing.done():
