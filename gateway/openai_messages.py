@@ -40,6 +40,7 @@ class Question:
     model: str
     stream: bool
     choices: int
+    prompts: int
     wants_usage: bool
     wants_totals: bool
 
@@ -60,7 +61,12 @@ class Question:
             _flag(options or {}, name, f"stream_options.{name}") for name in ("include_usage", "continuous_usage_stats")
         )
         _number(body, "stream_interval", MOST_INTERVAL)
-        return cls(model, stream, _number(body, "n", None), wanted, wanted and totals)
+        return cls(model, stream, _number(body, "n", None), _prompts(body), wanted, wanted and totals)
+
+
+def _prompts(body: Mapping[str, Any]) -> int:
+    prompt = body.get("prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else 1
 
 
 def _flag(body: Mapping[str, Any], name: str, field: str) -> bool:

@@ -152,7 +152,8 @@ class Proxy:
         elif name != target.engine_model:
             raw = encode({**body, "model": target.engine_model})
         whose = UsageOf(project, key.key_id, route.deployment_id)
-        return Call(whose, target, question, raw, prefix_of(body), Tokens(question.choices))
+        tokens = Tokens(question.choices, question.prompts)
+        return Call(whose, target, question, raw, prefix_of(body), tokens)
 
     async def _resolve(self, project: str, name: str) -> CallTarget:
         target = self._routes.resolve(project, name)

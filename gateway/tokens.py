@@ -17,6 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 class _Choice(msgspec.Struct):
     index: int = 0
+    finish_reason: str | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -35,14 +36,20 @@ _read = msgspec.json.Decoder(_Answer).decode
 
 
 class Tokens:
-    """Counts one call. `final` says that the engine has told the total of all."""
+    """Counts one call."""
 
-    def __init__(self, choices: int) -> None:
+    def __init__(self, choices: int, prompts: int = 1) -> None:
         """Args: choices: how many the question asks for of each prompt."""
-        self.final = False
-        self._choices = choices
+        self._choices, self._wanted = choices, choices * prompts
+        self._finished: set[int] = set()
+        self._told = False
         self._prompts: dict[int, int] = {}
         self._completions: dict[int, int] = {}
+
+    @property
+    def final(self) -> bool:
+        """Whether the engine has told the total of all, or that of each choice after its last token."""
+        return self._told or len(self._finished) >= self._wanted
 
     def items(self) -> Mapping[str, int]:
         """Return the tokens up to now, by the item of the price list."""
@@ -70,6 +77,8 @@ class Tokens:
             return event
         if len(answer.choices) == 1:
             index = answer.choices[0].index
+            if answer.choices[0].finish_reason:
+                self._finished.add(index)
             self._prompts[index // self._choices] = answer.usage.prompt_tokens
             self._completions[index] = answer.usage.completion_tokens or 0
         else:
@@ -79,7 +88,7 @@ class Tokens:
         return event if totals_shown else _without_usage(event)
 
     def _take_total(self, usage: _Usage) -> None:
-        self.final = True
+        self._told = True
         self._prompts, self._completions = {0: usage.prompt_tokens}, {0: usage.completion_tokens or 0}
 
 

@@ -43,6 +43,15 @@ def test_several_choices_in_one_event_have_the_total_of_all() -> None:
     assert read(tokens, event([{"index": 0}, {"index": 1}], 5, 9)) == {"input-token": 5, "output-token": 9}
 
 
+def test_every_choice_told_after_its_last_token_is_the_total_of_all() -> None:
+    tokens = Tokens(choices=2, prompts=2)
+    for index in range(4):
+        assert not tokens.final
+        read(tokens, event([{"index": index, "finish_reason": None}], 5, 1))
+        read(tokens, event([{"index": index, "finish_reason": "stop"}], 5, 2))
+    assert tokens.final and tokens.items() == {"input-token": 10, "output-token": 8}
+
+
 @pytest.mark.parametrize(
     "told",
     [b'data: {"usage":null,"choices":[]}\n\n', b'data: {"usage":[]}\n\n', b'data: {"usage\n\n', b": ok\n\n", b"data: "],
