@@ -71,7 +71,8 @@ class UsageJournal:
     def begin(self, whose: UsageOf, request_id: str) -> Line:
         """Note that a call begins. Returns: what `end` is told."""
         name = f"{self._name}-{next(self._numbers)}"
-        line = self._open[name] = Line(whose.project, whose.key_id, whose.resource_id, name, request_id)
+        readable = request_id.encode("utf-8", "replace").decode()  # a client's own may be anything
+        line = self._open[name] = Line(whose.project, whose.key_id, whose.resource_id, name, readable)
         self._lines.append(line)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BEGIN_SECONDS, self._write_soon)
@@ -143,10 +144,12 @@ class UsageJournal:
         while self._round is not None:
             lines, self._lines = self._lines, []
             written, self._round = self._round, None
-            with contextlib.suppress(OSError):  # the segment keeps it, and the collector says so and tries again
-                await self._in_writer(partial(self._append, lines))
-            self._billable = self._billable or any(line.tokens for line in lines)
-            written.set_result(None)
+            try:
+                with contextlib.suppress(OSError):  # the segment keeps it; the collector says so and tries again
+                    await self._in_writer(partial(self._append, lines))
+            finally:
+                self._billable = self._billable or any(line.tokens for line in lines)
+                written.set_result(None)
 
     def _append(self, lines: Sequence[Line]) -> None:
         self._segment.append(encode_lines(lines))
@@ -164,9 +167,8 @@ class UsageJournal:
             if segment.size > self._most:
                 await self._in_writer(segment.compact)
                 self._most = max(MOST_BYTES, 2 * segment.size)
-            for path in await asyncio.to_thread(left_open, self._folder):
-                if path != segment.path:  # sealing it failed before
-                    await asyncio.to_thread(seal, path)
+            for path in await asyncio.to_thread(left_open, self._folder):  # sealing it failed before
+                await asyncio.to_thread(seal, path)
 
     async def _hand_over(self) -> None:
         """Seal the segment for the sender, if anything in it is to be billed, and begin a fresh one."""

@@ -6,6 +6,7 @@ so that its sums and their ids are the same however often they are read. Everyth
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections import Counter
@@ -92,8 +93,18 @@ def sealed(folder: Path) -> list[Path]:
 
 
 def left_open(folder: Path) -> list[Path]:
-    """Return the segments that a process left behind unsealed, oldest first."""
-    return sorted(folder.glob(f"usage-*{OPEN}"))
+    """Return the unsealed segments that nobody writes any more, oldest first."""
+    return [path for path in sorted(folder.glob(f"usage-*{OPEN}")) if not _written(path)]
+
+
+def _written(path: Path) -> bool:
+    """Return whether a process has it open: a second gateway may be started in the same home by mistake."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def seal(path: Path) -> None:
@@ -155,4 +166,6 @@ class Segment:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor

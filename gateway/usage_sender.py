@@ -54,7 +54,7 @@ class UsageSender:
                 raise left
         if left is not None:
             raise left
-        await asyncio.to_thread(path.unlink)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
         self._booked.clear()
         self._failures.clear()
 

@@ -57,7 +57,7 @@ class Leaving(FakeBilling):
 
 
 def segments(folder: Path) -> list[Path]:
-    return sorted((folder / "usage").glob("usage-*"))
+    return sorted((folder / "usage").glob("usage-*.jsonl"))
 
 
 async def called(journal: UsageJournal, times: int = 1, whose: UsageOf = WHOSE) -> None:
@@ -232,6 +232,19 @@ async def test_a_full_disk_holds_up_no_call_and_loses_nothing(tmp_path: Path, mo
     room = 1 << 30
     await until(lambda: sum(quantities(billing)) == 300)
     await journal.stop()
+
+
+async def test_a_second_gateway_in_the_same_home_leaves_the_segment_of_the_first_alone(tmp_path: Path) -> None:
+    billing, first, second = FakeBilling(), UsageJournal(tmp_path, FakeBilling()), UsageJournal(tmp_path, FakeBilling())
+    await first.start()
+    open_one = first.begin(WHOSE, "req_\udcff")
+    await second.start()
+    await second.stop()
+    await first.end(open_one, TOKENS)
+    await first.stop()
+    last = UsageJournal(tmp_path, billing)
+    await sent(last, tmp_path)
+    assert quantities(billing) == [3, 7]
 
 
 async def test_calls_do_not_wait_for_a_slow_disk_to_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
