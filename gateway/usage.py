@@ -112,6 +112,7 @@ class UsageJournal:
         await self._collector.stop()
         await self._write_soon()
         await self._collect()
+        await self._in_writer(self._segment.close)
         self._writer.shutdown()
 
     def _recover(self) -> None:

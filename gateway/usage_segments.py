@@ -158,10 +158,14 @@ class Segment:
         self._descriptor, self.size = descriptor, len(data)
         sync_folder(self.path.parent)
 
+    def close(self) -> None:
+        """Let the file go: it may be sealed from now on."""
+        os.close(self._descriptor)
+
     def seal(self) -> None:
         """End it. Raises: OSError."""
         self.append(b"")
-        os.close(self._descriptor)
+        self.close()
         seal(self.path)
 
 
