@@ -167,6 +167,8 @@ class _Nothing:
         """Nothing is here."""
         raise web.HTTPNotFound
 
+    readyz = handle
+
 
 async def _serve(role: str, port: int, replica: int) -> None:
     await {"replica": _serve_replica, "gateway": _serve_gateway, "reference": _serve_reference}[role](port, replica)
