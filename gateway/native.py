@@ -19,7 +19,7 @@ from gateway.context import REQUEST_ID, Channels, Metadata, address_of
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
-from services.chassis.errors import Invalid, from_rpc_error
+from services.chassis.errors import Invalid, ModelryError, PreconditionFailed, from_rpc_error
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
@@ -56,7 +56,7 @@ class NativeApi:
             call = self._stub(method, "unary_unary")
             return _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise _refusal(error, request) from error
 
     def _stub(self, method: Method, kind: str) -> Any:
         if (kind, method.path) not in self._stubs:
@@ -164,8 +164,19 @@ def _event(item: Message | None) -> bytes:
     return head + b"data: " + _dump(encode(item)) + b"\n\n"
 
 
+def _refusal(error: grpc.aio.AioRpcError, request: web.Request) -> ModelryError:
+    """Return what a service answered; an etag that differs is what `If-Match` asked to be told."""
+    refused = from_rpc_error(error)
+    if refused.reason == "ETAG_MISMATCH" and "If-Match" in request.headers:
+        return PreconditionFailed(refused.message, reason=refused.reason, metadata=refused.metadata)
+    return refused
+
+
 def _json(answer: Message) -> web.Response:
-    return web.Response(body=_dump(encode(answer)), content_type="application/json")
+    """Return a message as JSON, with its etag as `If-Match` takes it."""
+    etag = getattr(answer, "etag", "")
+    headers = {"ETag": f'"{etag}"'} if etag else {}
+    return web.Response(body=_dump(encode(answer)), content_type="application/json", headers=headers)
 
 
 def _dump(value: Any) -> bytes:

@@ -75,12 +75,18 @@ class Method:
         """It makes something: it takes a request id. (A quote takes the create request and makes nothing.)"""
         return "request_id" in self.request.DESCRIPTOR.fields_by_name and not self.name.startswith("Quote")
 
+    @property
+    def updates(self) -> bool:
+        """It changes the fields of a resource that an `update_mask` names."""
+        return "update_mask" in self.request.DESCRIPTOR.fields_by_name
+
     def mask_by_body(self, request: Any, body: Any) -> None:
         """Of an update without a mask, make the fields that the body gives the mask: an empty value is one too."""
-        if "update_mask" in request.DESCRIPTOR.fields_by_name and not request.update_mask.paths:
+        if self.updates:
             own = request.DESCRIPTOR.fields_by_name[self.body].message_type.fields
             names = {field.camelcase_name: field.name for field in own}
-            request.update_mask.paths.extend(sorted({names.get(key, key) for key in body}))
+            paths = {names.get(path, path) for path in request.update_mask.paths or body}
+            request.update_mask.paths[:] = sorted(paths)
 
 
 def has_behavior(field: Any, behavior: int) -> bool:

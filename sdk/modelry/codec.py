@@ -115,6 +115,7 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
         return
     names = input_names(message.DESCRIPTOR)
     chosen: dict[str, str] = {}
+    given: set[str] = set()
     for key, value in data.items():
         here = f"{path}.{key}" if path else str(key)
         field = names.get(key)
@@ -123,6 +124,10 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
                 here, f"unknown field; known here: {', '.join(f.name for f in message.DESCRIPTOR.fields) or 'none'}"
             )
             continue
+        if field.name in given:
+            yield Problem(here, f"it is given twice; write it once, as {field.name!r}")
+            continue
+        given.add(field.name)
         if value is None:
             continue
         oneof = field.containing_oneof

@@ -140,6 +140,10 @@ class Conflict(ModelryError):
     default_reason = "CONFLICT"
 
 
+class PreconditionFailed(Conflict):
+    """A conflict with what the caller itself required by `If-Match`; only HTTP tells the two apart."""
+
+
 class Expired(ModelryError):
     """What was asked for existed and is kept no longer (an event cursor)."""
 
@@ -197,6 +201,7 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
     AlreadyExists: (code_pb2.ALREADY_EXISTS, 409),
     WrongState: (code_pb2.FAILED_PRECONDITION, 400),
     Conflict: (code_pb2.ABORTED, 409),
+    PreconditionFailed: (code_pb2.ABORTED, 412),
     Expired: (code_pb2.OUT_OF_RANGE, 410),
     OverLimit: (code_pb2.RESOURCE_EXHAUSTED, 429),
     Unavailable: (code_pb2.UNAVAILABLE, 503),

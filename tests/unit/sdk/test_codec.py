@@ -57,6 +57,8 @@ def test_input_takes_camel_case_integer_strings_and_lower_case_words() -> None:
         ({"hyperparameters": {"learning_rate": True}}, "hyperparameters.learning_rate"),
         ({"hyperparameters": {"compute_type": "int3"}}, "hyperparameters.compute_type"),
         ({"metadata": {"a": 1}}, "metadata.a"),
+        ({"validation_ratio": 0.1, "validationRatio": 0.2}, "validationRatio"),
+        ({"hyperparameters": {"loraRank": 8, "lora_rank": 8}}, "hyperparameters.lora_rank"),
         ({"max_cost": "much"}, "max_cost"),
         ({"create_time": "yesterday"}, "create_time"),
         ([], ""),
