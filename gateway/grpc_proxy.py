@@ -19,7 +19,7 @@ from gateway.context import Channels, Metadata, new_request_id
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal
 from services.chassis.errors import ModelryError, to_status
-from services.chassis.rpc import MESSAGE_BYTES
+from services.chassis.rpc import MESSAGE_BYTES, OPENED
 
 PASSED_METADATA = ("traceparent", "tracestate")
 UNARY_SECONDS = 30.0
@@ -64,6 +64,8 @@ class GrpcProxy(grpc.GenericRpcHandler):
         callable_: Any = self._channels[method.process].stream_stream(method.path)
         upstream = callable_(requests, metadata=metadata, timeout=timeout)
         try:
+            if method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
+                await call.send_initial_metadata(())  # its first message may be long in coming
             async for message in upstream:
                 await call.write(message)
         except grpc.aio.AioRpcError as error:

@@ -20,6 +20,7 @@ from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
 from services.chassis.errors import Invalid, ModelryError, PreconditionFailed, from_rpc_error
+from services.chassis.rpc import OPENED
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
@@ -30,7 +31,15 @@ EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, authenticator: Authenticator, channels: Channels, administration: Administration) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        channels: Channels,
+        administration: Administration,
+        pause_seconds: float = KEEP_ALIVE_SECONDS,
+    ) -> None:
+        """A stream gets a comment whenever nothing came for `pause_seconds`."""
+        self._pause_seconds = pause_seconds
         self._authenticator, self._channels, self._administration = authenticator, channels, administration
         self._stubs: dict[tuple[str, str], Any] = {}
 
@@ -70,13 +79,19 @@ class NativeApi:
     async def _events(
         self, request: web.Request, method: Method, message: Message, metadata: Metadata
     ) -> web.StreamResponse:
-        """Stream messages as server-sent events; the first one is awaited so that a refusal is still a plain error."""
+        """Stream messages as server-sent events; headers and a comment go out at once.
+
+        What the service refuses is still a plain error: it says when the stream stands, or sends its first message.
+        """
         call = self._stub(method, "unary_stream")(message, metadata=metadata)
         response = web.StreamResponse(headers={**EVENT_HEADERS, "x-request-id": request[REQUEST_ID]})
+        first = asyncio.ensure_future(call.read())
         try:
-            first = await call.read()
+            if OPENED not in dict(await call.initial_metadata()):
+                await first
             await response.prepare(request)
-            async with aclosing(_with_pauses(call, first)) as messages:
+            await response.write(b": ok\n\n")
+            async with aclosing(_with_pauses(call, first, self._pause_seconds)) as messages:
                 async for item in messages:
                     await response.write(_event(item))
         except grpc.aio.AioRpcError as error:
@@ -85,6 +100,7 @@ class NativeApi:
             broken = errors.wrap(from_rpc_error(error), request.path, request[REQUEST_ID])
             await response.write(b"event: error\ndata: " + _dump(broken.body) + b"\n\n")
         finally:
+            first.cancel()
             call.cancel()
         await response.write_eof()
         return response
@@ -142,18 +158,21 @@ async def _requests(method: Method, head: Message, source: AsyncIterator[bytes])
         yield method.request(data=chunk)
 
 
-async def _with_pauses(call: Any, first: Any) -> AsyncGenerator[Message | None, None]:
-    """Yield the messages of a call, and None whenever nothing came for 15 s."""
-    item = first
-    while item is not grpc.aio.EOF:
-        yield item
-        pending = asyncio.ensure_future(call.read())
+async def _with_pauses(
+    call: Any, reading: asyncio.Future[Any], pause_seconds: float
+) -> AsyncGenerator[Message | None, None]:
+    """Yield the messages of a call, from the one that is being read, and None whenever nothing came for a while."""
+    while True:
         try:
-            while not (await asyncio.wait({pending}, timeout=KEEP_ALIVE_SECONDS))[0]:
+            while not (await asyncio.wait({reading}, timeout=pause_seconds))[0]:
                 yield None
         finally:
-            pending.cancel()
-        item = pending.result()
+            reading.cancel()
+        item = reading.result()
+        if item is grpc.aio.EOF:
+            return
+        yield item
+        reading = asyncio.ensure_future(call.read())
 
 
 def _event(item: Message | None) -> bytes:

@@ -12,6 +12,7 @@ from services.chassis.auth import current
 from services.chassis.bus import Bus
 from services.chassis.data import PageQuery
 from services.chassis.proto_values import message_of, page_message
+from services.chassis.rpc import opened
 
 
 class EventService(events_pb2_grpc.EventServiceServicer):
@@ -27,7 +28,7 @@ class EventService(events_pb2_grpc.EventServiceServicer):
     async def WatchEvents(self, request: events_pb2.WatchEventsRequest, call: Any) -> AsyncIterator[events_pb2.Event]:
         """Yield the events after a cursor, as they come. Once the headers are sent, nothing is missed."""
         start = await events.start_of_watch(self._bus, request.after)
-        await call.send_initial_metadata(())
+        await opened()
         async with aclosing(events.watch_events(self._bus, _query(request), start)) as stream:
             async for stored in stream:
                 yield _message(stored)

@@ -28,6 +28,7 @@ from services.chassis.errors import (
     from_rpc_error,
     to_status,
 )
+from services.chassis.rpc import opening
 from services.chassis.rpc.validation import validate
 
 AUTHORIZATION = "authorization"
@@ -83,6 +84,7 @@ class CallGuard:
 
         async def stream(request: Any, call: Any) -> AsyncIterator[Any]:
             async with _Answer(self, method, policy, call):
+                opening.enter(call)
                 if handler.request_streaming:
                     result = handler.stream_stream(_validated(request), call)
                 else:

@@ -23,6 +23,7 @@ from services.chassis.auth import TokenIssuer
 from services.chassis.data import check_etag
 from services.chassis.errors import ModelryError, NotFound, to_status
 from services.chassis.proto_values import changes_of
+from services.chassis.rpc import OPENED
 from tests.integration.gateway.world import AUTHORIZATION, SECRET, TOKEN_SECRET, Edge, edge
 
 pytestmark = pytest.mark.integration
@@ -66,9 +67,13 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
         return self.job
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.Job]:
-        """Two states, then a break, or nothing for ever."""
+        """Two states, then a break, or nothing for ever; of `quiet` nothing but that the stream stands."""
         if request.job == "gone":
             await refuse(context)
+        if request.job == "quiet":
+            await context.send_initial_metadata(((OPENED, "1"),))
+            await self.more.wait()
+            return
         yield pb.Job(id=request.job, version=4, state=pb.Job.QUEUED)
         yield pb.Job(id=request.job, version=5, state=pb.Job.RUNNING)
         if request.job == "breaks":
@@ -92,7 +97,7 @@ async def abort(context: Any, error: ModelryError) -> NoReturn:
 
 
 @asynccontextmanager
-async def scripted(tmp_path: Path) -> AsyncIterator[tuple[Edge, Training]]:
+async def scripted(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Edge, Training]]:
     """The edge in front of a scripted training."""
     training, server = Training(), grpc.aio.server()
     training_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)  # type: ignore[no-untyped-call]
@@ -100,7 +105,7 @@ async def scripted(tmp_path: Path) -> AsyncIterator[tuple[Edge, Training]]:
     await server.start()
     addresses = {SERVED_BY.get(area, area): address for area in AREAS}
     try:
-        async with edge(tmp_path, None, addresses=addresses) as gateway:
+        async with edge(tmp_path, None, addresses=addresses, **settings) as gateway:
             yield gateway, training
     finally:
         await server.stop(None)
@@ -172,12 +177,26 @@ async def test_a_watch_is_a_stream_of_events_with_versions(tmp_path: Path) -> No
     async with scripted(tmp_path) as (gateway, training):
         async with gateway.client.get("/api/v1/jobs/ftjob-1:watch", headers=AUTHORIZATION) as response:
             assert response.headers["content-type"] == "text/event-stream"
+            assert await response.content.readuntil(b"\n\n") == b": ok\n\n"
             first = await response.content.readuntil(b"\n\n")
             second = await response.content.readuntil(b"\n\n")
             training.more.set()
             assert await response.content.read() == b""
     assert [event.split(b"\n")[0] for event in (first, second)] == [b"id: 4", b"id: 5"]
     assert json.loads(second.split(b"data: ")[1])["state"] == "RUNNING"
+
+
+async def test_a_watch_with_nothing_to_tell_has_headers_at_once_and_a_comment_now_and_then(tmp_path: Path) -> None:
+    """A normal reconnect with `Last-Event-ID` got not even a status line until something happened."""
+    async with scripted(tmp_path, pause_seconds=0.05) as (gateway, _), grpc_door(gateway) as stub:
+        headers = {**AUTHORIZATION, "Last-Event-ID": "5"}
+        async with gateway.client.get("/api/v1/jobs/quiet:watch", headers=headers) as response:
+            assert (response.status, response.headers["content-type"]) == (200, "text/event-stream")
+            pieces = [await response.content.readuntil(b"\n\n") for _ in range(3)]
+        assert pieces == [b": ok\n\n", b": keep-alive\n\n", b": keep-alive\n\n"]
+        watching = stub.WatchJob(pb.WatchJobRequest(job="quiet"), metadata=GRPC_KEY)
+        await watching.initial_metadata()
+        watching.cancel()
 
 
 async def test_a_watch_that_is_refused_is_a_plain_error(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.context import Channels
 from gateway.keys import KeyRing
-from gateway.native import NativeApi
+from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
@@ -118,7 +118,11 @@ class Edge:
 
 @asynccontextmanager
 async def edge(
-    folder: Path, billing: Any, *engines: Engine, addresses: Mapping[str, str] | None = None
+    folder: Path,
+    billing: Any,
+    *engines: Engine,
+    addresses: Mapping[str, str] | None = None,
+    pause_seconds: float = KEEP_ALIVE_SECONDS,
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
     keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(TOKEN_SECRET)
@@ -129,7 +133,7 @@ async def edge(
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
     channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
-    native = NativeApi(authenticator, channels, administration)
+    native = NativeApi(authenticator, channels, administration, pause_seconds)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
     for engine in engines:
         await engine.server.start_server()

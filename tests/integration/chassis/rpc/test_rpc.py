@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy.exc import OperationalError
 
 from services.chassis import auth, errors, telemetry
-from services.chassis.rpc import Connections, RpcServer, channel
+from services.chassis.rpc import OPENED, Connections, RpcServer, channel, opened
 
 pytestmark = pytest.mark.integration
 
@@ -234,6 +234,22 @@ async def test_a_stream_that_is_left_ends_the_method(house):
     assert (await call.read()).name == "first"
     call.cancel()
     await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_a_stream_that_stands_says_so_before_its_first_message(house):
+    async def nothing_yet(request: Any, context: Any) -> Any:
+        await opened()
+        await opened()
+        await asyncio.Event().wait()
+
+    house.act = nothing_yet
+    stream = house.channel.unary_stream(
+        f"/{toy.SERVICE}/Watch",
+        request_serializer=toy.Toy.SerializeToString,
+        response_deserializer=toy.Toy.FromString,
+    )(toy.Toy(name="quiet"), metadata=key())
+    assert OPENED in dict(await asyncio.wait_for(stream.initial_metadata(), 10))
+    stream.cancel()
 
 
 async def test_the_trace_and_the_request_id_travel(house):

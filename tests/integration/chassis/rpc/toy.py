@@ -72,7 +72,8 @@ class Toys:
         return await self.act(request, context)
 
     async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        yield Toy(name="first")
+        if request.name != "quiet":
+            yield Toy(name="first")
         yield await self.act(request, context)
 
     async def gather(self, requests: Any, context: Any) -> Any:
