@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from modelry.events.v1 import events_pb2, events_pb2_grpc
+from services.access.domain.event_names import refuse_unknown_names
 from services.access.operations import events
 from services.chassis.auth import current
 from services.chassis.bus import Bus
@@ -27,14 +28,15 @@ class EventService(events_pb2_grpc.EventServiceServicer):
 
     async def WatchEvents(self, request: events_pb2.WatchEventsRequest, call: Any) -> AsyncIterator[events_pb2.Event]:
         """Yield the events after a cursor, as they come. Once the headers are sent, nothing is missed."""
-        start = await events.start_of_watch(self._bus, request.after)
+        query, start = _query(request), await events.start_of_watch(self._bus, request.after)
         await opened()
-        async with aclosing(events.watch_events(self._bus, _query(request), start)) as stream:
+        async with aclosing(events.watch_events(self._bus, query, start)) as stream:
             async for stored in stream:
                 yield _message(stored)
 
 
 def _query(request: Any) -> events.Query:
+    refuse_unknown_names(request.resource, request.happening)
     return events.Query(current().project, request.resource, request.id, request.happening)
 
 

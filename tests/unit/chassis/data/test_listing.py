@@ -59,6 +59,33 @@ def test_any_text_is_a_token_or_a_refusal(text: str) -> None:
     assert refusal.value.field == "page_token"
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("own", "own"),
+        ("'own'", "own"),
+        ('"own"', "own"),
+        (r"'it\'s'", "it's"),
+        ('"two words"', "two words"),
+        ("'two words'", "two words"),
+        (r'"no\q"', "noq"),
+        ('"a\tb"', "a\tb"),
+        ("it's", "it's"),
+    ],
+)
+def test_quotes_are_never_part_of_a_value(written: str, meant: str) -> None:
+    """`name = 'own'` gave an empty list, and so did what stood in double quotes and was no JSON."""
+    (condition,) = parse_filter(f"name = {written}", FIELDS)
+    assert list(condition.compile().params.values()) == [meant]
+
+
+@pytest.mark.parametrize("written", ["'own", '"own', "'own'x", "'"])
+def test_quotes_that_do_not_close_are_refused(written: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        parse_filter(f"name = {written}", FIELDS)
+    assert refusal.value.field == "filter"
+
+
 def test_values_are_never_part_of_the_statement() -> None:
     (condition,) = parse_filter("""name = "x'; DROP TABLE t" """, FIELDS)
     assert "DROP" not in str(condition.compile())
