@@ -12,7 +12,6 @@ from services.chassis.errors import Denied, NotFound, Unauthenticated
 from services.clients.credentials import CredentialClient
 from services.clients.records import KeyRecord
 
-PROJECT_HEADERS = ("modelry-project", "openai-project")
 DEFAULT_PROJECT = "default"
 _TOKEN_SECONDS = 600.0
 _PROJECT_SECONDS = 60.0
@@ -40,7 +39,7 @@ class Authenticator:
 
     async def project(self, key: KeyRecord, headers: Mapping[str, str]) -> str:
         """Return the id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
-        asked = next((headers[name] for name in PROJECT_HEADERS if headers.get(name)), "")
+        asked = _asked_project(headers)
         if key.project:
             if asked and asked not in (key.project, key.project_name):
                 raise NotFound(f"There is no project {asked!r} for this key.", reason="PROJECT_NOT_FOUND")
@@ -78,3 +77,9 @@ class Authenticator:
             token = self._issuer.issue(principal, _TOKEN_SECONDS)
             self._tokens[principal] = (token, time.monotonic() + _TOKEN_SECONDS / 2)
         return token
+
+
+def _asked_project(headers: Mapping[str, str]) -> str:
+    """Return the project that a call names, or nothing. OpenAI's SDKs send an id of OpenAI's, which is none of ours."""
+    openai = headers.get("openai-project", "")
+    return headers.get("modelry-project", "") or ("" if openai.startswith("proj_") else openai)

@@ -50,4 +50,4 @@ class OpenAiApi:
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
         key = self._authenticator.key(request.headers, address_of(request))
-        return key, key.project or await self._authenticator.project(key, request.headers)
+        return key, await self._authenticator.project(key, request.headers)

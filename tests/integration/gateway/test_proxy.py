@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.integration.gateway.world import AUTHORIZATION, Edge, Engine, answers, cut, edge, streams
+from tests.integration.gateway.world import AUTHORIZATION, PROJECT, Edge, Engine, answers, cut, edge, streams
 
 pytestmark = pytest.mark.integration
 
@@ -147,6 +147,22 @@ async def test_a_refusal_of_the_engine_passes_in_openais_envelope(tmp_path: Path
         error = json.loads(body)["error"]
         assert (status, error["message"], error["code"]) == (400, words, "context_length_exceeded")
         assert len(engine.bodies) == 1  # a refusal is no failure of the replica
+
+
+@pytest.mark.parametrize("header", ["modelry-project", "OpenAI-Project"])
+async def test_another_project_is_not_found_at_any_path_of_the_openai_door(tmp_path: Path, header: str) -> None:
+    """It was answered, and billed, in the key's own project."""
+    engine = Engine(answers(ANSWER))
+    async with edge(tmp_path, None, engine) as gateway:
+        for name, status in (("another", 404), (PROJECT, 200)):
+            headers = {**AUTHORIZATION, header: name}
+            async with gateway.client.post(CHAT, json=QUESTION, headers=headers) as response:
+                assert response.status == status
+            async with gateway.client.get("/v1/models", headers=headers) as response:
+                assert response.status == status
+        assert len(engine.bodies) == 1
+        async with gateway.client.get("/v1/models", headers={**AUTHORIZATION, "OpenAI-Project": "proj_1"}) as response:
+            assert response.status == 200
 
 
 async def test_a_call_leaves_with_the_version_that_answered_and_a_request_id(tmp_path: Path) -> None:
