@@ -45,7 +45,7 @@ async def run(settings: GatewaySettings) -> None:
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
     administration = Administration(channels, keys, (bus, usage), issuer)
     native = NativeApi(authenticator, channels, administration)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
     for part in (bus, follower, usage, proxy):

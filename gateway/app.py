@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from gateway import errors, openapi
 from gateway.administration import Administration
 from gateway.context import REQUEST_ID, new_request_id
+from gateway.cors import Cors
 from gateway.native import NativeApi
 from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import ClientLeft, Proxy
@@ -55,14 +56,21 @@ class Metrics:
         child.inc()
 
 
-def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration: Administration) -> web.Application:
+def build_app(
+    native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration: Administration, cors_origins: str = ""
+) -> web.Application:
     """Return the application; its parts are started and stopped by `__main__`."""
-    metrics = Metrics(proxy)
+    metrics, cors = Metrics(proxy), Cors(cors_origins)
     app = web.Application(client_max_size=MOST_BODY_BYTES)
 
     def guarded(handler: Handler) -> Handler:
-        return _edge(metrics, handler)
+        return _edge(metrics, cors, handler)
 
+    async def mark(request: web.BaseRequest, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "modelry"
+        cors.mark(request, response)
+
+    app.on_response_prepare.append(mark)
     app.add_routes(
         [
             *(web.post(path, guarded(openai.infer)) for path in INFERENCE),
@@ -70,6 +78,7 @@ def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration
             web.get("/v1/models/{name:.+}", guarded(openai.models)),
             web.route("*", "/v1", guarded(openai.unknown)),
             web.route("*", "/v1/{rest:.*}", guarded(openai.unknown)),
+            web.get("/", guarded(_front)),
             web.get("/healthz", guarded(_healthz)),
             web.get("/readyz", guarded(administration.readyz)),
             web.get("/metrics", guarded(_metrics_handler(metrics, administration))),
@@ -81,7 +90,7 @@ def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration
     return app
 
 
-def _edge(metrics: Metrics, handler: Handler) -> Handler:
+def _edge(metrics: Metrics, cors: Cors, handler: Handler) -> Handler:
     """Return a handler with what every answer gets. Around each handler: a middleware costs a call 10 µs more."""
 
     async def edge(request: web.Request) -> web.StreamResponse:
@@ -89,7 +98,7 @@ def _edge(metrics: Metrics, handler: Handler) -> Handler:
         request[REQUEST_ID] = request_id = new_request_id()
         try:
             with telemetry.span(f"HTTP {request.method}", request.headers, SpanKind.SERVER):
-                response = await handler(request)
+                response = cors.preflight(request) or await handler(request)
         except ClientLeft:
             return web.Response(status=499)
         except web.HTTPRequestEntityTooLarge:
@@ -117,6 +126,10 @@ def _refuse(error: ModelryError, request: web.Request, status: int = 0) -> web.R
         headers["Allow"] = allow
         status = 405
     return web.json_response(answer.body, status=status or answer.status, headers=headers)
+
+
+async def _front(request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "/docs"})
 
 
 async def _healthz(request: web.Request) -> web.Response:

@@ -45,7 +45,8 @@ class NativeApi:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises: ModelryError."""
-        method, variables = transcoder.find(request.method, request.rel_url.raw_path)
+        verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
+        method, variables = transcoder.find(verb, request.rel_url.raw_path)
         principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)
@@ -90,6 +91,8 @@ class NativeApi:
             if OPENED not in dict(await call.initial_metadata()):
                 await first
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             await response.write(b": ok\n\n")
             async with aclosing(_with_pauses(call, first, self._pause_seconds)) as messages:
                 async for item in messages:
@@ -114,7 +117,7 @@ class NativeApi:
             response = web.StreamResponse(headers={"x-request-id": request[REQUEST_ID]})
             response.content_type = (first is not grpc.aio.EOF and first.content_type) or "application/octet-stream"
             await response.prepare(request)
-            part = first
+            part: Any = first if request.method != "HEAD" else grpc.aio.EOF
             while part is not grpc.aio.EOF:
                 await response.write(part.data)
                 part = await call.read()

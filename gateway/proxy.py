@@ -41,8 +41,10 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 600.0
 MOST_TRIES = 3
 HOP_HEADERS = frozenset(
-    {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "upgrade"}
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "upgrade", "vary"}
 )
+ENGINE_CORS = "access-control-"
+"""Headers by which an engine would let any web page in: who may is ours to say."""
 TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
 _RETRYABLE = (502, 503, 504)
@@ -215,7 +217,8 @@ class ModelNotFoundHere(NotFound):
 
 
 def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in upstream.items() if name.lower() not in HOP_HEADERS}
+    named = ((name, value, name.lower()) for name, value in upstream.items())
+    kept = {name: value for name, value, low in named if low not in HOP_HEADERS and not low.startswith(ENGINE_CORS)}
     kept[VERSION_HEADER] = call.target.model_version_id
     kept["x-request-id"] = request[REQUEST_ID]
     return kept

@@ -123,6 +123,7 @@ async def edge(
     *engines: Engine,
     addresses: Mapping[str, str] | None = None,
     pause_seconds: float = KEEP_ALIVE_SECONDS,
+    cors_origins: str = "",
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
     keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(TOKEN_SECRET)
@@ -134,7 +135,7 @@ async def edge(
     administration = Administration({}, keys, (), issuer)
     channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
     native = NativeApi(authenticator, channels, administration, pause_seconds)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
