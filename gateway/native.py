@@ -146,7 +146,7 @@ async def _open_upload(
         if part.name == "file":
             query.setdefault("filename", [part.filename or "file"])
             return transcoder.build_request(method, {}, query, {}, request.headers), _part_chunks(part)
-        query[part.name or ""] = [await part.text()]
+        query.setdefault(part.name or "", []).append(await part.text())
     raise Invalid("The form has no part `file` (it must come last).", field="file")
 
 

@@ -166,6 +166,18 @@ async def test_if_match_refuses_a_lost_update_with_412(tmp_path: Path) -> None:
         assert training.job.title == "mine"
 
 
+@pytest.mark.parametrize("query", ["", "?purpose=batch"])
+async def test_a_field_of_a_form_that_is_given_twice_is_refused_by_name(tmp_path: Path, query: str) -> None:
+    async with scripted(tmp_path) as (gateway, _):
+        form = aiohttp.FormData({"purpose": "fine-tune"})
+        if not query:
+            form.add_field("purpose", "batch")
+        form.add_field("file", b"{}", filename="a.jsonl")
+        async with gateway.client.post(f"/api/v1/files{query}", data=form, headers=AUTHORIZATION) as response:
+            error = (await response.json())["error"]
+            assert (response.status, error["details"]["field_violations"][0]["field"]) == (400, "purpose")
+
+
 async def test_without_a_key_no_service_is_asked(tmp_path: Path) -> None:
     async with scripted(tmp_path) as (gateway, training):
         async with gateway.client.get("/api/v1/jobs/ftjob-1") as response:
