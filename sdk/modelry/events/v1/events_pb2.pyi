@@ -220,7 +220,7 @@ class WatchEventsRequest(_message.Message):
     happening: _builtins.str
     """Only this happening; INVALID_ARGUMENT for one that the noun has not."""
     after: _builtins.int
-    """Sequence after which to begin (HTTP: `Last-Event-ID`); 0: from now on, -1: from the oldest kept."""
+    """Sequence after which to begin (HTTP: `Last-Event-ID`); 0: from now on, -1: from the oldest kept. INVALID_ARGUMENT when it is beyond the newest event."""
     def __init__(
         self,
         *,
