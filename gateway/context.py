@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import grpc
 from aiohttp import web
+
+from services.chassis.errors import Invalid
 
 Metadata = tuple[tuple[str, str], ...]
 Channels = Mapping[str, grpc.aio.Channel]
 """The channels to the services, by their names; without interceptors: calls bring their trace and deadline."""
 REQUEST_ID = web.RequestKey("request_id", str)
 """Where a request keeps its id."""
+
+
+_SINGLE = frozenset(
+    {
+        "authorization",
+        "idempotency-key",
+        "if-match",
+        "last-event-id",
+        "modelry-project",
+        "openai-project",
+        "x-api-key",
+    }
+)
+
+
+def refuse_repeated(names: Iterable[str]) -> None:
+    """Refuse a call with two headers of one name where only one can count. Raises: Invalid."""
+    seen: set[str] = set()
+    for name in map(str.lower, names):
+        if name in seen and name in _SINGLE:
+            raise Invalid(f"The header {name} is given twice; give it once.", field=name)
+        seen.add(name)
 
 
 def new_request_id() -> str:

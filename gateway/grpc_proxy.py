@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import Channels, Metadata, new_request_id
+from gateway.context import Channels, Metadata, new_request_id, refuse_repeated
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal
 from services.chassis.errors import ModelryError, to_status
@@ -50,6 +50,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
         given = {key: value for key, value in texts if isinstance(value, str)}  # binary values are not ours
         request_id = given.get("x-request-id") or new_request_id()
         try:
+            refuse_repeated(key for key, _ in texts)
             principal = await self._authenticator.principal(given, _address(call.peer()))
         except ModelryError as error:
             await call.abort_with_status(rpc_status.to_status(to_status(error, request_id)))

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from gateway import errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import REQUEST_ID, Channels, Metadata, address_of
+from gateway.context import REQUEST_ID, Channels, Metadata, address_of, refuse_repeated
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
@@ -47,6 +47,7 @@ class NativeApi:
         """Answer one request. Raises: ModelryError."""
         verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
         method, variables = transcoder.find(verb, request.rel_url.raw_path)
+        refuse_repeated(request.headers)
         principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)

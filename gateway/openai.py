@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gateway.authentication import Authenticator
-from gateway.context import address_of
+from gateway.context import address_of, refuse_repeated
 from gateway.proxy import ModelNotFoundHere, Proxy
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
@@ -49,5 +49,6 @@ class OpenAiApi:
 
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
+        refuse_repeated(request.headers)
         key = self._authenticator.key(request.headers, address_of(request))
         return key, await self._authenticator.project(key, request.headers)

@@ -24,7 +24,7 @@ from services.chassis.data import check_etag
 from services.chassis.errors import ModelryError, NotFound, to_status
 from services.chassis.proto_values import changes_of
 from services.chassis.rpc import OPENED
-from tests.integration.gateway.world import AUTHORIZATION, SECRET, TOKEN_SECRET, Edge, edge
+from tests.integration.gateway.world import AUTHORIZATION, PROJECT, SECRET, TOKEN_SECRET, Edge, edge
 
 pytestmark = pytest.mark.integration
 
@@ -176,6 +176,20 @@ async def test_a_field_of_a_form_that_is_given_twice_is_refused_by_name(tmp_path
         async with gateway.client.post(f"/api/v1/files{query}", data=form, headers=AUTHORIZATION) as response:
             error = (await response.json())["error"]
             assert (response.status, error["details"]["field_violations"][0]["field"]) == (400, "purpose")
+
+
+@pytest.mark.parametrize("name", ["authorization", "modelry-project", "idempotency-key"])
+async def test_a_header_that_is_given_twice_is_refused_at_every_door(tmp_path: Path, name: str) -> None:
+    async with scripted(tmp_path) as (gateway, training), grpc_door(gateway) as stub:
+        value = {"authorization": f"Bearer {SECRET}", "modelry-project": PROJECT}.get(name, "once")
+        twice = [*AUTHORIZATION.items(), (name, value)] + ([(name, value)] if name not in AUTHORIZATION else [])
+        for path in ("/api/v1/jobs/ftjob-1", "/v1/models"):
+            async with gateway.client.get(path, headers=twice) as response:
+                assert response.status == 400 and name in (await response.json())["error"]["message"]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetJob(pb.GetJobRequest(job="ftjob-1"), metadata=tuple(twice))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert training.authenticator == []
 
 
 async def test_without_a_key_no_service_is_asked(tmp_path: Path) -> None:
