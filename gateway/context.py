@@ -31,7 +31,10 @@ _SINGLE = frozenset(
 
 
 def refuse_repeated(names: Iterable[str]) -> None:
-    """Refuse a call with two headers of one name where only one can count. Raises: Invalid."""
+    """Refuse a call with two headers of one name where only one can count. Raises: Invalid.
+
+    `names` are those of all headers as they came; the keys of a multi-dict are each of them once.
+    """
     seen: set[str] = set()
     for name in map(str.lower, names):
         if name in seen and name in _SINGLE:

@@ -47,7 +47,7 @@ class NativeApi:
         """Answer one request. Raises: ModelryError."""
         verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
         method, variables = transcoder.find(verb, request.rel_url.raw_path)
-        refuse_repeated(request.headers)
+        refuse_repeated(name for name, _ in request.headers.items())
         principal = await self._authenticator.principal(request.headers, address_of(request))
         trace: dict[str, str] = {}
         telemetry.inject(trace)

@@ -49,6 +49,6 @@ class OpenAiApi:
 
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
-        refuse_repeated(request.headers)
+        refuse_repeated(name for name, _ in request.headers.items())
         key = self._authenticator.key(request.headers, address_of(request))
         return key, await self._authenticator.project(key, request.headers)
