@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from typing import Any
 
 from aiohttp import web
 from opentelemetry.trace import SpanKind
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from gateway import errors, openapi
 from gateway.administration import Administration
+from gateway.body import HANDLER_ARGUMENTS, expect_nothing
 from gateway.context import REQUEST_ID, new_request_id
 from gateway.cors import Cors
 from gateway.native import NativeApi
@@ -19,9 +21,8 @@ from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import ClientLeft, Proxy
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
-from services.chassis.errors import ModelryError, OverLimit
+from services.chassis.errors import ModelryError
 
-MOST_BODY_BYTES = 32 << 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
@@ -61,10 +62,10 @@ def build_app(
 ) -> web.Application:
     """Return the application; its parts are started and stopped by `__main__`."""
     metrics, cors = Metrics(proxy), Cors(cors_origins)
-    app = web.Application(client_max_size=MOST_BODY_BYTES)
+    app = web.Application(handler_args=HANDLER_ARGUMENTS)
 
-    def guarded(handler: Handler) -> Handler:
-        return _edge(metrics, cors, handler)
+    def guarded(handler: Handler) -> dict[str, Any]:
+        return {"handler": _edge(metrics, cors, handler), "expect_handler": expect_nothing}
 
     async def mark(request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers["Server"] = "modelry"
@@ -73,18 +74,18 @@ def build_app(
     app.on_response_prepare.append(mark)
     app.add_routes(
         [
-            *(web.post(path, guarded(openai.infer)) for path in INFERENCE),
-            web.get("/v1/models", guarded(openai.models)),
-            web.get("/v1/models/{name:.+}", guarded(openai.models)),
-            web.route("*", "/v1", guarded(openai.unknown)),
-            web.route("*", "/v1/{rest:.*}", guarded(openai.unknown)),
-            web.get("/", guarded(_front)),
-            web.get("/healthz", guarded(_healthz)),
-            web.get("/readyz", guarded(administration.readyz)),
-            web.get("/metrics", guarded(_metrics_handler(metrics, administration))),
-            web.get("/openapi.json", guarded(_openapi)),
-            web.get("/docs", guarded(_docs)),
-            web.route("*", "/{rest:.*}", guarded(native.handle)),
+            *(web.post(path, **guarded(openai.infer)) for path in INFERENCE),
+            web.get("/v1/models", **guarded(openai.models)),
+            web.get("/v1/models/{name:.+}", **guarded(openai.models)),
+            web.route("*", "/v1", **guarded(openai.unknown)),
+            web.route("*", "/v1/{rest:.*}", **guarded(openai.unknown)),
+            web.get("/", **guarded(_front)),
+            web.get("/healthz", **guarded(_healthz)),
+            web.get("/readyz", **guarded(administration.readyz)),
+            web.get("/metrics", **guarded(_metrics_handler(metrics, administration))),
+            web.get("/openapi.json", **guarded(_openapi)),
+            web.get("/docs", **guarded(_docs)),
+            web.route("*", "/{rest:.*}", **guarded(native.handle)),
         ]
     )
     return app
@@ -101,9 +102,6 @@ def _edge(metrics: Metrics, cors: Cors, handler: Handler) -> Handler:
                 response = cors.preflight(request) or await handler(request)
         except ClientLeft:
             return web.Response(status=499)
-        except web.HTTPRequestEntityTooLarge:
-            too_large = OverLimit(f"The body is over {MOST_BODY_BYTES >> 20} MiB.", reason="BODY_TOO_LARGE")
-            response = _refuse(too_large, request, 413)
         except web.HTTPException:
             raise
         except ModelryError as error:
@@ -119,13 +117,12 @@ def _edge(metrics: Metrics, cors: Cors, handler: Handler) -> Handler:
     return edge
 
 
-def _refuse(error: ModelryError, request: web.Request, status: int = 0) -> web.Response:
+def _refuse(error: ModelryError, request: web.Request) -> web.Response:
     answer = errors.wrap(error, request.path, request[REQUEST_ID])
     headers = dict(answer.headers)
     if allow := error.metadata.get("allow"):
         headers["Allow"] = allow
-        status = 405
-    return web.json_response(answer.body, status=status or answer.status, headers=headers)
+    return web.json_response(answer.body, status=405 if allow else answer.status, headers=headers)
 
 
 async def _front(request: web.Request) -> web.Response:

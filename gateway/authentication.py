@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from gateway.context import Metadata
+from gateway.context import Metadata, text_of
 from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
@@ -58,11 +58,15 @@ class Authenticator:
         self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
         return project_id
 
-    async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Return who is calling, and in which project."""
+    async def principal(self, headers: Mapping[str, str], address: str, least: Role) -> Principal:
+        """Return who is calling, and in which project; whoever is below the least role is refused before anything is
+        read of the call. Raises: Unauthenticated, Denied, NotFound, Unavailable.
+        """
         key = self.key(headers, address)
         project = await self.project(key, headers)
-        return Principal(project, key.role, key.key_id, "user", key.key_id)
+        principal = Principal(project, key.role, key.key_id, "user", key.key_id)
+        principal.require(least)
+        return principal
 
     def metadata(self, principal: Principal, request_id: str, further: Iterable[tuple[str, str]]) -> Metadata:
         """Return what a call of a service carries: the caller's token, the request's id, and its trace."""
@@ -81,5 +85,5 @@ class Authenticator:
 
 def _asked_project(headers: Mapping[str, str]) -> str:
     """Return the project that a call names, or nothing. OpenAI's SDKs send an id of OpenAI's, which is none of ours."""
-    openai = headers.get("openai-project", "")
-    return headers.get("modelry-project", "") or ("" if openai.startswith("proj_") else openai)
+    openai = text_of(headers, "openai-project")
+    return text_of(headers, "modelry-project") or ("" if openai.startswith("proj_") else openai)

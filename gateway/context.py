@@ -47,6 +47,17 @@ def new_request_id() -> str:
     return f"req_{random.getrandbits(128):032x}"
 
 
+def text_of(headers: Mapping[str, str], name: str) -> str:
+    """Return a header that is handed on, or nothing. Raises: Invalid: its bytes are no UTF-8."""
+    value = headers.get(name, "")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Invalid(f"The header {name} is not valid UTF-8.", field=name) from error
+    return value
+
+
 def address_of(request: web.Request) -> str:
     """Return the address of the peer, without trust in any forwarding header."""
     return request.remote or "127.0.0.1"

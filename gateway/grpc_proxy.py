@@ -17,7 +17,7 @@ from gateway.administration import Administration
 from gateway.authentication import Authenticator
 from gateway.context import Channels, Metadata, new_request_id, refuse_repeated
 from modelry.api_methods import EVERY_SERVICE, Method, methods
-from services.chassis.auth import Principal
+from services.chassis.auth import Principal, Role
 from services.chassis.errors import ModelryError, to_status
 from services.chassis.rpc import MESSAGE_BYTES, OPENED
 
@@ -51,7 +51,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
         request_id = given.get("x-request-id") or new_request_id()
         try:
             refuse_repeated(key for key, _ in texts)
-            principal = await self._authenticator.principal(given, _address(call.peer()))
+            principal = await self._authenticator.principal(given, _address(call.peer()), Role[method.role])
         except ModelryError as error:
             await call.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
         trace = ((key, given[key]) for key in PASSED_METADATA if key in given)

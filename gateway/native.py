@@ -10,21 +10,26 @@ from typing import Any
 
 import grpc
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.web_protocol import RequestPayloadError
 from google.protobuf.message import Message
 
-from gateway import errors, transcoder
+from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
 from gateway.context import REQUEST_ID, Channels, Metadata, address_of, refuse_repeated
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
-from services.chassis.errors import Invalid, ModelryError, PreconditionFailed, from_rpc_error
+from services.chassis.auth import Role
+from services.chassis.errors import Invalid, ModelryError, PreconditionFailed, TooLarge, from_rpc_error
 from services.chassis.rpc import OPENED
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
 CHUNK_BYTES = 1 << 20
+FIELD_BYTES = 64 << 10
+"""The most of one field of a form beside its file."""
 EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -48,7 +53,7 @@ class NativeApi:
         verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
         method, variables = transcoder.find(verb, request.rel_url.raw_path)
         refuse_repeated(name for name, _ in request.headers.items())
-        principal = await self._authenticator.principal(request.headers, address_of(request))
+        principal = await self._authenticator.principal(request.headers, address_of(request), Role[method.role])
         trace: dict[str, str] = {}
         telemetry.inject(trace)
         metadata = self._authenticator.metadata(principal, request[REQUEST_ID], trace.items())
@@ -56,16 +61,16 @@ class NativeApi:
             if method.client_streaming:
                 return await self._upload(request, method, metadata)
             query = {key: request.query.getall(key) for key in request.query}
-            body = transcoder.parse_json(await request.read()) if request.can_read_body else {}
-            message = transcoder.build_request(method, variables, query, body, request.headers)
+            raw = await body.read(request, body.NATIVE_BYTES)
+            message = await body.parsed(raw, transcoder.read_request, method, variables, query, raw, request.headers)
             if method.raw:
                 return await self._download(request, method, message, metadata)
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
             if method.process == EVERY_SERVICE:
-                return _json(await self._administration.call(method.name, message, principal, metadata))
+                return await _json(await self._administration.call(method.name, message, principal, metadata))
             call = self._stub(method, "unary_unary")
-            return _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
+            return await _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
             raise _refusal(error, request) from error
 
@@ -129,9 +134,13 @@ class NativeApi:
 
     async def _upload(self, request: web.Request, method: Method, metadata: Metadata) -> web.StreamResponse:
         query = {key: request.query.getall(key) for key in request.query}
-        head, source = await _open_upload(request, method, query)
+        await body.open_body(request, body.UPLOAD_BYTES)
+        try:
+            head, source = await _open_upload(request, method, query)
+        except (ValueError, AssertionError, BadHttpMessage, RequestPayloadError) as error:
+            raise Invalid("The form cannot be read: it is no multipart/form-data.", field="body") from error
         parts = _requests(method, head, source)
-        return _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
+        return await _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
 
 
 async def _open_upload(
@@ -147,8 +156,18 @@ async def _open_upload(
         if part.name == "file":
             query.setdefault("filename", [part.filename or "file"])
             return transcoder.build_request(method, {}, query, {}, request.headers), _part_chunks(part)
-        query.setdefault(part.name or "", []).append(await part.text())
+        query.setdefault(part.name or "", []).append(await _text(part))
     raise Invalid("The form has no part `file` (it must come last).", field="file")
+
+
+async def _text(part: BodyPartReader) -> str:
+    """Return a form's field as it is. Raises: TooLarge, UnicodeDecodeError."""
+    value = bytearray()
+    async for chunk in _part_chunks(part):
+        value += chunk
+        if len(value) > FIELD_BYTES:
+            raise TooLarge.over(FIELD_BYTES)
+    return value.decode()
 
 
 async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
@@ -195,11 +214,12 @@ def _refusal(error: grpc.aio.AioRpcError, request: web.Request) -> ModelryError:
     return refused
 
 
-def _json(answer: Message) -> web.Response:
+async def _json(answer: Message) -> web.Response:
     """Return a message as JSON, with its etag as `If-Match` takes it."""
     etag = getattr(answer, "etag", "")
     headers = {"ETag": f'"{etag}"'} if etag else {}
-    return web.Response(body=_dump(encode(answer)), content_type="application/json", headers=headers)
+    written = await body.off_loop(answer.ByteSize(), lambda: _dump(encode(answer)))
+    return web.Response(body=written, content_type="application/json", headers=headers)
 
 
 def _dump(value: Any) -> bytes:

@@ -34,6 +34,8 @@ def parse(raw: bytes) -> dict[str, Any]:
         body = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"The body is not valid JSON: {error}.", field="body", reason="INVALID_JSON") from error
+    except RecursionError as error:
+        raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
     if not isinstance(body, dict):
         raise Invalid("The body must be a JSON object.", field="body", reason="INVALID_JSON")
     return body

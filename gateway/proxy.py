@@ -8,6 +8,7 @@ counted: usage is asked for upstream, and the extra chunk is hidden when the cli
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from gateway import body
 from gateway.balancing import choose, prefix_of
 from gateway.context import REQUEST_ID
 from gateway.openai_messages import (
@@ -86,7 +88,7 @@ class Proxy:
 
     async def handle(self, request: web.Request, key: KeyRecord, project: str) -> web.StreamResponse:
         """Answer one inference request. Raises: ModelryError."""
-        call = await self._prepare(await request.read(), key, project)
+        call = await self._prepare(await body.read(request, body.INFERENCE_BYTES), key, project)
         tried: set[str] = set()
         while len(tried) < MOST_TRIES:
             replica = choose(call.target.route.replicas, self.in_flight, call.prefix, tried)
@@ -101,24 +103,28 @@ class Proxy:
             if response is not None:
                 return response
         raise Unavailable(
-            f"No replica of {call.target.route.name!r} answers now; try again.", reason="NO_REPLICA", retry_seconds=2
+            f"No replica of {call.target.route.name!r} answers now; try again.",
+            reason="NO_REPLICA",
+            retry_seconds=call.target.route.seconds_to_start(time.time()),
         )
 
     async def _prepare(self, raw: bytes, key: KeyRecord, project: str) -> Call:
-        body = parse(raw)
-        name = body.get("model")
+        question = await body.parsed(raw, parse, raw)
+        name = question.get("model")
         if not isinstance(name, str) or not name:
             raise Invalid("You must provide a model parameter.", field="model")
         target = await self._resolve(project, name)
         route = target.route
         if not key.may_call(name, route.name, route.deployment_id):
             raise Denied(f"This key may not call {name!r}.", reason="MODEL_NOT_ALLOWED", metadata={"param": "model"})
-        stream = body.get("stream") is True
-        wants_usage = prepare_stream(body) if stream else True
+        stream = question.get("stream") is True
+        wants_usage = prepare_stream(question) if stream else True
         unchanged = name == target.engine_model and wants_usage
-        payload = raw if unchanged else encode({**body, "model": target.engine_model})
+        payload = (
+            raw if unchanged else await body.off_loop(len(raw), encode, {**question, "model": target.engine_model})
+        )
         whose = UsageOf(project, key.key_id, route.deployment_id)
-        return Call(whose, target, payload, prefix_of(body), stream, wants_usage)
+        return Call(whose, target, payload, prefix_of(question), stream, wants_usage)
 
     async def _resolve(self, project: str, name: str) -> CallTarget:
         target = self._routes.resolve(project, name)
@@ -132,7 +138,7 @@ class Proxy:
             raise Unavailable(
                 f"The model {name!r} is deployed, and none of its replicas is ready. Try again soon.",
                 reason="NO_REPLICA",
-                retry_seconds=5,
+                retry_seconds=target.route.seconds_to_start(time.time()),
             )
         return target
 

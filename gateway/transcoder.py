@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from google.protobuf.message import Message
 
+from gateway.context import text_of
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode, input_names
 from services.chassis.errors import Invalid, NotFound, Violation
@@ -94,6 +95,8 @@ def parse_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         message = f"The body is not valid UTF-8 at byte {error.start}."
         raise Invalid(message, field="body", reason="INVALID_JSON") from error
+    except ValueError as error:
+        raise Invalid("The body has a number with too many digits.", field="body", reason="INVALID_JSON") from error
     except RecursionError as error:
         raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
 
@@ -109,6 +112,13 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise Invalid(f"The body has the field {twice!r} twice.", field=twice, reason="INVALID_JSON")
     return result
+
+
+def read_request(
+    method: Method, variables: Mapping[str, str], query: Mapping[str, list[str]], raw: bytes, headers: Mapping[str, str]
+) -> Message:
+    """Return the request message of a call whose body is JSON. Raises: Invalid."""
+    return build_request(method, variables, query, parse_json(raw), headers)
 
 
 def build_request(
@@ -176,11 +186,14 @@ def _fill_path(request: Message, variables: Mapping[str, str]) -> None:
             target = getattr(target, parent)
         if not parents and getattr(target, name) not in ("", value):  # a resource's own id is ignored, as it is fixed
             raise CodecError([Problem(name, f"it is {value!r} in the path; leave it out elsewhere")])
-        setattr(target, name, value)
+        try:
+            setattr(target, name, value)
+        except ValueError as error:  # protobuf's word for an unpaired surrogate
+            raise CodecError([Problem(path, "it is not valid UTF-8 in the path")]) from error
 
 
 def _fill_headers(method: Method, request: Any, headers: Mapping[str, str]) -> None:
-    key = headers.get("Idempotency-Key")
+    key = text_of(headers, "Idempotency-Key")
     if key and method.creates:
         if request.request_id not in ("", key):
             message = "Idempotency-Key differs from the request_id that is given too; give one of them."

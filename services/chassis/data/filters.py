@@ -64,6 +64,8 @@ def _condition(name: str, op: str, raw: str, fields: Fields) -> ColumnElement[bo
     text = _unquoted(raw)
     if "\0" in text:
         raise _bad_filter("has a NUL", fields)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _bad_filter("has an unpaired surrogate", fields)
     if op == ":":
         return _contains(name, column, text, fields)
     if isinstance(column.type, JsonOf):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ async def test_when_every_replica_fails_the_client_is_told_when_to_come_again(tm
             assert response.status == 503
             assert int(response.headers["Retry-After"]) >= 1
             assert (await response.json())["error"]["code"] == "no_replica"
+
+
+async def test_after_a_dead_replica_the_client_is_told_when_the_next_one_is_ready(tmp_path: Path) -> None:
+    engine = Engine(refuse)
+    async with edge(tmp_path, None, engine) as gateway:
+
+        async def told() -> int:
+            async with gateway.client.post(CHAT, json=QUESTION, headers=AUTHORIZATION) as response:
+                assert response.status == 503
+                return int(response.headers["Retry-After"])
+
+        gateway.route(engine, start_seconds=43)
+        assert await told() == 43
+        gateway.route(start_seconds=43, starting_since=time.time() - 30)
+        assert 12 <= await told() <= 13
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_event_and_is_never_restarted(tmp_path: Path) -> None:

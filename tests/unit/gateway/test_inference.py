@@ -16,7 +16,17 @@ from gateway.keys import KeyRing
 from gateway.proxy import ModelNotFoundHere
 from gateway.routes import RouteView
 from services.chassis.auth import TokenIssuer
-from services.chassis.errors import Denied, Invalid, ModelryError, NotFound, OverLimit, Unauthenticated, Unavailable
+from services.chassis.errors import (
+    Denied,
+    Invalid,
+    ModelryError,
+    NotFound,
+    OverLimit,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedEncoding,
+)
 from services.clients.records import ReplicaRecord
 
 pytestmark = pytest.mark.unit
@@ -187,6 +197,8 @@ def test_a_prefix_is_the_first_message_or_the_prompt() -> None:
         (OverLimit("slow"), 429, "rate_limit_exceeded"),
         (Unavailable("later"), 503, "unavailable"),
         (Invalid("bad", field="model"), 400, "invalid_field"),
+        (TooLarge.over(32 << 20), 413, "body_too_large"),
+        (UnsupportedEncoding("packed"), 415, "unsupported_encoding"),
     ],
 )
 def test_openai_errors(error: ModelryError, status: int, code: str) -> None:
@@ -195,6 +207,8 @@ def test_openai_errors(error: ModelryError, status: int, code: str) -> None:
     assert answer.body["error"]["code"] == code
     assert ("Retry-After" in answer.headers) == (status in (429, 503))
     assert ("x-should-retry" in answer.headers) == (status not in (429, 503))
+    native = wrap(error, "/api/v1/jobs", "req_1")
+    assert (native.status, native.headers) == (answer.status, answer.headers)
 
 
 def test_an_inner_error_tells_nothing_of_itself() -> None:

@@ -1,5 +1,6 @@
 """Filters are total: any text gives conditions or a refusal that names the field, never another error."""
 
+import base64
 from contextlib import suppress
 
 import pytest
@@ -84,6 +85,23 @@ def test_quotes_that_do_not_close_are_refused(written: str) -> None:
     with pytest.raises(Invalid) as refusal:
         parse_filter(f"name = {written}", FIELDS)
     assert refusal.value.field == "filter"
+
+
+def test_json_that_breaks_parsers_or_databases_is_no_token() -> None:
+    by_name = Order("name", FIELDS, TABLE.c.id, TABLE.c.time)
+
+    def read(raw: str) -> list[object]:
+        return read_token(base64.urlsafe_b64encode(raw.encode()).decode(), "bound", by_name)
+
+    assert read('["bound", [0, "a", "b"]]') == [0, "a", "b"]
+    for raw in ('["bound", [0, "\\ud800", "b"]]', "[" * 50_000, "1" * 5000):
+        with pytest.raises(Invalid):
+            read(raw)
+
+
+def test_an_unpaired_surrogate_is_no_value() -> None:
+    with pytest.raises(Invalid):
+        parse_filter(r'name = "\ud800"', FIELDS)
 
 
 def test_values_are_never_part_of_the_statement() -> None:
