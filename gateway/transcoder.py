@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -193,12 +194,8 @@ def _fill_path(request: Message, variables: Mapping[str, str]) -> None:
 
 
 def _fill_headers(method: Method, request: Any, headers: Mapping[str, str]) -> None:
-    key = text_of(headers, "Idempotency-Key")
-    if key and method.creates:
-        if request.request_id not in ("", key):
-            message = "Idempotency-Key differs from the request_id that is given too; give one of them."
-            raise Invalid(message, field="Idempotency-Key")
-        request.request_id = key
+    if method.creates:
+        _fill_request_id(method, request, text_of(headers, "Idempotency-Key"))
     if match := headers.get("If-Match"):
         _fill_etag(method, request, match)
     if (last := headers.get("Last-Event-ID")) and method.server_streaming:
@@ -209,6 +206,14 @@ def _fill_headers(method: Method, request: Any, headers: Mapping[str, str]) -> N
         if not re.fullmatch(r"-?\d{1,18}", last):
             raise Invalid("Last-Event-ID must be a number that an event's `id:` gave.", field="Last-Event-ID")
         setattr(request, cursor, int(last))
+
+
+def _fill_request_id(method: Method, request: Any, key: str) -> None:
+    if key and request.request_id not in ("", key):
+        message = "Idempotency-Key differs from the request_id that is given too; give one of them."
+        raise Invalid(message, field="Idempotency-Key")
+    # With an id of its own a create can be repeated when its service was killed before it answered.
+    request.request_id = request.request_id or key or ("" if method.repeatable else uuid.uuid4().hex)
 
 
 def _fill_etag(method: Method, request: Any, header: str) -> None:

@@ -2,8 +2,8 @@
 
 from services.chassis.rpc.client import MESSAGE_BYTES, Connections, channel, plain_channel
 from services.chassis.rpc.opening import OPENED, opened
-from services.chassis.rpc.server import RpcServer
-from services.chassis.rpc.validation import validate
+from services.chassis.rpc.server import RpcServer, handlers_of
+from services.chassis.rpc.validation import read_request, validate
 
 __all__ = [
     "MESSAGE_BYTES",
@@ -11,7 +11,9 @@ __all__ = [
     "Connections",
     "RpcServer",
     "channel",
+    "handlers_of",
     "opened",
     "plain_channel",
+    "read_request",
     "validate",
 ]

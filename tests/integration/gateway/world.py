@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
+from gateway.channels import open_channels
 from gateway.context import Channels
 from gateway.keys import KeyRing
 from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
@@ -24,7 +25,6 @@ from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
 from services.chassis.auth import TokenIssuer
-from services.chassis.rpc import plain_channel
 
 SECRET = "mk-of-a-test"
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
@@ -124,16 +124,17 @@ async def edge(
     addresses: Mapping[str, str] | None = None,
     pause_seconds: float = KEEP_ALIVE_SECONDS,
     cors_origins: str = "",
+    token_secret: str = TOKEN_SECRET,
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
-    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(TOKEN_SECRET)
+    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
     keys.apply(digest, key)
     usage = UsageJournal(folder, billing)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
-    channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
+    channels = open_channels(addresses or {}, creates=True)
     native = NativeApi(authenticator, channels, administration, pause_seconds)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
     for engine in engines:

@@ -154,10 +154,18 @@ def test_a_reconnect_goes_on_where_it_was_whatever_its_url_says() -> None:
 def test_headers_fill_request_id_and_cursor() -> None:
     made = build_request(method("CreateModel"), {}, {}, {"name": "m"}, {"Idempotency-Key": "k"})
     assert made.request_id == "k"  # type: ignore[attr-defined]
+    published = build_request(method("PublishCheckpoint"), {"checkpoint": "c"}, {}, {}, {"Idempotency-Key": "k"})
+    assert published.request_id == "k"  # type: ignore[attr-defined]
     watched = build_request(method("WatchJob"), {"job": "j"}, {}, {}, {"Last-Event-ID": "7"})
     assert watched.after_version == 7  # type: ignore[attr-defined]
     with pytest.raises(Invalid):
         build_request(method("WatchJob"), {"job": "j"}, {}, {}, {"Last-Event-ID": "x"})
+
+
+@pytest.mark.parametrize("wanted", [m for m in methods() if m.creates], ids=lambda m: m.name)
+def test_a_create_without_a_request_id_gets_one_unless_it_is_the_same_without(wanted: Method) -> None:
+    ids = {build_request(wanted, {}, {}, {}, {}).request_id for _ in range(2)}  # type: ignore[attr-defined]
+    assert ids == {""} if wanted.repeatable else len(ids - {""}) == 2
 
 
 @pytest.mark.parametrize(
