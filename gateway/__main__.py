@@ -58,9 +58,9 @@ async def run(settings: GatewaySettings) -> None:
     await wait_for_calls(proxy, settings.drain_seconds)
     await runner.cleanup()
     await server.stop(GRACE_SECONDS)
+    await proxy.close()
     await usage.stop()
     await follower.stop()
-    await proxy.close()
     for channel in (*channels.values(), *forwarding.values()):
         await channel.close()
     await connections.close()

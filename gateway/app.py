@@ -41,6 +41,7 @@ class Metrics:
         self._children: dict[tuple[str, int], Counter] = {}
         in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
         in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
+        self.registry.register(proxy.uncounted)
 
     def show_letters(self, health: Health) -> None:
         """Take over how many dead letters each service has; one that cannot say keeps its last number."""

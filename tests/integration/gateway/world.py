@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
+from gateway.usage_segments import read_lines, sums
 from services.chassis.auth import TokenIssuer
+from services.clients.fakes.billing import FakeBilling
 
 SECRET = "mk-of-a-test"
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
@@ -92,6 +95,20 @@ async def cut(response: web.StreamResponse) -> None:
     transport.abort()
 
 
+class Away(FakeBilling):
+    """Billing that does not answer, so that what is counted stays in the journal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away.add("record_usage")
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """The tokens that a journal in this folder holds, by item."""
+    names = [line for path in (folder / "usage").glob("usage-*.jsonl") for line in read_lines(path)]
+    return dict(sum(sums(names).values(), Counter()))
+
+
 @dataclass
 class Edge:
     """The gateway under test, and what it is made of."""
@@ -131,7 +148,8 @@ async def edge(
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
     keys.apply(digest, key)
-    usage = UsageJournal(folder, billing)
+    usage = UsageJournal(folder, Away() if billing is None else billing)
+    await usage.start()
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
     channels = open_channels(addresses or {}, creates=True)
@@ -149,6 +167,7 @@ async def edge(
     finally:
         await client.close()
         await proxy.close()
+        await usage.stop()
         for channel in channels.values():
             await channel.close()
         for engine in engines:
