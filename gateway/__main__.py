@@ -1,7 +1,5 @@
 """The gateway's process: wiring only."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 

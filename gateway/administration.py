@@ -4,8 +4,6 @@ Health has two lists: without what is in `cannot_answer` some call cannot be ans
 stands still while calls are answered (200), so that no probe turns an outage of the store into one of the house.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The HTTP server: pieces in order (errors and request id, then keys, route, proxy), and what is answered where."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources

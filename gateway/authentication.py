@@ -1,7 +1,5 @@
 """From a key to a principal in a project, and from a principal to the token that services accept."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping
 

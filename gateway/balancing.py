@@ -1,7 +1,5 @@
 """Which replica gets a request: a pure function of the replicas, their load and the request's prefix."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What every request carries through the gateway's pieces."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Mapping
 

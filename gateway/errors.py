@@ -3,8 +3,6 @@
 `services.chassis.errors` says which HTTP status an error has; this module only wraps it for the door it came through.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any

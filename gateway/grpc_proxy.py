@@ -3,8 +3,6 @@
 Only public methods pass: those with a `google.api.http` option. Health and reflection answer here, for all.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import AsyncIterator
 from typing import Any

@@ -4,8 +4,6 @@ Keys that were known go on working while access or NATS is away, also over a res
 them in the state folder); a revoked key is a record as well, and stays revoked: a lower version is never taken.
 """
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import time

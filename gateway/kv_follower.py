@@ -1,7 +1,5 @@
 """Keeps the gateway's view of keys and routes up to date, and tells serving which routes it has applied."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The native API over HTTP: `/api/v1`, through the transcoder, to the service that answers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator

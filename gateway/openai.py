@@ -1,7 +1,5 @@
 """The OpenAI-compatible API, `/v1`: models, chat and text completions; anything else is refused in OpenAI's words."""
 
-from __future__ import annotations
-
 import time
 from urllib.parse import unquote
 

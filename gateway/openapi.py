@@ -1,7 +1,5 @@
 """`/openapi.json`: OpenAPI 3.1 derived from the protos, with their comments as the words."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from typing import Any

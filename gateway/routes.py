@@ -3,8 +3,6 @@
 A record is applied only when its version is higher than the known one; a deleted deployment is a record too.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping

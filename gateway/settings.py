@@ -1,7 +1,5 @@
 """Settings of the gateway: `MODELRY_GATEWAY_<NAME>`, and those that every process has."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from services.clients.settings import ServiceAddresses

@@ -6,8 +6,6 @@ object). Streams become server-sent events; `Idempotency-Key` fills `request_id`
 `Last-Event-ID` the cursor.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import uuid

@@ -6,8 +6,6 @@ up and sent once the one before is booked; a long outage makes one long segment,
 began and never ended (this process was killed), or ended before its last total, is counted and named in the log.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """`python -m deploy.demo [--home DIR] [--port N] [--down]`: the journey from an empty folder to answered questions."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The demo's data: the support desk of an invented company, as files that the journey puts into a bucket."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

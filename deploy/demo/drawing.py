@@ -1,7 +1,5 @@
 """What the demo shows: the loss curve in the terminal, progress, and the closing tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The stages of the journey, each a call or two of the public client; nothing here is private to the demo."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

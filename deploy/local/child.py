@@ -1,7 +1,5 @@
 """One supervised process: started, watched, started again with a growing pause, and stopped."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """`modelry up`, `down`, `status`, `config`, `doctor`, `env`: what the server distribution adds to the command line."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shlex

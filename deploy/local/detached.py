@@ -1,7 +1,5 @@
 """The supervisor in the background, started by `up --detach`: `python -m deploy.local.detached HOME OPTIONS FD`."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks of a machine and an installation, each with what to do about it."""
 
-from __future__ import annotations
-
 import ctypes.util
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The settings in force of each process, with the place that each came from."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 

@@ -1,7 +1,5 @@
 """Small safe file operations: whole or not at all, and readable by the owner alone where they hold secrets."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

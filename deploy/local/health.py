@@ -1,7 +1,5 @@
 """Is it ready, and what does it lack? One question per kind of process; none of them raises."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import urllib.error

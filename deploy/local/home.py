@@ -1,7 +1,5 @@
 """The folder that holds everything of one installation: where things lie, its ports, its secrets, its lock."""
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import os

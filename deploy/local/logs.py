@@ -1,7 +1,5 @@
 """Log files of the processes: each writes its own by itself, and none grows without bound."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

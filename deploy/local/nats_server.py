@@ -1,7 +1,5 @@
 """The embedded NATS server: its users and what each may do, its configuration and command line."""
 
-from __future__ import annotations
-
 import json
 import sysconfig
 from dataclasses import dataclass, field

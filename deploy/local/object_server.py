@@ -1,7 +1,5 @@
 """The embedded S3 server: rclone over a folder whose sub-folders are the buckets."""
 
-from __future__ import annotations
-
 import shutil
 import sysconfig
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """`up` in the foreground and in the background, and `down`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Ends processes of a home that nobody watches: what a dead supervisor left, and workers and replicas on `down`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """What the embedded stack consists of: each program's command, environment, readiness, and when it is stopped."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import sys

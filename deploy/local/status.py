@@ -1,7 +1,5 @@
 """What runs of a home now, and what it lacks, asked of the processes themselves."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Any

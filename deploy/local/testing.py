@@ -6,8 +6,6 @@
 The fixtures `nats_server`, `s3_server` and `postgres_server` of `tests/conftest.py` share one of each per test run.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -4,8 +4,6 @@ PostgreSQL refuses to run as root. Then it runs as `nobody`, and where `nobody` 
 (a home folder, say) a copy beside the data is used.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import itertools
 import os

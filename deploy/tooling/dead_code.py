@@ -3,8 +3,6 @@
 What only tests use counts as unused. The list below is for names that a library or the interpreter looks up.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

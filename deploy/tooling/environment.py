@@ -8,8 +8,6 @@ Environment:
     MODELRY_FLAVOUR: `cpu` or `gpu`; found out by itself when not set.
 """
 
-from __future__ import annotations
-
 import ctypes.util
 import hashlib
 import json

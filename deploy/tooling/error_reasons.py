@@ -1,7 +1,5 @@
 """Finds the stable reasons of errors in the code: who raises each, as what, and with which words."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator, Sequence

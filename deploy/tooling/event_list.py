@@ -4,8 +4,6 @@ A stage builds an `Event` with the resource's noun; a function with a parameter 
 is written there, handed to such a function, or is the name of a state.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

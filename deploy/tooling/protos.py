@@ -6,8 +6,6 @@ protos.py --lint     buf lint, and buf breaking against protos/released.binpb wh
 protos.py --release  write protos/released.binpb: what later changes are compared with
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

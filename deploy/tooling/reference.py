@@ -3,8 +3,6 @@
 Nothing in that folder is written by hand; a comment in a proto is the place to say more.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -1,7 +1,5 @@
 """The reference page of the settings of every process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads the Python files of the repository: which there are, and what each imports."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from functools import cache

@@ -3,8 +3,6 @@
 A method is public when it has a `google.api.http` option.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

@@ -11,8 +11,6 @@ Methods have the protos' names in snake_case; arguments are the request's fields
 The client repeats calls that failed with UNAVAILABLE when a repeat is safe, makes request ids, pages and watches.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping

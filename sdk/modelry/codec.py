@@ -5,8 +5,6 @@ are RFC 3339, durations `"3.5s"`, money a decimal string, enum values bare words
 integers as strings and enum words in any case; what it cannot take is refused with the path of the field.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import math

@@ -1,7 +1,5 @@
 """Where an installation answers and with which key: from arguments, the environment, or a home on this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import urllib.error

@@ -1,7 +1,5 @@
 """Types that have a form of their own in JSON: money, times, durations, field masks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

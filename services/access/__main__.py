@@ -1,7 +1,5 @@
 """`python -m services.access`: settings, adapters and the list of parts."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from functools import partial
 from pathlib import Path

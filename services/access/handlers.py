@@ -1,7 +1,5 @@
 """Events in: the ledger hears what happens to what a stage reserves for."""
 
-from __future__ import annotations
-
 from services.access.operations.billing import note_event
 from services.access.operations.context import ServiceContext
 from services.chassis.clock import now

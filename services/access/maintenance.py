@@ -1,7 +1,5 @@
 """The periodic maintenance of access, and the wait for gateways to learn of a changed key."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """The settings that access has beside those of every process."""
 
-from __future__ import annotations
-
 from pydantic import Field, SecretStr
 
 from services.clients.settings import ServiceAddresses

@@ -1,7 +1,5 @@
 """The tables of access, and the unit of work over them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from sqlalchemy import select

@@ -1,7 +1,5 @@
 """The admin methods that every service answers for itself: its health and its dead letters."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any, Protocol
 

@@ -4,8 +4,6 @@ The gateway checks the API key and hands on a token; a service that calls anothe
 with the installation's `token_secret` and carried as `authorization: Bearer <token>` metadata.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Iterator

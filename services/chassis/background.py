@@ -1,7 +1,5 @@
 """Periodic work beside the calls of a service: one loop that survives every failure and says when it keeps failing."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random

@@ -1,7 +1,5 @@
 """What the protos' own options say of fields: which may be filtered and sorted by, and their bounds."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

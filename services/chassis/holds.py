@@ -4,8 +4,6 @@ A hold is taken when a reference is resolved, and falls unless it is confirmed i
 first event; the holder's last event lets it go.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime

@@ -3,8 +3,6 @@
 Amounts are decimals with nine places, as `modelry.common.v1.Money` has them.
 """
 
-from __future__ import annotations
-
 from decimal import ROUND_HALF_UP, Decimal
 
 ZERO = Decimal(0)

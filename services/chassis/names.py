@@ -1,7 +1,5 @@
 """What names, titles and metadata must be like, for every resource. Pure: domains import it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a service stands on, asked every few seconds: its database and the object store."""
 
-from __future__ import annotations
-
 import asyncio
 import urllib.error
 import urllib.request

@@ -4,8 +4,6 @@ What is None stays unset in a message: `pb.Job(finish_time=timestamp_of(job.end_
 all fields of a dataclass that its message names alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime

@@ -4,8 +4,6 @@ A part may have `cannot_answer()` (without this no call can be answered: the dat
 (calls are answered, and something behind them stands still: NATS, the store, a loop). Each lack says since when.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

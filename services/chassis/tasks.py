@@ -1,7 +1,5 @@
 """Ending asyncio tasks for sure."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

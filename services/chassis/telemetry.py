@@ -4,8 +4,6 @@ Every call has a trace id, which travels through gRPC metadata, NATS headers and
 line. Spans and metrics are recorded and sent (OTLP over HTTP) only where `otlp_endpoint` is set.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import random

@@ -1,7 +1,5 @@
 """Changes of state and failures, as every domain has them. Pure: domains import it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Generic, TypeVar

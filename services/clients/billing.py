@@ -1,7 +1,5 @@
 """What services ask of billing: quotes, reservations, and usage to book."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal

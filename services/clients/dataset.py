@@ -1,7 +1,5 @@
 """What services ask of data sets: resolve a version, hold it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from modelry.dataset.v1 import internal_pb2, internal_pb2_grpc

@@ -1,7 +1,5 @@
 """The other services that every stage with priced jobs asks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self, get_type_hints
 

@@ -1,7 +1,5 @@
 """What services ask of serving: which version a deployment serves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from modelry.serving.v1 import internal_pb2, internal_pb2_grpc

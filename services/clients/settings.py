@@ -1,7 +1,5 @@
 """Where the services listen: `MODELRY_<SERVICE>_ADDRESS`."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from services.chassis.settings import Settings

@@ -1,7 +1,5 @@
 """What services ask of training: where a checkpoint is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from modelry.training.v1 import internal_pb2, internal_pb2_grpc

@@ -1,7 +1,5 @@
 """`python -m services.dataset`: settings, adapters and the list of parts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from services.chassis.host import ServiceHost, run

@@ -1,7 +1,5 @@
 """Events of jobs and evaluations, which hold data set versions: they confirm a hold, and release it at their end."""
 
-from __future__ import annotations
-
 from services.chassis.delivery import Message
 from services.chassis.holds import confirm_holds, release_holds
 from services.dataset.operations.context import ServiceContext

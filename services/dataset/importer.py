@@ -4,8 +4,6 @@ An import belongs to whoever holds its token. When this process dies, the next o
 claims their imports again with the next token.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """Places in object stores: what lies there, and which field of a request is wrong when nothing does."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from functools import lru_cache

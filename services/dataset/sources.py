@@ -1,7 +1,5 @@
 """Where rows come from: finds the objects of a source, and says clearly which field is wrong when there are none."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 

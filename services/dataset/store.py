@@ -1,7 +1,5 @@
 """Tables and queries of the dataset service."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

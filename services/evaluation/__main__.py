@@ -1,7 +1,5 @@
 """`python -m services.evaluation`: settings, adapters and the list of parts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from services.chassis.bus import WorkerGate

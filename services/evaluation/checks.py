@@ -1,7 +1,5 @@
 """What an evaluation may ask: every bad value is found before anything is made, and named by its path. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import replace

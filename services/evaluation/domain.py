@@ -1,7 +1,5 @@
 """Evaluations, their samples and reports, stop-word lists: what they are and which rules they keep. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

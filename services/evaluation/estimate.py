@@ -1,7 +1,5 @@
 """How long an evaluation will take, before it runs. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from services.chassis.jobs import Estimate

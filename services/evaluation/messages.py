@@ -1,7 +1,5 @@
 """Messages of the API to values of the rules, and back."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

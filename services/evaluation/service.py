@@ -1,7 +1,5 @@
 """gRPC methods: message -> use case -> message."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Evaluation as the job engine sees it: what a worker is told, and what its reports mean."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

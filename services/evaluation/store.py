@@ -1,7 +1,5 @@
 """The tables of the evaluation service, and the unit of work with its repositories."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

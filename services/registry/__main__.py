@@ -1,7 +1,5 @@
 """`python -m services.registry`: settings, adapters and the list of parts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Events of those who use models: they confirm and release holds, and become part of the lineage."""
 
-from __future__ import annotations
-
 from services.chassis.delivery import Message
 from services.chassis.events import Event
 from services.registry.domain import Link

@@ -1,7 +1,5 @@
 """Entities of the registry as messages."""
 
-from __future__ import annotations
-
 from modelry.registry.v1 import internal_pb2
 from modelry.registry.v1 import registry_pb2 as pb
 from services.chassis.locations import StoredFiles

@@ -3,8 +3,6 @@
 A preparation is found again by its id after the service was killed; one that broke off is begun anew, a few times.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

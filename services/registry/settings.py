@@ -1,7 +1,5 @@
 """Settings of the registry: `MODELRY_REGISTRY_<NAME>`."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from services.chassis.launch import LaunchSettings

@@ -1,7 +1,5 @@
 """Tables and queries of the registry."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from sqlalchemy import and_, delete, select

@@ -1,7 +1,5 @@
 """Events of model versions: a published adapter joins the deployments of its base, a deleted one leaves them."""
 
-from __future__ import annotations
-
 from services.chassis.clock import now
 from services.chassis.delivery import Message
 from services.serving.operations import adapters

@@ -1,7 +1,5 @@
 """Entities of serving as messages, and messages as commands."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

@@ -1,7 +1,5 @@
 """Tables and queries of serving."""
 
-from __future__ import annotations
-
 from sqlalchemy import delete, update
 
 from modelry.serving.v1 import serving_pb2 as pb

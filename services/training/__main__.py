@@ -1,7 +1,5 @@
 """`python -m services.training`: settings, adapters and the list of parts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

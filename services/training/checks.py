@@ -1,7 +1,5 @@
 """What a job may ask: every bad value is found before anything is made, and named by its path."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

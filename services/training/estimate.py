@@ -1,7 +1,5 @@
 """How long a job will take and how many steps it has, before it runs. Pure."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Events in: a model that became ready (or failed) wakes the engine for the jobs that wait for it."""
 
-from __future__ import annotations
-
 from services.chassis.delivery import Message
 from services.training.context import ServiceContext
 

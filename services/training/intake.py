@@ -1,7 +1,5 @@
 """What is known of a job before it runs: what its references mean, how long it will take, what it holds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 from services.chassis.errors import Invalid, WrongState, with_field

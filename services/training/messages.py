@@ -1,7 +1,5 @@
 """Messages of the API to values and back."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace

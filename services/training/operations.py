@@ -1,7 +1,5 @@
 """The use cases of training beside the verbs of every job: one function each. Nothing here knows gRPC."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 
 from modelry.registry.v1 import registry_pb2

@@ -1,7 +1,5 @@
 """What callers read: checkpoints, metric points, and when a watch ends."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 
 from services.chassis.data import Page, PageQuery

@@ -1,7 +1,5 @@
 """Settings of training: `MODELRY_TRAINING_<NAME>`."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from services.chassis.jobs import JobSettings

@@ -1,7 +1,5 @@
 """What a worker is told, what it tells of a checkpoint, and what the registry is told of one. Pure."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

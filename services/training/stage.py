@@ -1,7 +1,5 @@
 """How the job engine runs fine-tuning: what a worker is told, what its reports mean, what follows the end."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The tables of the training service, and the unit of work with its repositories."""
 
-from __future__ import annotations
-
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.data import Database, Repository, UnitOfWork, chassis_metadata, table_of
 from services.chassis.garbage import garbage_table

@@ -1,7 +1,5 @@
 """Commands written by hand: what needs more than one call, or a conversation."""
 
-from __future__ import annotations
-
 import json
 import sys
 import urllib.error

@@ -1,7 +1,5 @@
 """Commands made from the protos: a noun is a group, a verb a method, a flag a field."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """What was typed, as the fields of a request: flags, files in YAML or JSON, and LLaMA-Factory's names."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The entry point: nouns from the protos, commands written by hand, and those that the servers' distribution adds."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points

@@ -1,7 +1,5 @@
 """Which noun and verb a method has on the command line, and which flags."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any

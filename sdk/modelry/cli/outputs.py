@@ -1,7 +1,5 @@
 """What is shown: tables for people, JSON for programs, progress for long work."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Iterator

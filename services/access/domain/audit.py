@@ -1,7 +1,5 @@
 """What was done, by whom, and whether it was allowed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

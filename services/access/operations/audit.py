@@ -1,7 +1,5 @@
 """Note in the audit log what was done, and what was refused."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from services.access.domain.audit import OK, AuditEntry

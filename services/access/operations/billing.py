@@ -1,7 +1,5 @@
 """Prices, quotes, reservations and the ledger."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta

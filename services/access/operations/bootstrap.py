@@ -1,7 +1,5 @@
 """The first start: the project that always exists, and the first admin key."""
 
-from __future__ import annotations
-
 import os
 from datetime import datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Credentials: stored sealed, tried on request, opened for Modelry's own services only."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """API keys: made, rotated, revoked; and the records by which gateways know them."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace

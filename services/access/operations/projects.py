@@ -1,7 +1,5 @@
 """Projects, and the bucket that each has on the installation's store."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The object stores that access knows how to reach."""
 
-from __future__ import annotations
-
 import logging
 
 from services.access.domain.credentials import Credential

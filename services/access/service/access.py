@@ -1,7 +1,5 @@
 """AccessService and AccessInternalService: projects, API keys, credentials and the audit log."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 
@@ -107,7 +105,8 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     @audited
     async def CreateCredential(self, request: pb.CreateCredentialRequest, call: Any) -> pb.Credential:
         wanted, caller, moment = request.credential, current(), now()
-        draft = value_of(Credential, wanted, project=caller.project, create_time=moment, update_time=moment)
+        given = {"id": "", "project": caller.project, "create_time": moment, "update_time": moment}
+        draft = value_of(Credential, wanted, **given)
         digest, context = request_digest(request), self._context
         credential = await credentials.create_credential(
             caller, draft, wanted.secret_key, request.request_id, digest, context, moment

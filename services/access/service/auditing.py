@@ -1,7 +1,5 @@
 """Refusals in the audit log."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """BillingService and BillingInternalService: prices, quotes, reservations and the ledger."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty

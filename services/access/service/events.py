@@ -1,7 +1,5 @@
 """EventService: the project's events, paged and streamed."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any

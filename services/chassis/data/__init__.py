@@ -7,7 +7,14 @@ from services.chassis.data.engines import Connection
 from services.chassis.data.filters import parse_filter
 from services.chassis.data.housekeeping import sweep
 from services.chassis.data.listing import Order, Page, PageQuery, make_token, read_token
-from services.chassis.data.migration import create_chassis_tables, differences, draft, rename_column, rewrite_json
+from services.chassis.data.migration import (
+    create_chassis_tables,
+    create_garbage_table,
+    differences,
+    draft,
+    rename_column,
+    rewrite_json,
+)
 from services.chassis.data.repository import Entity, Repository, check_etag
 from services.chassis.data.tables import chassis_metadata, dead_letters, outbox
 from services.chassis.data.unit_of_work import UnitOfWork, execute, fetch, request_digest, retry_conflicts
@@ -31,6 +38,7 @@ __all__ = [
     "chassis_metadata",
     "check_etag",
     "create_chassis_tables",
+    "create_garbage_table",
     "dead_letters",
     "differences",
     "draft",

@@ -1,7 +1,5 @@
 """Dead letters: messages that could not be handled, with the reason, until somebody replays them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime

@@ -20,11 +20,25 @@ test of the service asserts that `differences` finds none. Older migrations are 
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    inspect,
+    select,
+    text,
+    update,
+)
 
 from services.chassis.data.tables import chassis
 from services.chassis.settings import refuse_start
@@ -88,6 +102,24 @@ def rename_column(table: str, old: str, new: str) -> None:
 
     if old in {column["name"] for column in inspect(op.get_bind()).get_columns(table)}:
         op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+
+
+def create_garbage_table(waiting: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Make the table of files to delete, with what waits (bucket, prefix, project, credential), as it was at first."""
+    from alembic import op
+
+    words = [Column(name, Text, nullable=False) for name in ("bucket", "prefix", "project", "credential")]
+    table = op.create_table(
+        "garbage",
+        Column("next_time", DateTime(timezone=True), nullable=False),
+        *words,
+        Column("attempts", BigInteger, nullable=False),
+        Column("last_error", Text, nullable=False),
+        PrimaryKeyConstraint(*(word.name for word in words), name="pk_garbage"),
+    )
+    op.create_index("ix_garbage_next_time", "garbage", ["next_time"])
+    at_once = {"next_time": datetime(2000, 1, 1, tzinfo=UTC), "attempts": 0, "last_error": ""}
+    op.bulk_insert(table, [{**at_once, **row} for row in waiting])
 
 
 def rewrite_json(table: str, column: str, change: Callable[[Any], Any], key: str = "id") -> None:

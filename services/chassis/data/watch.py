@@ -3,8 +3,6 @@
 A watcher subscribes first, then reads the resource as it is, then drops what is not newer than what it has seen.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """What differs between accelerators, in one table, so that no setting of one leaks into another. No torch here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Which adapters an engine can hold beside its base, and what a merged one is called. Pure."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What vLLM reads from its environment, whoever starts it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

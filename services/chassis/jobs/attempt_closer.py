@@ -1,7 +1,5 @@
 """The end of an attempt: its worker is seen dead, its last words are read, and only then it is over."""
 
-from __future__ import annotations
-
 import signal
 import time
 from typing import Generic, TypeVar

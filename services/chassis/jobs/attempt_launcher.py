@@ -1,7 +1,5 @@
 """From a granted token to a running worker: folder, spec.json, launcher."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

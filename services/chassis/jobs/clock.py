@@ -1,7 +1,5 @@
 """How long workers ran, counted on this process's monotonic clock while they are seen running."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

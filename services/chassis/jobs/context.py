@@ -1,7 +1,5 @@
 """Where the parts of the engine meet: the stage and its adapters, and the one way in which a job is changed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace

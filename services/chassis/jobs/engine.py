@@ -1,7 +1,5 @@
 """The engine of one stage's jobs: what a service makes, starts, asks and stops."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import Counter

@@ -1,7 +1,5 @@
 """Who is silent for too long. Pure counting on one monotonic clock: no bus, no database."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

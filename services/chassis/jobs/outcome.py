@@ -1,7 +1,5 @@
 """What each report means: the written outcome of every (state, fact) pair, and the moves that it asks for. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Wanted and actual state, compared again and again: every difference is mended, however it came about."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal

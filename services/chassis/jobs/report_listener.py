@@ -1,7 +1,5 @@
 """What the engine hears over the bus: work reports by a durable consumer, heartbeats that nobody stores."""
 
-from __future__ import annotations
-
 import json
 import logging
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Reports become state: each exactly once, in order, under the token of the attempt that wrote it."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

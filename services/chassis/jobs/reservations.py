@@ -1,7 +1,5 @@
 """What a priced job sets aside under its own id: money at billing, and holds of what it uses at their owners."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

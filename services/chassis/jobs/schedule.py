@@ -1,7 +1,5 @@
 """Who gets the free slots: waiting jobs in the order in which they were made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 

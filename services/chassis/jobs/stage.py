@@ -1,7 +1,5 @@
 """What a service tells the job engine about its jobs: the `Stage` protocol and the values that pass through it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar

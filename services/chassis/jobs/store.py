@@ -3,8 +3,6 @@
 Progress and metric points change many times a second and never change a job's version.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime

@@ -1,7 +1,5 @@
 """What callers ask of priced jobs: quote, create, stop, update, delete. The same for every stage."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 

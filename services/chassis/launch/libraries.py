@@ -1,7 +1,5 @@
 """Libraries that are loaded before a program's own: they make what computes on a CPU faster and change nothing else."""
 
-from __future__ import annotations
-
 import glob
 import os
 import sys

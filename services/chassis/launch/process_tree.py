@@ -1,7 +1,5 @@
 """Find every process that belongs to a start, also those that left its session or lost their parents."""
 
-from __future__ import annotations
-
 import os
 
 from services.chassis.launch import shim

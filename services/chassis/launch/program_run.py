@@ -6,8 +6,6 @@ this user alone may read. It takes a place in the pool of one-shot programs, so 
 core do not keep it waiting. A program that a killed service has begun is found again by its id.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import shutil

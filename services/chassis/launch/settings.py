@@ -1,7 +1,5 @@
 """The settings of a service that starts programs."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from services.chassis.settings import Settings

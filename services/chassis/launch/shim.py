@@ -8,8 +8,6 @@ rename, and then kills what is left of it. Only SIGKILL ends it before its progr
 The launcher imports the functions that read `/proc`, so that both sides mean the same by "alive".
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json

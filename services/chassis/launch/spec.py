@@ -1,7 +1,5 @@
 """What is asked of a launcher and what it answers; the same for every kind of launcher."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum

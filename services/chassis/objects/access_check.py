@@ -1,7 +1,5 @@
 """What a pair of keys may do in a bucket, found out by doing it."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The node's cache of models and data sets, addressed by content: fetched once, verified, shared by processes."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

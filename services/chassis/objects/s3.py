@@ -3,8 +3,6 @@
 It takes a third of a second to load, so this module is imported where a client is made and not with the package.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

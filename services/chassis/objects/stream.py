@@ -1,7 +1,5 @@
 """Read a large object from front to back in constant memory, across broken connections."""
 
-from __future__ import annotations
-
 import io
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The thread that carries a worker's spool to the bus, with an event loop and a connection of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

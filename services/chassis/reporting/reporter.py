@@ -12,8 +12,6 @@ connection that is made anew for ever; what it could not send, the service reads
 same connection and are not stored. The caller needs no event loop.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

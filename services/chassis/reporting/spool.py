@@ -5,8 +5,6 @@
 acknowledged. One process writes; any number read.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

@@ -3,8 +3,6 @@
 `channel` leaves errors as gRPC's own, for those who pass them through; `Connections` turns them into `chassis.errors`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass

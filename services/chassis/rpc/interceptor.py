@@ -4,8 +4,6 @@ request must have, the default deadline, and errors becoming statuses.
 Health and reflection, which have no policy, pass untouched.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -4,8 +4,6 @@ A service adds its servicers to an RpcServer; who may call a method comes from t
 of `chassis.errors`, on either side.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ A field with `(google.api.field_behavior) = REQUIRED` must not be empty, and a n
 complete: what is below is a partial resource. OUTPUT_ONLY fields are ignored on input (AIP-203).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache

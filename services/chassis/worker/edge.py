@@ -3,8 +3,6 @@
 Nothing here imports torch or transformers.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

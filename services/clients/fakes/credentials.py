@@ -1,7 +1,5 @@
 """Access in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from services.chassis.auth import Role

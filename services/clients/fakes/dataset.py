@@ -1,7 +1,5 @@
 """Data sets in memory."""
 
-from __future__ import annotations
-
 from services.chassis.errors import WrongState
 from services.clients.dataset import DatasetClient, DatasetInfo
 from services.clients.fakes.memory import HoldOwner, find

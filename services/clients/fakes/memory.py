@@ -1,7 +1,5 @@
 """What fakes have in common: outages, things known by project and reference, and holds of versions."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from services.chassis.errors import NotFound, Unavailable

@@ -1,7 +1,5 @@
 """The registry in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

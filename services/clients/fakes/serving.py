@@ -1,7 +1,5 @@
 """Deployments in memory."""
 
-from __future__ import annotations
-
 from services.clients.fakes.memory import Outages, find
 from services.clients.serving import DeploymentInfo, ServingClient
 

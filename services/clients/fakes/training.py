@@ -1,7 +1,5 @@
 """Checkpoints in memory."""
 
-from __future__ import annotations
-
 from services.clients.fakes.memory import Outages, find
 from services.clients.training import CheckpointInfo, TrainingClient
 

@@ -1,7 +1,5 @@
 """What all use cases share: the database, the sources, and who is told of a change."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

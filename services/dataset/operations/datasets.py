@@ -1,7 +1,5 @@
 """Data sets: make, show, change, delete."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Uploaded files: take in, list, read, delete."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

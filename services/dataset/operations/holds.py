@@ -1,7 +1,5 @@
 """What other services ask: resolve a reference, and hold what it means."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from services.chassis.errors import NotFound

@@ -1,7 +1,5 @@
 """Read a few rows of a canonical file where it lies, without fetching all of it."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -1,7 +1,5 @@
 """Versions: make (by importing), show, publish, delete, watch."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime

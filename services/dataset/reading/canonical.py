@@ -1,7 +1,5 @@
 """The canonical file: Parquet with one conversation per row, written in bounded row groups."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Conversations: OpenAI messages and ShareGPT."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from services.dataset.reading.problems import RowProblem, kind_of, quote

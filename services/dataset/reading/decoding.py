@@ -4,8 +4,6 @@ msgspec does the work. It says neither where a NaN stands nor that a key occurs 
 whose keys do not add up, is read once more by the slower standard parser that can.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

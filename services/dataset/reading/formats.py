@@ -1,7 +1,5 @@
 """Which format the rows have, from their columns, a choice or a mapping; and the converter for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum

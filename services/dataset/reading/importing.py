@@ -1,7 +1,5 @@
 """One import: sources in, canonical file and findings out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """How the rows lie in the source: a JSON array, JSON Lines, one object; and what is clearly none of them."""
 
-from __future__ import annotations
-
 import re
 from enum import Enum
 

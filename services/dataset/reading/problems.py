@@ -1,7 +1,5 @@
 """What can be wrong with a source: one row of it, or the whole file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MAX_MESSAGE = 500

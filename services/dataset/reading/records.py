@@ -1,7 +1,5 @@
 """Rows of named columns: Alpaca, prompt and completion, evaluation pairs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from services.dataset.reading.problems import RowProblem, kind_of

@@ -1,7 +1,5 @@
 """One canonical row, whatever format it came in, and the checks that every conversation passes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

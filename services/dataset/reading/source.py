@@ -1,7 +1,5 @@
 """The source as a stream of bytes: read once, hashed and checked to be UTF-8 on the way."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Cut a source into the bytes of its rows, without parsing them: constant memory, exact places."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

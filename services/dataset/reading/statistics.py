@@ -1,7 +1,5 @@
 """What the rows are like: counted while they pass, in bounded memory."""
 
-from __future__ import annotations
-
 import math
 import re
 from array import array

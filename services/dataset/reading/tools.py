@@ -1,7 +1,5 @@
 """Function definitions and calls, brought to OpenAI's shape."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -3,8 +3,6 @@
 A process of its own, so that parsing blocks no caller.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

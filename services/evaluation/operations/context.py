@@ -1,7 +1,5 @@
 """What the operations work with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from services.chassis.data import Database

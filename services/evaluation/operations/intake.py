@@ -1,7 +1,5 @@
 """What is known of an evaluation before it runs: what its references mean, how long it will take, what it holds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from services.chassis.data import Database

@@ -1,7 +1,5 @@
 """Reports and samples of evaluations, and the preset benchmarks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from services.chassis.data import Page, PageQuery

@@ -1,7 +1,5 @@
 """Stop-word lists: presets that come with the installation, and a project's own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Aliases of a model, with their history."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from services.chassis.data import Page, PageQuery, retry_conflicts

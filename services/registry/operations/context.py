@@ -1,7 +1,5 @@
 """What all use cases share: the database, the store, and who is told of a change."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

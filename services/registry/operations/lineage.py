@@ -1,7 +1,5 @@
 """Lineage: what a version was made from and what was made from it, as a graph."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from services.registry.domain import Kind, ModelVersion

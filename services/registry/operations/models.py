@@ -1,7 +1,5 @@
 """Models: make, show, change, delete, and the presets of the installation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime

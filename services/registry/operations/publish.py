@@ -1,7 +1,5 @@
 """Publishing: a checkpoint becomes a model version, copied under the registry's own prefix, with its lineage."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Versions: import, show, watch, delete, resolve and hold for other services, prepare."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """`python -m services.registry.worker FOLDER` prepares one model, as `services/registry/preparation.py` says."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Check that a folder is a model that can be trained and served, and say what it is."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where a model may come from: a folder of this machine, a folder of a bucket, a package with GGUF weights, the hub."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 from collections.abc import Callable

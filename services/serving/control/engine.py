@@ -1,7 +1,5 @@
 """How an engine process is started: its arguments, its environment, its port."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import secrets

@@ -1,7 +1,5 @@
 """Which gateways there are, and which version of each route they have applied."""
 
-from __future__ import annotations
-
 import json
 import time
 

@@ -1,7 +1,5 @@
 """Counts the hours of replicas by this process's own clock, and has them written down now and then."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import defaultdict

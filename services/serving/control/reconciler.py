@@ -1,7 +1,5 @@
 """The loop that makes actual what is wanted: it runs every second and at every change, also right after a start."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import fields

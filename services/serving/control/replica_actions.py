@@ -1,7 +1,5 @@
 """Does what was decided. Every action may be repeated: the next tick finds what is left to do."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

@@ -1,7 +1,5 @@
 """Asks one replica over HTTP: is it alive, does it answer, are its tokens the trainer's, which adapters has it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """Brings the files of deployments and of their adapters to this machine: fetch, merge, describe."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """Wanted against actual: what is to be done now. Pure, level-triggered: the same situation gives the same actions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum

@@ -1,7 +1,5 @@
 """What a deployment becomes: mode, engine options, memory; and why something cannot be."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

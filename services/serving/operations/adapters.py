@@ -1,7 +1,5 @@
 """Adapters of deployments: put on, take off, and note where they stand; and the files of the model itself."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """What every use case works with: the database, the other services, and who is told of a change."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Make a deployment, and say what it would cost and how it would be served."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """The state of a deployment as it is saved: judged by its replicas, with its route and its events."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime

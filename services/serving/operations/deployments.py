@@ -1,7 +1,5 @@
 """Show, change, scale, delete and remove deployments; claim their keys; watch them; show replicas and their logs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace

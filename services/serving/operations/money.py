@@ -1,7 +1,5 @@
 """What replicas cost: hours are written down as they are used, and booked slice by slice."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime

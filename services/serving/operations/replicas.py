@@ -1,7 +1,5 @@
 """Changes of replicas; each saves the replica and its deployment's state, route and events together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace

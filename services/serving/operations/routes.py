@@ -1,7 +1,5 @@
 """What gateways are told of a deployment, and what they should know of all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """`python -m services.serving.worker FOLDER`: one-shot work on a model, as `services/serving/model_work.py` says."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -5,8 +5,6 @@ here. To learn what a model's class can do, vLLM starts one more process, which 
 class is therefore registered as one that is loaded already.
 """
 
-from __future__ import annotations
-
 import json
 import runpy
 import sys

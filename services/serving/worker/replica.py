@@ -4,8 +4,6 @@ Which cores they are is known only at the start, and the engine reads them when 
 sets them and replaces itself by the engine.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
