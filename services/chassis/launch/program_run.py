@@ -37,9 +37,10 @@ class ProgramRun:
 
     async def exists(self) -> bool:
         """Return whether it runs, or has ended and said how."""
-        if await asyncio.to_thread(read_result, self.folder) is not None:
+        if (await self._launcher.probe(self.id)).state is ProbeState.RUNNING:
             return True
-        return (await self._launcher.probe(self.id)).state is ProbeState.RUNNING
+        # Read after the look: one that ends between the two has said how by then.
+        return await asyncio.to_thread(read_result, self.folder) is not None
 
     async def start(self, module: str, spec: Mapping[str, Any]) -> None:
         """Start it, unless it runs; what an earlier run of this id left is dropped.

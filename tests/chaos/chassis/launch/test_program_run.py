@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Unavailable
-from services.chassis.launch import NO_FREE_SLOT, Capacity, LaunchSpec, LocalLauncher, ProgramResult, ProgramRun
+from services.chassis.launch import (
+    NO_FREE_SLOT,
+    Capacity,
+    LaunchSpec,
+    LocalLauncher,
+    Probe,
+    ProbeState,
+    ProgramResult,
+    ProgramRun,
+)
 
 pytestmark = pytest.mark.chaos
 
@@ -100,6 +109,19 @@ async def test_a_killed_services_program_is_found_again_by_its_id(launcher: Loca
     assert result is not None and result.result["pid"] == pid
     assert await ProgramRun(launcher, tmp_path, "toy-1").exists(), "so is one that has ended meanwhile"
     assert not await ProgramRun(launcher, tmp_path, "toy-2").exists()
+
+
+async def test_one_that_ends_while_it_is_looked_for_is_found(launcher: LocalLauncher, tmp_path: Path) -> None:
+    """A service that looked for the result first and for the program then took such a one for lost."""
+    await ProgramRun(launcher, tmp_path, "toy-1").start(TOY, {"seconds": 0.2})
+
+    class Late(LocalLauncher):
+        async def probe(self, id: str) -> Probe:
+            while (seen := await super().probe(id)).state is ProbeState.RUNNING:
+                await asyncio.sleep(0.01)
+            return seen
+
+    assert await ProgramRun(Late(tmp_path, CAPACITY), tmp_path, "toy-1").exists()
 
 
 async def test_every_end_is_told(launcher: LocalLauncher, tmp_path: Path) -> None:
