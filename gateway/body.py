@@ -3,8 +3,6 @@
 A client that waits for `100 Continue` gets it from `open_body`: whoever is refused before never sends its body.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

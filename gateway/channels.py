@@ -1,7 +1,5 @@
 """The channels to the services: what each door repeats when nothing answers, as the protos say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from gateway.context import Channels

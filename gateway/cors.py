@@ -1,7 +1,5 @@
 """Web pages that may call the gateway from a browser: its question before a call, and the headers of every answer."""
 
-from __future__ import annotations
-
 from aiohttp import web
 
 METHODS = "GET, HEAD, POST, PATCH, DELETE"

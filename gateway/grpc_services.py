@@ -3,8 +3,6 @@
 Internal services are not described: the descriptions are those of public methods and what they need.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """Bodies of inference calls: what is read of a question and of an engine's refusal, and a stream's events."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass

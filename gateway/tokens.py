@@ -4,8 +4,6 @@ Each event of a stream has the running total of its own choice, the last one tha
 has been counted up to the last event that arrived.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import msgspec

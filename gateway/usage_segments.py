@@ -4,8 +4,6 @@ A segment is written under `ID.open.jsonl` and renamed to `ID.jsonl` when it is 
 so that its sums and their ids are the same however often they are read. Everything here blocks: it runs in threads.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -4,8 +4,6 @@ A segment is removed when all of its records are booked or refused; a refused on
 lines are those of a segment. What billing cannot take now is sent again for as long as it takes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -1,7 +1,5 @@
 """What files need to outlive the machine."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

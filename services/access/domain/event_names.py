@@ -1,7 +1,5 @@
 """Which events there are: the nouns of resources, and what happens to each. A test compares it with what is emitted."""
 
-from __future__ import annotations
-
 from services.chassis.errors import Invalid
 
 _WORK = "created validating queued running stopping succeeded failed stopped updated deleted"

@@ -4,8 +4,6 @@ There is always a whole file: a new one is written under a name of its own, sync
 one, which is kept beside it as `NAME.before`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

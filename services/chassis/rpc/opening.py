@@ -1,7 +1,5 @@
 """How a stream says that it stands before its first message, which may be long in coming."""
 
-from __future__ import annotations
-
 from contextvars import ContextVar
 from typing import Any
 

@@ -4,8 +4,6 @@ UNAVAILABLE also says that an answer was lost after the work was committed. So a
 `idempotency_level` says that a repeat does no more than the first call.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 
