@@ -72,7 +72,7 @@ async def admins_edge(folder: Path, address: str) -> AsyncIterator[Edge]:
 
 async def over_http(folder: Path, address: str, method: Method) -> bool:
     """Call a method through a relay that loses its first answer; whether it was answered all the same."""
-    async with losing_relay(address) as relay, admins_edge(folder, relay.address) as gateway:
+    async with losing_relay(address) as relay, admins_edge(folder / method.name, relay.address) as gateway:
         path = re.sub(r"\{[^}]*\}", "x", method.template)
         content: dict[str, Any] = {"json": {}} if method.body else {}
         if method.client_streaming:
@@ -86,7 +86,7 @@ async def over_http(folder: Path, address: str, method: Method) -> bool:
 
 async def over_grpc(folder: Path, address: str, method: Method) -> bool:
     """The same through the gRPC door."""
-    async with losing_relay(address) as relay, admins_edge(folder, relay.address) as gateway:
+    async with losing_relay(address) as relay, admins_edge(folder / method.name, relay.address) as gateway:
         channels = open_channels(dict.fromkeys(SERVICES, relay.address), creates=False)
         server, port = await open_grpc_proxy(
             "127.0.0.1:0", GrpcProxy(gateway.authenticator, channels, gateway.administration)
