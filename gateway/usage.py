@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
-from gateway.usage_segments import Line, Segment, encode_lines, left_open, read_lines, seal, unended
+from gateway.usage_segments import BEFORE, Line, Segment, encode_lines, left_open, read_lines, seal, unended
 from gateway.usage_sender import UsageSender
 from services.chassis.background import BackgroundLoop
 from services.chassis.ids import new_id
@@ -117,6 +117,8 @@ class UsageJournal:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in self._folder.glob("*.part"):
             part.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            self._folder.with_suffix(".jsonl").rename(self._folder / BEFORE)
         left = left_open(self._folder)
         for line in unended(chain.from_iterable(map(read_lines, left))).values():
             self._tell(line, "killed")

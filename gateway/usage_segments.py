@@ -8,8 +8,9 @@ import fcntl
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from services.chassis.ids import new_id
 from services.clients.billing import UsageRecord
 
 OPEN, SEALED = ".open.jsonl", ".jsonl"
+BEFORE = "usage-before.jsonl"
+"""The one file that the journal was at first, as a sealed segment: each of its lines is a record with its own id."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -35,7 +38,18 @@ class Line(msgspec.Struct, omit_defaults=True, frozen=True):
     tokens: dict[str, int] | None = None
 
 
+class _LineBefore(msgspec.Struct):
+    id: str
+    project: str
+    key_id: str
+    resource_id: str
+    item: str
+    quantity: int
+
+
 _decode = msgspec.json.Decoder(Line).decode
+_decode_before = msgspec.json.Decoder(_LineBefore).decode
+T = TypeVar("T")
 Owner = tuple[str, str, str]
 
 
@@ -46,10 +60,14 @@ def encode_lines(lines: Iterable[Line]) -> bytes:
 
 def read_lines(path: Path) -> Iterator[Line]:
     """Yield the lines of a segment; one that is torn loses only itself."""
+    return _read(path, _decode)
+
+
+def _read(path: Path, decode: Callable[[bytes], T]) -> Iterator[T]:
     with path.open("rb") as file:
         for raw in file:
             try:
-                yield _decode(raw)
+                yield decode(raw)
             except msgspec.MsgspecError:
                 continue
 
@@ -77,6 +95,11 @@ def unended(lines: Iterable[Line]) -> dict[str, Line]:
 
 def records(path: Path) -> Iterator[tuple[str, UsageRecord]]:
     """Yield project and record for each sum of a sealed segment; the ids come from its name and what is summed."""
+    if path.name == BEFORE:
+        for line in _read(path, _decode_before):
+            fields = msgspec.structs.asdict(line)
+            yield fields.pop("project"), UsageRecord(**fields)
+        return
     for owner, counted in sums(read_lines(path)).items():
         project, key_id, resource_id = owner
         for item, quantity in counted.items():

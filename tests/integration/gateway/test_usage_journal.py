@@ -264,3 +264,17 @@ async def test_calls_do_not_wait_for_a_slow_disk_to_sync(tmp_path: Path, monkeyp
         await called(journal, 100)
     go_on.set()
     await journal.stop()
+
+
+async def test_what_the_one_file_of_before_holds_is_booked_by_its_own_ids(tmp_path: Path) -> None:
+    line = '{"id": "usage-1", "project": "proj-1", "key_id": "key-1", "resource_id": "dep-1", "item": "input-token", '
+    (tmp_path / "usage.jsonl").write_text(f'{line}"quantity": 7}}\n{line}"quant')  # the machine went off in the second
+    billing = FakeBilling()
+    journal = UsageJournal(tmp_path, billing)
+    await journal.start()
+    await until(lambda: not segments(tmp_path)[:-1])
+    await journal.stop()
+    assert list(billing.records.values()) == [
+        UsageRecord(id="usage-1", item="input-token", quantity=7, resource_id="dep-1", key_id="key-1")
+    ]
+    assert not (tmp_path / "usage.jsonl").exists()
