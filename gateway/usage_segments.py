@@ -73,10 +73,12 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> Iterator[T]:
 
 
 def sums(lines: Iterable[Line]) -> dict[Owner, Counter[str]]:
-    """Add up the tokens of calls that ended."""
+    """Add up the tokens of calls that ended; a call counts once, however often its line was written."""
     added: dict[Owner, Counter[str]] = {}
+    seen: set[str] = set()
     for line in lines:
-        if line.tokens:
+        if line.tokens and line.call not in seen:
+            seen.update((line.call,) if line.call else ())
             added.setdefault((line.project, line.key_id, line.resource_id), Counter()).update(line.tokens)
     return added
 

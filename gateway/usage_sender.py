@@ -75,7 +75,8 @@ class UsageSender:
         return type(error) is not ModelryError or self._failures[record_id] >= MOST_TRIES
 
     def _keep(self, project: str, record: UsageRecord) -> None:
-        line = Line(project, record.key_id, record.resource_id, tokens={record.item: int(record.quantity)})
+        # By the record's id, since a process that dies now refuses it again.
+        line = Line(project, record.key_id, record.resource_id, record.id, tokens={record.item: int(record.quantity)})
         path = self._folder / "refused.jsonl"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
