@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
+from gateway.channels import open_channels
 from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
 from gateway.kv_follower import KvFollower
@@ -23,7 +24,7 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus
 from services.chassis.errors import ModelryError
-from services.chassis.rpc import Connections, plain_channel
+from services.chassis.rpc import Connections
 from services.chassis.settings import load, refuse_start
 from services.clients.billing import BillingClient
 from services.clients.credentials import CredentialClient
@@ -35,7 +36,8 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
-    channels = {name: plain_channel(settings.address_of(name)) for name in SERVICES}
+    addresses = {name: settings.address_of(name) for name in SERVICES}
+    channels, forwarding = open_channels(addresses, creates=True), open_channels(addresses, creates=False)
     issuer = TokenIssuer(settings.token_secret.get_secret_value())
     connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
@@ -43,21 +45,21 @@ async def run(settings: GatewaySettings) -> None:
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
     administration = Administration(channels, keys, (bus, usage), issuer)
     native = NativeApi(authenticator, channels, administration)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
     for part in (bus, follower, usage, proxy):
         await part.start()
-    server, _ = await open_grpc_proxy(settings.grpc_listen, GrpcProxy(authenticator, channels, administration))
+    server, _ = await open_grpc_proxy(settings.grpc_listen, GrpcProxy(authenticator, forwarding, administration))
     await _listen(runner, settings.http_listen)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
     await runner.cleanup()
     await server.stop(GRACE_SECONDS)
+    await proxy.close()
     await usage.stop()
     await follower.stop()
-    await proxy.close()
-    for channel in channels.values():
+    for channel in (*channels.values(), *forwarding.values()):
         await channel.close()
     await connections.close()
     await bus.close()

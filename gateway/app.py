@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from typing import Any
 
 from aiohttp import web
 from opentelemetry.trace import SpanKind
@@ -10,15 +11,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from gateway import errors, openapi
 from gateway.administration import Administration
+from gateway.body import HANDLER_ARGUMENTS, expect_nothing
 from gateway.context import REQUEST_ID, new_request_id
+from gateway.cors import Cors
 from gateway.native import NativeApi
 from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import ClientLeft, Proxy
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
-from services.chassis.errors import ModelryError, OverLimit
+from services.chassis.errors import ModelryError
 
-MOST_BODY_BYTES = 32 << 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Metrics:
         self._children: dict[tuple[str, int], Counter] = {}
         in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
         in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
+        self.registry.register(proxy.uncounted)
 
     def show_letters(self, health: Health) -> None:
         """Take over how many dead letters each service has; one that cannot say keeps its last number."""
@@ -53,33 +56,41 @@ class Metrics:
         child.inc()
 
 
-def build_app(native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration: Administration) -> web.Application:
+def build_app(
+    native: NativeApi, openai: OpenAiApi, proxy: Proxy, administration: Administration, cors_origins: str = ""
+) -> web.Application:
     """Return the application; its parts are started and stopped by `__main__`."""
-    metrics = Metrics(proxy)
-    app = web.Application(client_max_size=MOST_BODY_BYTES)
+    metrics, cors = Metrics(proxy), Cors(cors_origins)
+    app = web.Application(handler_args=HANDLER_ARGUMENTS)
 
-    def guarded(handler: Handler) -> Handler:
-        return _edge(metrics, handler)
+    def guarded(handler: Handler) -> dict[str, Any]:
+        return {"handler": _edge(metrics, cors, handler), "expect_handler": expect_nothing}
 
+    async def mark(request: web.BaseRequest, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "modelry"
+        cors.mark(request, response)
+
+    app.on_response_prepare.append(mark)
     app.add_routes(
         [
-            *(web.post(path, guarded(openai.infer)) for path in INFERENCE),
-            web.get("/v1/models", guarded(openai.models)),
-            web.get("/v1/models/{name:.+}", guarded(openai.models)),
-            web.route("*", "/v1", guarded(openai.unknown)),
-            web.route("*", "/v1/{rest:.*}", guarded(openai.unknown)),
-            web.get("/healthz", guarded(_healthz)),
-            web.get("/readyz", guarded(administration.readyz)),
-            web.get("/metrics", guarded(_metrics_handler(metrics, administration))),
-            web.get("/openapi.json", guarded(_openapi)),
-            web.get("/docs", guarded(_docs)),
-            web.route("*", "/{rest:.*}", guarded(native.handle)),
+            *(web.post(path, **guarded(openai.infer)) for path in INFERENCE),
+            web.get("/v1/models", **guarded(openai.models)),
+            web.get("/v1/models/{name:.+}", **guarded(openai.models)),
+            web.route("*", "/v1", **guarded(openai.unknown)),
+            web.route("*", "/v1/{rest:.*}", **guarded(openai.unknown)),
+            web.get("/", **guarded(_front)),
+            web.get("/healthz", **guarded(_healthz)),
+            web.get("/readyz", **guarded(administration.readyz)),
+            web.get("/metrics", **guarded(_metrics_handler(metrics, administration))),
+            web.get("/openapi.json", **guarded(_openapi)),
+            web.get("/docs", **guarded(_docs)),
+            web.route("*", "/{rest:.*}", **guarded(native.handle)),
         ]
     )
     return app
 
 
-def _edge(metrics: Metrics, handler: Handler) -> Handler:
+def _edge(metrics: Metrics, cors: Cors, handler: Handler) -> Handler:
     """Return a handler with what every answer gets. Around each handler: a middleware costs a call 10 µs more."""
 
     async def edge(request: web.Request) -> web.StreamResponse:
@@ -87,12 +98,9 @@ def _edge(metrics: Metrics, handler: Handler) -> Handler:
         request[REQUEST_ID] = request_id = new_request_id()
         try:
             with telemetry.span(f"HTTP {request.method}", request.headers, SpanKind.SERVER):
-                response = await handler(request)
+                response = cors.preflight(request) or await handler(request)
         except ClientLeft:
             return web.Response(status=499)
-        except web.HTTPRequestEntityTooLarge:
-            too_large = OverLimit(f"The body is over {MOST_BODY_BYTES >> 20} MiB.", reason="BODY_TOO_LARGE")
-            response = _refuse(too_large, request, 413)
         except web.HTTPException:
             raise
         except ModelryError as error:
@@ -108,13 +116,16 @@ def _edge(metrics: Metrics, handler: Handler) -> Handler:
     return edge
 
 
-def _refuse(error: ModelryError, request: web.Request, status: int = 0) -> web.Response:
+def _refuse(error: ModelryError, request: web.Request) -> web.Response:
     answer = errors.wrap(error, request.path, request[REQUEST_ID])
     headers = dict(answer.headers)
     if allow := error.metadata.get("allow"):
         headers["Allow"] = allow
-        status = 405
-    return web.json_response(answer.body, status=status or answer.status, headers=headers)
+    return web.json_response(answer.body, status=405 if allow else answer.status, headers=headers)
+
+
+async def _front(request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "/docs"})
 
 
 async def _healthz(request: web.Request) -> web.Response:

@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterable, Mapping
 
-from gateway.context import Metadata
+from gateway.context import Metadata, text_of
 from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
 from services.clients.credentials import CredentialClient
 from services.clients.records import KeyRecord
 
-PROJECT_HEADERS = ("modelry-project", "openai-project")
 DEFAULT_PROJECT = "default"
 _TOKEN_SECONDS = 600.0
 _PROJECT_SECONDS = 60.0
@@ -38,7 +37,7 @@ class Authenticator:
 
     async def project(self, key: KeyRecord, headers: Mapping[str, str]) -> str:
         """Return the id of the project that a call is in. Raises: NotFound, Denied, Unavailable."""
-        asked = next((headers[name] for name in PROJECT_HEADERS if headers.get(name)), "")
+        asked = _asked_project(headers)
         if key.project:
             if asked and asked not in (key.project, key.project_name):
                 raise NotFound(f"There is no project {asked!r} for this key.", reason="PROJECT_NOT_FOUND")
@@ -57,11 +56,15 @@ class Authenticator:
         self._projects[name] = (project_id, time.monotonic() + _PROJECT_SECONDS)
         return project_id
 
-    async def principal(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Return who is calling, and in which project."""
+    async def principal(self, headers: Mapping[str, str], address: str, least: Role) -> Principal:
+        """Return who is calling, and in which project; whoever is below the least role is refused before anything is
+        read of the call. Raises: Unauthenticated, Denied, NotFound, Unavailable.
+        """
         key = self.key(headers, address)
         project = await self.project(key, headers)
-        return Principal(project, key.role, key.key_id, "user", key.key_id)
+        principal = Principal(project, key.role, key.key_id, "user", key.key_id)
+        principal.require(least)
+        return principal
 
     def metadata(self, principal: Principal, request_id: str, further: Iterable[tuple[str, str]]) -> Metadata:
         """Return what a call of a service carries: the caller's token, the request's id, and its trace."""
@@ -76,3 +79,9 @@ class Authenticator:
             token = self._issuer.issue(principal, _TOKEN_SECONDS)
             self._tokens[principal] = (token, time.monotonic() + _TOKEN_SECONDS / 2)
         return token
+
+
+def _asked_project(headers: Mapping[str, str]) -> str:
+    """Return the project that a call names, or nothing. OpenAI's SDKs send an id of OpenAI's, which is none of ours."""
+    openai = text_of(headers, "openai-project")
+    return text_of(headers, "modelry-project") or ("" if openai.startswith("proj_") else openai)

@@ -11,13 +11,14 @@ from google.rpc import code_pb2
 
 from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, Unavailable, code_of
 
-OPENAI_TYPES = {**dict.fromkeys((400, 401, 403, 404, 409, 410, 413), "invalid_request_error"), 429: "requests"}
+OPENAI_TYPES = {**dict.fromkeys((400, 401, 403, 404, 409, 410, 413, 415), "invalid_request_error"), 429: "requests"}
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     429: "rate_limit_error",
     503: "overloaded_error",
 }
@@ -41,7 +42,7 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
     headers: dict[str, str] = {}
     if isinstance(error, OverLimit | Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
-    elif status < 500 and path.startswith("/v1"):
+    elif status < 500:
         headers["x-should-retry"] = "false"
     if path.startswith("/v1/messages"):
         kind = ANTHROPIC_TYPES.get(status, "api_error")

@@ -3,88 +3,118 @@
 Only public methods pass: those with a `google.api.http` option. Health and reflection answer here, for all.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
+from gateway import grpc_services
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import Channels, Metadata, new_request_id
+from gateway.context import Channels, Metadata, new_request_id, refuse_repeated
+from gateway.grpc_services import OwnServices, only_message
 from modelry.api_methods import EVERY_SERVICE, Method, methods
-from services.chassis.auth import Principal
-from services.chassis.errors import ModelryError, to_status
-from services.chassis.rpc import MESSAGE_BYTES
+from services.chassis.auth import Principal, Role
+from services.chassis.errors import STATUS_DETAILS_KEY, ModelryError, from_rpc_error, to_status
+from services.chassis.rpc import MESSAGE_BYTES, OPENED, read_request
 
 PASSED_METADATA = ("traceparent", "tracestate")
+REQUEST_ID = "x-request-id"
 UNARY_SECONDS = 30.0
+Requests = AsyncIterator[bytes]
+Call = grpc.aio.ServicerContext[Any, Any]
+_log = logging.getLogger(__name__)
 
 
 class GrpcProxy(grpc.GenericRpcHandler):
     """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
 
     def __init__(self, authenticator: Authenticator, channels: Channels, administration: Administration) -> None:
+        """`channels` repeat no creates: what passes here may be without a request id."""
         self._authenticator, self._channels, self._administration = authenticator, channels, administration
         self._methods: dict[str, Method] = {method.path: method for method in methods()}
+        self.own = OwnServices()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Return the handler of a method, or none: the library answers UNIMPLEMENTED."""
-        method = self._methods.get(handler_call_details.method)
+        """Return the handler of a method; a method that there is not is refused by one too."""
+        path = handler_call_details.method
+        own = self.own.handlers.get(path)
+
+        async def answer(requests: Requests, call: Call) -> None:
+            """Give the call an id, ours as over HTTP, and turn whatever goes wrong into a status that bears it."""
+            request_id = new_request_id()
+            call.set_trailing_metadata(((REQUEST_ID, request_id),))
+            try:
+                if own is not None:
+                    await grpc_services.answer(own, requests, call)
+                else:
+                    await self._forward(path, requests, call, request_id)
+            except grpc.aio.AbortError:
+                raise
+            except grpc.aio.AioRpcError as error:
+                await _pass_on(error, call, request_id)
+            except ModelryError as error:
+                await _refuse(error, call, request_id)
+            except Exception:
+                _log.exception("%s failed", path, extra={"request_id": request_id})
+                await _refuse(ModelryError("internal"), call, request_id)
+
+        return grpc.stream_stream_rpc_method_handler(answer, response_serializer=own and own.response_serializer)
+
+    async def _forward(self, path: str, requests: Requests, call: Call, request_id: str) -> None:
+        method = self._methods.get(path)
         if method is None:
-            return None
-
-        async def forward(requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]) -> None:
-            await self._forward(method, requests, call)
-
-        return grpc.stream_stream_rpc_method_handler(forward)
-
-    async def _forward(
-        self, method: Method, requests: AsyncIterator[bytes], call: grpc.aio.ServicerContext[Any, Any]
-    ) -> None:
+            words = f"There is no method {path}; reflection lists what there is."
+            await call.abort(grpc.StatusCode.UNIMPLEMENTED, words, ((REQUEST_ID, request_id),))
         texts: Any = call.invocation_metadata() or ()
         given = {key: value for key, value in texts if isinstance(value, str)}  # binary values are not ours
-        request_id = given.get("x-request-id") or new_request_id()
-        try:
-            principal = await self._authenticator.principal(given, _address(call.peer()))
-        except ModelryError as error:
-            await call.abort_with_status(rpc_status.to_status(to_status(error, request_id)))
+        refuse_repeated(key for key, _ in texts)
+        principal = await self._authenticator.principal(given, _address(call.peer()), Role[method.role])
         trace = ((key, given[key]) for key in PASSED_METADATA if key in given)
         metadata = self._authenticator.metadata(principal, request_id, trace)
         if method.process == EVERY_SERVICE:
             await self._administer(method, requests, call, principal, metadata)
             return
-        timeout: Any = call.time_remaining()  # None without a deadline, whatever the stubs say
-        if timeout is None and not (method.client_streaming or method.server_streaming):
-            timeout = UNARY_SECONDS
-        callable_: Any = self._channels[method.process].stream_stream(method.path)
-        upstream = callable_(requests, metadata=metadata, timeout=timeout)
+        upstream = await self._open(method, requests, call, metadata)
         try:
+            if method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
+                await call.send_initial_metadata(())  # its first message may be long in coming
             async for message in upstream:
                 await call.write(message)
-        except grpc.aio.AioRpcError as error:
-            trailing: Any = tuple((key, value) for key, value in error.trailing_metadata() or ())
-            await call.abort(error.code(), error.details() or "", trailing)
         finally:
             upstream.cancel()
 
+    async def _open(self, method: Method, requests: Requests, call: Call, metadata: Metadata) -> Any:
+        """Return the call of the service that answers."""
+        timeout: Any = call.time_remaining()  # None without a deadline, whatever the stubs say
+        channel: Any = self._channels[method.process]
+        if method.client_streaming:
+            return channel.stream_stream(method.path)(requests, metadata=metadata, timeout=timeout)
+        if timeout is None and not method.server_streaming:
+            timeout = UNARY_SECONDS
+        message = await only_message(requests)
+        return channel.unary_stream(method.path)(message, metadata=metadata, timeout=timeout)
+
     async def _administer(
-        self,
-        method: Method,
-        requests: AsyncIterator[bytes],
-        call: grpc.aio.ServicerContext[Any, Any],
-        principal: Principal,
-        metadata: Metadata,
+        self, method: Method, requests: Requests, call: Call, principal: Principal, metadata: Metadata
     ) -> None:
-        try:
-            async for request in requests:
-                message = method.request.FromString(request)
-                answer = await self._administration.call(method.name, message, principal, metadata)
-                await call.write(answer.SerializeToString())
-        except ModelryError as error:
-            await call.abort_with_status(rpc_status.to_status(to_status(error, dict(metadata)["x-request-id"])))
+        message = read_request(method.request.FromString, await only_message(requests))
+        answer = await self._administration.call(method.name, message, principal, metadata)
+        await call.write(answer.SerializeToString())
+
+
+async def _pass_on(error: grpc.aio.AioRpcError, call: Call, request_id: str) -> None:
+    """End a call as its service did; the words of gRPC itself, which name inner addresses, are replaced."""
+    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())
+    message = error.details() if STATUS_DETAILS_KEY in trailing else from_rpc_error(error).message
+    await call.abort(error.code(), message or "", tuple({**trailing, REQUEST_ID: request_id}.items()))
+
+
+async def _refuse(error: ModelryError, call: Call, request_id: str) -> None:
+    status: Any = rpc_status.to_status(to_status(error, request_id))
+    await call.abort(status.code, status.details, (*status.trailing_metadata, (REQUEST_ID, request_id)))
 
 
 async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Server, int]:
@@ -96,12 +126,7 @@ async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Serve
     ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((proxy,))
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = sorted({method.service for method in methods()})
-    for name in ("", *names):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+    await proxy.own.start()
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:

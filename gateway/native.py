@@ -8,34 +8,50 @@ from typing import Any
 
 import grpc
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.web_protocol import RequestPayloadError
 from google.protobuf.message import Message
 
-from gateway import errors, transcoder
+from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import REQUEST_ID, Channels, Metadata, address_of
+from gateway.context import REQUEST_ID, Channels, Metadata, address_of, refuse_repeated
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
-from services.chassis.errors import Invalid, from_rpc_error
+from services.chassis.auth import Role
+from services.chassis.errors import Invalid, ModelryError, PreconditionFailed, TooLarge, from_rpc_error
+from services.chassis.rpc import OPENED
 
 KEEP_ALIVE_SECONDS = 15.0
 UNARY_SECONDS = 30.0
 CHUNK_BYTES = 1 << 20
+FIELD_BYTES = 64 << 10
+"""The most of one field of a form beside its file."""
 EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class NativeApi:
     """Turns a request into a gRPC call with the caller's token, and the answer into JSON, events or bytes."""
 
-    def __init__(self, authenticator: Authenticator, channels: Channels, administration: Administration) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        channels: Channels,
+        administration: Administration,
+        pause_seconds: float = KEEP_ALIVE_SECONDS,
+    ) -> None:
+        """A stream gets a comment whenever nothing came for `pause_seconds`."""
+        self._pause_seconds = pause_seconds
         self._authenticator, self._channels, self._administration = authenticator, channels, administration
         self._stubs: dict[tuple[str, str], Any] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises: ModelryError."""
-        method, variables = transcoder.find(request.method, request.rel_url.raw_path)
-        principal = await self._authenticator.principal(request.headers, address_of(request))
+        verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
+        method, variables = transcoder.find(verb, request.rel_url.raw_path)
+        refuse_repeated(name for name, _ in request.headers.items())
+        principal = await self._authenticator.principal(request.headers, address_of(request), Role[method.role])
         trace: dict[str, str] = {}
         telemetry.inject(trace)
         metadata = self._authenticator.metadata(principal, request[REQUEST_ID], trace.items())
@@ -43,18 +59,18 @@ class NativeApi:
             if method.client_streaming:
                 return await self._upload(request, method, metadata)
             query = {key: request.query.getall(key) for key in request.query}
-            body = transcoder.parse_json(await request.read()) if request.can_read_body else {}
-            message = transcoder.build_request(method, variables, query, body, request.headers)
+            raw = await body.read(request, body.NATIVE_BYTES)
+            message = await body.parsed(raw, transcoder.read_request, method, variables, query, raw, request.headers)
             if method.raw:
                 return await self._download(request, method, message, metadata)
             if method.server_streaming:
                 return await self._events(request, method, message, metadata)
             if method.process == EVERY_SERVICE:
-                return _json(await self._administration.call(method.name, message, principal, metadata))
+                return await _json(await self._administration.call(method.name, message, principal, metadata))
             call = self._stub(method, "unary_unary")
-            return _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
+            return await _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise _refusal(error, request) from error
 
     def _stub(self, method: Method, kind: str) -> Any:
         if (kind, method.path) not in self._stubs:
@@ -68,13 +84,21 @@ class NativeApi:
     async def _events(
         self, request: web.Request, method: Method, message: Message, metadata: Metadata
     ) -> web.StreamResponse:
-        """Stream messages as server-sent events; the first one is awaited so that a refusal is still a plain error."""
+        """Stream messages as server-sent events; headers and a comment go out at once.
+
+        What the service refuses is still a plain error: it says when the stream stands, or sends its first message.
+        """
         call = self._stub(method, "unary_stream")(message, metadata=metadata)
         response = web.StreamResponse(headers={**EVENT_HEADERS, "x-request-id": request[REQUEST_ID]})
+        first = asyncio.ensure_future(call.read())
         try:
-            first = await call.read()
+            if OPENED not in dict(await call.initial_metadata()):
+                await first
             await response.prepare(request)
-            async with aclosing(_with_pauses(call, first)) as messages:
+            if request.method == "HEAD":
+                return response
+            await response.write(b": ok\n\n")
+            async with aclosing(_with_pauses(call, first, self._pause_seconds)) as messages:
                 async for item in messages:
                     await response.write(_event(item))
         except grpc.aio.AioRpcError as error:
@@ -83,6 +107,7 @@ class NativeApi:
             broken = errors.wrap(from_rpc_error(error), request.path, request[REQUEST_ID])
             await response.write(b"event: error\ndata: " + _dump(broken.body) + b"\n\n")
         finally:
+            first.cancel()
             call.cancel()
         await response.write_eof()
         return response
@@ -96,7 +121,7 @@ class NativeApi:
             response = web.StreamResponse(headers={"x-request-id": request[REQUEST_ID]})
             response.content_type = (first is not grpc.aio.EOF and first.content_type) or "application/octet-stream"
             await response.prepare(request)
-            part = first
+            part: Any = first if request.method != "HEAD" else grpc.aio.EOF
             while part is not grpc.aio.EOF:
                 await response.write(part.data)
                 part = await call.read()
@@ -107,9 +132,13 @@ class NativeApi:
 
     async def _upload(self, request: web.Request, method: Method, metadata: Metadata) -> web.StreamResponse:
         query = {key: request.query.getall(key) for key in request.query}
-        head, source = await _open_upload(request, method, query)
+        await body.open_body(request, body.UPLOAD_BYTES)
+        try:
+            head, source = await _open_upload(request, method, query)
+        except (ValueError, AssertionError, BadHttpMessage, RequestPayloadError) as error:
+            raise Invalid("The form cannot be read: it is no multipart/form-data.", field="body") from error
         parts = _requests(method, head, source)
-        return _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
+        return await _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
 
 
 async def _open_upload(
@@ -125,8 +154,18 @@ async def _open_upload(
         if part.name == "file":
             query.setdefault("filename", [part.filename or "file"])
             return transcoder.build_request(method, {}, query, {}, request.headers), _part_chunks(part)
-        query[part.name or ""] = [await part.text()]
+        query.setdefault(part.name or "", []).append(await _text(part))
     raise Invalid("The form has no part `file` (it must come last).", field="file")
+
+
+async def _text(part: BodyPartReader) -> str:
+    """Return a form's field as it is. Raises: TooLarge, UnicodeDecodeError."""
+    value = bytearray()
+    async for chunk in _part_chunks(part):
+        value += chunk
+        if len(value) > FIELD_BYTES:
+            raise TooLarge.over(FIELD_BYTES)
+    return value.decode()
 
 
 async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
@@ -140,18 +179,21 @@ async def _requests(method: Method, head: Message, source: AsyncIterator[bytes])
         yield method.request(data=chunk)
 
 
-async def _with_pauses(call: Any, first: Any) -> AsyncGenerator[Message | None, None]:
-    """Yield the messages of a call, and None whenever nothing came for 15 s."""
-    item = first
-    while item is not grpc.aio.EOF:
-        yield item
-        pending = asyncio.ensure_future(call.read())
+async def _with_pauses(
+    call: Any, reading: asyncio.Future[Any], pause_seconds: float
+) -> AsyncGenerator[Message | None, None]:
+    """Yield the messages of a call, from the one that is being read, and None whenever nothing came for a while."""
+    while True:
         try:
-            while not (await asyncio.wait({pending}, timeout=KEEP_ALIVE_SECONDS))[0]:
+            while not (await asyncio.wait({reading}, timeout=pause_seconds))[0]:
                 yield None
         finally:
-            pending.cancel()
-        item = pending.result()
+            reading.cancel()
+        item = reading.result()
+        if item is grpc.aio.EOF:
+            return
+        yield item
+        reading = asyncio.ensure_future(call.read())
 
 
 def _event(item: Message | None) -> bytes:
@@ -162,8 +204,20 @@ def _event(item: Message | None) -> bytes:
     return head + b"data: " + _dump(encode(item)) + b"\n\n"
 
 
-def _json(answer: Message) -> web.Response:
-    return web.Response(body=_dump(encode(answer)), content_type="application/json")
+def _refusal(error: grpc.aio.AioRpcError, request: web.Request) -> ModelryError:
+    """Return what a service answered; an etag that differs is what `If-Match` asked to be told."""
+    refused = from_rpc_error(error)
+    if refused.reason == "ETAG_MISMATCH" and "If-Match" in request.headers:
+        return PreconditionFailed(refused.message, reason=refused.reason, metadata=refused.metadata)
+    return refused
+
+
+async def _json(answer: Message) -> web.Response:
+    """Return a message as JSON, with its etag as `If-Match` takes it."""
+    etag = getattr(answer, "etag", "")
+    headers = {"ETag": f'"{etag}"'} if etag else {}
+    written = await body.off_loop(answer.ByteSize(), lambda: _dump(encode(answer)))
+    return web.Response(body=written, content_type="application/json", headers=headers)
 
 
 def _dump(value: Any) -> bytes:

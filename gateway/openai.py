@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gateway.authentication import Authenticator
-from gateway.context import address_of
+from gateway.context import address_of, refuse_repeated
 from gateway.proxy import ModelNotFoundHere, Proxy
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
@@ -47,5 +47,6 @@ class OpenAiApi:
 
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
+        refuse_repeated(name for name, _ in request.headers.items())
         key = self._authenticator.key(request.headers, address_of(request))
-        return key, key.project or await self._authenticator.project(key, request.headers)
+        return key, await self._authenticator.project(key, request.headers)

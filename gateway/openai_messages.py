@@ -1,7 +1,10 @@
-"""Bodies of inference calls: what is read of a question, of a stream's events and of an engine's refusal."""
+"""Bodies of inference calls: what is read of a question and of an engine's refusal, and a stream's events."""
+
+from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,17 +16,10 @@ BROKEN = (
     b'"param":null,"code":"stream_broken"}}\n\n'
 )
 """The event that ends a stream whose replica went away."""
+MOST_INTERVAL = 32
+"""How many tokens an event may hold: what comes after the last event that arrived is counted by nobody."""
 _decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
-
-
-class _Usage(msgspec.Struct):
-    """The one field of an answer that is read; the decoder skips the rest."""
-
-    usage: dict[str, Any] | None = None
-
-
-_decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -32,20 +28,70 @@ def parse(raw: bytes) -> dict[str, Any]:
         body = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"The body is not valid JSON: {error}.", field="body", reason="INVALID_JSON") from error
+    except RecursionError as error:
+        raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
     if not isinstance(body, dict):
         raise Invalid("The body must be a JSON object.", field="body", reason="INVALID_JSON")
     return body
 
 
-def prepare_stream(body: dict[str, Any]) -> bool:
-    """Ask for usage in the stream. Returns whether the client asked for it itself. Raises: Invalid."""
-    options = body.get("stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise Invalid("The field stream_options must be an object.", field="stream_options")
-    if options and options.get("include_usage"):
-        return True
-    body["stream_options"] = {**(options or {}), "include_usage": True}
-    return False
+@dataclass(frozen=True)
+class Question:
+    """What the gateway acts on in a body; every other field passes untouched."""
+
+    model: str
+    stream: bool
+    choices: int
+    prompts: int
+    wants_usage: bool
+    wants_totals: bool
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Question:
+        """Read the fields strictly: what the engine would take for true or for a number is one here, or refused.
+
+        Raises: Invalid.
+        """
+        model = body.get("model")
+        if not isinstance(model, str) or not model:
+            raise Invalid("You must provide a model parameter.", field="model")
+        stream = _flag(body, "stream", "stream")
+        options = body.get("stream_options")
+        if not isinstance(options, dict | None):
+            raise Invalid("The field stream_options must be an object.", field="stream_options")
+        wanted, totals = (
+            _flag(options or {}, name, f"stream_options.{name}") for name in ("include_usage", "continuous_usage_stats")
+        )
+        _number(body, "stream_interval", MOST_INTERVAL)
+        return cls(model, stream, _number(body, "n", None), _prompts(body), wanted, wanted and totals)
+
+
+def _prompts(body: Mapping[str, Any]) -> int:
+    prompt = body.get("prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else 1
+
+
+def _flag(body: Mapping[str, Any], name: str, field: str) -> bool:
+    value = body.get(name)
+    if not isinstance(value, bool | None):
+        raise Invalid(f"The field {field} must be true or false.", field=field)
+    return bool(value)
+
+
+def _number(body: Mapping[str, Any], name: str, most: int | None) -> int:
+    value = body.get(name)
+    if value is None:
+        return 1
+    if type(value) is not int or value < 1 or (most is not None and value > most):
+        words = "of at least 1" if most is None else f"from 1 to {most}"
+        raise Invalid(f"The field {name} must be a whole number {words}.", field=name)
+    return value
+
+
+def ask_for_usage(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a stream that counts its tokens from event to event, and at its end."""
+    asked = {"include_usage": True, "continuous_usage_stats": True}
+    return {**body, "stream_options": {**(body.get("stream_options") or {}), **asked}}
 
 
 async def split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -58,19 +104,6 @@ async def split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             rest = rest[end + 2 :]
     if rest:
         yield rest
-
-
-def is_usage_chunk(event: bytes) -> bool:
-    """Return whether an event holds the usage alone."""
-    return b'"choices":[]' in event or b'"choices": []' in event
-
-
-def read_usage(payload: bytes) -> Mapping[str, Any] | None:
-    """Return the token counts of an answer or of an event's data, if it has them."""
-    try:
-        return _decode_usage(payload).usage
-    except msgspec.DecodeError:
-        return None
 
 
 def refusal(status: int, payload: bytes) -> dict[str, Any]:

@@ -96,6 +96,11 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
                 schema = _field_schema(field, schemas)
                 description = schema.pop("description", "")
                 parameters.append({"name": field.name, "in": "query", "description": description, "schema": schema})
+    if method.updates:
+        description = "Etag of what you read: if it has changed since, the answer is 412 and nothing changes."
+        parameters.append(
+            {"name": "If-Match", "in": "header", "description": description, "schema": {"type": "string"}}
+        )
     if parameters:
         operation["parameters"] = parameters
     if method.body:

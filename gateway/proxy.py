@@ -2,35 +2,39 @@
 
 A replica that cannot be reached, or refuses before its first byte, is followed by another one; once bytes are out, an
 error ends the stream and never restarts it. When the client leaves, the engine's work is cancelled. Tokens are always
-counted: usage is asked for upstream, and the extra chunk is hidden when the client did not ask for it.
+counted: running totals are asked for upstream, and hidden when the client did not ask for them. A plain call has none:
+it goes on to its end, and is paid for, when its client leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from gateway import body
 from gateway.balancing import choose, prefix_of
 from gateway.context import REQUEST_ID
 from gateway.openai_messages import (
     BROKEN,
+    Question,
+    ask_for_usage,
     encode,
-    is_usage_chunk,
     parse,
-    prepare_stream,
-    read_usage,
     refusal,
     split_events,
 )
 from gateway.routes import CallTarget, RouteView
+from gateway.tokens import Tokens
 from gateway.usage import UsageJournal, UsageOf
-from services.chassis.errors import Denied, Invalid, NotFound, Unavailable
+from gateway.usage_segments import Line
+from services.chassis.errors import Denied, NotFound, Unavailable
+from services.chassis.tasks import end_tasks
 from services.clients.records import KeyRecord, ReplicaRecord
 
 ATTACH_SECONDS = 10.0
@@ -41,8 +45,10 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 600.0
 MOST_TRIES = 3
 HOP_HEADERS = frozenset(
-    {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "upgrade"}
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server", "upgrade", "vary"}
 )
+ENGINE_CORS = "access-control-"
+"""Headers by which an engine would let any web page in: who may is ours to say."""
 TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
 _RETRYABLE = (502, 503, 504)
@@ -50,14 +56,20 @@ _RETRYABLE = (502, 503, 504)
 
 @dataclass
 class Call:
-    """One inference call on its way: whose, to what, with which body."""
+    """One inference call on its way: whose, to what, with which body, and what it has used.
+
+    `uncounted` says why `tokens` are not all that was spent, unless they are final; `broken_tries` have spent some too.
+    """
 
     whose: UsageOf
     target: CallTarget
+    question: Question
     body: bytes
     prefix: str
-    stream: bool
-    wants_usage: bool
+    tokens: Tokens
+    noted: Line | None = None
+    uncounted: str = ""
+    broken_tries: int = 0
 
 
 class Proxy:
@@ -65,7 +77,9 @@ class Proxy:
 
     def __init__(self, routes: RouteView, usage: UsageJournal) -> None:
         self._routes, self._usage = routes, usage
+        self.uncounted = usage.uncounted
         self.in_flight: Counter[str] = Counter()
+        self._plain: set[asyncio.Task[web.StreamResponse]] = set()
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -78,13 +92,41 @@ class Proxy:
         )
 
     async def close(self) -> None:
-        """Close the connection pool."""
+        """Give up the calls that their clients left, and close the connection pool."""
+        await end_tasks(*self._plain)
         if self._session is not None:
             await self._session.close()
 
     async def handle(self, request: web.Request, key: KeyRecord, project: str) -> web.StreamResponse:
         """Answer one inference request. Raises: ModelryError."""
-        call = await self._prepare(await request.read(), key, project)
+        raw = await body.read(request, body.INFERENCE_BYTES)
+        call = await self._prepare(raw, key, project)
+        if call.question.stream:
+            return await self._answer(request, call)
+        answer = asyncio.create_task(self._answer(request, call))
+        self._plain.add(answer)
+        answer.add_done_callback(self._plain_ended)
+        return await asyncio.shield(answer)
+
+    def _plain_ended(self, answer: asyncio.Task[web.StreamResponse]) -> None:
+        self._plain.discard(answer)
+        if not answer.cancelled():
+            answer.exception()  # nobody is told of it where the client left
+
+    async def _answer(self, request: web.Request, call: Call) -> web.StreamResponse:
+        """Try replicas until one answers, and note what that used. Raises: ModelryError."""
+        call.noted = self._usage.begin(call.whose, request[REQUEST_ID])
+        try:
+            response = await self._try(request, call)
+            await self._end(call)
+            return response
+        except (asyncio.CancelledError, ClientLeft):
+            call.uncounted = "left"
+            raise
+        finally:
+            self._end(call)
+
+    async def _try(self, request: web.Request, call: Call) -> web.StreamResponse:
         tried: set[str] = set()
         while len(tried) < MOST_TRIES:
             replica = choose(call.target.route.replicas, self.in_flight, call.prefix, tried)
@@ -99,24 +141,25 @@ class Proxy:
             if response is not None:
                 return response
         raise Unavailable(
-            f"No replica of {call.target.route.name!r} answers now; try again.", reason="NO_REPLICA", retry_seconds=2
+            f"No replica of {call.target.route.name!r} answers now; try again.",
+            reason="NO_REPLICA",
+            retry_seconds=call.target.route.seconds_to_start(time.time()),
         )
 
     async def _prepare(self, raw: bytes, key: KeyRecord, project: str) -> Call:
-        body = parse(raw)
-        name = body.get("model")
-        if not isinstance(name, str) or not name:
-            raise Invalid("You must provide a model parameter.", field="model")
+        content = await body.parsed(raw, parse, raw)
+        question = Question.of(content)
+        name = question.model
         target = await self._resolve(project, name)
         route = target.route
         if not key.may_call(name, route.name, route.deployment_id):
             raise Denied(f"This key may not call {name!r}.", reason="MODEL_NOT_ALLOWED", metadata={"param": "model"})
-        stream = body.get("stream") is True
-        wants_usage = prepare_stream(body) if stream else True
-        unchanged = name == target.engine_model and wants_usage
-        payload = raw if unchanged else encode({**body, "model": target.engine_model})
+        if question.stream or name != target.engine_model:
+            sent = {**content, "model": target.engine_model}
+            raw = await body.off_loop(len(raw), encode, ask_for_usage(sent) if question.stream else sent)
         whose = UsageOf(project, key.key_id, route.deployment_id)
-        return Call(whose, target, payload, prefix_of(body), stream, wants_usage)
+        tokens = Tokens(question.choices, question.prompts)
+        return Call(whose, target, question, raw, prefix_of(content), tokens)
 
     async def _resolve(self, project: str, name: str) -> CallTarget:
         target = self._routes.resolve(project, name)
@@ -130,7 +173,7 @@ class Proxy:
             raise Unavailable(
                 f"The model {name!r} is deployed, and none of its replicas is ready. Try again soon.",
                 reason="NO_REPLICA",
-                retry_seconds=5,
+                retry_seconds=target.route.seconds_to_start(time.time()),
             )
         return target
 
@@ -145,14 +188,18 @@ class Proxy:
             async with self._session.post(url, data=call.body, headers=headers) as upstream:
                 if upstream.status in _RETRYABLE:
                     return None
-                if call.stream and upstream.status == 200:
+                call.uncounted = "broken" if upstream.status in (200, 500) else ""
+                if call.question.stream and upstream.status == 200:
                     return await self._pass_stream(request, call, upstream)
                 payload = await upstream.read()
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
+        except aiohttp.ClientConnectorError:
+            return None
+        except (aiohttp.ClientError, TimeoutError):
+            call.broken_tries += 1
             return None
         if upstream.status >= 400:
             return _pass_error(request, upstream.status, payload)
-        self._usage.count(call.whose, read_usage(payload))
+        call.tokens.read_answer(payload)
         return web.Response(body=payload, headers=_headers(request, call, upstream.headers))
 
     async def _pass_stream(
@@ -160,40 +207,42 @@ class Proxy:
     ) -> web.StreamResponse | None:
         """Pass a stream through. None: it broke before its first byte; later, it ends with an error event."""
         events = split_events(upstream.content.iter_any())
-        try:
-            first = await anext(events, b"")
-        except (aiohttp.ClientError, TimeoutError):
-            return None
+        event = await anext(events, b"")  # what breaks here is seen by the caller, who tries another replica
         response = web.StreamResponse(headers=_headers(request, call, upstream.headers))
-        usage: Mapping[str, Any] | None = None
-        event, done = first, False
+        done = False
         try:
             await response.prepare(request)
             while event:
-                if b'"usage":{' in event or b'"usage": {' in event:
-                    usage = read_usage(event.removeprefix(b"data: ")) or usage
-                done = done or event.startswith(b"data: [DONE]")
-                if call.wants_usage or not is_usage_chunk(event):
-                    await _write(response, event)
+                shown = call.tokens.read_event(event, call.question.wants_usage, call.question.wants_totals)
+                if event.startswith(b"data: [DONE]"):
+                    done = True
+                    await self._end(call)
+                if shown:
+                    await _write(response, shown)
                 event = await anext(events, b"")
         except (aiohttp.ClientError, TimeoutError):
             done = False
-        finally:
-            self._usage.count(call.whose, usage)
         if not done:
+            await self._end(call)
             await _write(response, BROKEN)
-        await response.write_eof()
+        await _write(response, b"", last=True)
         return response
+
+    def _end(self, call: Call) -> Awaitable[None]:
+        """Note what a call used; again changes nothing. Returns what is done when that is written."""
+        assert call.noted is not None, "_answer() began it"
+        uncounted = "" if call.tokens.final else call.uncounted
+        return self._usage.end(call.noted, call.tokens.items(), uncounted or ("broken" if call.broken_tries else ""))
 
 
 class ClientLeft(Exception):
     """The client closed its connection: there is nobody to answer."""
 
 
-async def _write(response: web.StreamResponse, data: bytes) -> None:
+async def _write(response: web.StreamResponse, data: bytes, last: bool = False) -> None:
     """Write to the client; its absence must not look like a broken upstream. Raises: ClientLeft."""
     try:
-        await response.write(data)
+        await (response.write_eof(data) if last else response.write(data))
     except ConnectionResetError as error:
         raise ClientLeft from error
 
@@ -215,7 +264,8 @@ class ModelNotFoundHere(NotFound):
 
 
 def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in upstream.items() if name.lower() not in HOP_HEADERS}
+    named = ((name, value, name.lower()) for name, value in upstream.items())
+    kept = {name: value for name, value, low in named if low not in HOP_HEADERS and not low.startswith(ENGINE_CORS)}
     kept[VERSION_HEADER] = call.target.model_version_id
     kept["x-request-id"] = request[REQUEST_ID]
     return kept

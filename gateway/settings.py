@@ -10,6 +10,12 @@ class GatewaySettings(ServiceAddresses):
 
     http_listen: str = Field("127.0.0.1:8080", description="address of the HTTP server")
     grpc_listen: str = Field("127.0.0.1:0", description="address of the gRPC server; port 0 takes a free one")
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(\*|\s*[a-z][a-z0-9+.-]*://[^/,\s]+\s*(,\s*[a-z][a-z0-9+.-]*://[^/,\s]+\s*)*)?$",
+        description="origins of web pages that may call from a browser (`https://app.example`), separated by commas; "
+        "`*` is all, empty none",
+    )
     nats_user: str = Field("gateway", description="user at NATS")
     drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
     gateway_id: str = Field("gateway", description="name of this gateway among several, unique to it")

@@ -2,11 +2,13 @@
 
 A path variable is a field of the request, the body another one (or all of it), what is left comes from the query. Where
 the body is one field, the request's other fields may stand beside the body's own (`quote` and `request_id` in one flat
-object). Streams become server-sent events; `Idempotency-Key` fills `request_id`, `Last-Event-ID` the cursor.
+object). Streams become server-sent events; `Idempotency-Key` fills `request_id`, `If-Match` the etag of an update,
+`Last-Event-ID` the cursor.
 """
 
 import json
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +17,14 @@ from urllib.parse import unquote
 
 from google.protobuf.message import Message
 
+from gateway.context import text_of
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode, input_names
 from services.chassis.errors import Invalid, NotFound, Violation
 
 CURSORS = ("after_version", "after", "after_step")
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
+_ETAG = re.compile(r'(?:W/)?"?(\w+)"?')
 
 
 class MethodNotAllowed(NotFound):
@@ -90,6 +94,8 @@ def parse_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         message = f"The body is not valid UTF-8 at byte {error.start}."
         raise Invalid(message, field="body", reason="INVALID_JSON") from error
+    except ValueError as error:
+        raise Invalid("The body has a number with too many digits.", field="body", reason="INVALID_JSON") from error
     except RecursionError as error:
         raise Invalid("The body is nested too deeply.", field="body", reason="INVALID_JSON") from error
 
@@ -107,74 +113,118 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def read_request(
+    method: Method, variables: Mapping[str, str], query: Mapping[str, list[str]], raw: bytes, headers: Mapping[str, str]
+) -> Message:
+    """Return the request message of a call whose body is JSON. Raises: Invalid."""
+    return build_request(method, variables, query, parse_json(raw), headers)
+
+
 def build_request(
     method: Method, variables: Mapping[str, str], query: Mapping[str, list[str]], body: Any, headers: Mapping[str, str]
 ) -> Message:
-    """Return the request message of a call. Raises: Invalid, with the path of every field that does not fit."""
+    """Return the request message of a call. Raises: Invalid, with the path of every field that does not fit.
+
+    Whatever a caller gives in two places must be the same in both: it is never ours to choose.
+    """
     request = method.request()
     try:
-        _fill_body(method, request, body)
-        _fill_query(method, request, query)
+        own, beside = _split_body(method, body)
+        decode(beside, request)
+        if method.body not in ("", "*"):
+            target = getattr(request, method.body)
+            target.SetInParent()
+            decode(own, target)
+        _fill_query(method, request, query, beside)
+        method.mask_by_body(request, own)
+        _fill_path(request, variables)
     except CodecError as error:
         violations = [Violation(problem.field, problem.message) for problem in error.problems]
         raise Invalid(str(error)[:2000], violations=violations) from error
-    for path, value in variables.items():
-        _set_path(request, path, value)
     _fill_headers(method, request, headers)
     return request
 
 
-def _fill_body(method: Method, request: Message, body: Any) -> None:
-    fields = method.request.DESCRIPTOR.fields_by_name
+def _split_body(method: Method, body: Any) -> tuple[Any, Any]:
+    """Return the part of a body that is the resource, and the part that is the request's other fields."""
     if not method.body:
         if body:
             raise CodecError([Problem("body", "this method takes no body; use query parameters")])
-        return
+        return {}, {}
     if method.body == "*":
-        decode(body, request)
-        return
-    own: Any = getattr(request, method.body).DESCRIPTOR.fields_by_name
-    if isinstance(body, dict):
-        beside = {key: body[key] for key in body if key in fields and key not in own and key != method.body}
-        body = {key: value for key, value in body.items() if key not in beside}
-        decode(beside, request)
-    target = getattr(request, method.body)
-    target.SetInParent()
-    decode(body, target)
-    method.mask_by_body(request, body)
+        return {}, body
+    if not isinstance(body, dict):
+        return body, {}
+    resource: Any = method.request.DESCRIPTOR.fields_by_name[method.body]
+    names, own = input_names(method.request.DESCRIPTOR), input_names(resource.message_type)
+    beside = {k: body[k] for k in body if k in names and k not in own and names[k].name != method.body}
+    return {key: body[key] for key in body if key not in beside}, beside
 
 
-def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]]) -> None:
+def _fill_query(method: Method, request: Message, query: Mapping[str, list[str]], body: Mapping[str, Any]) -> None:
     fields = input_names(method.request.DESCRIPTOR)
+    given = {fields[key].name for key in body}
     values: dict[str, Any] = {}
     for key, texts in query.items():
         field = fields.get(key)
         if field is None or field.name == method.body:
             known = ", ".join(f.name for f in method.request.DESCRIPTOR.fields if f.name != method.body)
             raise CodecError([Problem(key, f"unknown query parameter; known here: {known or 'none'}")])
+        if field.name in given or (len(texts) > 1 and not field.is_repeated):
+            raise CodecError([Problem(key, "it is given twice; give it once")])
+        given.add(field.name)
         values[field.name] = texts if field.is_repeated else texts[-1]
     decode(values, request)
 
 
-def _set_path(request: Message, path: str, value: str) -> None:
-    *parents, name = path.split(".")
-    target: Any = request
-    for parent in parents:
-        target = getattr(target, parent)
-    setattr(target, name, value)
+def _fill_path(request: Message, variables: Mapping[str, str]) -> None:
+    for path, value in variables.items():
+        *parents, name = path.split(".")
+        target: Any = request
+        for parent in parents:
+            target = getattr(target, parent)
+        if not parents and getattr(target, name) not in ("", value):  # a resource's own id is ignored, as it is fixed
+            raise CodecError([Problem(name, f"it is {value!r} in the path; leave it out elsewhere")])
+        try:
+            setattr(target, name, value)
+        except ValueError as error:  # protobuf's word for an unpaired surrogate
+            raise CodecError([Problem(path, "it is not valid UTF-8 in the path")]) from error
 
 
-def _fill_headers(method: Method, request: Message, headers: Mapping[str, str]) -> None:
-    fields = method.request.DESCRIPTOR.fields_by_name
-    key = headers.get("Idempotency-Key")
-    if key and method.creates and not request.request_id:  # type: ignore[attr-defined]
-        request.request_id = key  # type: ignore[attr-defined]
-    last = headers.get("Last-Event-ID")
-    cursor = next((name for name in CURSORS if name in fields), None)
-    if last and cursor and method.server_streaming:
+def _fill_headers(method: Method, request: Any, headers: Mapping[str, str]) -> None:
+    if method.creates:
+        _fill_request_id(method, request, text_of(headers, "Idempotency-Key"))
+    if match := headers.get("If-Match"):
+        _fill_etag(method, request, match)
+    if (last := headers.get("Last-Event-ID")) and method.server_streaming:
+        # A browser that connects again repeats its first URL: the header is newer than a cursor in there.
+        cursor = next((name for name in CURSORS if name in request.DESCRIPTOR.fields_by_name), "")
+        if not cursor:
+            raise Invalid("This stream has no cursor: leave Last-Event-ID out.", field="Last-Event-ID")
         if not re.fullmatch(r"-?\d{1,18}", last):
             raise Invalid("Last-Event-ID must be a number that an event's `id:` gave.", field="Last-Event-ID")
         setattr(request, cursor, int(last))
+
+
+def _fill_request_id(method: Method, request: Any, key: str) -> None:
+    if key and request.request_id not in ("", key):
+        message = "Idempotency-Key differs from the request_id that is given too; give one of them."
+        raise Invalid(message, field="Idempotency-Key")
+    # With an id of its own a create can be repeated when its service was killed before it answered.
+    request.request_id = request.request_id or key or ("" if method.repeatable else uuid.uuid4().hex)
+
+
+def _fill_etag(method: Method, request: Any, header: str) -> None:
+    if not method.updates:
+        raise Invalid("If-Match is for updates: this method does not look at it.", field="If-Match")
+    if header.strip() == "*":
+        return
+    tag, resource = _ETAG.fullmatch(header.strip()), getattr(request, method.body)
+    if tag is None:
+        raise Invalid('If-Match must be one etag, such as "3", or *.', field="If-Match")
+    if resource.etag.strip('"') not in ("", tag[1]):
+        raise Invalid("If-Match differs from the etag in the body; give one of them.", field="If-Match")
+    resource.etag = tag[1]
 
 
 def event_id(message: Message) -> int | None:

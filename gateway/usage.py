@@ -1,26 +1,37 @@
 """The usage journal: tokens of every call, kept on disk until billing has booked them.
 
-Counts are added up for a second for each (project, key, deployment), then written as lines with an id of their own; a
-line is sent until billing has taken it, and billing books an id once.
+A line is written when a call begins and when it ends. What ended is in the file before its caller has the last byte, so
+that it outlives this process, and synced within a second, so that it outlives the machine. A segment of lines is added
+up and sent once the one before is booked; a long outage makes one long segment, which is replaced by its sums. What
+began and never ended (this process was killed), or ended before its last total, is counted and named in the log.
 """
 
+import asyncio
 import contextlib
-import json
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from prometheus_client import Counter
+
+from gateway.usage_segments import BEFORE, Line, Segment, encode_lines, left_open, read_lines, seal, unended
+from gateway.usage_sender import UsageSender
 from services.chassis.background import BackgroundLoop
 from services.chassis.ids import new_id
-from services.clients.billing import BillingClient, UsageRecord
+from services.chassis.readiness import Lack
+from services.clients.billing import BillingClient
 
-FLUSH_SECONDS = 1.0
-MOST_LINES = 100_000
-_ITEMS = (("input-token", "prompt_tokens"), ("output-token", "completion_tokens"))
+SYNC_SECONDS = 0.5
+BEGIN_SECONDS = 0.005
+"""How long the line of a call that began may wait for company; nobody waits for it."""
+MOST_BYTES = 8 << 20
+"""How long a segment may be before sums take the place of its calls."""
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -34,66 +45,145 @@ class UsageOf:
 
 
 class UsageJournal:
-    """Counts tokens; `start` begins to write and send them."""
+    """Notes calls; `start` begins to write and send them."""
 
     def __init__(self, folder: Path, billing: BillingClient) -> None:
-        self._path = folder / "usage.jsonl"
-        self._billing = billing
-        self._counts: dict[tuple[UsageOf, str], int] = {}
-        self._lines: list[dict[str, Any]] = []
-        self._loop = BackgroundLoop("usage journal", self._collect_and_send, FLUSH_SECONDS, at_once=False)
-        self.degraded = self._loop.degraded
+        self._folder = folder / "usage"
+        self._sender = UsageSender(self._folder, billing, self._hand_over)
+        self._collector = BackgroundLoop("usage journal", self._collect, SYNC_SECONDS, at_once=False)
+        self._name, self._numbers = new_id("call-"), count()
+        self._open: dict[str, Line] = {}
+        self._lines: list[Line] = []
+        self._round: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._writer = ThreadPoolExecutor(1, "usage-journal")
+        self._files = asyncio.Lock()
+        self._billable = False
+        self._most = MOST_BYTES
+        self._segment: Segment
+        self.uncounted = Counter(
+            "modelry_uncounted_calls", "Calls of which not all tokens could be counted.", ("reason",), registry=None
+        )
 
-    def count(self, whose: UsageOf, usage: Mapping[str, Any] | None) -> None:
-        """Add the tokens of one call; one that broke before its usage came adds none."""
-        for item, name in _ITEMS:
-            tokens = (usage or {}).get(name)
-            if isinstance(tokens, int) and tokens > 0:
-                self._counts[whose, item] = self._counts.get((whose, item), 0) + tokens
+    def begin(self, whose: UsageOf, request_id: str) -> Line:
+        """Note that a call begins. Returns: what `end` is told."""
+        name = f"{self._name}-{next(self._numbers)}"
+        readable = request_id.encode("utf-8", "replace").decode()  # a client's own may be anything
+        line = self._open[name] = Line(whose.project, whose.key_id, whose.resource_id, name, readable)
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEGIN_SECONDS, self._write_soon)
+        return line
+
+    def end(self, call: Line, tokens: Mapping[str, int], uncounted: str = "") -> asyncio.Future[None]:
+        """Note that a call ended; again changes nothing.
+
+        Returns what is done once that is in the file; a full disk is not waited for.
+
+        Args:
+            tokens: by the item of the price list.
+            uncounted: why these may not be all.
+        """
+        if self._open.pop(call.call, None) is None:
+            ended = asyncio.get_running_loop().create_future()
+            ended.set_result(None)
+            return ended
+        if uncounted:
+            self._tell(call, uncounted)
+        self._lines.append(Line(call.project, call.key_id, call.resource_id, call.call, tokens=dict(tokens)))
+        return asyncio.shield(self._write_soon())
+
+    def degraded(self) -> Sequence[Lack]:
+        """Return what keeps usage from the disk or from billing."""
+        return [*self._collector.degraded(), *self._sender.loop.degraded()]
 
     async def start(self) -> None:
-        """Read what an earlier process left, and go on sending."""
-        with contextlib.suppress(FileNotFoundError):
-            for line in self._path.read_text("utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    self._lines.append(json.loads(line))
-        await self._loop.start()
+        """Begin a fresh segment; what an earlier process left is sent."""
+        await asyncio.to_thread(self._recover)
+        await self._collector.start()
+        await self._sender.loop.start()
 
     async def stop(self) -> None:
-        """Write what is counted and stop; the next start sends it."""
-        await self._loop.stop()
-        self._collect()
+        """Make durable what is counted, and stop; the next start sends it."""
+        await self._sender.loop.stop()
+        await self._collector.stop()
+        await self._write_soon()
+        await self._collect()
+        await self._in_writer(self._segment.close)
+        self._writer.shutdown()
 
-    async def _collect_and_send(self) -> None:
-        self._collect()
-        await self._send()
+    def _recover(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in self._folder.glob("*.part"):
+            part.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            self._folder.with_suffix(".jsonl").rename(self._folder / BEFORE)
+        left = left_open(self._folder)
+        for line in unended(chain.from_iterable(map(read_lines, left))).values():
+            self._tell(line, "killed")
+        self._segment = Segment(self._folder)
+        for path in left:
+            seal(path)
 
-    def _collect(self) -> None:
-        """Move counts into lines and make them durable."""
-        if not self._counts:
-            return
-        counts, self._counts = self._counts, {}
-        fresh = [
-            {"id": new_id("usage-"), **vars(whose), "item": item, "quantity": tokens}
-            for (whose, item), tokens in counts.items()
-        ]
-        if len(self._lines) + len(fresh) > MOST_LINES:
-            _log.error("the usage journal is full: %d lines are lost", len(fresh))
-            return
-        self._lines += fresh
-        with open(self._path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
-            file.writelines(json.dumps(line) + "\n" for line in fresh)
-            file.flush()
-            os.fsync(file.fileno())
+    def _tell(self, call: Line, reason: str) -> None:
+        self.uncounted.labels(reason).inc()
+        _log.warning("not all tokens of call %s of key %s could be counted: %s", call.request_id, call.key_id, reason)
 
-    async def _send(self) -> None:
-        """Book every line, then begin a new file; a crash before that books no id twice."""
-        if not self._lines:
-            return
-        lines = list(self._lines)
-        for line in lines:
-            record = UsageRecord(**{name: value for name, value in line.items() if name != "project"})
-            await self._billing.record_usage(line["project"], record)
-        del self._lines[: len(lines)]
-        if not self._lines:
-            self._path.unlink(missing_ok=True)
+    def _write_soon(self) -> asyncio.Future[None]:
+        """Let all lines that wait be written. Returns what is done when they are."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._round is None:
+            self._round = asyncio.get_running_loop().create_future()
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return self._round
+
+    async def _write(self) -> None:
+        while self._round is not None:
+            lines, self._lines = self._lines, []
+            written, self._round = self._round, None
+            try:
+                with contextlib.suppress(OSError):  # the segment keeps it; the collector says so and tries again
+                    await self._in_writer(partial(self._append, lines))
+            finally:
+                self._billable = self._billable or any(line.tokens for line in lines)
+                written.set_result(None)
+
+    def _append(self, lines: Sequence[Line]) -> None:
+        self._segment.append(encode_lines(lines))
+
+    async def _in_writer(self, work: Callable[[], T]) -> T:
+        """Do something with the segment in the one thread that writes it."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    async def _collect(self) -> None:
+        """Make what was written durable, and short if it became long."""
+        async with self._files:
+            segment = self._segment
+            await self._in_writer(partial(segment.append, b""))
+            await asyncio.to_thread(segment.sync)
+            if segment.size > self._most:
+                await self._in_writer(segment.compact)
+                self._most = max(MOST_BYTES, 2 * segment.size)
+            for path in await asyncio.to_thread(left_open, self._folder):  # sealing it failed before
+                await asyncio.to_thread(seal, path)
+
+    async def _hand_over(self) -> None:
+        """Seal the segment for the sender, if anything in it is to be billed, and begin a fresh one."""
+        async with self._files:
+            if self._billable:
+                self._billable = False
+                before = await self._in_writer(self._rotate)
+                await asyncio.to_thread(before.seal)
+
+    def _rotate(self) -> Segment:
+        """Go on in a fresh segment, which knows the calls that are open. Raises: OSError: nothing changed."""
+        before = self._segment
+        before.append(b"")
+        fresh = Segment(self._folder)
+        fresh.append(encode_lines(list(self._open.values())))
+        self._segment = fresh
+        return before

@@ -62,6 +62,7 @@ USED_BY_NAME = {
     "display": "shown in a message of its fields",
     "languages": "shown in a message of its fields",
     "set_by": "shown in a message of its fields",
+    "output_size": "aiohttp counts by it what was written of an answer",
     "language": "shown by the mapper of messages",
     "repetition_penalty": "given to the engine with its dataclass",
     "top_p": "given to the engine with its dataclass",

@@ -126,10 +126,17 @@ def method_section(method: api_methods.Method) -> list[str]:
         f"- HTTP `{method.verb} {method.template}`" + (f", body `{method.body}`" if method.body else ""),
         f"- gRPC `{method.path}`",
         f"- least role: {method.role.lower()}",
+        f"- when its answer is lost: {_after_a_lost_answer(method)}",
         f"- takes [{method.request.DESCRIPTOR.name}](#{method.request.DESCRIPTOR.name.lower()}), "
         f"returns {stream}{link(method.response.DESCRIPTOR, method.area)}",
     ]
     return [f"### {method.name}", "", api_methods.comment(method.full_name), "", *facts, ""]
+
+
+def _after_a_lost_answer(method: api_methods.Method) -> str:
+    if method.repeatable:
+        return "call it again"
+    return "call it again with the same `request_id`" if method.creates else "look what became of it"
 
 
 def reachable(methods: list[api_methods.Method], area: str) -> list[Any]:

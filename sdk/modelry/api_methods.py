@@ -13,6 +13,7 @@ from typing import Any
 
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import message_factory
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from modelry.common.v1 import options_pb2
@@ -33,6 +34,7 @@ class Method:
         path: gRPC path, `/modelry.training.v1.TrainingService/CreateJob`.
         verb, template, body: of its HTTP form; `body` is "", "*" or the name of a field.
         role: name of the least role that may call it.
+        idempotency: level in the protos.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Method:
     response: type[Message]
     client_streaming: bool
     server_streaming: bool
+    idempotency: int
 
     @property
     def process(self) -> str:
@@ -71,14 +74,26 @@ class Method:
     @property
     def creates(self) -> bool:
         """It makes something: it takes a request id. (A quote takes the create request and makes nothing.)"""
-        return "request_id" in self.request.DESCRIPTOR.fields_by_name and not self.name.startswith("Quote")
+        changes = self.idempotency != MethodOptions.NO_SIDE_EFFECTS
+        return changes and "request_id" in self.request.DESCRIPTOR.fields_by_name
+
+    @property
+    def repeatable(self) -> bool:
+        """A repeat does no more than the first call, even without a request id: it may follow a lost answer."""
+        return self.idempotency != MethodOptions.IDEMPOTENCY_UNKNOWN
+
+    @property
+    def updates(self) -> bool:
+        """It changes the fields of a resource that an `update_mask` names."""
+        return "update_mask" in self.request.DESCRIPTOR.fields_by_name
 
     def mask_by_body(self, request: Any, body: Any) -> None:
         """Of an update without a mask, make the fields that the body gives the mask: an empty value is one too."""
-        if "update_mask" in request.DESCRIPTOR.fields_by_name and not request.update_mask.paths:
+        if self.updates:
             own = request.DESCRIPTOR.fields_by_name[self.body].message_type.fields
             names = {field.camelcase_name: field.name for field in own}
-            request.update_mask.paths.extend(sorted({names.get(key, key) for key in body}))
+            paths = {names.get(path, path) for path in request.update_mask.paths or body}
+            request.update_mask.paths[:] = sorted(paths)
 
 
 def has_behavior(field: Any, behavior: int) -> bool:
@@ -115,6 +130,7 @@ def _method(area: str, service: Any, method: Any) -> Method:
         response=message_factory.GetMessageClass(method.output_type),
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
+        idempotency=options.idempotency_level,
     )
 
 

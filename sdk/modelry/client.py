@@ -31,7 +31,6 @@ FIRST_DELAY_SECONDS = 0.3
 DEADLINE_SECONDS = 60.0
 CHUNK_BYTES = 1 << 20
 MESSAGE_BYTES = 16 << 20
-_SAFE = ("Get", "List", "Stop", "Publish", "Scale", "Revoke", "Verify", "Quote", "Prepare", "Set", "Preview", "Browse")
 
 
 class ModelryError(Exception):
@@ -84,7 +83,7 @@ class Client:
             request.request_id = uuid.uuid4().hex
         if method.server_streaming:
             return self._stream(method, request)
-        safe = method.creates or method.name.startswith(_SAFE)
+        safe = method.creates or method.repeatable
         stub = self._stub(method, "unary_unary")
         return self._repeat(lambda: stub(request, metadata=self._metadata, timeout=timeout), safe)
 

@@ -9,9 +9,9 @@ import base64
 import binascii
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import InvalidOperation
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ _INTEGERS = {
     Field.CPPTYPE_UINT32: (0, 2**32 - 1),
     Field.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
 _MOST_PROBLEMS = 20
 
 
@@ -113,6 +114,7 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
         return
     names = input_names(message.DESCRIPTOR)
     chosen: dict[str, str] = {}
+    given: set[str] = set()
     for key, value in data.items():
         here = f"{path}.{key}" if path else str(key)
         field = names.get(key)
@@ -121,6 +123,10 @@ def _fill(data: Any, message: Message, path: str) -> Iterator[Problem]:
                 here, f"unknown field; known here: {', '.join(f.name for f in message.DESCRIPTOR.fields) or 'none'}"
             )
             continue
+        if field.name in given:
+            yield Problem(here, f"it is given twice; write it once, as {field.name!r}")
+            continue
+        given.add(field.name)
         if value is None:
             continue
         oneof = field.containing_oneof
@@ -162,7 +168,7 @@ def _fill_message(descriptor: pb.Descriptor, value: Any, child: Message, path: s
         return
     try:
         special[1](value, child)
-    except (ValueError, TypeError, OverflowError, InvalidOperation):
+    except (ValueError, TypeError, ArithmeticError):
         yield Problem(path, f"expected {special[2]}, got {_kind(value)} {_short(value)}")
 
 
@@ -214,7 +220,7 @@ def _parse_scalar(field: Any, value: Any) -> tuple[Any, str]:
     if kind in _INTEGERS:
         return _parse_integer(kind, value)
     if kind in (Field.CPPTYPE_DOUBLE, Field.CPPTYPE_FLOAT):
-        return _parse_number(value)
+        return _parse_number(value, _LARGEST_FLOAT if kind == Field.CPPTYPE_FLOAT else sys.float_info.max)
     if kind == Field.CPPTYPE_ENUM:
         return _parse_enum(field.enum_type, value)
     if not isinstance(value, str):
@@ -244,7 +250,7 @@ def _parse_integer(kind: int, value: Any) -> tuple[int | None, str]:
     return value, ""
 
 
-def _parse_number(value: Any) -> tuple[float | None, str]:
+def _parse_number(value: Any, largest: float) -> tuple[float | None, str]:
     if isinstance(value, str):
         try:
             value = float(value)
@@ -252,20 +258,24 @@ def _parse_number(value: Any) -> tuple[float | None, str]:
             return None, f"expected a number, got {_kind(value)} {_short(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None, f"expected a number, got {_kind(value)} {_short(value)}"
-    if not math.isfinite(value):
-        return None, "expected a finite number"
+    if not -largest <= value <= largest:  # not a number is outside too
+        return None, f"expected a number from {-largest:g} to {largest:g}"
     return float(value), ""
 
 
 def _parse_enum(enum: pb.EnumDescriptor, value: Any) -> tuple[int | None, str]:
+    numbers, given = _numbers_of(enum), value
     if isinstance(value, str):
-        known = enum.values_by_name.get(value.upper().replace("-", "_"))
-        if known is not None:
-            return known.number, ""
-    elif isinstance(value, int) and not isinstance(value, bool) and value in enum.values_by_number:
+        value = numbers.get(value.upper().replace("-", "_"))
+    if type(value) is int and value in numbers.values():
         return value, ""
-    words = ", ".join(v.name for v in enum.values if v.number)
-    return None, f"expected one of {words}; got {_short(value)}"
+    return None, f"expected one of {', '.join(name for name, number in numbers.items() if number)}; got {_short(given)}"
+
+
+@cache
+def _numbers_of(enum: pb.EnumDescriptor) -> dict[str, int]:
+    """Return an enum's numbers by name; protobuf's own maps cut numbers to 32 bits and break on odd text."""
+    return {value.name: value.number for value in enum.values}
 
 
 def is_map(field: Any) -> bool:

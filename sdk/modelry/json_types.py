@@ -22,8 +22,10 @@ def parse_money(value: Any) -> tuple[int, int]:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError
     amount = Decimal(str(value).strip())
+    if not abs(amount) < 2**62:
+        raise ValueError
     total = int((amount * NANOS).to_integral_exact())
-    if not amount.is_finite() or amount * NANOS != total or abs(total) >= NANOS * 2**62:
+    if amount * NANOS != total:
         raise ValueError
     sign = -1 if total < 0 else 1
     return sign * (abs(total) // NANOS), sign * (abs(total) % NANOS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -89,6 +89,24 @@ class Invalid(ModelryError):
         return self.violations[0].field if self.violations else ""
 
 
+class TooLarge(Invalid):
+    """A body, file or message is over its limit; the same one never fits, so nobody should send it again."""
+
+    default_reason = "BODY_TOO_LARGE"
+
+    @classmethod
+    def over(cls, limit_bytes: int, advice: str = "") -> TooLarge:
+        """Return the usual sentence, with what to do and the limit for programs."""
+        message = f"The body is over {limit_bytes / (1 << 20):g} MiB. {advice}".strip()
+        return cls(message, field="body", metadata={"limit_bytes": str(limit_bytes)})
+
+
+class UnsupportedEncoding(Invalid):
+    """A body is packed in a way that is not unpacked here."""
+
+    default_reason = "UNSUPPORTED_ENCODING"
+
+
 class Unauthenticated(ModelryError):
     """Nobody knows who is calling."""
 
@@ -138,6 +156,10 @@ class Conflict(ModelryError):
     """Somebody changed the thing meanwhile: read it again, then repeat."""
 
     default_reason = "CONFLICT"
+
+
+class PreconditionFailed(Conflict):
+    """A conflict with what the caller itself required by `If-Match`; only HTTP tells the two apart."""
 
 
 class Expired(ModelryError):
@@ -191,12 +213,15 @@ async def with_field(path: str, answer: Awaitable[T]) -> T:
 
 TABLE: dict[type[ModelryError], tuple[int, int]] = {
     Invalid: (code_pb2.INVALID_ARGUMENT, 400),
+    TooLarge: (code_pb2.INVALID_ARGUMENT, 413),
+    UnsupportedEncoding: (code_pb2.INVALID_ARGUMENT, 415),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, 401),
     Denied: (code_pb2.PERMISSION_DENIED, 403),
     NotFound: (code_pb2.NOT_FOUND, 404),
     AlreadyExists: (code_pb2.ALREADY_EXISTS, 409),
     WrongState: (code_pb2.FAILED_PRECONDITION, 400),
     Conflict: (code_pb2.ABORTED, 409),
+    PreconditionFailed: (code_pb2.ABORTED, 412),
     Expired: (code_pb2.OUT_OF_RANGE, 410),
     OverLimit: (code_pb2.RESOURCE_EXHAUSTED, 429),
     Unavailable: (code_pb2.UNAVAILABLE, 503),
@@ -225,23 +250,17 @@ def to_status(error: ModelryError, request_id: str = "") -> status_pb2.Status:
         metadata["request_id"] = request_id
     status = status_pb2.Status(code=code, message=INTERNAL_MESSAGE if internal else error.message)
     reason = "INTERNAL" if internal else error.reason
-    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, Invalid) and error.violations:
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
             bad.field_violations.add(field=violation.field, description=violation.message, reason=violation.reason)
-        _attach(status, bad)
+        status.details.add().Pack(bad)
     if isinstance(error, _Retryable):
         delay = duration_pb2.Duration(nanos=int(error.retry_seconds * 1e9) % 1_000_000_000)
         delay.seconds = int(error.retry_seconds)
-        _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
-
-
-def _attach(status: status_pb2.Status, detail: Any) -> None:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    status.details.append(packed)
 
 
 def from_status(status: status_pb2.Status) -> ModelryError:
@@ -249,14 +268,16 @@ def from_status(status: status_pb2.Status) -> ModelryError:
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status.details:
         for known in (info, bad, retry):
-            if detail.Is(known.DESCRIPTOR):
-                detail.Unpack(known)
+            detail.Unpack(known)  # nothing happens where it is another one
     metadata = dict(info.metadata)
     seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     code = int(status.code)
     if code == code_pb2.INVALID_ARGUMENT:
         violations = [Violation(v.field, v.description, v.reason) for v in bad.field_violations]
-        return Invalid(status.message, reason=info.reason, violations=violations, metadata=metadata)
+        refusal = next((one for one in (TooLarge, UnsupportedEncoding) if one.default_reason == info.reason), Invalid)
+        return refusal(status.message, reason=info.reason, violations=violations, metadata=metadata)
+    if code == code_pb2.RESOURCE_EXHAUSTED and not info.reason:  # gRPC itself says so of a message over its limit
+        return TooLarge("A message of this call is over the limit of gRPC.", metadata=metadata)
     if code in (code_pb2.DEADLINE_EXCEEDED, code_pb2.CANCELLED):
         return Unavailable("A part of Modelry did not answer in time.", reason="TIMEOUT", metadata=metadata)
     for cls, (known_code, _) in TABLE.items():

@@ -25,7 +25,9 @@ class BillingClient:
     """Asks billing in the name of a project. A reservation has the id of what it pays for."""
 
     def __init__(self, connections: Connections) -> None:
-        self._internal = internal_pb2_grpc.BillingInternalServiceStub(connections.channel("access"))
+        self._internal = internal_pb2_grpc.BillingInternalServiceStub(
+            connections.channel("access", internal_pb2.DESCRIPTOR)
+        )
         self._metadata = connections.metadata
 
     async def quote(

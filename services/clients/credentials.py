@@ -47,7 +47,9 @@ class CredentialClient:
     """Asks access in the name of a project."""
 
     def __init__(self, connections: Connections) -> None:
-        self._internal = internal_pb2_grpc.AccessInternalServiceStub(connections.channel("access"))
+        self._internal = internal_pb2_grpc.AccessInternalServiceStub(
+            connections.channel("access", internal_pb2.DESCRIPTOR)
+        )
         self._metadata = connections.metadata
 
     async def resolve(self, project: str, credential: str, bucket: str) -> OpenedStore:

@@ -36,7 +36,9 @@ class DatasetClient:
     """Asks the dataset service in the name of a project."""
 
     def __init__(self, connections: Connections) -> None:
-        self._internal = internal_pb2_grpc.DatasetInternalServiceStub(connections.channel("dataset"))
+        self._internal = internal_pb2_grpc.DatasetInternalServiceStub(
+            connections.channel("dataset", internal_pb2.DESCRIPTOR)
+        )
         self._metadata = connections.metadata
 
     async def resolve(self, project: str, reference: str, holder: str = "") -> DatasetInfo:

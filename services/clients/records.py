@@ -18,6 +18,8 @@ KEY_BUCKET = "modelry_keys"
 """The bucket of API keys: hash of a secret -> KeyRecord."""
 ROUTE_BUCKET = "modelry_routes"
 """The bucket of deployments: id -> RouteRecord."""
+SOON_SECONDS = 5.0
+"""When to ask again where no start was measured, or this one takes longer than the last."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ class AdapterRecord:
 
 @dataclass(frozen=True)
 class RouteRecord:
-    """A deployment as gateways need it."""
+    """A deployment as gateways need it.
+
+    Attributes:
+        start_seconds: what the last start of a replica took; 0 where none was ready yet.
+        starting_since: Unix time since when the first replica to come is on its way, while none answers; else 0.
+    """
 
     deployment_id: str
     project: str
@@ -98,6 +105,14 @@ class RouteRecord:
     accepts_adapters: bool = False
     replicas: tuple[ReplicaRecord, ...] = ()
     adapters: tuple[AdapterRecord, ...] = ()
+    start_seconds: float = 0.0
+    starting_since: float = 0.0
+
+    def seconds_to_start(self, now: float) -> float:
+        """Return when a replica may answer again: what the last start took, less what has gone by; or soon."""
+        gone = max(0.0, now - self.starting_since) if self.starting_since else 0.0
+        left = self.start_seconds - gone
+        return left if left > 0 else SOON_SECONDS
 
     def visible_to(self, project: str) -> bool:
         """Return whether a project may call it."""
@@ -114,7 +129,11 @@ class RouteRecord:
         """Return the record as it stands in the bucket."""
         replicas = [dict(vars(one)) for one in self.replicas]
         adapters = [dict(vars(one)) for one in self.adapters]
-        return {**vars(self), "shared_with": list(self.shared_with), "replicas": replicas, "adapters": adapters}
+        record = {**vars(self), "shared_with": list(self.shared_with), "replicas": replicas, "adapters": adapters}
+        for name in ("start_seconds", "starting_since"):  # records of before had none: those are written as they were
+            if not record[name]:
+                del record[name]
+        return record
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RouteRecord:

@@ -92,7 +92,7 @@ class RegistryClient:
     """Asks the registry in the name of a project."""
 
     def __init__(self, connections: Connections) -> None:
-        channel = connections.channel("registry")
+        channel = connections.channel("registry", internal_pb2.DESCRIPTOR, registry_pb2.DESCRIPTOR)
         self._internal = internal_pb2_grpc.RegistryInternalServiceStub(channel)
         self._registry = registry_pb2_grpc.RegistryServiceStub(channel)
         self._metadata = connections.metadata

@@ -18,7 +18,9 @@ class ServingClient:
     """Asks serving in the name of a project."""
 
     def __init__(self, connections: Connections) -> None:
-        self._internal = internal_pb2_grpc.ServingInternalServiceStub(connections.channel("serving"))
+        self._internal = internal_pb2_grpc.ServingInternalServiceStub(
+            connections.channel("serving", internal_pb2.DESCRIPTOR)
+        )
         self._metadata = connections.metadata
 
     async def deployment(self, project: str, deployment: str) -> DeploymentInfo:

@@ -22,7 +22,9 @@ class TrainingClient:
     """Asks training in the name of a project."""
 
     def __init__(self, connections: Connections) -> None:
-        self._internal = internal_pb2_grpc.TrainingInternalServiceStub(connections.channel("training"))
+        self._internal = internal_pb2_grpc.TrainingInternalServiceStub(
+            connections.channel("training", internal_pb2.DESCRIPTOR)
+        )
         self._metadata = connections.metadata
 
     async def checkpoint(self, project: str, checkpoint: str) -> CheckpointInfo:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from gateway.openai import INFERENCE, OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
+from services.clients.fakes.billing import FakeBilling
 from tests.bench.http_load import Load, request_bytes
 from tests.bench.processes import cpu_seconds
 
@@ -84,7 +86,9 @@ class Part:
 
     def __init__(self, role: str, port: int, replica: int) -> None:
         words = [sys.executable, "-m", "tests.bench.gateway", role, str(port), str(replica)]
-        self._process = subprocess.Popen(words, stdout=subprocess.PIPE)
+        self._folder = tempfile.TemporaryDirectory()
+        environment = {**os.environ, "TMPDIR": self._folder.name}
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment)
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         assert self._process.stdout is not None and self._process.stdout.readline() == b"ready\n"
@@ -93,6 +97,7 @@ class Part:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._folder.cleanup()
 
 
 class Replica(asyncio.Protocol):
@@ -124,7 +129,9 @@ async def _serve_gateway(port: int, replica: int) -> None:
     route = {"deployment_id": "dep-1", "project": "p", "name": "base", "version": 1, "replicas": [engine]}
     routes.apply("dep-1", route)
     nothing: Any = _Nothing()
-    proxy = Proxy(routes, UsageJournal(Path(tempfile.gettempdir()), nothing))
+    usage = UsageJournal(Path(tempfile.gettempdir()), FakeBilling())
+    await usage.start()
+    proxy = Proxy(routes, usage)
     await proxy.start()
     openai = OpenAiApi(Authenticator(keys, nothing, nothing), routes, proxy)
     await _listen(build_app(nothing, openai, proxy, nothing), port)
@@ -159,6 +166,8 @@ class _Nothing:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Nothing is here."""
         raise web.HTTPNotFound
+
+    readyz = handle
 
 
 async def _serve(role: str, port: int, replica: int) -> None:

@@ -57,7 +57,7 @@ class Stored:
 async def list_events(bus: Bus, query: Query, page: PageQuery) -> Page[Stored]:
     """Return a page of a project's events, oldest first. Raises: Invalid, Expired (EVENTS_EXPIRED), Unavailable."""
     limit, after, session = page.limit, page.position, bus.now()
-    await _check_kept(session, after)
+    await _check_kept(session, after, "page_token")
     items: list[Stored] = []
     async with _reader(session, query, after) as (info, inbox):
         left = int(info.num_pending or 0)
@@ -81,7 +81,7 @@ async def start_of_watch(bus: Bus, after: int) -> int:
         raise Invalid("after is a sequence, 0 for from now on, or -1 for from the oldest kept.", field="after")
     session = bus.now()
     if after > 0:
-        await _check_kept(session, after)
+        await _check_kept(session, after, "after")
         return after
     return 0 if after == OLDEST else (await _bounds(session))[1]
 
@@ -111,7 +111,7 @@ async def watch_events(bus: Bus, query: Query, after: int) -> AsyncGenerator[Sto
             await asyncio.sleep(retry_delay(tries, 0.1, 2.0))
 
 
-async def _check_kept(session: Session, after: int) -> None:
+async def _check_kept(session: Session, after: int, field: str) -> None:
     """Refuse a cursor when what follows it is kept no longer, or that is none of this stream."""
     first, last = await _bounds(session)
     if 0 < after < first - 1:
@@ -122,7 +122,7 @@ async def _check_kept(session: Session, after: int) -> None:
             metadata={"oldest": str(first)},
         )
     if after > last:
-        raise Invalid("The cursor is beyond the newest event.", field="page_token")
+        raise Invalid(f"{field} is beyond the newest event; read the resources as they are now.", field=field)
 
 
 async def _bounds(session: Session) -> tuple[int, int]:

@@ -185,7 +185,10 @@ class AccessInternalService(internal_pb2_grpc.AccessInternalServiceServicer):
 
 
 def _key_command(message: pb.ApiKey) -> CreateKey:
-    """Return what a caller asks of a new key."""
+    """Return what a caller asks of a new key. Raises: Invalid: it would be another project's."""
+    if message.project_id not in ("", current().project):
+        words = "api_key.project_id is another project; a key belongs to the project of the call that makes it."
+        raise Invalid(words, field="api_key.project_id")
     expires = message.HasField("expire_time")
     expire_time = datetime_of(message.expire_time, "api_key.expire_time") if expires else None
     return value_of(CreateKey, message, role=_role_of(message.role), expire_time=expire_time, deployment_id="")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -16,16 +15,14 @@ from nats.js.errors import APIError
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.session import Session
+from services.chassis.bus.snapshot import Records, Snapshot, Value
 from services.chassis.errors import Unavailable
 from services.chassis.tasks import end_tasks
 
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 3.5
-SAVE_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
-
-Value = Mapping[str, Any] | None
 
 
 def decode_key(text: str) -> str:
@@ -105,10 +102,10 @@ class KvReader:
         self, bus: Bus, bucket: str, on_change: Callable[[str, Value], None], snapshot: Path | None = None
     ) -> None:
         """Args: on_change: called with key and value of each newer record, None meaning gone; must return at once."""
-        self._bus, self._bucket, self._on_change, self._snapshot = bus, bucket, on_change, snapshot
-        self._records: dict[str, tuple[int, Value]] = {}
+        self._bus, self._bucket, self._on_change = bus, bucket, on_change
+        self._records: Records = {}
+        self._snapshot = Snapshot(snapshot, self._records.copy) if snapshot else None
         self._task: asyncio.Task[None] | None = None
-        self._saving: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
 
     def get(self, key: str) -> Value:
@@ -123,16 +120,15 @@ class KvReader:
     async def start(self) -> None:
         """Load the snapshot, if there is one, then follow the bucket in the background."""
         if self._snapshot is not None:
-            for key, (version, value) in _load(self._snapshot).items():
+            for key, (version, value) in self._snapshot.load().items():
                 self._apply(key, version, value, save=False)
         self._task = asyncio.create_task(self._bus.on_each(self._follow, f"reader of bucket {self._bucket}"))
 
     async def stop(self) -> None:
         """Stop following, and write the snapshot."""
-        await end_tasks(self._task, self._saving)
-        if self._saving is not None:
-            self._saving = None
-            await asyncio.to_thread(self._save)
+        await end_tasks(self._task)
+        if self._snapshot is not None:
+            await self._snapshot.stop()
 
     async def _follow(self, session: Session) -> None:
         async with aclosing(_follow(session, self._bucket)) as following:
@@ -147,33 +143,6 @@ class KvReader:
         if known is not None and (version < known[0] or known == (version, value)):
             return
         self._records[key] = (version, value)
-        if save and self._snapshot is not None and self._saving is None:
-            self._saving = asyncio.create_task(self._save_soon())
+        if save and self._snapshot is not None:
+            self._snapshot.changed()
         self._on_change(key, value)
-
-    async def _save_soon(self) -> None:
-        await asyncio.sleep(SAVE_SECONDS)  # many changes at once are one write
-        self._saving = None
-        await asyncio.to_thread(self._save)
-
-    def _save(self) -> None:
-        assert self._snapshot is not None
-        self._snapshot.parent.mkdir(parents=True, exist_ok=True)
-        part = self._snapshot.with_name(f"{self._snapshot.name}.part")
-        records = {key: list(record) for key, record in list(self._records.items())}
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(records, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._snapshot)
-
-
-def _load(path: Path) -> dict[str, tuple[int, Value]]:
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-        return {str(key): (int(version), value) for key, (version, value) in raw.items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        _log.warning("the snapshot %s cannot be read and is made anew: %s", path, error)
-        return {}

@@ -33,6 +33,7 @@ class Session:
         self.client = client
         self.number = number
         self.closed = closed
+        self._lost = asyncio.ensure_future(closed.wait())  # one for all calls, which wait for it beside their answers
         self.js: JetStreamContext = client.jetstream(timeout=5)
 
     async def call(self, request: Awaitable[T], timeout: float = 5.0) -> T:
@@ -42,9 +43,8 @@ class Session:
             (nats.js.errors.APIError) pass.
         """
         task = asyncio.ensure_future(request)
-        closing = asyncio.ensure_future(self.closed.wait())
         try:
-            await asyncio.wait((task, closing), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, self._lost), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 word = "The connection to NATS was lost." if self.closed.is_set() else "NATS did not answer in time."
                 raise Unavailable(word, reason="BUS_UNAVAILABLE")
@@ -54,7 +54,6 @@ class Session:
         except (NatsError, OSError, TimeoutError) as error:
             raise Unavailable(f"NATS: {error}.", reason="BUS_UNAVAILABLE") from error
         finally:
-            closing.cancel()
             if not task.done():
                 task.cancel()
 

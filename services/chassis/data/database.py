@@ -11,16 +11,15 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.engine import URL
 
 from services.chassis.data import postgres, sqlite
 from services.chassis.data.migration import current_revision, pending, upgrade
-from services.chassis.events import Event
 from services.chassis.settings import refuse_start
 
 REQUEST_DAYS = 7.0
@@ -28,6 +27,8 @@ REQUEST_DAYS = 7.0
 Engine = sqlite.SqliteEngine | postgres.PostgresEngine
 Transaction = sqlite.SqliteReading | sqlite.SqliteWriting | postgres.PostgresTransaction
 """From `Engine.begin` on; without `commit`, `close` rolls it back."""
+CommitHook = Callable[[Sequence[Mapping[str, Any]]], None]
+"""Hears of outbox rows; it must return at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Database:
     def __init__(self, engine: Engine, service: str, lock: int | None, request_days: float) -> None:
         self.engine, self.service, self.request_days = engine, service, request_days
         self._lock = lock
-        self._commit_hooks: list[Callable[[Sequence[Event]], None]] = []
+        self._commit_hooks: list[CommitHook] = []
 
     @property
     def dialect(self) -> str:
@@ -87,14 +88,14 @@ class Database:
         finally:
             await transaction.close()
 
-    def on_commit(self, hook: Callable[[Sequence[Event]], None]) -> None:
-        """Call a function with the events of each commit that wrote outbox rows. It must return at once."""
+    def on_commit(self, hook: CommitHook) -> None:
+        """Call a function with the outbox rows of each unit that wrote some, once they are on disk."""
         self._commit_hooks.append(hook)
 
-    def committed(self, events: Sequence[Event]) -> None:
-        """Tell the relay and the watchers what a unit of work has just made true."""
+    def committed(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Tell the relay what a unit of work has just made true."""
         for hook in self._commit_hooks:
-            hook(events)
+            hook(rows)
 
     async def close(self) -> None:
         """Close all connections and give the file up."""

@@ -19,7 +19,7 @@ Fields = Mapping[str, Column[Any]]
 """What a list may be filtered or ordered by: the name that callers write, and its column."""
 
 _TERM = re.compile(
-    r"""\s*(?P<field>[A-Za-z_][A-Za-z0-9_.]*)\s*(?P<op>!=|<=|>=|=|<|>|:)\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s"]\S*)"""
+    r"""\s*(?P<field>[A-Za-z_][A-Za-z0-9_.]*)\s*(?P<op>!=|<=|>=|=|<|>|:)\s*(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"']\S*)"""
 )
 _AND = re.compile(r"\s+AND\s+", re.IGNORECASE)
 
@@ -27,8 +27,9 @@ _AND = re.compile(r"\s+AND\s+", re.IGNORECASE)
 def parse_filter(text: str, fields: Fields) -> list[ColumnElement[bool]]:
     """Return the conditions of a filter: `field op value` joined by AND.
 
-    Values with spaces stand in double quotes. `=` and `!=` go with every field, `< <= > >=` with numbers, times and
-    text, `:` (contains, without regard to case) with text and lists.
+    Values with spaces stand in double or single quotes, where a backslash makes the next character plain. `=` and `!=`
+    go with every field, `< <= > >=` with numbers, times and text, `:` (contains, without regard to case) with text and
+    lists.
 
     Raises: Invalid(field="filter"): it cannot be read, or names a field that is not filterable.
     """
@@ -60,12 +61,11 @@ def _condition(name: str, op: str, raw: str, fields: Fields) -> ColumnElement[bo
     column = fields.get(name)
     if column is None:
         raise _bad_filter(f"names {name!r}, which is not filterable", fields)
-    text = raw
-    if raw.startswith('"'):
-        with suppress(ValueError):  # something in quotes that is no JSON is meant as it stands
-            text = json.loads(raw)
+    text = _unquoted(raw)
     if "\0" in text:
         raise _bad_filter("has a NUL", fields)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _bad_filter("has an unpaired surrogate", fields)
     if op == ":":
         return _contains(name, column, text, fields)
     if isinstance(column.type, JsonOf):
@@ -85,6 +85,16 @@ def _condition(name: str, op: str, raw: str, fields: Fields) -> ColumnElement[bo
         ">=": lambda: column >= value,
     }
     return compare[op]()
+
+
+def _unquoted(raw: str) -> str:
+    """Return a value without its quotes; double ones are JSON's where they can be."""
+    if raw[0] not in "\"'":
+        return raw
+    if raw[0] == '"':
+        with suppress(ValueError):
+            return str(json.loads(raw))
+    return re.sub(r"\\(.)", r"\1", raw[1:-1], flags=re.DOTALL)
 
 
 def _contains(name: str, column: Column[Any], text: str, fields: Fields) -> ColumnElement[bool]:

@@ -5,7 +5,6 @@ neither repeat nor hide others.
 """
 
 import base64
-import binascii
 import enum
 import hashlib
 import json
@@ -165,7 +164,7 @@ def read_token(text: str, bound_to: str, order: Order) -> list[Any]:
     try:
         bound, values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         restored = [_restore(key.expression, value) for key, value in zip(order.keys, values, strict=True)]
-    except (ValueError, TypeError, KeyError, binascii.Error) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Invalid("page_token is not one that this list gave out.", field="page_token") from error
     if bound != bound_to:
         raise Invalid(
@@ -182,6 +181,7 @@ def _restore(expression: ColumnElement[Any], value: Any) -> Any:
         return None
     if not isinstance(value, wants) or (isinstance(value, int) and abs(value) >= 1 << 63) or "\0" in str(value):
         raise TypeError("the token holds a value of another type")
+    str(value).encode()  # no database takes an unpaired surrogate: a ValueError
     if isinstance(kind, UtcTime):
         return parse_time(str(value))
     return kind.enum_type[str(value)] if isinstance(kind, EnumName) else value

@@ -54,7 +54,6 @@ class UnitOfWork:
         self.database = database
         self.write = write
         self._transaction: Transaction | None = None
-        self._events: list[Event] = []
         self._rows: list[dict[str, Any]] = []
 
     @property
@@ -80,7 +79,7 @@ class UnitOfWork:
     async def __aenter__(self) -> Self:
         if self._transaction is not None:
             raise RuntimeError("this unit of work is open already")
-        self._events, self._rows = [], []
+        self._rows = []
         try:
             self._transaction = await self.database.engine.begin(write=self.write)
         except Exception as error:
@@ -106,7 +105,6 @@ class UnitOfWork:
         body = event.body()
         if len(body.encode()) > MAX_EVENT_BYTES:
             raise Invalid(f"A change of {event.resource} {event.resource_id} is over 256 KB and cannot be announced.")
-        self._events.append(event)
         self._add_row("event", event, event.subject, event.headers(), body, event.terminal)
 
     def put_record(self, record: Record) -> str:
@@ -136,15 +134,15 @@ class UnitOfWork:
         )
 
     async def commit(self) -> None:
-        """Make everything of this unit true, durably, and wake the relay and the watchers. Nothing can follow it."""
-        if self._rows:
-            await self.connection.execute(_ADD_TO_OUTBOX, self._rows)
-        await self._open.commit(functools.partial(self._committed, self._events, bool(self._rows)))
-        self._events, self._rows = [], []
+        """Make everything of this unit true, durably, and wake the relay. Nothing can follow it."""
+        rows, self._rows = self._rows, []
+        if rows:
+            await self.connection.execute(_ADD_TO_OUTBOX, rows)
+        await self._open.commit(functools.partial(self._committed, rows))
 
-    def _committed(self, events: list[Event], has_rows: bool) -> None:
-        if has_rows:
-            self.database.committed(events)
+    def _committed(self, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            self.database.committed(rows)
 
     async def first_time(self, event_id: str, consumer: str = "") -> bool:
         """Note an event in the inbox. False: it was handled before, there is nothing to do but to ack."""

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
+from services.chassis.rpc import opened
+
 QUEUE_LENGTH = 256
 """Changes held for one slow watcher; beyond it the watcher reads the resource anew instead."""
 
@@ -66,15 +68,17 @@ class Watchers(Generic[R]):
     ) -> AsyncIterator[R]:
         """Yield the resource as `read` gives it now, then each newer version, up to and with one that has `ended`.
 
-        With `pulses` a notice without a value yields the resource again even if its version is the same: its
-        high-rate part (progress) has changed.
+        It begins with what is newer than `after_version`; when that is above the present version, as after a restore of
+        an older copy, with the present state. With `pulses` a notice without a value yields the resource again even if
+        its version is the same: its high-rate part (progress) has changed.
         """
         with self.subscribe(key) as queue:
             current = await read()
-            seen = after_version
-            if current.version > seen or ended(current):
+            await opened()
+            # A version above ours is of a state that a restore has undone: its watcher must see what is there now.
+            if current.version != after_version or ended(current):
                 yield current
-                seen = current.version
+            seen = current.version
             while not ended(current):
                 value, pulse = await self._next(queue)
                 current = value if value is not None else await read()

@@ -8,6 +8,7 @@ exact subject was read and is not it, because the server's own check for duplica
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -51,7 +52,7 @@ class OutboxRelay:
         self._writers: dict[str, KvWriter] = {}
         self._checked = 0  # the connection on which what was sent lately has been looked for
         self.refused = 0  # terminal events that a different one had forestalled
-        database.on_commit(lambda events: self.kick())
+        database.on_commit(self._committed)
 
     async def start(self) -> None:
         """Begin to publish, as soon as there is a connection. Events and records do not wait for each other."""
@@ -67,10 +68,9 @@ class OutboxRelay:
         names = {_STREAM_FULL: EVENTS_STREAM}  # a full stream is named by itself; anything else is the outbox
         return [replace(lack, name=names.get(lack.message, "outbox")) for lack in self._lacks.all()]
 
-    def kick(self) -> None:
-        """Publish what is new at once."""
-        for event in self._kicks.values():
-            event.set()
+    def _committed(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._kicks[row["kind"]].set()
 
     async def backlog(self) -> int:
         """Return how many rows are not sent yet."""

@@ -22,6 +22,7 @@ from services.chassis.jobs.store import JobTables, MetricPoint, Progress
 from services.chassis.launch import Launcher
 from services.chassis.readiness import Lack
 from services.chassis.reporting import read_spool
+from services.chassis.rpc import opened
 
 J = TypeVar("J", bound=JobCore)
 _log = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ class JobEngine(Generic[J]):
         job = await self.job(project, ref)
         sent: dict[int, dict[str, float]] = {}
         sequence = 0
+        await opened()
         with self.watchers.subscribe(job.id) as queue:
             while True:
                 ended = (await self.job(project, job.id)).state.ended
@@ -176,6 +178,7 @@ class JobEngine(Generic[J]):
         """
         job = await self.job(project, ref)
         number = 0
+        await opened()
         while True:
             attempts = [one for one in await self.attempts(job.id) if one.number > number]
             for attempt in attempts:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from services.chassis.files import sync_folder
+
 SPOOL_FOLDER = "spool"
 _SENT_FILE = "sent"
 _SEGMENT_BYTES = 256 * 1024
@@ -73,11 +75,7 @@ class Spool:
         path = self._folder / f"{number:0{_DIGITS}}.jsonl"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = 0
-        directory = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(self._folder)
 
     def _reopen(self, path: Path) -> None:
         data = path.read_bytes()

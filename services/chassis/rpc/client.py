@@ -1,20 +1,21 @@
-"""Channels to other processes: retries of UNAVAILABLE alone, a deadline on every unary call, the trace handed on.
+"""Channels to other processes: a deadline on every unary call, the trace handed on, and retries (`retries`).
 
 `channel` leaves errors as gRPC's own, for those who pass them through; `Connections` turns them into `chassis.errors`.
 """
 
-import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import telemetry
 from services.chassis.auth import Principal, Role, TokenIssuer, current_or_none
 from services.chassis.errors import from_rpc_error
 from services.chassis.rpc.interceptor import AUTHORIZATION, REQUEST_ID
+from services.chassis.rpc.retries import repeatable_methods, service_config
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 DEADLINE_SECONDS = 30.0
@@ -22,25 +23,10 @@ _TOKEN_SECONDS = 300.0
 
 Metadata = tuple[tuple[str, str], ...]
 
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-_OPTIONS = [
+_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.enable_retries", 1),
-    ("grpc.service_config", json.dumps(_RETRIES)),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # A service that was restarted is found again within seconds, not after gRPC's two minutes.
@@ -50,19 +36,25 @@ _OPTIONS = [
 ]
 
 
-def channel(address: str, *, translate_errors: bool = False) -> grpc.aio.Channel:
+def channel(address: str, repeated: Iterable[str] = (), *, translate_errors: bool = False) -> grpc.aio.Channel:
     """Return a channel to `host:port`. It connects at first use; close it, or leave it to the process's end.
 
-    Args: translate_errors: raise the classes of `chassis.errors`. A call that streams requests keeps gRPC's own error:
-        the library lets no interceptor stand there.
+    Args:
+        repeated: paths of the methods that are called again when nothing answers.
+        translate_errors: raise the classes of `chassis.errors`. A call that streams requests keeps gRPC's own error:
+            the library lets no interceptor stand there.
     """
     outgoing = [_UnaryUnary(translate_errors), _UnaryStream(translate_errors), _StreamUnary(), _StreamStream()]
-    return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=outgoing)
+    return grpc.aio.insecure_channel(address, options=_options(repeated), interceptors=outgoing)
 
 
-def plain_channel(address: str) -> grpc.aio.Channel:
+def plain_channel(address: str, repeated: Iterable[str] = ()) -> grpc.aio.Channel:
     """Return a channel without interceptors, which cost a task each: the caller gives the trace and a deadline."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.insecure_channel(address, options=_options(repeated))
+
+
+def _options(repeated: Iterable[str]) -> list[tuple[str, int | str]]:
+    return [*_OPTIONS, ("grpc.service_config", service_config(repeated))]
 
 
 def _prepared(details: Any, *, deadline: bool) -> Any:
@@ -135,13 +127,16 @@ class Connections:
         self._addresses = addresses
         self._issuer = issuer
         self._service = service
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels: dict[tuple[str, ...], grpc.aio.Channel] = {}
         self._tokens: dict[Principal, tuple[str, float]] = {}
 
-    def channel(self, service: str) -> grpc.aio.Channel:
-        if service not in self._channels:
-            self._channels[service] = channel(self._addresses.address_of(service), translate_errors=True)
-        return self._channels[service]
+    def channel(self, service: str, *protos: FileDescriptor) -> grpc.aio.Channel:
+        """Return the channel to a service for the methods of these proto files; it repeats what may be repeated."""
+        key = (service, *(file.name for file in protos))
+        if key not in self._channels:
+            repeated = [path for file in protos for path in repeatable_methods(file)]
+            self._channels[key] = channel(self._addresses.address_of(service), repeated, translate_errors=True)
+        return self._channels[key]
 
     def metadata(self, project: str, *, role: Role = Role.OWNER) -> Metadata:
         """Return who is calling: this service for a project, with the key of the call being answered, if any."""

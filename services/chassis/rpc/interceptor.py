@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,8 @@ from services.chassis.errors import (
     from_rpc_error,
     to_status,
 )
-from services.chassis.rpc.validation import validate
+from services.chassis.rpc import opening
+from services.chassis.rpc.validation import read_request, validate
 
 AUTHORIZATION = "authorization"
 REQUEST_ID = "x-request-id"
@@ -68,24 +69,25 @@ class CallGuard:
         return {name: self._wrap(handler, f"/{service}/{name}", policies[name]) for name, handler in handlers.items()}
 
     def _wrap(self, handler: Any, method: str, policy: Policy) -> Handler:
-        deadline = self._deadline_seconds
+        """Return a handler that is given bytes: what cannot be read is refused like everything else."""
+        deadline, read = self._deadline_seconds, handler.request_deserializer
 
-        async def unary(request: Any, call: Any) -> Any:
+        async def unary(given: Any, call: Any) -> Any:
             async with _Answer(self, method, policy, call):
                 if handler.request_streaming:
-                    return await handler.stream_unary(_validated(request), call)
-                validate(request)
+                    return await handler.stream_unary(_all_requests(read, given), call)
+                request = _request(read, given)
                 if call.time_remaining() is not None:  # gRPC itself cancels a call whose own deadline passes
                     return await handler.unary_unary(request, call)
                 return await _within(deadline, handler.unary_unary(request, call))
 
-        async def stream(request: Any, call: Any) -> AsyncIterator[Any]:
+        async def stream(given: Any, call: Any) -> AsyncIterator[Any]:
             async with _Answer(self, method, policy, call):
+                opening.enter(call)
                 if handler.request_streaming:
-                    result = handler.stream_stream(_validated(request), call)
+                    result = handler.stream_stream(_all_requests(read, given), call)
                 else:
-                    validate(request)
-                    result = handler.unary_stream(request, call)
+                    result = handler.unary_stream(_request(read, given), call)
                 if not hasattr(result, "__aiter__"):
                     await result  # a coroutine that writes by itself
                     return
@@ -100,7 +102,7 @@ class CallGuard:
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[handler.request_streaming, handler.response_streaming]
         behavior: Any = stream if handler.response_streaming else unary
-        wrapped: Handler = make(behavior, handler.request_deserializer, handler.response_serializer)
+        wrapped: Handler = make(behavior, None, handler.response_serializer)
         return wrapped
 
     def authenticate(self, metadata: Mapping[str, str], policy: Policy) -> auth.Principal:
@@ -195,7 +197,12 @@ async def _within(seconds: float, answer: Awaitable[Any]) -> Any:
         raise _DeadlineExceeded(f"The call took more than {seconds:g} s.") from error
 
 
-async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        validate(request)
-        yield request
+def _request(read: Callable[[bytes], Any], data: bytes) -> Any:
+    message = read_request(read, data)
+    validate(message)
+    return message
+
+
+async def _all_requests(read: Callable[[bytes], Any], parts: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for data in parts:
+        yield _request(read, data)

@@ -47,9 +47,8 @@ class RpcServer:
 
     def add(self, servicer: Any, add_fn: Callable[[Any, Any], None], full_service_name: str) -> None:
         """Offer a service; its policies come from the protos."""
-        methods = _Methods()
-        add_fn(servicer, methods)
-        handlers = self._guard.wrap(full_service_name, methods.handlers, policies_of(full_service_name))
+        own = handlers_of(servicer, add_fn)
+        handlers = self._guard.wrap(full_service_name, own, policies_of(full_service_name))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(full_service_name, handlers),))
         self._names.append(full_service_name)
 
@@ -87,6 +86,13 @@ class RpcServer:
         """Say NOT_SERVING, let running calls end for `grace_seconds`, then close."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
+
+
+def handlers_of(servicer: Any, add_fn: Callable[[Any, Any], None]) -> Mapping[str, Any]:
+    """Return the handlers that a generated function adds, by method name."""
+    methods = _Methods()
+    add_fn(servicer, methods)
+    return methods.handlers
 
 
 class _Methods:

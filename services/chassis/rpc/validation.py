@@ -5,14 +5,15 @@ A field with `(google.api.field_behavior) = REQUIRED` must not be empty, and a n
 complete: what is below is a partial resource. OUTPUT_ONLY fields are ignored on input (AIP-203).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from services.chassis.errors import Invalid, Violation
 from services.chassis.field_options import bound_words, bounds
@@ -29,6 +30,14 @@ class _Plan:
     required: list[FieldDescriptor] = field(default_factory=list)
     bounded: list[tuple[FieldDescriptor, float, float]] = field(default_factory=list)
     nested: list[FieldDescriptor] = field(default_factory=list)
+
+
+def read_request(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+    """Return the message of a request. Raises: Invalid: its bytes are no such message."""
+    try:
+        return deserialize(data)
+    except DecodeError as error:
+        raise Invalid("The request's bytes are no message of this method.", reason="INVALID_MESSAGE") from error
 
 
 def validate(message: Message) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from services.chassis.errors import Invalid, OverLimit, Violation
+from services.chassis.errors import Invalid, TooLarge, Violation
 
 PURPOSES = ("fine-tune", "batch", "evals", "user_data")
 MAX_FILE_BYTES = 1 << 30
@@ -57,9 +57,6 @@ def check_file(filename: str, purpose: str) -> None:
 
 
 def check_size(size_bytes: int) -> None:
-    """Check the size of a file against the largest upload. Raises: OverLimit."""
+    """Check the size of a file against the largest upload. Raises: TooLarge."""
     if size_bytes > MAX_FILE_BYTES:
-        raise OverLimit(
-            f"The file is larger than {MAX_FILE_BYTES} bytes: put it into a bucket and import it from there.",
-            reason="FILE_TOO_LARGE",
-        )
+        raise TooLarge.over(MAX_FILE_BYTES, "Put the file into a bucket and import it from there.")

@@ -36,7 +36,7 @@ async def upload_file(
 ) -> StoredFile:
     """Receive a file: to a local file first (so that a broken upload leaves nothing), then to the store.
 
-    Raises: Invalid: name, purpose, or no bytes. OverLimit: too large. Unavailable: the store does not answer.
+    Raises: Invalid: name, purpose, or no bytes. TooLarge: over a GiB. Unavailable: the store does not answer.
     """
     check_file(upload.filename, upload.purpose)
     folder.mkdir(parents=True, exist_ok=True)

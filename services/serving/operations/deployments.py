@@ -10,6 +10,7 @@ from services.chassis.errors import AlreadyExists, NotFound, WrongState
 from services.chassis.events import Record
 from services.chassis.launch import Launcher, ProbeState
 from services.chassis.names import UpdateLabels
+from services.chassis.rpc import opened
 from services.chassis.telemetry import mask
 from services.clients.records import ROUTE_BUCKET
 from services.serving.domain.entities import Billing, Deployment, Replica, State
@@ -219,6 +220,7 @@ async def read_logs(
 ) -> AsyncIterator[str]:
     """Yield lines, oldest first, secrets masked; with `follow` until the replica ends. Raises: NotFound."""
     replica = await get_replica(project, ref, replica_id, context)
+    await opened()
     offset, rest, running = 0, "", True
     while True:
         chunk = await launcher.logs(replica.id, offset, _PIECE_BYTES)

@@ -16,6 +16,8 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord
     own = next((one for one in deployment.adapters if one.own), None)
     answers = deployment.effective_mode is not Mode.ATTACHED or (own is not None and own.ready)
     ready = [one for one in replicas if answers and one.state is ReplicaState.READY]
+    took = [one.ready_seconds for one in replicas if one.ready_seconds]
+    coming = [one.create_time for one in replicas if one.state in (ReplicaState.PENDING, ReplicaState.STARTING)]
     return RouteRecord(
         deployment_id=deployment.id,
         project=deployment.project,
@@ -31,6 +33,8 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord
         accepts_adapters=deployment.accepts_adapters,
         replicas=tuple(ReplicaRecord(one.id, one.address) for one in ready),
         adapters=tuple(_adapters_of(deployment)),
+        start_seconds=took[-1] if took else deployment.route.get("start_seconds", 0.0),
+        starting_since=min(coming).timestamp() if coming and not ready else 0.0,
     )
 
 

@@ -1,17 +1,27 @@
-"""The same request id 20 times at once makes one resource, on every method that takes one. Found in the protos."""
+"""The same request id 20 times at once makes one resource, on every method that takes one. Found in the protos.
+
+So does a call whose answer was lost between its service and the gateway, which calls again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modelry.api_methods import Method, methods
+from deploy.local.home import Home
+from modelry.api_methods import SERVICES, Method, methods
 from modelry.client import Client, ModelryError
+from tests.integration.gateway.world import AUTHORIZATION, SECRET, edge
+from tests.losing_relay import losing_relay
 from tests.stack import Journey, Stack
 
 pytestmark = pytest.mark.contract
@@ -124,6 +134,55 @@ def _stop(client: Client, method: Method, made: str) -> None:
     if method.response.DESCRIPTOR.name == "Evaluation":
         client.stop_evaluation(evaluation=made)
         list(client.watch_evaluation(evaluation=made))
+
+
+@pytest.mark.parametrize("method", makers(), ids=lambda m: m.name)
+async def test_a_create_over_http_whose_answer_is_lost_makes_one_resource(
+    method: Method, stack: Stack, journey: Journey, tmp_path: Path
+) -> None:
+    client = stack.client
+    fields = {} if method.client_streaming else await asyncio.to_thread(BUILDERS[method.name], client, journey.ids)
+    before = _count(client, method, fields)
+    addresses = {name: stack.state["processes"][name]["address"] for name in SERVICES}
+    async with losing_relay(addresses[method.process]) as relay:
+        addresses[method.process] = relay.address
+        secret = Home(stack.home).secret("token_secret")
+        async with edge(tmp_path, None, addresses=addresses, token_secret=secret) as gateway:
+            project = client.get_project(project="default").id
+            key = {"key_id": "key-1", "project": project, "role": "ADMIN", "state": "ACTIVE", "version": 2}
+            gateway.keys.apply(hashlib.sha256(SECRET.encode()).hexdigest(), key)
+            path, content = _over_http(method, fields)
+            async with gateway.client.request(method.verb, path, headers=AUTHORIZATION, **content) as response:
+                answer = await response.json()
+    assert relay.lost == 1
+    if method.name == "ClaimDeploymentKey":  # claimed by the journey
+        assert answer["error"]["reason"] == "ALREADY_CLAIMED"
+        return
+    assert response.status == 200, answer
+    assert _count(client, method, fields) - before == int(not method.name.startswith(("Rotate", "PublishDataset")))
+    await asyncio.to_thread(_stop, client, method, answer["id"])
+
+
+def _over_http(method: Method, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The path and the content of a call."""
+    if method.client_streaming:
+        return f"{method.template}?filename=lost.jsonl", {"data": b"{}"}
+    left = dict(fields)
+    path = re.sub(r"\{(\w+)\}", lambda variable: str(left.pop(variable[1])), method.template)
+    return path, {"json": {**left.pop(method.body, {}), **left}}
+
+
+def _count(client: Client, method: Method, fields: dict[str, Any]) -> int:
+    """How many there are of what a method makes; none where their parent is not there yet."""
+    made = method.response.DESCRIPTOR
+    for lister in methods():
+        items = next((field for field in lister.response.DESCRIPTOR.fields if field.message_type == made), None)
+        if items is not None and lister.name.startswith("List"):
+            names = re.findall(r"\{(\w+)\}", lister.template)
+            parent = {name: fields.get(f"{name}_name") or fields[name] for name in names}
+            page = _call(client, lister, {**parent, "page_size": 1000})
+            return 0 if page == "NOT_FOUND" else len(getattr(page, items.name))
+    return 0
 
 
 def test_the_same_request_id_with_another_body_is_refused(stack: Stack) -> None:

@@ -53,10 +53,12 @@ def behaviors(field: Any) -> set[int]:
     return set(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
 
 
-def patch(stack: Stack, method: Method, ref: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def patch(
+    stack: Stack, method: Method, ref: str, body: dict[str, Any], query: str = "", **further: str
+) -> tuple[int, dict[str, Any]]:
     """The status and body of the update over HTTP."""
-    path = method.template.replace("{" + noun_of(method) + ".id}", ref)
-    headers = {"Authorization": f"Bearer {stack.admin_key}", "Content-Type": "application/json"}
+    path = method.template.replace("{" + noun_of(method) + ".id}", ref) + query
+    headers = {"Authorization": f"Bearer {stack.admin_key}", "Content-Type": "application/json", **further}
     request = urllib.request.Request(stack.http + path, json.dumps(body).encode(), headers, method="PATCH")
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -83,6 +85,33 @@ def test_what_was_read_over_http_may_be_sent_back(method: Method, stack: Stack, 
     status, answer = patch(stack, method, before.id, encode(before))
     assert status == 200, answer
     assert settled(read(stack, journey, method)) == settled(before)
+
+
+@pytest.mark.parametrize("method", updates(), ids=lambda m: m.name)
+def test_a_given_mask_is_the_mask_at_both_doors(method: Method, stack: Stack, journey: Journey) -> None:
+    noun, before = noun_of(method), read(stack, journey, method)
+    other = {"title": "another", "metadata": {"mask": "test"}}
+    status, answer = patch(stack, method, before.id, other, "?update_mask=metadata")
+    assert (status, answer["title"], answer["metadata"]) == (200, before.title, other["metadata"])
+    request = {noun: {"id": before.id, **other, "metadata": {}}, "update_mask": FieldMask(paths=["title"])}
+    after = stack.client.call(method, request)
+    assert (after.title, dict(after.metadata)) == ("another", other["metadata"])
+    status, answer = patch(stack, method, before.id, {"title": before.title, "metadata": dict(before.metadata)})
+    assert settled(read(stack, journey, method)) == settled(before), answer
+
+
+@pytest.mark.parametrize("method", updates(), ids=lambda m: m.name)
+def test_a_lost_update_is_refused(method: Method, stack: Stack, journey: Journey) -> None:
+    noun, before = noun_of(method), read(stack, journey, method)
+    own = {"title": before.title}
+    status, answer = patch(stack, method, before.id, own, **{"If-Match": f'"{before.etag}"'})
+    assert status == 200 and answer["etag"] != before.etag, answer
+    status, answer = patch(stack, method, before.id, own, **{"If-Match": f'"{before.etag}"'})
+    assert (status, answer["error"]["reason"]) == (412, "ETAG_MISMATCH")
+    assert patch(stack, method, before.id, {**own, "etag": before.etag})[0] == 409
+    with pytest.raises(ModelryError) as caught:
+        stack.client.call(method, {noun: {"id": before.id, **own, "etag": before.etag}})
+    assert (caught.value.code, caught.value.reason) == ("ABORTED", "ETAG_MISMATCH")
 
 
 @pytest.mark.parametrize("method", updates(), ids=lambda m: m.name)

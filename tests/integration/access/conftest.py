@@ -125,6 +125,7 @@ async def house(make_settings: MakeSettings) -> AsyncIterator[House]:
     """Access on SQLite."""
     opened = House(make_settings())
     await opened.start()
+    await opened.bus.session()  # what needs NATS is refused before
     yield opened
     await opened.stop()
 

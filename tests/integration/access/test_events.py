@@ -13,7 +13,7 @@ from modelry.events.v1.events_pb2_grpc import EventServiceStub
 from services.access.domain.projects import DEFAULT_ID
 from services.access.store import AccessUnit
 from services.chassis.auth import Role
-from services.chassis.errors import Expired, Invalid, Unavailable
+from services.chassis.errors import Expired, Invalid, Unavailable, from_rpc_error
 from services.chassis.events import Event
 
 pytestmark = pytest.mark.integration
@@ -104,6 +104,19 @@ async def test_a_cursor_that_is_none_is_refused(house, token):
     with pytest.raises(Invalid) as caught:
         await page(house, page_token=token)
     assert caught.value.field == "page_token"
+
+
+async def test_a_watch_refuses_by_name_what_it_would_wait_for_in_vain(house):
+    await emit(house, ("ftjob-1", "queued"))
+    for wrong, field in (
+        ({"after": 10**9}, "after"),
+        ({"resource": "jobs"}, "resource"),
+        ({"happening": "x"}, "happening"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await read(await open_watch(house, **wrong), 1)
+        error = from_rpc_error(refused.value)
+        assert isinstance(error, Invalid) and error.field == field
 
 
 async def open_watch(house, **fields):

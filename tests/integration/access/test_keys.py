@@ -166,6 +166,14 @@ async def test_an_owner_neither_makes_nor_sees_nor_ends_what_is_above(house):
             await call(request, metadata=owner)
 
 
+async def test_a_key_of_a_foreign_project_is_refused_by_name(house):
+    with pytest.raises(Invalid) as refused:
+        await house.access.CreateApiKey(wish(project_id="proj-another"), metadata=house.key())
+    assert refused.value.field == "api_key.project_id"
+    same = await house.access.CreateApiKey(wish(project_id=DEFAULT_ID), metadata=house.key())
+    assert same.project_id == DEFAULT_ID
+
+
 async def test_lists_are_paged_filtered_and_ordered(any_house):
     for number in range(5):
         await any_house.access.CreateApiKey(wish(f"key-{number}"), metadata=any_house.key(role=Role.OWNER))

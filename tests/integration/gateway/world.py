@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,15 +17,17 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
+from gateway.channels import open_channels
 from gateway.context import Channels
 from gateway.keys import KeyRing
-from gateway.native import NativeApi
+from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
+from gateway.usage_segments import read_lines, sums
 from services.chassis.auth import TokenIssuer
-from services.chassis.rpc import plain_channel
+from services.clients.fakes.billing import FakeBilling
 
 SECRET = "mk-of-a-test"
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
@@ -92,6 +95,20 @@ async def cut(response: web.StreamResponse) -> None:
     transport.abort()
 
 
+class Away(FakeBilling):
+    """Billing that does not answer, so that what is counted stays in the journal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away.add("record_usage")
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """The tokens that a journal in this folder holds, by item."""
+    names = [line for path in (folder / "usage").glob("usage-*.jsonl") for line in read_lines(path)]
+    return dict(sum(sums(names).values(), Counter()))
+
+
 @dataclass
 class Edge:
     """The gateway under test, and what it is made of."""
@@ -118,19 +135,26 @@ class Edge:
 
 @asynccontextmanager
 async def edge(
-    folder: Path, billing: Any, *engines: Engine, addresses: Mapping[str, str] | None = None
+    folder: Path,
+    billing: Any,
+    *engines: Engine,
+    addresses: Mapping[str, str] | None = None,
+    pause_seconds: float = KEEP_ALIVE_SECONDS,
+    cors_origins: str = "",
+    token_secret: str = TOKEN_SECRET,
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
-    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(TOKEN_SECRET)
+    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
     keys.apply(digest, key)
-    usage = UsageJournal(folder, billing)
+    usage = UsageJournal(folder, Away() if billing is None else billing)
+    await usage.start()
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
-    channels = {name: plain_channel(address) for name, address in (addresses or {}).items()}
-    native = NativeApi(authenticator, channels, administration)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration)
+    channels = open_channels(addresses or {}, creates=True)
+    native = NativeApi(authenticator, channels, administration, pause_seconds)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
@@ -143,6 +167,7 @@ async def edge(
     finally:
         await client.close()
         await proxy.close()
+        await usage.stop()
         for channel in channels.values():
             await channel.close()
         for engine in engines:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 import services.serving
 from services.chassis.data import Database
-from services.chassis.errors import Unavailable
+from services.chassis.errors import AlreadyExists, Unavailable
 from services.clients.fakes import FakeBilling, FakeCredentials, FakeRegistry
 from services.serving.clients import Clients
 from services.serving.domain.entities import Billing, Deployment
@@ -58,6 +59,12 @@ async def now_is(context: ServiceContext) -> Deployment:
         return await uow.deployments.get("proj-1", "dep-1")
 
 
+async def execute(context: ServiceContext, statement: str) -> None:
+    async with context.writing() as uow:
+        await uow.connection.execute(text(statement))
+        await uow.commit()
+
+
 async def test_hours_add_up_and_a_slice_is_booked_once(context: ServiceContext) -> None:
     number = money.slice_number(NOON, 3600)
     await stored(context, slice=number)
@@ -93,6 +100,22 @@ async def test_it_is_scaled_to_zero_before_it_costs_more(context: ServiceContext
     await money.meter(await now_is(context), 0.4, 0.25, context, NOON)
     after = await now_is(context)
     assert after.replicas == 0 and after.cost < 1 and "max_cost" in after.cause
+
+
+async def test_hours_are_counted_once_when_it_could_not_be_scaled_to_zero(context: ServiceContext) -> None:
+    found = await stored(context, max_cost=Decimal(1), unit_price=Decimal(1), slice=money.slice_number(NOON, 3600))
+    await execute(
+        context,
+        "CREATE TRIGGER refused BEFORE UPDATE OF replicas ON deployments WHEN NEW.replicas = 0 "
+        "BEGIN SELECT RAISE(ABORT, 'not now'); END",
+    )
+    for _ in range(2):
+        with pytest.raises(AlreadyExists):  # what a refused save is taken for
+            await money.meter(found, 0.5, 0.75, context, NOON)
+    await execute(context, "DROP TRIGGER refused")
+    await money.meter(found, 0.5, 0.75, context, NOON)
+    after = await now_is(context)
+    assert (after.used_hours, after.replicas) == (0.5, 0)
 
 
 async def test_a_shared_deployment_pays_no_hours(context: ServiceContext) -> None:

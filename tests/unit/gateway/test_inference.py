@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 
+from gateway.authentication import Authenticator
 from gateway.balancing import AFFINITY_SLACK, choose, prefix_of
 from gateway.errors import wrap
 from gateway.keys import KeyRing
 from gateway.proxy import ModelNotFoundHere
 from gateway.routes import RouteView
-from services.chassis.errors import Denied, Invalid, ModelryError, OverLimit, Unauthenticated, Unavailable
+from services.chassis.auth import TokenIssuer
+from services.chassis.errors import (
+    Denied,
+    Invalid,
+    ModelryError,
+    NotFound,
+    OverLimit,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedEncoding,
+)
 from services.clients.records import ReplicaRecord
 
 pytestmark = pytest.mark.unit
@@ -32,6 +44,46 @@ def route(**changes: Any) -> dict[str, Any]:
     adapter = {"fine_tuned_name": "ft:b:p:s:1", "model_version_id": "mv-2", "engine_model": "ft:b:p:s:1", "ready": True}
     base = {"deployment_id": "dep-1", "project": "p", "name": "help", "version": 1, "model_version_id": "mv-1"}
     return {**base, "replicas": replicas, "adapters": [adapter], **changes}
+
+
+def authenticator() -> Authenticator:
+    ring = KeyRing()
+    ring.apply(DIGEST, record(project="proj-own", project_name="own"))
+    nobody: Any = None  # a project's key asks nobody
+    return Authenticator(ring, TokenIssuer("a-secret-of-the-tests-of-32-bytes"), nobody)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"modelry-project": "own"},
+        {"modelry-project": "proj-own"},
+        {"openai-project": "own"},
+        {"openai-project": "proj_abc123"},  # OpenAI's own ids are never ours: their SDKs send them from the environment
+        {"modelry-project": "own", "openai-project": "another"},
+    ],
+)
+async def test_a_key_is_in_its_own_project(headers: dict[str, str]) -> None:
+    key = authenticator().key({"authorization": f"Bearer {SECRET}"}, "127.0.0.1")
+    assert await authenticator().project(key, headers) == "proj-own"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"modelry-project": "another"},
+        {"modelry-project": "proj_abc123"},
+        {"openai-project": "another"},
+        {"openai-project": "proj-another"},
+        {"modelry-project": "another", "openai-project": "own"},
+    ],
+)
+async def test_another_project_does_not_exist_for_a_key(headers: dict[str, str]) -> None:
+    key = authenticator().key({"authorization": f"Bearer {SECRET}"}, "127.0.0.1")
+    with pytest.raises(NotFound) as caught:
+        await authenticator().project(key, headers)
+    assert caught.value.reason == "PROJECT_NOT_FOUND"
 
 
 def test_a_known_key_is_let_in_and_a_revoked_one_stays_out() -> None:
@@ -145,6 +197,8 @@ def test_a_prefix_is_the_first_message_or_the_prompt() -> None:
         (OverLimit("slow"), 429, "rate_limit_exceeded"),
         (Unavailable("later"), 503, "unavailable"),
         (Invalid("bad", field="model"), 400, "invalid_field"),
+        (TooLarge.over(32 << 20), 413, "body_too_large"),
+        (UnsupportedEncoding("packed"), 415, "unsupported_encoding"),
     ],
 )
 def test_openai_errors(error: ModelryError, status: int, code: str) -> None:
@@ -153,6 +207,8 @@ def test_openai_errors(error: ModelryError, status: int, code: str) -> None:
     assert answer.body["error"]["code"] == code
     assert ("Retry-After" in answer.headers) == (status in (429, 503))
     assert ("x-should-retry" in answer.headers) == (status not in (429, 503))
+    native = wrap(error, "/api/v1/jobs", "req_1")
+    assert (native.status, native.headers) == (answer.status, answer.headers)
 
 
 def test_an_inner_error_tells_nothing_of_itself() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.transcoder import MethodNotAllowed, build_request, find, parse_json
@@ -53,13 +55,117 @@ def test_the_body_is_the_mask_of_an_update() -> None:
     assert request.job.id == "ftjob-1"  # type: ignore[attr-defined]
 
 
+UPDATES = [m for m in methods() if "update_mask" in m.request.DESCRIPTOR.fields_by_name]
+
+
+def resource_of(wanted: Method, request: Any) -> Any:
+    return getattr(request, wanted.body)
+
+
+@pytest.mark.parametrize("wanted", UPDATES, ids=lambda m: m.name)
+def test_a_mask_that_is_given_is_the_mask_whatever_the_body_holds(wanted: Method) -> None:
+    """It was joined with the body's fields: `?update_mask=title` with another body emptied the title."""
+    body = {"title": "t", "metadata": {"a": "b"}, "etag": "3"}
+    for query, beside in (({"update_mask": ["title"]}, {}), ({}, {"update_mask": "title"})):
+        request: Any = build_request(wanted, {f"{wanted.body}.id": "x"}, query, {**body, **beside}, {})
+        assert list(request.update_mask.paths) == ["title"]
+    every: Any = build_request(wanted, {}, {"update_mask": ["*"]}, body, {})
+    assert list(every.update_mask.paths) == ["*"]
+
+
+def test_a_mask_takes_the_names_that_a_body_takes() -> None:
+    query = {"update_mask": ["accessKey,secret_key"]}
+    request: Any = build_request(method("UpdateCredential"), {"credential.id": "c"}, query, {}, {})
+    assert list(request.update_mask.paths) == ["access_key", "secret_key"]
+
+
+@pytest.mark.parametrize("wanted", UPDATES, ids=lambda m: m.name)
+def test_if_match_is_the_etag_of_every_update(wanted: Method) -> None:
+    for header in ('"3"', 'W/"3"', "3"):
+        request = build_request(wanted, {}, {}, {"title": "t"}, {"If-Match": header})
+        assert resource_of(wanted, request).etag == "3"
+    same = build_request(wanted, {}, {}, {"title": "t", "etag": '"3"'}, {"If-Match": '"3"'})
+    assert resource_of(wanted, same).etag == "3"
+    anything = build_request(wanted, {}, {}, {"title": "t"}, {"If-Match": "*"})
+    assert resource_of(wanted, anything).etag == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "header"),
+    [
+        ("UpdateJob", {"etag": "4"}, '"3"'),
+        ("UpdateJob", {}, '"3", "4"'),
+        ("DeleteJob", {}, '"3"'),
+        ("StopJob", {}, "*"),
+    ],
+)
+def test_an_if_match_that_would_be_ignored_is_refused(name: str, body: dict[str, str], header: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        build_request(method(name), {}, {}, body, {"If-Match": header})
+    assert caught.value.field == "If-Match"
+
+
+GIVEN_TWICE: list[tuple[str, dict[str, str], dict[str, list[str]], dict[str, Any], dict[str, str], str]] = [
+    ("ListJobs", {}, {"page_size": ["1", "2"]}, {}, {}, "page_size"),
+    ("ListJobs", {}, {"page_size": ["1"], "pageSize": ["1"]}, {}, {}, "pageSize"),
+    ("CreateDeployment", {}, {}, {"accepts_adapters": True, "acceptsAdapters": False}, {}, "acceptsAdapters"),
+    ("CreateDataset", {}, {}, {"request_id": "a", "requestId": "b"}, {}, "requestId"),
+    ("CreateDataset", {}, {"request_id": ["a"]}, {"request_id": "b"}, {}, "request_id"),
+    ("CreateDataset", {}, {"request_id": ["a"]}, {"requestId": "b"}, {}, "request_id"),
+    ("CreateDataset", {}, {}, {"request_id": "a"}, {"Idempotency-Key": "b"}, "Idempotency-Key"),
+    ("CreateDataset", {}, {"request_id": ["a"]}, {}, {"Idempotency-Key": "b"}, "Idempotency-Key"),
+    ("GetJob", {"job": "a"}, {"job": ["b"]}, {}, {}, "job"),
+    ("PublishCheckpoint", {"checkpoint": "a"}, {}, {"checkpoint": "b"}, {}, "checkpoint"),
+    ("ScaleDeployment", {"deployment": "a"}, {"replicas": ["1"]}, {"replicas": 2}, {}, "replicas"),
+    ("UpdateJob", {}, {"update_mask": ["title"]}, {"update_mask": "metadata"}, {}, "update_mask"),
+]
+
+
+@pytest.mark.parametrize(("name", "variables", "query", "body", "headers", "field"), GIVEN_TWICE)
+def test_what_is_given_twice_is_refused_by_name(
+    name: str, variables: dict[str, str], query: dict[str, list[str]], body: Any, headers: dict[str, str], field: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        build_request(method(name), variables, query, body, headers)
+    assert caught.value.field == field
+
+
+def test_the_same_once_more_is_no_contradiction() -> None:
+    body, headers = {"request_id": "a"}, {"Idempotency-Key": "a"}
+    made: Any = build_request(method("CreateDataset"), {}, {}, body, headers)
+    assert made.request_id == "a"
+    made = build_request(method("PublishCheckpoint"), {"checkpoint": "a"}, {}, {"checkpoint": "a"}, {})
+    assert made.checkpoint == "a"
+
+
+def test_a_cursor_for_a_stream_that_has_none_is_refused() -> None:
+    with pytest.raises(Invalid) as caught:
+        build_request(method("ReadJobLogs"), {"job": "j"}, {}, {}, {"Last-Event-ID": "7"})
+    assert caught.value.field == "Last-Event-ID"
+
+
+def test_a_reconnect_goes_on_where_it_was_whatever_its_url_says() -> None:
+    """A browser repeats the URL that it began with and adds the header."""
+    headers = {"Last-Event-ID": "7"}
+    watched: Any = build_request(method("WatchJob"), {"job": "j"}, {"after_version": ["3"]}, {}, headers)
+    assert watched.after_version == 7
+
+
 def test_headers_fill_request_id_and_cursor() -> None:
     made = build_request(method("CreateModel"), {}, {}, {"name": "m"}, {"Idempotency-Key": "k"})
     assert made.request_id == "k"  # type: ignore[attr-defined]
+    published = build_request(method("PublishCheckpoint"), {"checkpoint": "c"}, {}, {}, {"Idempotency-Key": "k"})
+    assert published.request_id == "k"  # type: ignore[attr-defined]
     watched = build_request(method("WatchJob"), {"job": "j"}, {}, {}, {"Last-Event-ID": "7"})
     assert watched.after_version == 7  # type: ignore[attr-defined]
     with pytest.raises(Invalid):
         build_request(method("WatchJob"), {"job": "j"}, {}, {}, {"Last-Event-ID": "x"})
+
+
+@pytest.mark.parametrize("wanted", [m for m in methods() if m.creates], ids=lambda m: m.name)
+def test_a_create_without_a_request_id_gets_one_unless_it_is_the_same_without(wanted: Method) -> None:
+    ids = {build_request(wanted, {}, {}, {}, {}).request_id for _ in range(2)}  # type: ignore[attr-defined]
+    assert ids == {""} if wanted.repeatable else len(ids - {""}) == 2
 
 
 @pytest.mark.parametrize(
@@ -71,7 +177,7 @@ def test_a_bad_query_parameter_is_named(query: dict[str, list[str]], field: str)
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000, b"1" * 5000])
 def test_broken_json_is_refused_with_a_word(body: bytes) -> None:
     with pytest.raises(Invalid) as caught:
         parse_json(body)

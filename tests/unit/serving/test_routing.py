@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.clients.records import RouteRecord
+from services.clients.records import SOON_SECONDS, RouteRecord
 from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
 from services.serving.operations.routes import record_of, route_of, told_route
-from tests.unit.serving.made import ADAPTER, adapter, deployment, replica
+from tests.unit.serving.made import ADAPTER, MOMENT, adapter, deployment, replica
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +31,20 @@ def test_only_ready_replicas_are_in_the_route_and_the_gateway_reads_it() -> None
         ("rep-2", "127.0.0.1:15002", "secret of rep-2")
     ]
     assert (route.version, route.name, route.engine_model, route.deleted) == (7, "help", "help", False)
+
+
+def test_the_route_says_what_the_last_start_took_and_since_when_the_next_one_runs() -> None:
+    running = replace(replica(ReplicaState.READY), ready_seconds=43.0)
+    up = read(deployment(), [running])
+    assert (up.start_seconds, up.starting_since) == (43.0, 0.0)
+    assert up.seconds_to_start(now=MOMENT.timestamp()) == 43.0  # it died, and nobody has noticed yet
+    after = deployment(route=up.to_json())
+    starting = replica(ReplicaState.STARTING)
+    down, since = read(after, [starting]), starting.create_time.timestamp()
+    assert (down.start_seconds, down.starting_since) == (43.0, since)
+    assert down.seconds_to_start(now=since + 40) == 3.0
+    assert down.seconds_to_start(now=since + 60) == SOON_SECONDS
+    assert read(deployment(), [replica(ReplicaState.PENDING)]).seconds_to_start(MOMENT.timestamp()) == SOON_SECONDS
 
 
 def test_a_merged_version_answers_to_its_own_fine_tuned_name() -> None:

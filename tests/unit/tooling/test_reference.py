@@ -8,6 +8,8 @@ import pytest
 from deploy.local.effective import settings_class
 from deploy.tooling import error_reasons, event_list, reference
 from deploy.tooling.sources import ROOT, STAGES
+from services.access.domain.event_names import EVENT_NAMES, refuse_unknown_names
+from services.chassis.errors import Invalid
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +32,17 @@ def test_events_are_found_with_the_states_of_their_resource() -> None:
     assert {"created", "running", "succeeded", "failed", "stopped", "checkpointed"} <= events["training"]["job"]
     assert {"scaled", "ready", "failing"} <= events["serving"]["deployment"]
     assert events["registry"]["alias"] == {"set", "deleted"}
+
+
+def test_lists_of_events_know_every_name_and_refuse_others() -> None:
+    emitted = {noun: names for nouns in event_list.find_events().values() for noun, names in nouns.items()}
+    assert emitted == EVENT_NAMES
+    for resource, happening in [("", ""), ("job", ""), ("job", "paused"), ("", "keyClaimed")]:
+        refuse_unknown_names(resource, happening)
+    for resource, happening, field in [("jobs", "", "resource"), ("job", "ready", "happening"), ("", "x", "happening")]:
+        with pytest.raises(Invalid) as refusal:
+            refuse_unknown_names(resource, happening)
+        assert refusal.value.field == field
 
 
 @pytest.mark.parametrize("stage", STAGES)

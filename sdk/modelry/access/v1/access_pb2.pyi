@@ -204,7 +204,7 @@ class ApiKey(_message.Message):
     title: _builtins.str
     """Free text, up to 200 characters."""
     project_id: _builtins.str
-    """Project it belongs to; empty for an admin key."""
+    """Project it belongs to; empty for an admin key. In a create it may only be the project of the call."""
     role: _options_pb2.Role.ValueType
     """What it may do. Default INFERENCE; at most the caller's own role."""
     state: Global___ApiKey.State.ValueType

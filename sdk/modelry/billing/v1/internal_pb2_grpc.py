@@ -74,7 +74,7 @@ class BillingInternalServiceServicer:
     """
 
     def CreateQuote(self, request, context):
-        """Prices an estimate and keeps it as a quote for 10 minutes.
+        """Prices an estimate and keeps it as a quote for 10 minutes. A repeat makes another one, which falls by itself as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

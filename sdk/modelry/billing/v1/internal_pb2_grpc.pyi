@@ -36,7 +36,7 @@ class BillingInternalServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BillingInternalServiceAsyncStub: ...
     CreateQuote: _grpc.UnaryUnaryMultiCallable[_internal_pb2.CreateQuoteRequest, _common_pb2.Quote]
-    """Prices an estimate and keeps it as a quote for 10 minutes."""
+    """Prices an estimate and keeps it as a quote for 10 minutes. A repeat makes another one, which falls by itself as well."""
     Reserve: _grpc.UnaryUnaryMultiCallable[_internal_pb2.ReserveRequest, _internal_pb2.Reservation]
     """Sets an amount aside. Idempotent by reservation id. Unconfirmed, it falls after 10 minutes.
     Errors: FAILED_PRECONDITION `QUOTE_STALE` when the quote expired or was for another spec.
@@ -56,7 +56,7 @@ class BillingInternalServiceAsyncStub(BillingInternalServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateQuote: _aio.UnaryUnaryMultiCallable[_internal_pb2.CreateQuoteRequest, _common_pb2.Quote]  # type: ignore[assignment]
-    """Prices an estimate and keeps it as a quote for 10 minutes."""
+    """Prices an estimate and keeps it as a quote for 10 minutes. A repeat makes another one, which falls by itself as well."""
     Reserve: _aio.UnaryUnaryMultiCallable[_internal_pb2.ReserveRequest, _internal_pb2.Reservation]  # type: ignore[assignment]
     """Sets an amount aside. Idempotent by reservation id. Unconfirmed, it falls after 10 minutes.
     Errors: FAILED_PRECONDITION `QUOTE_STALE` when the quote expired or was for another spec.
@@ -79,7 +79,7 @@ class BillingInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _internal_pb2.CreateQuoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_common_pb2.Quote, _abc.Awaitable[_common_pb2.Quote]]:
-        """Prices an estimate and keeps it as a quote for 10 minutes."""
+        """Prices an estimate and keeps it as a quote for 10 minutes. A repeat makes another one, which falls by itself as well."""
 
     @_abc_1.abstractmethod
     def Reserve(

@@ -1249,7 +1249,7 @@ class WatchDatasetVersionRequest(_message.Message):
     version: _builtins.str
     """Number, id or `latest`."""
     after_version: _builtins.int
-    """Send only what is newer than this version of the resource (HTTP: `Last-Event-ID`)."""
+    """Send only what is newer than this version of the resource (HTTP: `Last-Event-ID`). One that is above the present version, as after a restore, gives the present state."""
     def __init__(
         self,
         *,

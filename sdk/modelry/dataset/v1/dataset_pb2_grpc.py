@@ -141,7 +141,7 @@ class DatasetServiceServicer:
     def UploadFile(self, request_iterator, context):
         """Uploads a file. Over gRPC the first message carries the fields, each one after it a chunk of at most 4 MB; over HTTP the
         body is the file (or a multipart form with `file` and `purpose`) and the fields are query parameters.
-        Errors: INVALID_ARGUMENT for a wrong purpose or an empty file; RESOURCE_EXHAUSTED over 1 GB.
+        Errors: INVALID_ARGUMENT for a wrong purpose, an empty file, or one over 1 GiB (413 over HTTP).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

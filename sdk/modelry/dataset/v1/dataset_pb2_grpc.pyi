@@ -38,7 +38,7 @@ class DatasetServiceStub:
     UploadFile: _grpc.StreamUnaryMultiCallable[_dataset_pb2.UploadFileRequest, _dataset_pb2.File]
     """Uploads a file. Over gRPC the first message carries the fields, each one after it a chunk of at most 4 MB; over HTTP the
     body is the file (or a multipart form with `file` and `purpose`) and the fields are query parameters.
-    Errors: INVALID_ARGUMENT for a wrong purpose or an empty file; RESOURCE_EXHAUSTED over 1 GB.
+    Errors: INVALID_ARGUMENT for a wrong purpose, an empty file, or one over 1 GiB (413 over HTTP).
     """
     GetFile: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.GetFileRequest, _dataset_pb2.File]
     """Returns one file. Errors: NOT_FOUND."""
@@ -89,7 +89,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     UploadFile: _aio.StreamUnaryMultiCallable[_dataset_pb2.UploadFileRequest, _dataset_pb2.File]  # type: ignore[assignment]
     """Uploads a file. Over gRPC the first message carries the fields, each one after it a chunk of at most 4 MB; over HTTP the
     body is the file (or a multipart form with `file` and `purpose`) and the fields are query parameters.
-    Errors: INVALID_ARGUMENT for a wrong purpose or an empty file; RESOURCE_EXHAUSTED over 1 GB.
+    Errors: INVALID_ARGUMENT for a wrong purpose, an empty file, or one over 1 GiB (413 over HTTP).
     """
     GetFile: _aio.UnaryUnaryMultiCallable[_dataset_pb2.GetFileRequest, _dataset_pb2.File]  # type: ignore[assignment]
     """Returns one file. Errors: NOT_FOUND."""
@@ -143,7 +143,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_dataset_pb2.File, _abc.Awaitable[_dataset_pb2.File]]:
         """Uploads a file. Over gRPC the first message carries the fields, each one after it a chunk of at most 4 MB; over HTTP the
         body is the file (or a multipart form with `file` and `purpose`) and the fields are query parameters.
-        Errors: INVALID_ARGUMENT for a wrong purpose or an empty file; RESOURCE_EXHAUSTED over 1 GB.
+        Errors: INVALID_ARGUMENT for a wrong purpose, an empty file, or one over 1 GiB (413 over HTTP).
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelry/dataset/v1/internal.proto\x12\x12modelry.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\"G\n\x1cResolveDatasetVersionRequest\x12\x17\n\treference\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06holder\x18\x02 \x01(\t\"\x87\x02\n\x16ResolvedDatasetVersion\x12\x12\n\nversion_id\x18\x01 \x01(\t\x12\x12\n\ndataset_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61taset_name\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x05\x12\x0e\n\x06\x62ucket\x18\x05 \x01(\t\x12\x0e\n\x06prefix\x18\x06 \x01(\t\x12\x15\n\rmanifest_json\x18\x07 \x01(\t\x12\x0c\n\x04\x66ile\x18\x08 \x01(\t\x12\x11\n\trow_count\x18\t \x01(\x03\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x1d\n\x15\x65stimated_token_count\x18\x0b \x01(\x03\x12\x18\n\x10\x65valuation_pairs\x18\x0c \x01(\x08\"1\n\x19\x43onfirmDatasetHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"1\n\x19ReleaseDatasetHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc9\x02\n\x16\x44\x61tasetInternalService\x12u\n\x15ResolveDatasetVersion\x12\x30.modelry.dataset.v1.ResolveDatasetVersionRequest\x1a*.modelry.dataset.v1.ResolvedDatasetVersion\x12[\n\x12\x43onfirmDatasetHold\x12-.modelry.dataset.v1.ConfirmDatasetHoldRequest\x1a\x16.google.protobuf.Empty\x12[\n\x12ReleaseDatasetHold\x12-.modelry.dataset.v1.ReleaseDatasetHoldRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelry/dataset/v1/internal.proto\x12\x12modelry.dataset.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\"G\n\x1cResolveDatasetVersionRequest\x12\x17\n\treference\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06holder\x18\x02 \x01(\t\"\x87\x02\n\x16ResolvedDatasetVersion\x12\x12\n\nversion_id\x18\x01 \x01(\t\x12\x12\n\ndataset_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61taset_name\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x05\x12\x0e\n\x06\x62ucket\x18\x05 \x01(\t\x12\x0e\n\x06prefix\x18\x06 \x01(\t\x12\x15\n\rmanifest_json\x18\x07 \x01(\t\x12\x0c\n\x04\x66ile\x18\x08 \x01(\t\x12\x11\n\trow_count\x18\t \x01(\x03\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x1d\n\x15\x65stimated_token_count\x18\x0b \x01(\x03\x12\x18\n\x10\x65valuation_pairs\x18\x0c \x01(\x08\"1\n\x19\x43onfirmDatasetHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"1\n\x19ReleaseDatasetHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xd8\x02\n\x16\x44\x61tasetInternalService\x12z\n\x15ResolveDatasetVersion\x12\x30.modelry.dataset.v1.ResolveDatasetVersionRequest\x1a*.modelry.dataset.v1.ResolvedDatasetVersion\"\x03\x90\x02\x02\x12`\n\x12\x43onfirmDatasetHold\x12-.modelry.dataset.v1.ConfirmDatasetHoldRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12`\n\x12ReleaseDatasetHold\x12-.modelry.dataset.v1.ReleaseDatasetHoldRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMDATASETHOLDREQUEST'].fields_by_name['holder']._serialized_options = b'\342A\001\002'
   _globals['_RELEASEDATASETHOLDREQUEST'].fields_by_name['holder']._loaded_options = None
   _globals['_RELEASEDATASETHOLDREQUEST'].fields_by_name['holder']._serialized_options = b'\342A\001\002'
+  _globals['_DATASETINTERNALSERVICE'].methods_by_name['ResolveDatasetVersion']._loaded_options = None
+  _globals['_DATASETINTERNALSERVICE'].methods_by_name['ResolveDatasetVersion']._serialized_options = b'\220\002\002'
+  _globals['_DATASETINTERNALSERVICE'].methods_by_name['ConfirmDatasetHold']._loaded_options = None
+  _globals['_DATASETINTERNALSERVICE'].methods_by_name['ConfirmDatasetHold']._serialized_options = b'\220\002\002'
+  _globals['_DATASETINTERNALSERVICE'].methods_by_name['ReleaseDatasetHold']._loaded_options = None
+  _globals['_DATASETINTERNALSERVICE'].methods_by_name['ReleaseDatasetHold']._serialized_options = b'\220\002\002'
   _globals['_RESOLVEDATASETVERSIONREQUEST']._serialized_start=119
   _globals['_RESOLVEDATASETVERSIONREQUEST']._serialized_end=190
   _globals['_RESOLVEDDATASETVERSION']._serialized_start=193
@@ -48,5 +54,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASEDATASETHOLDREQUEST']._serialized_start=509
   _globals['_RELEASEDATASETHOLDREQUEST']._serialized_end=558
   _globals['_DATASETINTERNALSERVICE']._serialized_start=561
-  _globals['_DATASETINTERNALSERVICE']._serialized_end=890
+  _globals['_DATASETINTERNALSERVICE']._serialized_end=905
 # @@protoc_insertion_point(module_scope)

@@ -153,11 +153,11 @@ class ListEventsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     resource: _builtins.str
-    """Only this noun."""
+    """Only this noun, for example `job`; INVALID_ARGUMENT for one that has no events."""
     id: _builtins.str
-    """Only this resource."""
+    """Only the resource of this id (no name). An id that no event has, gone or never there, gives none."""
     happening: _builtins.str
-    """Only this happening."""
+    """Only this happening; INVALID_ARGUMENT for one that the noun has not."""
     def __init__(
         self,
         *,
@@ -214,13 +214,13 @@ class WatchEventsRequest(_message.Message):
     HAPPENING_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
-    """Only this noun."""
+    """Only this noun, for example `job`; INVALID_ARGUMENT for one that has no events."""
     id: _builtins.str
-    """Only this resource."""
+    """Only the resource of this id (no name). An id that no event has, gone or never there, gives none."""
     happening: _builtins.str
-    """Only this happening."""
+    """Only this happening; INVALID_ARGUMENT for one that the noun has not."""
     after: _builtins.int
-    """Sequence after which to begin (HTTP: `Last-Event-ID`); 0: from now on, -1: from the oldest kept."""
+    """Sequence after which to begin (HTTP: `Last-Event-ID`); 0: from now on, -1: from the oldest kept. INVALID_ARGUMENT when it is beyond the newest event."""
     def __init__(
         self,
         *,

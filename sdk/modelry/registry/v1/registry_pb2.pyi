@@ -897,7 +897,7 @@ class WatchModelVersionRequest(_message.Message):
     version: _builtins.str
     """Number, alias, id or `latest`."""
     after_version: _builtins.int
-    """Send only what is newer than this version of the resource (HTTP: `Last-Event-ID`)."""
+    """Send only what is newer than this version of the resource (HTTP: `Last-Event-ID`). One that is above the present version, as after a restore, gives the present state."""
     def __init__(
         self,
         *,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelry/serving/v1/internal.proto\x12\x12modelry.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\"4\n\x18ResolveDeploymentRequest\x12\x18\n\ndeployment\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"L\n\x19ResolveDeploymentResponse\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x18\n\x10model_version_id\x18\x02 \x01(\t2\x8a\x01\n\x16ServingInternalService\x12p\n\x11ResolveDeployment\x12,.modelry.serving.v1.ResolveDeploymentRequest\x1a-.modelry.serving.v1.ResolveDeploymentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelry/serving/v1/internal.proto\x12\x12modelry.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\"4\n\x18ResolveDeploymentRequest\x12\x18\n\ndeployment\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"L\n\x19ResolveDeploymentResponse\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x18\n\x10model_version_id\x18\x02 \x01(\t2\x8f\x01\n\x16ServingInternalService\x12u\n\x11ResolveDeployment\x12,.modelry.serving.v1.ResolveDeploymentRequest\x1a-.modelry.serving.v1.ResolveDeploymentResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESOLVEDEPLOYMENTREQUEST'].fields_by_name['deployment']._loaded_options = None
   _globals['_RESOLVEDEPLOYMENTREQUEST'].fields_by_name['deployment']._serialized_options = b'\342A\001\002'
+  _globals['_SERVINGINTERNALSERVICE'].methods_by_name['ResolveDeployment']._loaded_options = None
+  _globals['_SERVINGINTERNALSERVICE'].methods_by_name['ResolveDeployment']._serialized_options = b'\220\002\001'
   _globals['_RESOLVEDEPLOYMENTREQUEST']._serialized_start=90
   _globals['_RESOLVEDEPLOYMENTREQUEST']._serialized_end=142
   _globals['_RESOLVEDEPLOYMENTRESPONSE']._serialized_start=144
   _globals['_RESOLVEDEPLOYMENTRESPONSE']._serialized_end=220
   _globals['_SERVINGINTERNALSERVICE']._serialized_start=223
-  _globals['_SERVINGINTERNALSERVICE']._serialized_end=361
+  _globals['_SERVINGINTERNALSERVICE']._serialized_end=366
 # @@protoc_insertion_point(module_scope)

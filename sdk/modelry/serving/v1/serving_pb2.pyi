@@ -760,7 +760,7 @@ class WatchDeploymentRequest(_message.Message):
     deployment: _builtins.str
     """Name or id."""
     after_version: _builtins.int
-    """Send only what is newer than this version of the resource (HTTP: `Last-Event-ID`)."""
+    """Send only what is newer than this version of the resource (HTTP: `Last-Event-ID`). One that is above the present version, as after a restore, gives the present state."""
     def __init__(
         self,
         *,

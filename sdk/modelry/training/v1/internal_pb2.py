@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"modelry/training/v1/internal.proto\x12\x13modelry.training.v1\x1a\x1fgoogle/api/field_behavior.proto\"4\n\x18ResolveCheckpointRequest\x12\x18\n\ncheckpoint\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xba\x01\n\x19ResolveCheckpointResponse\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x1d\n\x15\x62\x61se_model_version_id\x18\x03 \x01(\t\x12\x12\n\ncredential\x18\x04 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x05 \x01(\t\x12\x0e\n\x06prefix\x18\x06 \x01(\t\x12\x15\n\rmanifest_json\x18\x07 \x01(\t\x12\x0c\n\x04step\x18\x08 \x01(\x03\x32\x8d\x01\n\x17TrainingInternalService\x12r\n\x11ResolveCheckpoint\x12-.modelry.training.v1.ResolveCheckpointRequest\x1a..modelry.training.v1.ResolveCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"modelry/training/v1/internal.proto\x12\x13modelry.training.v1\x1a\x1fgoogle/api/field_behavior.proto\"4\n\x18ResolveCheckpointRequest\x12\x18\n\ncheckpoint\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xba\x01\n\x19ResolveCheckpointResponse\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x1d\n\x15\x62\x61se_model_version_id\x18\x03 \x01(\t\x12\x12\n\ncredential\x18\x04 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x05 \x01(\t\x12\x0e\n\x06prefix\x18\x06 \x01(\t\x12\x15\n\rmanifest_json\x18\x07 \x01(\t\x12\x0c\n\x04step\x18\x08 \x01(\x03\x32\x92\x01\n\x17TrainingInternalService\x12w\n\x11ResolveCheckpoint\x12-.modelry.training.v1.ResolveCheckpointRequest\x1a..modelry.training.v1.ResolveCheckpointResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESOLVECHECKPOINTREQUEST'].fields_by_name['checkpoint']._loaded_options = None
   _globals['_RESOLVECHECKPOINTREQUEST'].fields_by_name['checkpoint']._serialized_options = b'\342A\001\002'
+  _globals['_TRAININGINTERNALSERVICE'].methods_by_name['ResolveCheckpoint']._loaded_options = None
+  _globals['_TRAININGINTERNALSERVICE'].methods_by_name['ResolveCheckpoint']._serialized_options = b'\220\002\001'
   _globals['_RESOLVECHECKPOINTREQUEST']._serialized_start=92
   _globals['_RESOLVECHECKPOINTREQUEST']._serialized_end=144
   _globals['_RESOLVECHECKPOINTRESPONSE']._serialized_start=147
   _globals['_RESOLVECHECKPOINTRESPONSE']._serialized_end=333
   _globals['_TRAININGINTERNALSERVICE']._serialized_start=336
-  _globals['_TRAININGINTERNALSERVICE']._serialized_end=477
+  _globals['_TRAININGINTERNALSERVICE']._serialized_end=482
 # @@protoc_insertion_point(module_scope)

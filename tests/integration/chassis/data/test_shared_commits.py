@@ -87,14 +87,14 @@ async def test_units_that_wait_share_the_next_commit(database: Database, commits
 
 async def test_nobody_sees_or_hears_what_is_not_on_disk(database: Database, commits: HeldCommits) -> None:
     heard: list[str] = []
-    database.on_commit(lambda events: heard.extend(event.resource_id for event in events))
+    database.on_commit(lambda rows: heard.extend(row["ordering_key"] for row in rows))
     writing = asyncio.create_task(note(database, "a"))
     await commits.first_held()
     assert await noted(database) == heard == []
     assert not writing.done()
     commits.free.set()
     await writing
-    assert heard == ["a"]
+    assert heard == ["note/a"]
     assert await noted(database) == ["a"]
 
 
@@ -142,7 +142,7 @@ async def test_a_refusal_waits_for_what_it_is_founded_on(database: Database, com
 async def test_a_commit_that_fails_fails_for_all_of_its_units_and_the_next_goes_on(
     database: Database, commits: HeldCommits
 ) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     database.on_commit(heard.extend)
     commits.error = "database or disk is full"
     commits.free.set()

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy.exc import OperationalError
 
 from services.chassis import auth, errors, telemetry
-from services.chassis.rpc import Connections, RpcServer, channel
+from services.chassis.rpc import OPENED, Connections, RpcServer, channel, opened
 
 pytestmark = pytest.mark.integration
 
@@ -37,9 +37,10 @@ class Settings:
     """What the server and the connections read."""
 
     listen: str = "127.0.0.1:0"
+    toys: str = "127.0.0.1:1"
 
     def address_of(self, service: str) -> str:
-        return {"toys": "127.0.0.1:1"}[service]
+        return {"toys": self.toys}[service]
 
 
 class House:
@@ -60,7 +61,7 @@ class House:
         self.server.add(self.toys, toy.add, toy.SERVICE)
         self.server.add(self.toys, toy.add_internal, toy.INTERNAL)
         self.port = await self.server.start()
-        self.channel = channel(f"127.0.0.1:{self.port}")
+        self.channel = channel(f"127.0.0.1:{self.port}", [f"/{toy.SERVICE}/Make"])
 
     async def stop(self) -> None:
         await self.channel.close()
@@ -236,6 +237,22 @@ async def test_a_stream_that_is_left_ends_the_method(house):
     await asyncio.wait_for(left.wait(), 5)
 
 
+async def test_a_stream_that_stands_says_so_before_its_first_message(house):
+    async def nothing_yet(request: Any, context: Any) -> Any:
+        await opened()
+        await opened()
+        await asyncio.Event().wait()
+
+    house.act = nothing_yet
+    stream = house.channel.unary_stream(
+        f"/{toy.SERVICE}/Watch",
+        request_serializer=toy.Toy.SerializeToString,
+        response_deserializer=toy.Toy.FromString,
+    )(toy.Toy(name="quiet"), metadata=key())
+    assert OPENED in dict(await asyncio.wait_for(stream.initial_metadata(), 10))
+    stream.cancel()
+
+
 async def test_the_trace_and_the_request_id_travel(house):
     seen = []
 
@@ -288,6 +305,38 @@ async def test_only_unavailable_is_called_again(house):
     assert (await house.refusal("Make", toy.Toy(name="a", note="away"))).code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert (await house.refusal("Make", toy.Toy(name="a", note="stale"))).code == grpc.StatusCode.ABORTED.value[0]
     assert calls == ["away"] * 4 + ["stale"]
+
+
+async def test_only_what_the_protos_say_may_be_repeated_is_called_again(house):
+    calls = []
+
+    async def act(request: Any, context: Any) -> Any:
+        calls.append(request.note)
+        raise errors.Unavailable("not yet")
+
+    house.act = act
+    connections = Connections(Settings(toys=f"127.0.0.1:{house.port}"), ISSUER, "training")
+    opened = connections.channel("toys", toy.FILE)
+    for method in ("Make", "Watch", f"{toy.INTERNAL}.Ask"):
+        with pytest.raises(errors.Unavailable):
+            await toy.call(opened, method, toy.Toy(name="a", note=method), metadata=key(auth.Role.OWNER, "service"))
+    await connections.close()
+    assert calls == ["Make"] * 4 + ["Watch", f"{toy.INTERNAL}.Ask"]
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_bytes_that_are_no_message_are_refused_without_a_traceback(house, method, caplog):
+    streams_in, streams_out = toy.METHODS[method]
+    kind = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
+    bad = b"\x0a\xff"  # a text of 255 bytes that does not come
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        call = getattr(house.channel, kind)(f"/{toy.SERVICE}/{method}")(
+            iter([bad]) if streams_in else bad, metadata=key()
+        )
+        await (anext(aiter(call)) if streams_out else call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(status_of(caught.value)) == "INVALID_MESSAGE"
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_large_messages_pass_and_too_large_ones_are_refused(house):
@@ -355,7 +404,7 @@ def test_an_update_may_leave_out_what_a_create_must_have():
 
 async def test_a_service_has_one_channel_by_its_name():
     connections = Connections(Settings(), ISSUER, "training")
-    assert connections.channel("toys") is connections.channel("toys")
+    assert connections.channel("toys", toy.FILE) is connections.channel("toys", toy.FILE)
     with pytest.raises(KeyError):
-        connections.channel("tools")
+        connections.channel("tools", toy.FILE)
     await connections.close()

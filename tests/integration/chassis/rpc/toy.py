@@ -49,6 +49,8 @@ def _file() -> Any:
         for method, (request_stream, response_stream) in methods.items():
             added = service.method.add(name=method, input_type=".modelry.toy.v1.Toy", output_type=".modelry.toy.v1.Toy")
             added.client_streaming, added.server_streaming = request_stream, response_stream
+            if method == "Make":
+                added.options.idempotency_level = descriptor_pb2.MethodOptions.IDEMPOTENT
             if name == "ToyService":
                 added.options.Extensions[options_pb2.required_role] = options_pb2.DEVELOPER
     return file
@@ -57,6 +59,7 @@ def _file() -> Any:
 METHODS = {"Make": (False, False), "Watch": (False, True), "Gather": (True, False), "Chat": (True, True)}
 _pool = descriptor_pool.Default()
 _pool.Add(_file())
+FILE = _pool.FindFileByName("modelry/toy/v1/toy.proto")
 Toy = message_factory.GetMessageClass(_pool.FindMessageTypeByName("modelry.toy.v1.Toy"))
 Part = message_factory.GetMessageClass(_pool.FindMessageTypeByName("modelry.toy.v1.Part"))
 UpdateToy = message_factory.GetMessageClass(_pool.FindMessageTypeByName("modelry.toy.v1.UpdateToy"))
@@ -72,7 +75,8 @@ class Toys:
         return await self.act(request, context)
 
     async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        yield Toy(name="first")
+        if request.name != "quiet":
+            yield Toy(name="first")
         yield await self.act(request, context)
 
     async def gather(self, requests: Any, context: Any) -> Any:

@@ -1,5 +1,6 @@
 """Filters are total: any text gives conditions or a refusal that names the field, never another error."""
 
+import base64
 from contextlib import suppress
 
 import pytest
@@ -57,6 +58,50 @@ def test_any_text_is_a_token_or_a_refusal(text: str) -> None:
     with pytest.raises(Invalid) as refusal:
         read_token(text, "bound", order)
     assert refusal.value.field == "page_token"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("own", "own"),
+        ("'own'", "own"),
+        ('"own"', "own"),
+        (r"'it\'s'", "it's"),
+        ('"two words"', "two words"),
+        ("'two words'", "two words"),
+        (r'"no\q"', "noq"),
+        ('"a\tb"', "a\tb"),
+        ("it's", "it's"),
+    ],
+)
+def test_quotes_are_never_part_of_a_value(written: str, meant: str) -> None:
+    """`name = 'own'` gave an empty list, and so did what stood in double quotes and was no JSON."""
+    (condition,) = parse_filter(f"name = {written}", FIELDS)
+    assert list(condition.compile().params.values()) == [meant]
+
+
+@pytest.mark.parametrize("written", ["'own", '"own', "'own'x", "'"])
+def test_quotes_that_do_not_close_are_refused(written: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        parse_filter(f"name = {written}", FIELDS)
+    assert refusal.value.field == "filter"
+
+
+def test_json_that_breaks_parsers_or_databases_is_no_token() -> None:
+    by_name = Order("name", FIELDS, TABLE.c.id, TABLE.c.time)
+
+    def read(raw: str) -> list[object]:
+        return read_token(base64.urlsafe_b64encode(raw.encode()).decode(), "bound", by_name)
+
+    assert read('["bound", [0, "a", "b"]]') == [0, "a", "b"]
+    for raw in ('["bound", [0, "\\ud800", "b"]]', "[" * 50_000, "1" * 5000):
+        with pytest.raises(Invalid):
+            read(raw)
+
+
+def test_an_unpaired_surrogate_is_no_value() -> None:
+    with pytest.raises(Invalid):
+        parse_filter(r'name = "\ud800"', FIELDS)
 
 
 def test_values_are_never_part_of_the_statement() -> None:

@@ -69,6 +69,16 @@ async def test_it_goes_on_after_a_version() -> None:
     assert await task == [6]
 
 
+async def test_a_version_above_the_present_one_is_shown_what_is_there() -> None:
+    """After a restore the versions begin again below those that watchers have seen: they waited for ever."""
+    watchers, store = Watchers[Thing](), Store()
+    store.thing = Thing(5)
+    task = asyncio.create_task(collect(watchers, store, after=900))
+    await subscribed(watchers)
+    watchers.notify("k", Thing(6, ended=True))
+    assert await task == [5, 6]
+
+
 async def test_an_ended_resource_is_shown_even_when_it_was_seen() -> None:
     watchers, store = Watchers[Thing](), Store()
     store.thing = Thing(5, ended=True)

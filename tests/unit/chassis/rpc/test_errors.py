@@ -28,6 +28,8 @@ class _RpcError(Exception):
 
 STYLE_TABLE = [
     (errors.Invalid, grpc.StatusCode.INVALID_ARGUMENT, 400),
+    (errors.TooLarge, grpc.StatusCode.INVALID_ARGUMENT, 413),
+    (errors.UnsupportedEncoding, grpc.StatusCode.INVALID_ARGUMENT, 415),
     (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, 401),
     (errors.Denied, grpc.StatusCode.PERMISSION_DENIED, 403),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND, 404),
@@ -97,7 +99,8 @@ def test_a_delay_is_carried_both_ways(cls, seconds):
 
 @pytest.mark.parametrize(("cls", "code", "http"), STYLE_TABLE[:-1])
 def test_a_peer_raises_what_was_raised_there(cls, code, http):
-    sent = cls("what happened", reason="A_REASON", metadata={"state": "READY"})
+    kinds_by_reason = (errors.TooLarge, errors.UnsupportedEncoding)
+    sent = cls("what happened", reason="" if cls in kinds_by_reason else "A_REASON", metadata={"state": "READY"})
     trailing = ((errors.STATUS_DETAILS_KEY, errors.to_status(sent).SerializeToString()),)
     got = errors.from_rpc_error(_RpcError(code, sent.message, trailing))
     assert type(got) is cls
@@ -108,6 +111,12 @@ def test_a_peer_that_is_away_is_unavailable_without_the_librarys_words():
     got = errors.from_rpc_error(_RpcError(grpc.StatusCode.UNAVAILABLE, "failed to connect to ipv4:127.0.0.1:1"))
     assert isinstance(got, errors.Unavailable)
     assert "127.0.0.1" not in got.message
+
+
+def test_a_message_over_the_limit_of_grpc_itself_is_too_large_and_nothing_to_try_again():
+    details = "Received message larger than max (20971520 vs. 16777216)"
+    got = errors.from_rpc_error(_RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, details))
+    assert type(got) is errors.TooLarge
 
 
 def test_a_peer_that_is_late_is_unavailable():
