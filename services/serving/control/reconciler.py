@@ -102,7 +102,8 @@ class Reconciler(BackgroundLoop):
             words,
             time.monotonic() - since,
             probed=monitor.probed if monitor else False,
-            silent=monitor.silent if monitor else 0.0,
+            still=monitor.progress.still(time.monotonic()) if monitor else 0.0,
+            calls=monitor.progress.calls if monitor else 0,
             acknowledged=self._gateways.know(replica.deployment_id, replica.drain_version),
             problem=monitor.problem if monitor else "",
         )
@@ -125,7 +126,7 @@ class Reconciler(BackgroundLoop):
                 assert self._session is not None, "start() opens the session"
                 engine = Engine(self._session, replica.address, self._context.secret_of(replica.id))
                 monitor = ReplicaMonitor(engine, deployment.served_name, model.samples if model else (), ready)
-                monitor.start(self._context.settings.probe_seconds, self._context.wake.set)
+                monitor.start(self._context.settings, self._context.wake.set)
                 self._monitors[replica.id] = monitor
             monitor.want(paths, required, known)
 
