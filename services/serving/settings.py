@@ -18,8 +18,8 @@ class ServingSettings(LaunchSettings, ServiceAddresses):
     unhealthy_seconds: float = Field(
         60,
         gt=0,
-        description="a ready replica that does not get on for so long is replaced; its longest step, of 2,048 tokens "
-        "on a CPU, must take less",
+        description="a ready replica that does not get on for so long is replaced; on CPUs a large model gets more, as "
+        "long as its longest step may take",
     )
     probe_seconds: float = Field(5, gt=0, description="how often a ready replica is asked for its health")
     stable_seconds: float = Field(60, gt=0, description="ready for so long, an end counts as the first one again")

@@ -51,6 +51,7 @@ class Seen:
         probed: it has passed its probe.
         still: seconds since it last got on, once it is ready.
         calls: how many it had then.
+        step_seconds: how long a step of it may take.
         acknowledged: every gateway knows that it gets no traffic any more.
         problem: why it can never become ready, in words.
     """
@@ -62,6 +63,7 @@ class Seen:
     probed: bool = False
     still: float = 0.0
     calls: int = 0
+    step_seconds: float = 0.0
     acknowledged: bool = False
     problem: str = ""
 
@@ -162,8 +164,9 @@ def _ready(seen: Seen, unwanted: bool, limits: Limits) -> tuple[Verb, str] | Non
         return Verb.FAIL, f"It ended by itself{_so(seen.exit)}."
     if unwanted:
         return Verb.DRAIN, _UNWANTED
-    if seen.still > limits.unhealthy_seconds:
-        return Verb.FAIL, f"It {_stuck(seen.calls)} for {limits.unhealthy_seconds:g} s."
+    patience = max(limits.unhealthy_seconds, seen.step_seconds)
+    if seen.still > patience:
+        return Verb.FAIL, f"It {_stuck(seen.calls)} for {patience:.0f} s."
     return None
 
 

@@ -7,6 +7,16 @@ from dataclasses import dataclass, replace
 ASK_AFTER = 0.25
 """After which part of the patience an engine whose counters stand still is asked for a token, and how long that has."""
 
+STEP_TOKENS = 2048
+"""How many tokens of prompts an engine on CPUs reads in one step, between which nothing moves: vLLM's default."""
+SLOW_CORE = 20e9
+"""Operations a second of a slow core that has others to serve too. With bf16 instructions it is many times as many."""
+
+
+def longest_step(parameter_count: int, cores: int) -> float:
+    """Return how many seconds a step may take on CPUs: two operations for each parameter and token."""
+    return 2 * parameter_count * STEP_TOKENS / (SLOW_CORE * max(1, cores))
+
 
 @dataclass(frozen=True)
 class Counters:

@@ -8,7 +8,7 @@ import pytest
 
 from services.serving.domain.deciding import Limits, Program, Verb, decide
 from services.serving.domain.entities import ReplicaState
-from services.serving.domain.progress import Counters, Progress
+from services.serving.domain.progress import Counters, Progress, longest_step
 from tests.unit.serving.made import deployment, seen
 
 pytestmark = pytest.mark.unit
@@ -109,3 +109,16 @@ def test_an_engine_is_asked_for_a_token_only_when_its_counters_stand_still() -> 
     assert progress.questionable(20, PATIENCE)
     assert not progress.seen(busy(20), 20).questionable(21, PATIENCE)
     assert progress.seen(busy(5), 20) == progress
+
+
+def test_a_large_model_on_cpus_gets_as_long_as_its_longest_step_may_take() -> None:
+    # 2 x 1.5e9 parameters x 2,048 tokens, at 2 x 20e9 operations a second.
+    assert longest_step(1_500_000_000, 2) == pytest.approx(153.6)
+    assert longest_step(135_000_000, 1) < PATIENCE
+
+    def verbs(still: float) -> list[Verb]:
+        sight = seen(ReplicaState.READY, program=Program.RUNNING, still=still, calls=1, step_seconds=153.6)
+        return [one.verb for one in decide(deployment(), [sight], True, LIMITS)]
+
+    assert verbs(153) == []
+    assert verbs(154) == [Verb.FAIL, Verb.CREATE]
