@@ -99,7 +99,7 @@ async def stream(world: World, tokens: int, begun: asyncio.Event | None = None) 
     """The lines of a stream of so many tokens; its first one is told."""
     body = {"model": "tiny", "messages": MESSAGES, "max_tokens": tokens, "ignore_eos": True, "stream": True}
     lines: list[str] = []
-    timeout = aiohttp.ClientTimeout(total=200)
+    timeout = aiohttp.ClientTimeout(total=100)
     async with (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {world.key}"}, timeout=timeout) as session,
         session.post(f"{world.http}/v1/chat/completions", json=body) as answer,
