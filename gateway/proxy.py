@@ -26,9 +26,9 @@ from gateway.openai_messages import (
     ask_for_usage,
     encode,
     parse,
-    refusal,
     split_events,
 )
+from gateway.refusals import refusal, refusal_event
 from gateway.routes import CallTarget, RouteView
 from gateway.tokens import Tokens
 from gateway.usage import UsageJournal, UsageOf
@@ -51,7 +51,8 @@ ENGINE_CORS = "access-control-"
 """Headers by which an engine would let any web page in: who may is ours to say."""
 TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
-_RETRYABLE = (502, 503, 504)
+_RETRYABLE = (401, 502, 503, 504)
+"""Faults of a replica. 401 is that of a secret between it and us, never the client's."""
 
 
 @dataclass
@@ -209,10 +210,13 @@ class Proxy:
         events = split_events(upstream.content.iter_any())
         event = await anext(events, b"")  # what breaks here is seen by the caller, who tries another replica
         response = web.StreamResponse(headers=_headers(request, call, upstream.headers))
-        done = False
+        done, last = False, BROKEN
         try:
             await response.prepare(request)
             while event:
+                if refused := refusal_event(event):
+                    last = refused
+                    break
                 shown = call.tokens.read_event(event, call.question.wants_usage, call.question.wants_totals)
                 if event.startswith(b"data: [DONE]"):
                     done = True
@@ -224,7 +228,7 @@ class Proxy:
             done = False
         if not done:
             await self._end(call)
-            await _write(response, BROKEN)
+            await _write(response, last)
         await _write(response, b"", last=True)
         return response
 

@@ -64,7 +64,9 @@ def arguments(deployment: Deployment, replica: Replica, model: Path, settings: S
     engine = deployment.engine
     argv = ["--model", str(model), "--served-model-name", deployment.served_name]
     argv += ["--host", "127.0.0.1", "--port", str(replica.port), "--max-model-len", str(engine.max_model_length)]
-    argv += ["--uvicorn-log-level", "warning"]
+    argv += ["--uvicorn-log-level", "warning", "--middleware", "services.serving.worker.doors.SecretRequired"]
+    # It compiles with the backend of its first call, whichever one has found a call to be right: with one, both agree.
+    argv += ["--structured-outputs-config", '{"backend": "xgrammar"}']
     if not engine.compile:
         argv += ["--enforce-eager"]
     if engine.max_sequences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def test_an_engine_gets_whole_gib_and_its_key_by_environment(tmp_path: Path) -> 
     assert (spec.id, spec.folder) == (STARTED.id, tmp_path / "work" / STARTED.id)
     assert (spec.env["VLLM_API_KEY"], spec.env["VLLM_CPU_KVCACHE_SPACE"]) == ("s3cret", "2")
     assert not any("s3cret" in argument for argument in spec.argv)
+
+
+def test_an_engine_checks_a_schema_with_what_compiles_it_and_every_path_wants_its_secret(tmp_path: Path) -> None:
+    found = arguments(deployment(), STARTED, MODEL, ServingSettings(home=tmp_path))
+    assert found[found.index("--structured-outputs-config") + 1] == '{"backend": "xgrammar"}'
+    module, _, name = found[found.index("--middleware") + 1].rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
 
 
 def test_no_setting_of_a_cpu_reaches_a_gpu(tmp_path: Path) -> None:
