@@ -1,15 +1,18 @@
 """The gateway's process: wiring only."""
 
 import asyncio
+import resource
 import signal
 
 import uvloop
 from aiohttp import web
 
+from gateway.addresses import Places, TrustedProxies
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
+from gateway.connections import Bounds, DoorRunner
 from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
 from gateway.kv_follower import KvFollower
@@ -46,7 +49,8 @@ async def run(settings: GatewaySettings) -> None:
     administration = Administration(channels, keys, (bus, usage), issuer)
     native = NativeApi(authenticator, channels, administration)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
+    places = Places(settings.most_connections, settings.most_connections_per_address)
+    runner = DoorRunner(app, Bounds(), places, TrustedProxies(settings.trusted_proxies))
 
     for part in (bus, follower, usage, proxy):
         await part.start()
@@ -69,7 +73,7 @@ async def _listen(runner: web.AppRunner, listen: str) -> None:
     host, _, port = listen.rpartition(":")
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, int(port), reuse_port=False).start()
+        await web.TCPSite(runner, host.strip("[]"), int(port), reuse_port=False).start()
     except OSError as error:
         raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
 
@@ -85,6 +89,8 @@ async def _stopped() -> None:
 def main() -> None:
     """Start; a setting or an address that cannot be used ends the process with a word."""
     settings = load(GatewaySettings, service="gateway")
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is one, and a replica's too
     telemetry.setup("gateway", settings)
     try:
         uvloop.run(run(settings))

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import REQUEST_ID, Channels, Metadata, address_of, refuse_repeated
+from gateway.context import ADDRESS, REQUEST_ID, Channels, Metadata, refuse_repeated
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
@@ -51,7 +51,7 @@ class NativeApi:
         verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
         method, variables = transcoder.find(verb, request.rel_url.raw_path)
         refuse_repeated(name for name, _ in request.headers.items())
-        principal = await self._authenticator.principal(request.headers, address_of(request), Role[method.role])
+        principal = await self._authenticator.principal(request.headers, request[ADDRESS], Role[method.role])
         trace: dict[str, str] = {}
         telemetry.inject(trace)
         metadata = self._authenticator.metadata(principal, request[REQUEST_ID], trace.items())
@@ -137,8 +137,18 @@ class NativeApi:
             head, source = await _open_upload(request, method, query)
         except (ValueError, AssertionError, BadHttpMessage, RequestPayloadError) as error:
             raise Invalid("The form cannot be read: it is no multipart/form-data.", field="body") from error
-        parts = _requests(method, head, source)
-        return await _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
+        call = self._stub(method, "stream_unary")(metadata=metadata)
+        try:
+            async for part in _requests(method, head, source):
+                if call.done():
+                    break  # refused before its end
+                await call.write(part)  # here, and not in gRPC, which would hide what is wrong with a body
+            await call.done_writing()
+            return await _json(await call)
+        except RequestPayloadError as error:
+            raise Invalid("The body's framing is broken.", field="body", reason="INVALID_BODY") from error
+        finally:
+            call.cancel()
 
 
 async def _open_upload(

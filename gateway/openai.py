@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gateway.authentication import Authenticator
-from gateway.context import address_of, refuse_repeated
+from gateway.context import ADDRESS, refuse_repeated
 from gateway.proxy import ModelNotFoundHere, Proxy
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
@@ -48,5 +48,5 @@ class OpenAiApi:
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
         refuse_repeated(name for name, _ in request.headers.items())
-        key = self._authenticator.key(request.headers, address_of(request))
+        key = self._authenticator.key(request.headers, request[ADDRESS])
         return key, await self._authenticator.project(key, request.headers)

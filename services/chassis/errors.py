@@ -107,6 +107,12 @@ class UnsupportedEncoding(Invalid):
     default_reason = "UNSUPPORTED_ENCODING"
 
 
+class TooSlow(ModelryError):
+    """The caller takes too long to send its request."""
+
+    default_reason = "TOO_SLOW"
+
+
 class Unauthenticated(ModelryError):
     """Nobody knows who is calling."""
 
@@ -215,6 +221,7 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
     Invalid: (code_pb2.INVALID_ARGUMENT, 400),
     TooLarge: (code_pb2.INVALID_ARGUMENT, 413),
     UnsupportedEncoding: (code_pb2.INVALID_ARGUMENT, 415),
+    TooSlow: (code_pb2.DEADLINE_EXCEEDED, 408),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, 401),
     Denied: (code_pb2.PERMISSION_DENIED, 403),
     NotFound: (code_pb2.NOT_FOUND, 404),

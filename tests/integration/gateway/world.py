@@ -14,10 +14,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.addresses import Places, TrustedProxies
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
+from gateway.connections import Bounds, DoorRunner
 from gateway.context import Channels
 from gateway.keys import KeyRing
 from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
@@ -88,6 +90,17 @@ def answers(body: Mapping[str, Any], status: int = 200) -> Handler:
     return answer
 
 
+class Door(TestServer):
+    """The gateway's HTTP door on a port of its own."""
+
+    def __init__(self, app: web.Application, *bounds: Any) -> None:
+        super().__init__(app)
+        self._bounds = bounds
+
+    async def _make_runner(self, **kwargs: Any) -> DoorRunner:
+        return DoorRunner(self.app, *self._bounds)
+
+
 async def cut(response: web.StreamResponse) -> None:
     """The engine dies in the middle of its answer."""
     transport = response._req.transport if response._req is not None else None
@@ -142,6 +155,9 @@ async def edge(
     pause_seconds: float = KEEP_ALIVE_SECONDS,
     cors_origins: str = "",
     token_secret: str = TOKEN_SECRET,
+    bounds: Bounds | None = None,
+    most_connections: tuple[int, int] = (1000, 500),
+    trusted_proxies: str = "",
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
     keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
@@ -158,7 +174,9 @@ async def edge(
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
-    client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
+    places = Places(*most_connections)
+    door = Door(app, bounds or Bounds(), places, TrustedProxies(trusted_proxies))
+    client: TestClient[Any, Any] = TestClient(door)
     await client.start_server()
     made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels)
     made.route(*engines)
