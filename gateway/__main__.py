@@ -13,6 +13,7 @@ from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
 from gateway.connections import Bounds, DoorRunner
+from gateway.grpc_bounds import Callers, server_options
 from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
 from gateway.kv_follower import KvFollower
@@ -22,6 +23,7 @@ from gateway.proxy import Proxy, wait_for_calls
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
+from gateway.watches import Watches
 from modelry.api_methods import SERVICES
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
@@ -47,14 +49,18 @@ async def run(settings: GatewaySettings) -> None:
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
     administration = Administration(channels, keys, (bus, usage), issuer)
-    native = NativeApi(authenticator, channels, administration)
+    watches = Watches(keys, settings.most_watches, settings.most_watches_per_key)
+    native = NativeApi(authenticator, channels, administration, watches)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
+    bounds, proxies = Bounds(), TrustedProxies(settings.trusted_proxies)
     places = Places(settings.most_connections, settings.most_connections_per_address)
-    runner = DoorRunner(app, Bounds(), places, TrustedProxies(settings.trusted_proxies))
+    runner = DoorRunner(app, bounds, places, proxies)
+    forwarder = GrpcProxy(authenticator, forwarding, administration, watches, Callers(places, proxies, bounds))
 
     for part in (bus, follower, usage, proxy):
         await part.start()
-    server, _ = await open_grpc_proxy(settings.grpc_listen, GrpcProxy(authenticator, forwarding, administration))
+    options = server_options(bounds, settings.most_connections)
+    server, _ = await open_grpc_proxy(settings.grpc_listen, forwarder, options)
     await _listen(runner, settings.http_listen)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)

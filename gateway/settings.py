@@ -26,6 +26,8 @@ class GatewaySettings(ServiceAddresses):
     most_connections_per_address: int = Field(
         500, ge=1, description="connections of one address at once; of a trusted proxy, calls of one caller"
     )
+    most_watches: int = Field(1000, ge=1, description="watches that are open at once")
+    most_watches_per_key: int = Field(32, ge=1, description="watches of one key that are open at once")
     nats_user: str = Field("gateway", description="user at NATS")
     drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
     gateway_id: str = Field("gateway", description="name of this gateway among several, unique to it")

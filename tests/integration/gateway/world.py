@@ -21,6 +21,8 @@ from gateway.authentication import Authenticator
 from gateway.channels import open_channels
 from gateway.connections import Bounds, DoorRunner
 from gateway.context import Channels
+from gateway.grpc_bounds import Callers, server_options
+from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
 from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
 from gateway.openai import OpenAiApi
@@ -28,6 +30,7 @@ from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
 from gateway.usage_segments import read_lines, sums
+from gateway.watches import Watches
 from services.chassis.auth import TokenIssuer
 from services.clients.fakes.billing import FakeBilling
 
@@ -134,7 +137,17 @@ class Edge:
     authenticator: Authenticator
     administration: Administration
     channels: Channels
+    watches: Watches
+    callers: Callers
+    bounds: Bounds
     version: int = field(default=0)
+
+    async def open_grpc(self, channels: Channels | None = None, listen: str = "127.0.0.1:0") -> tuple[Any, int]:
+        """Open the gRPC door. Returns: its server and port."""
+        proxy = GrpcProxy(
+            self.authenticator, channels or self.channels, self.administration, self.watches, self.callers
+        )
+        return await open_grpc_proxy(listen, proxy, server_options(self.bounds, 1000))
 
     def route(self, *engines: Engine, **changes: Any) -> None:
         """The deployment `help`, on these engines."""
@@ -158,6 +171,7 @@ async def edge(
     bounds: Bounds | None = None,
     most_connections: tuple[int, int] = (1000, 500),
     trusted_proxies: str = "",
+    most_watches: tuple[int, int] = (1000, 32),
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
     keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
@@ -169,16 +183,18 @@ async def edge(
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
     channels = open_channels(addresses or {}, creates=True)
-    native = NativeApi(authenticator, channels, administration, pause_seconds)
+    watches = Watches(keys, *most_watches)
+    native = NativeApi(authenticator, channels, administration, watches, pause_seconds)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
-    places = Places(*most_connections)
-    door = Door(app, bounds or Bounds(), places, TrustedProxies(trusted_proxies))
+    places, proxies, bounds = Places(*most_connections), TrustedProxies(trusted_proxies), bounds or Bounds()
+    door = Door(app, bounds, places, proxies)
+    callers = Callers(places, proxies, bounds)
     client: TestClient[Any, Any] = TestClient(door)
     await client.start_server()
-    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels)
+    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels, watches, callers, bounds)
     made.route(*engines)
     try:
         yield made
