@@ -77,9 +77,11 @@ async def run(settings: GatewaySettings) -> None:
 
 async def _listen(runner: web.AppRunner, listen: str) -> None:
     host, _, port = listen.rpartition(":")
+    place = host.strip("[]")
     await runner.setup()
     try:
-        await web.TCPSite(runner, host.strip("[]"), int(port), reuse_port=False).start()
+        # `[::]` is every address, of IPv4 too, as at the gRPC door
+        await web.TCPSite(runner, None if place == "::" else place, int(port), reuse_port=False).start()
     except OSError as error:
         raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
 

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote
 
 from services.chassis.errors import Invalid, OverLimit, Unavailable
+from services.clients.records import network_of
 
 FORWARDED = "X-Forwarded-For"
 LOCAL = "127.0.0.1"
@@ -48,7 +49,7 @@ class TrustedProxies:
     def __init__(self, networks: str = "") -> None:
         """`networks`: addresses and networks, separated by commas. Raises: ValueError."""
         texts = [text.strip() for text in networks.split(",") if text.strip()]
-        self._networks = [ip_network(text, strict=False) for text in texts]
+        self._networks = [network_of(text) for text in texts]
 
     def trust(self, address: str) -> bool:
         """Return whether an address is one of theirs."""

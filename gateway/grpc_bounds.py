@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from gateway.addresses import FORWARDED, Places, TrustedProxies, address_of_grpc
 from gateway.connections import Bounds
+from services.chassis.errors import TooSlow
 from services.chassis.rpc import MESSAGE_BYTES
 
 STREAMS = 256
@@ -40,6 +41,23 @@ class BoundedCall:
             raise ReaderStopped from error
 
 
+class BoundedRequests:
+    """The messages of a call whose client must send them. Raises: TooSlow."""
+
+    def __init__(self, requests: AsyncIterator[bytes], seconds: float) -> None:
+        self._requests, self._seconds = requests, seconds
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await anext(self._requests)
+        except TimeoutError as error:
+            raise TooSlow(f"No message came for {self._seconds:g} s.", reason="SLOW_BODY") from error
+
+
 class Callers:
     """Who calls, and from how many connections at once."""
 
@@ -47,9 +65,10 @@ class Callers:
         self._places, self._proxies, self._bounds = places, proxies, bounds
         self._calls = Counter[tuple[str, str]]()
 
-    def bounded(self, call: Any) -> Any:
-        """Return a call whose client must read."""
-        return BoundedCall(call, self._bounds.write_seconds)
+    def bounded(self, requests: AsyncIterator[bytes], call: Any) -> tuple[AsyncIterator[bytes], Any]:
+        """Return the messages of a call, and the call, whose client must send and read."""
+        bounds = self._bounds
+        return BoundedRequests(requests, bounds.body_seconds), BoundedCall(call, bounds.write_seconds)
 
     @contextmanager
     def place(self, call: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from gateway.administration import Administration
 from gateway.authentication import Authenticator
 from gateway.context import Channels, Metadata, new_request_id, refuse_repeated
 from gateway.grpc_bounds import Callers, ReaderStopped
-from gateway.grpc_services import OwnServices, in_time, only_message
+from gateway.grpc_services import OwnServices, only_message
 from gateway.watches import Watches
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal, Role
@@ -61,11 +61,11 @@ class GrpcProxy(grpc.GenericRpcHandler):
             call.set_trailing_metadata(((REQUEST_ID, request_id),))
             try:
                 with self._callers.place(call) as address:
-                    bounded = self._callers.bounded(call)
+                    bounded = self._callers.bounded(requests, call)
                     if own is None:
-                        await self._forward(path, requests, bounded, request_id, address)
+                        await self._forward(path, *bounded, request_id, address)
                     else:
-                        await self._answer(own, requests, bounded, address)
+                        await self._answer(own, *bounded, address)
             except grpc.aio.AbortError:
                 raise
             except ReaderStopped as error:
@@ -108,10 +108,12 @@ class GrpcProxy(grpc.GenericRpcHandler):
             await self._pass(method, requests, call, metadata)
 
     async def _pass(self, method: Method, requests: Requests, call: Any, metadata: Metadata) -> None:
-        """Pass the bytes of a call both ways."""
+        """Pass the bytes of a call; no method streams both ways."""
         upstream = await self._open(method, requests, call, metadata)
         try:
-            if method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
+            if method.client_streaming:
+                await _send(requests, upstream)
+            elif method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
                 await call.send_initial_metadata(())  # its first message may be long in coming
             async for message in upstream:
                 await call.write(message)
@@ -123,7 +125,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
         timeout: Any = call.time_remaining()  # None without a deadline, whatever the stubs say
         channel: Any = self._channels[method.process]
         if method.client_streaming:
-            return channel.stream_stream(method.path)(in_time(requests), metadata=metadata, timeout=timeout)
+            return channel.stream_stream(method.path)(metadata=metadata, timeout=timeout)
         if timeout is None and not method.server_streaming:
             timeout = UNARY_SECONDS
         message = await only_message(requests)
@@ -135,6 +137,15 @@ class GrpcProxy(grpc.GenericRpcHandler):
         message = read_request(method.request.FromString, await only_message(requests))
         answer = await self._administration.call(method.name, message, principal, metadata)
         await call.write(answer.SerializeToString())
+
+
+async def _send(requests: Requests, upstream: Any) -> None:
+    """Send all messages; here, and not in gRPC, which would hide what is wrong with them."""
+    async for message in requests:
+        if upstream.done():  # refused before its end
+            return
+        await upstream.write(message)
+    await upstream.done_writing()
 
 
 async def _pass_on(error: grpc.aio.AioRpcError, call: Call, request_id: str) -> None:

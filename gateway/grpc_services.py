@@ -3,7 +3,6 @@
 Internal services are not described: the descriptions are those of public methods and what they need.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -14,10 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from modelry.api_methods import methods
-from services.chassis.errors import Invalid, TooSlow
+from services.chassis.errors import Invalid
 from services.chassis.rpc import handlers_of, read_request
 
-MESSAGE_SECONDS = 30.0
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 REFLECTION = reflection.SERVICE_NAME
 REFLECTION_V1 = REFLECTION.replace("v1alpha", "v1")
@@ -70,27 +68,14 @@ async def answer(handler: Any, requests: AsyncIterator[bytes], call: Any) -> Non
 
 
 async def only_message(requests: AsyncIterator[bytes]) -> bytes:
-    """Return the message of a call that has one. Raises: Invalid: it has none. TooSlow."""
-    async for message in in_time(requests):
+    """Return the message of a call that has one. Raises: Invalid: it has none."""
+    async for message in requests:
         return message
     raise Invalid("The call ended without a message; this method takes one.", reason="NO_MESSAGE")
 
 
-async def in_time(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the messages of a call. Raises: TooSlow: none came for half a minute, and there may be more."""
-    while True:
-        try:
-            async with asyncio.timeout(MESSAGE_SECONDS):
-                message = await anext(requests)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise TooSlow(f"No message came for {MESSAGE_SECONDS:g} s.", reason="SLOW_BODY") from error
-        yield message
-
-
 async def _read_all(read: Callable[[bytes], Any], requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-    async for request in in_time(requests):
+    async for request in requests:
         yield read_request(read, request)
 
 

@@ -96,9 +96,11 @@ async def abort(context: Any, error: ModelryError) -> NoReturn:
 
 
 @asynccontextmanager
-async def scripted(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Edge, Training]]:
+async def scripted(
+    tmp_path: Path, training: Training | None = None, **settings: Any
+) -> AsyncIterator[tuple[Edge, Training]]:
     """The edge in front of a scripted training."""
-    training, server = Training(), grpc.aio.server()
+    training, server = training or Training(), grpc.aio.server()
     training_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)  # type: ignore[no-untyped-call]
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

@@ -96,8 +96,8 @@ def answers(body: Mapping[str, Any], status: int = 200) -> Handler:
 class Door(TestServer):
     """The gateway's HTTP door on a port of its own."""
 
-    def __init__(self, app: web.Application, *bounds: Any) -> None:
-        super().__init__(app)
+    def __init__(self, app: web.Application, host: str, *bounds: Any) -> None:
+        super().__init__(app, host=host)
         self._bounds = bounds
 
     async def _make_runner(self, **kwargs: Any) -> DoorRunner:
@@ -140,6 +140,7 @@ class Edge:
     watches: Watches
     callers: Callers
     bounds: Bounds
+    most_connections: int
     version: int = field(default=0)
 
     async def open_grpc(self, channels: Channels | None = None, listen: str = "127.0.0.1:0") -> tuple[Any, int]:
@@ -147,7 +148,7 @@ class Edge:
         proxy = GrpcProxy(
             self.authenticator, channels or self.channels, self.administration, self.watches, self.callers
         )
-        return await open_grpc_proxy(listen, proxy, server_options(self.bounds, 1000))
+        return await open_grpc_proxy(listen, proxy, server_options(self.bounds, self.most_connections))
 
     def route(self, *engines: Engine, **changes: Any) -> None:
         """The deployment `help`, on these engines."""
@@ -171,6 +172,7 @@ async def edge(
     bounds: Bounds | None = None,
     most_connections: tuple[int, int] = (1000, 500),
     trusted_proxies: str = "",
+    host: str = "127.0.0.1",
     most_watches: tuple[int, int] = (1000, 32),
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
@@ -190,11 +192,24 @@ async def edge(
         await engine.server.start_server()
     await proxy.start()
     places, proxies, bounds = Places(*most_connections), TrustedProxies(trusted_proxies), bounds or Bounds()
-    door = Door(app, bounds, places, proxies)
+    door = Door(app, host, bounds, places, proxies)
     callers = Callers(places, proxies, bounds)
     client: TestClient[Any, Any] = TestClient(door)
     await client.start_server()
-    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels, watches, callers, bounds)
+    made = Edge(
+        client,
+        keys,
+        routes,
+        proxy,
+        usage,
+        authenticator,
+        administration,
+        channels,
+        watches,
+        callers,
+        bounds,
+        most_connections[0],
+    )
     made.route(*engines)
     try:
         yield made
