@@ -15,7 +15,8 @@ from gateway.body import expect_nothing
 from gateway.context import REQUEST_ID, new_request_id
 from gateway.cors import Cors
 from gateway.native import NativeApi
-from gateway.openai import INFERENCE, OpenAiApi
+from gateway.openai import OpenAiApi
+from gateway.paths import INFERENCE
 from gateway.proxy import ClientLeft, Proxy
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
@@ -75,16 +76,16 @@ def build_app(
         [
             *(web.post(path, **guarded(openai.infer)) for path in INFERENCE),
             web.get("/v1/models", **guarded(openai.models)),
-            web.get("/v1/models/{name:.+}", **guarded(openai.models)),
+            web.get("/v1/models/{name:(?s:.+)}", **guarded(openai.models)),
             web.route("*", "/v1", **guarded(openai.unknown)),
-            web.route("*", "/v1/{rest:.*}", **guarded(openai.unknown)),
+            web.route("*", "/v1/{rest:(?s:.*)}", **guarded(openai.unknown)),
             web.get("/", **guarded(_front)),
             web.get("/healthz", **guarded(_healthz)),
             web.get("/readyz", **guarded(administration.readyz)),
             web.get("/metrics", **guarded(_metrics_handler(metrics, administration))),
             web.get("/openapi.json", **guarded(_openapi)),
             web.get("/docs", **guarded(_docs)),
-            web.route("*", "/{rest:.*}", **guarded(native.handle)),
+            web.route("*", "/{rest:(?s:.*)}", **guarded(native.handle)),
         ]
     )
     return app

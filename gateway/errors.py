@@ -50,6 +50,7 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
     elif status < 500:
         headers["x-should-retry"] = "false"
+    path = "/" + path.lstrip("/")  # with a slash too many it is still that door's
     if path.startswith("/v1/messages"):
         kind = ANTHROPIC_TYPES.get(status, "api_error")
         body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}

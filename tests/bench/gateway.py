@@ -29,7 +29,8 @@ from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.connections import Bounds, DoorRunner
 from gateway.keys import KeyRing
-from gateway.openai import INFERENCE, OpenAiApi
+from gateway.openai import OpenAiApi
+from gateway.paths import INFERENCE
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
