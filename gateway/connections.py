@@ -9,12 +9,12 @@ import fcntl
 import json
 import termios
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestPayloadError
 
 from gateway import errors
 from gateway.addresses import FORWARDED, Places, TrustedProxies, address_of_socket
@@ -157,7 +157,7 @@ class Connection(web.RequestHandler):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log what is no client's doing."""
-        if not isinstance(kw.get("exc_info"), RequestPayloadError | TooSlow):
+        if not isinstance(kw.get("exc_info"), TooSlow):
             super().log_exception(*args, **kw)
 
 
@@ -240,7 +240,8 @@ class DoorRunner(web.AppRunner):
 def _kernel_holds(wire: asyncio.Transport) -> int:
     """Return how many bytes the kernel still has to bring to the client: it takes more only in large steps."""
     answer = array("i", [0])
-    fcntl.ioctl(wire.get_extra_info("socket").fileno(), termios.TIOCOUTQ, answer)
+    with suppress(OSError, ValueError):  # it is closed, or the system cannot tell
+        fcntl.ioctl(wire.get_extra_info("socket").fileno(), termios.TIOCOUTQ, answer)
     return answer[0]
 
 

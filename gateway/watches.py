@@ -11,6 +11,7 @@ from gateway.keys import KeyRing
 from services.chassis.errors import ModelryError, OverLimit, Unauthenticated
 from services.clients.records import KeyRecord
 
+RETRY_SECONDS = 5.0
 Check = Callable[[], KeyRecord]
 """Returns the key of a watch as it is now. Raises: Unauthenticated, Denied: it may watch no more."""
 
@@ -57,11 +58,13 @@ class Watches:
                 del self._open[holder]
 
     def _refuse_too_many(self, holder: str) -> None:
+        words = ""
         if len(self._open.get(holder, ())) >= self._most_per_key:
-            message = f"{self._most_per_key} watches are open with this key; close some."
-            raise OverLimit(message, reason="TOO_MANY_WATCHES")
-        if len(self) >= self._most:
-            raise OverLimit("There are too many watches now; try again later.", reason="TOO_MANY_WATCHES")
+            words = f"{self._most_per_key} watches are open with this key; close some."
+        elif len(self) >= self._most:
+            words = "There are too many watches now; try again later."
+        if words:
+            raise OverLimit(words, reason="TOO_MANY_WATCHES", retry_seconds=RETRY_SECONDS)
 
     def _key_changed(self, key_id: str) -> None:
         for watch in self._open.get(key_id, ()):

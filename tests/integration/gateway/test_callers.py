@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 
@@ -19,7 +21,8 @@ from modelry.training.v1 import training_pb2 as pb
 from modelry.training.v1 import training_pb2_grpc
 from tests.integration.gateway.test_lost_answers import services
 from tests.integration.gateway.test_native import Training, scripted
-from tests.integration.gateway.world import AUTHORIZATION, PROJECT, SECRET, Edge, edge
+from tests.integration.gateway.world import AUTHORIZATION, PROJECT, SECRET, TOKEN_SECRET, Edge, edge
+from tests.stack import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -150,18 +153,24 @@ class Endless(Training):
             raise
 
 
-async def test_a_reader_of_the_grpc_door_that_stops_is_left(tmp_path: Path) -> None:
-    training = Endless()
-    async with scripted(tmp_path, training=training, bounds=SHORT) as (gateway, _):
-        server, port = await gateway.open_grpc()
+async def left(gateway: Edge, training: Training) -> None:
+    """Wait until a watch has ended at the service, and counts no more."""
+    async with asyncio.timeout(WITHIN):
+        await training.left.wait()
+        while len(gateway.watches):
+            await asyncio.sleep(0)
+
+
+async def test_a_watcher_that_stops_reading_is_left_at_both_doors(tmp_path: Path) -> None:
+    async with doors(tmp_path, training=Endless(), bounds=SHORT) as (gateway, training, port):
         async with called(f"127.0.0.1:{port}") as stub:
             watch = stub.WatchJob(pb.WatchJobRequest(job="ftjob-1"), metadata=KEY)
             await watch.read()
-            async with asyncio.timeout(WITHIN):
-                await training.left.wait()
-                while len(gateway.watches):
-                    await asyncio.sleep(0)
-        await server.stop(None)
+            await left(gateway, training)
+    async with doors(tmp_path, training=Endless(), bounds=SHORT) as (gateway, training, _):
+        async with gateway.client.get("/api/v1/jobs/ftjob-1:watch", headers=AUTHORIZATION) as watch:
+            await watch.content.readline()
+            await left(gateway, training)
 
 
 @pytest.mark.parametrize("method", ["training.v1.TrainingService/GetJob", "dataset.v1.DatasetService/UploadFile"])
@@ -177,3 +186,33 @@ async def test_a_sender_at_the_grpc_door_that_stops_is_told(tmp_path: Path, meth
                 async with asyncio.timeout(WITHIN):
                     assert (await call.code()).name == "DEADLINE_EXCEEDED"
             await server.stop(None)
+
+
+@pytest.mark.parametrize(("listen", "hosts"), [("[::1]", ["[::1]"]), ("[::]", ["[::1]", "127.0.0.1"])])
+async def test_a_gateway_listens_where_it_is_told_at_both_doors(
+    tmp_path: Path, listen: str, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = {"http": free_port(), "grpc": free_port()}
+    monkeypatch.setenv("MODELRY_HOME", str(tmp_path))
+    monkeypatch.setenv("MODELRY_TOKEN_SECRET", TOKEN_SECRET)
+    for door, port in ports.items():
+        monkeypatch.setenv(f"MODELRY_GATEWAY_{door.upper()}_LISTEN", f"{listen}:{port}")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", stderr=asyncio.subprocess.DEVNULL)
+    try:
+        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+            for host in hosts:
+                while not await is_alive(session, f"http://{host}:{ports['http']}/healthz"):
+                    await asyncio.sleep(0.1)
+                assert await grpc_code(f"{host}:{ports['grpc']}") == "UNAUTHENTICATED"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def is_alive(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether a gateway answers."""
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
