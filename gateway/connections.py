@@ -88,7 +88,7 @@ class Connection(web.RequestHandler):
             self._force_close = True
             _answer_and_close(wire, error)
             return
-        self._wire, self._until = wire, self._loop.time() + self._door.bounds.head_seconds
+        self._wire, self._until = wire, self._door.in_seconds(self._door.bounds.head_seconds)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -102,7 +102,7 @@ class Connection(web.RequestHandler):
         """Take bytes of the client."""
         self._received += len(data)
         if self._request is None and data and not self._head_comes:
-            self._until, self._head_comes = self._loop.time() + self._door.bounds.head_seconds, True
+            self._until, self._head_comes = self._door.in_seconds(self._door.bounds.head_seconds), True
         super().data_received(data)
 
     def begin(self, request: web.BaseRequest) -> None:
@@ -114,7 +114,7 @@ class Connection(web.RequestHandler):
         try:
             return await super().finish_response(*arguments)
         finally:
-            self._request, self._until = None, self._loop.time() + self._door.bounds.idle_seconds
+            self._request, self._until = None, self._door.in_seconds(self._door.bounds.idle_seconds)
 
     def look(self, now: float) -> None:
         """End what the client lets wait for too long."""
@@ -126,7 +126,7 @@ class Connection(web.RequestHandler):
             content = self._request.content
             wanted = not content.is_eof() and content.exception() is None and self._wire.is_reading()
             if self._reading.is_slow(now, self._received if wanted else None):
-                content.set_exception(TooSlow("The body came too slowly; send it again.", reason="SLOW_BODY"))
+                content.set_exception(TooSlow("The body came too slowly; send it again."))
         elif now >= self._until:
             if self._head_comes and self.transport is not None:
                 _answer_and_close(self._wire, TooSlow("The head of the request came too slowly.", reason="SLOW_HEAD"))
@@ -168,6 +168,7 @@ class DoorServer(web.Server):
         """Args: made: the server of the application, whose place this takes."""
         super().__init__(self._answer, request_factory=made.request_factory, handler_cancellation=True)
         self.bounds, self.proxies, self._places, self._handle = bounds, proxies, places, made.request_handler
+        self._clock, self._looked = 0.0, self._loop.time()
         self.looking = BackgroundLoop("slow clients", self._look, bounds.look_seconds)
 
     def __call__(self) -> Connection:
@@ -190,10 +191,17 @@ class DoorServer(web.Server):
         if not connection.trusted:
             self._places.give(connection.address)
 
+    def in_seconds(self, seconds: float) -> float:
+        """Return a moment on the clock of the looks, that long from now or a look later."""
+        return self._clock + self.bounds.look_seconds + seconds
+
     async def _look(self) -> None:
+        """Look at all connections. While this process stands still nobody is slow: that counts as two looks at most."""
         now = self._loop.time()
+        self._clock += min(now - self._looked, 2 * self.bounds.look_seconds)
+        self._looked = now
         for connection in self.connections:
-            cast(Connection, connection).look(now)
+            cast(Connection, connection).look(self._clock)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)

@@ -11,7 +11,7 @@ from aiohttp import web
 from google.rpc import code_pb2
 
 from gateway.context import REQUEST_ID, new_request_id
-from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, Unavailable, code_of
+from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, TooSlow, Unavailable, code_of
 
 OWN_HEADERS = {"Server": "modelry"}
 OPENAI_TYPES = {
@@ -48,7 +48,7 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
     headers: dict[str, str] = {}
     if isinstance(error, OverLimit | Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
-    elif status < 500:
+    elif status < 500 and not isinstance(error, TooSlow):
         headers["x-should-retry"] = "false"
     path = "/" + path.lstrip("/")  # with a slash too many it is still that door's
     if path.startswith("/v1/messages"):

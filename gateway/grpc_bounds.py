@@ -55,7 +55,7 @@ class BoundedRequests:
             async with asyncio.timeout(self._seconds):
                 return await anext(self._requests)
         except TimeoutError as error:
-            raise TooSlow(f"No message came for {self._seconds:g} s.", reason="SLOW_BODY") from error
+            raise TooSlow(f"No message came for {self._seconds:g} s.") from error
 
 
 class Callers:

@@ -108,9 +108,9 @@ class UnsupportedEncoding(Invalid):
 
 
 class TooSlow(ModelryError):
-    """The caller takes too long to send its request."""
+    """The caller takes too long to send its request; sent again it may come in time."""
 
-    default_reason = "TOO_SLOW"
+    default_reason = "SLOW_BODY"
 
 
 class Unauthenticated(ModelryError):

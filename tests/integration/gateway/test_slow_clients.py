@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -145,6 +146,29 @@ async def test_a_body_that_is_large_and_comes_steadily_is_waited_for(tmp_path: P
             client.writer.write(b" " * 100)
             await asyncio.sleep(SECONDS / 10)
         refusal(await client.answer(), 400, openai=True)  # of its text, once it was there
+
+
+async def test_a_gateway_that_stood_still_blames_nobody(tmp_path: Path) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\n{KEY}Content-Length: 2\r\n\r\n"
+    async with (
+        edge(tmp_path, None, bounds=SHORT) as gateway,
+        connected(gateway) as early,
+        connected(gateway) as late,
+        connected(gateway) as idle,
+    ):
+        idle.writer.write(f"GET /healthz HTTP/1.1\r\n{KEY}\r\n".encode())
+        await idle.answer()
+        early.writer.write(head[:20].encode())
+        late.writer.write(head.encode())
+        async with gateway.client.get("/healthz") as response:
+            assert response.status == 200  # so the gateway has seen what was written before
+        time.sleep(3 * SECONDS)
+        early.writer.write(f"{head[20:]}{{}}".encode())
+        late.writer.write(b"{}")
+        idle.writer.write(f"GET /healthz HTTP/1.1\r\n{KEY}\r\n".encode())
+        refusal(await early.answer(), 400, openai=True)
+        refusal(await late.answer(), 400, openai=True)
+        assert (await idle.answer()).startswith(b"HTTP/1.1 200")
 
 
 def endless(size: int = 1 << 16) -> Engine:
