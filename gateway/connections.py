@@ -85,7 +85,7 @@ class Connection(web.RequestHandler):
         try:
             self._door.take(self)
         except (OverLimit, Unavailable) as error:
-            self._force_close = True
+            self.force_close()
             _answer_and_close(wire, error)
             return
         self._wire, self._until = wire, self._door.in_seconds(self._door.bounds.head_seconds)

@@ -102,7 +102,11 @@ async def test_what_a_trusted_proxy_forwards_counts_and_nobody_elses(
 
 
 async def test_a_caller_behind_a_proxy_holds_so_many_places_and_no_more(tmp_path: Path) -> None:
-    async with doors(tmp_path, trusted_proxies="127.0.0.0/8", most_connections=(1000, 1)) as (gateway, training, port):
+    async with doors(tmp_path, trusted_proxies="127.0.0.0/8", most_connections_per_address=1) as (
+        gateway,
+        training,
+        port,
+    ):
         mine, other = {"X-Forwarded-For": "198.51.100.1"}, {"X-Forwarded-For": "198.51.100.2"}
         target = f"127.0.0.1:{port}"
         path = "/api/v1/jobs/ftjob-1:watch"
@@ -117,7 +121,7 @@ async def test_a_caller_behind_a_proxy_holds_so_many_places_and_no_more(tmp_path
 
 
 async def test_connections_to_the_grpc_door_are_counted_by_address(tmp_path: Path) -> None:
-    async with doors(tmp_path, most_connections=(1000, 2)) as (_, _, port):
+    async with doors(tmp_path, most_connections_per_address=2) as (_, _, port):
         target = f"127.0.0.1:{port}"
         async with called(target) as stub:
             watches = [stub.WatchJob(pb.WatchJobRequest(job="ftjob-1"), metadata=KEY) for _ in range(5)]
@@ -133,7 +137,7 @@ async def test_connections_to_the_grpc_door_are_counted_by_address(tmp_path: Pat
 
 
 async def test_connections_to_the_grpc_door_are_counted_in_all(tmp_path: Path) -> None:
-    async with doors(tmp_path, most_connections=(1, 1000)) as (_, _, port):
+    async with doors(tmp_path, most_connections=1) as (_, _, port):
         target = f"127.0.0.1:{port}"
         async with called(target) as stub:
             await stub.GetJob(pb.GetJobRequest(job="ftjob-1"), metadata=KEY)

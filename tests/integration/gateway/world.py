@@ -28,6 +28,7 @@ from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
+from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
 from gateway.usage_segments import read_lines, sums
 from gateway.watches import Watches
@@ -138,16 +139,17 @@ class Edge:
     administration: Administration
     channels: Channels
     watches: Watches
-    callers: Callers
     bounds: Bounds
+    places: Places
+    proxies: TrustedProxies
     most_connections: int
     version: int = field(default=0)
 
     async def open_grpc(self, channels: Channels | None = None, listen: str = "127.0.0.1:0") -> tuple[Any, int]:
         """Open the gRPC door. Returns: its server and port."""
-        proxy = GrpcProxy(
-            self.authenticator, channels or self.channels, self.administration, self.watches, self.callers
-        )
+        callers = Callers(self.places, self.proxies, self.bounds)
+        parts = (channels or self.channels, self.administration, self.watches, callers)
+        proxy = GrpcProxy(self.authenticator, *parts)
         return await open_grpc_proxy(listen, proxy, server_options(self.bounds, self.most_connections))
 
     def route(self, *engines: Engine, **changes: Any) -> None:
@@ -160,6 +162,14 @@ class Edge:
         )
 
 
+def known_key() -> KeyRing:
+    """One developer's key."""
+    keys = KeyRing()
+    key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
+    keys.apply(hashlib.sha256(SECRET.encode()).hexdigest(), key)
+    return keys
+
+
 @asynccontextmanager
 async def edge(
     folder: Path,
@@ -167,49 +177,30 @@ async def edge(
     *engines: Engine,
     addresses: Mapping[str, str] | None = None,
     pause_seconds: float = KEEP_ALIVE_SECONDS,
-    cors_origins: str = "",
     token_secret: str = TOKEN_SECRET,
     bounds: Bounds | None = None,
-    most_connections: tuple[int, int] = (1000, 500),
-    trusted_proxies: str = "",
     host: str = "127.0.0.1",
-    most_watches: tuple[int, int] = (1000, 32),
+    **settings: Any,
 ) -> AsyncIterator[Edge]:
-    """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
-    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()
-    key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
-    keys.apply(digest, key)
+    """A gateway with these settings in front of engines (and of services at `addresses`), with one developer's key."""
+    keys, routes, issuer, chosen = known_key(), RouteView(), TokenIssuer(token_secret), GatewaySettings(**settings)
     usage = UsageJournal(folder, Away() if billing is None else billing)
     await usage.start()
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
     channels = open_channels(addresses or {}, creates=True)
-    watches = Watches(keys, *most_watches)
+    watches = Watches(keys, chosen.most_watches, chosen.most_watches_per_key)
     native = NativeApi(authenticator, channels, administration, watches, pause_seconds)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, chosen.cors_origins)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
-    places, proxies, bounds = Places(*most_connections), TrustedProxies(trusted_proxies), bounds or Bounds()
-    door = Door(app, host, bounds, places, proxies)
-    callers = Callers(places, proxies, bounds)
-    client: TestClient[Any, Any] = TestClient(door)
+    places = Places(chosen.most_connections, chosen.most_connections_per_address)
+    guards = bounds or Bounds(), places, TrustedProxies(chosen.trusted_proxies)
+    client: TestClient[Any, Any] = TestClient(Door(app, host, *guards))
     await client.start_server()
-    made = Edge(
-        client,
-        keys,
-        routes,
-        proxy,
-        usage,
-        authenticator,
-        administration,
-        channels,
-        watches,
-        callers,
-        bounds,
-        most_connections[0],
-    )
+    parts = (proxy, usage, authenticator, administration, channels, watches)
+    made = Edge(client, keys, routes, *parts, *guards, chosen.most_connections)
     made.route(*engines)
     try:
         yield made
