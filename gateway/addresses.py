@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote
 
@@ -28,6 +29,7 @@ def address_of_socket(peername: object) -> str:
     return address_of(str(peername[0])) if isinstance(peername, tuple) else LOCAL
 
 
+@lru_cache(4096)
 def address_of_grpc(peer: str) -> str:
     """Return the address in `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
     kind, _, rest = peer.partition(":")
@@ -107,6 +109,7 @@ class Places:
             del self._held[place]  # or there would be one for each address that ever called
 
 
+@lru_cache(4096)
 def _place_of(address: str) -> str:
     """Return what is counted as one: an address, and of IPv6 the network of 64 bits that one customer gets."""
     return str(IPv6Network((address, 64), strict=False)) if ":" in address else address
