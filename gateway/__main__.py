@@ -1,15 +1,19 @@
 """The gateway's process: wiring only."""
 
 import asyncio
+import resource
 import signal
 
 import uvloop
 from aiohttp import web
 
+from gateway.addresses import Places, TrustedProxies
 from gateway.administration import Administration
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
+from gateway.connections import Bounds, DoorRunner
+from gateway.grpc_bounds import Callers, server_options
 from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
 from gateway.kv_follower import KvFollower
@@ -19,6 +23,7 @@ from gateway.proxy import Proxy, wait_for_calls
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageJournal
+from gateway.watches import Watches
 from modelry.api_methods import SERVICES
 from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
@@ -44,13 +49,18 @@ async def run(settings: GatewaySettings) -> None:
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
     administration = Administration(channels, keys, (bus, usage), issuer)
-    native = NativeApi(authenticator, channels, administration)
+    watches = Watches(keys, settings.most_watches, settings.most_watches_per_key)
+    native = NativeApi(authenticator, channels, administration, watches)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
+    bounds, proxies = Bounds(), TrustedProxies(settings.trusted_proxies)
+    places = Places(settings.most_connections, settings.most_connections_per_address)
+    runner = DoorRunner(app, bounds, places, proxies)
+    forwarder = GrpcProxy(authenticator, forwarding, administration, watches, Callers(places, proxies, bounds))
 
     for part in (bus, follower, usage, proxy):
         await part.start()
-    server, _ = await open_grpc_proxy(settings.grpc_listen, GrpcProxy(authenticator, forwarding, administration))
+    options = server_options(bounds, settings.most_connections)
+    server, _ = await open_grpc_proxy(settings.grpc_listen, forwarder, options)
     await _listen(runner, settings.http_listen)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
@@ -67,9 +77,11 @@ async def run(settings: GatewaySettings) -> None:
 
 async def _listen(runner: web.AppRunner, listen: str) -> None:
     host, _, port = listen.rpartition(":")
+    place = host.strip("[]")
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, int(port), reuse_port=False).start()
+        # `[::]` is every address, of IPv4 too, as at the gRPC door
+        await web.TCPSite(runner, None if place == "::" else place, int(port), reuse_port=False).start()
     except OSError as error:
         raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
 
@@ -85,6 +97,8 @@ async def _stopped() -> None:
 def main() -> None:
     """Start; a setting or an address that cannot be used ends the process with a word."""
     settings = load(GatewaySettings, service="gateway")
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is one, and a replica's too
     telemetry.setup("gateway", settings)
     try:
         uvloop.run(run(settings))

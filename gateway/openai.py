@@ -5,15 +5,15 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from gateway import transcoder
 from gateway.authentication import Authenticator
-from gateway.context import address_of, refuse_repeated
+from gateway.context import ADDRESS, refuse_repeated
 from gateway.proxy import ModelNotFoundHere, Proxy
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
 from services.clients.records import KeyRecord
 
 STARTED = int(time.time())
-INFERENCE = ("/v1/chat/completions", "/v1/completions")
 
 
 class OpenAiApi:
@@ -43,10 +43,11 @@ class OpenAiApi:
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Refuse any other path."""
-        raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
+        path = request.rel_url.raw_path
+        raise NotFound(f"Unknown request URL: {request.method} {path}{transcoder.hint(path)}", reason="UNKNOWN_URL")
 
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
         refuse_repeated(name for name, _ in request.headers.items())
-        key = self._authenticator.key(request.headers, address_of(request))
+        key = self._authenticator.key(request.headers, request[ADDRESS])
         return key, await self._authenticator.project(key, request.headers)

@@ -1,7 +1,8 @@
 """Settings of the gateway: `MODELRY_GATEWAY_<NAME>`, and those that every process has."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from gateway.addresses import TrustedProxies
 from services.clients.settings import ServiceAddresses
 
 
@@ -16,6 +17,23 @@ class GatewaySettings(ServiceAddresses):
         description="origins of web pages that may call from a browser (`https://app.example`), separated by commas; "
         "`*` is all, empty none",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses and networks of proxies in front of the gateway (`10.0.0.0/8`), separated by commas: "
+        "the caller that they forward in `X-Forwarded-For` counts as the address of a call",
+    )
+    most_connections: int = Field(2000, ge=1, description="connections at each door at once")
+    most_connections_per_address: int = Field(
+        500, ge=1, description="connections of one address at once; of a trusted proxy, calls of one caller"
+    )
+    most_watches: int = Field(1000, ge=1, description="watches that are open at once")
+    most_watches_per_key: int = Field(32, ge=1, description="watches of one key that are open at once")
     nats_user: str = Field("gateway", description="user at NATS")
     drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
     gateway_id: str = Field("gateway", description="name of this gateway among several, unique to it")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        TrustedProxies(value)
+        return value

@@ -22,6 +22,13 @@ SOON_SECONDS = 5.0
 """When to ask again where no start was measured, or this one takes longer than the last."""
 
 
+def network_of(text: str) -> IPv4Network | IPv6Network:
+    """Return a network, or an address as one; IPv4 in IPv6 dress (`::ffff:10.0.0.1`) is IPv4. Raises: ValueError."""
+    network = ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+
+
 @dataclass(frozen=True)
 class KeyRecord:
     """An API key for one of its secrets. Admin keys have no project; `expire_time` is in Unix seconds."""
@@ -57,7 +64,7 @@ class KeyRecord:
             "role": Role[content["role"]],
             "version": int(content["version"]),
             "models": tuple(content.get("models") or cls.models),
-            "addresses": tuple(ip_network(text, strict=False) for text in content.get("addresses", ())),
+            "addresses": tuple(map(network_of, content.get("addresses", ()))),
         }
         return cls(**{**_fields_of(cls, content), **read})
 
