@@ -45,7 +45,6 @@ USED_BY_NAME = {
     "evaluation_address": "the address of a service is read by its name",
     "serving_address": "the address of a service is read by its name",
     "access_address": "the address of a service is read by its name",
-    "readable": "io, of a raw stream",
     "seekable": "io, of a raw stream",
     "readinto": "io, of a raw stream",
     "encode_special_tokens": "tokenizers, of a tokenizer",
