@@ -24,6 +24,7 @@ MANY = 128
 PATIENCE_SECONDS = 60.0
 DRIP_SECONDS = 0.5
 HELD_SECONDS = 5.0
+UNREAD_SECONDS = 45.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ async def read_nothing(target: Target, request: bytes) -> str:
         connection.bind((target.source, 0))
         await loop.sock_connect(connection, (target.host, target.port))
         with suppress(TimeoutError):
-            async with asyncio.timeout(HELD_SECONDS * 4):
+            async with asyncio.timeout(UNREAD_SECONDS):
                 await loop.sock_sendall(connection, request)
                 while True:
                     await asyncio.sleep(DRIP_SECONDS)
