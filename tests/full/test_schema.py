@@ -25,7 +25,11 @@ from schemathesis.specs.openapi.checks import (
 from gateway.openapi import document
 from tests.stack import Stack
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module"),
+]
 
 EXAMPLES = 30
 SECONDS = 60.0

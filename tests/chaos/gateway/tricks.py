@@ -66,8 +66,9 @@ class Trickster:
 
     async def leave_a_plain_call(self, books: Books) -> None:
         """Leave when the engine is at work."""
+        before = books.counted()
         call = asyncio.create_task(self.ask(max_tokens=MOST_TOKENS))
-        await asyncio.to_thread(until, lambda: books.running() > 0)
+        await asyncio.to_thread(until, lambda: books.counted() != before or call.done())
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
 
