@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -55,3 +56,31 @@ def test_what_is_refused_whatever_its_value_is_no_valid_request() -> None:
     ]
     assert len(sizes) > 10
     assert {(size["minimum"], size["maximum"]) for size in sizes} == {(0, MAX_PAGE_SIZE)}
+
+
+def body_of(verb: str, path: str) -> list[dict[str, Any]]:
+    content = openapi.document()["paths"][path][verb]["requestBody"]["content"]["application/json"]
+    schema: dict[str, Any] = content["schema"]
+    parts = schema.get("allOf", [schema])
+    schemas = openapi.document()["components"]["schemas"]
+    return [schemas[part["$ref"].rpartition("/")[2]] if "$ref" in part else part for part in parts]
+
+
+def test_what_is_new_is_whole_and_what_is_updated_need_not_be() -> None:
+    created, updated = body_of("post", "/api/v1/evaluations"), body_of("patch", "/api/v1/evaluations/{evaluation_id}")
+    assert [part.get("required") for part in created] == [None, ["baseline", "tasks"]]
+    assert [part.get("required") for part in updated] == [None]
+
+
+def test_names_orders_and_masks_have_their_patterns() -> None:
+    (_, new) = body_of("post", "/api/v1/datasets")
+    listed = openapi.document()["paths"]["/api/v1/datasets"]["get"]["parameters"]
+    changed = openapi.document()["paths"]["/api/v1/datasets/{dataset_id}"]["patch"]["parameters"]
+    patterns = {one["name"]: one["schema"].get("pattern") for one in [*listed, *changed]}
+    patterns["name"] = new["properties"]["name"]["pattern"]
+    for name, good, bad in (
+        ("name", "a-b", "A"),
+        ("order_by", "name desc", "size"),
+        ("update_mask", "title,metadata", "titel"),
+    ):
+        assert re.fullmatch(patterns[name], good) and not re.fullmatch(patterns[name], bad)
