@@ -18,12 +18,12 @@ SECONDS, ALONE_SECONDS = 15.0, 2.0
 async def test_an_ordinary_client_is_served_while_hostile_ones_do_everything_at_once(
     stack: Stack, journey: Journey
 ) -> None:
-    gateway = stack.state["processes"]["gateway"]["identity"]
-    replicas = [one.id for one in stack.client.list_replicas(deployment="numbers").replicas]
-    report = await besiege(stack, journey.resources["deployment"], SECONDS, ALONE_SECONDS)
+    deployment, gateway = journey.resources["deployment"], stack.state["processes"]["gateway"]["identity"]
+    replicas = [one.id for one in stack.client.list_replicas(deployment=deployment.id).replicas]
+    report = await besiege(stack, deployment, SECONDS, ALONE_SECONDS)
     print(json.dumps(report.figures(), indent=2))
     assert report.broken == []
     assert min(len(report.besieged.seconds[kind]) for kind in ("health", "models", "deployment", "chat")) > 10
     assert [set(attacks) for attacks in report.outcomes.values()] == [set(ATTACKS)] * 2, "an attack did nothing"
     assert stack.state["processes"]["gateway"]["identity"] == gateway
-    assert [one.id for one in stack.client.list_replicas(deployment="numbers").replicas] == replicas
+    assert [one.id for one in stack.client.list_replicas(deployment=deployment.id).replicas] == replicas
