@@ -7,7 +7,7 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
-from modelry.api_methods import Method, has_behavior, methods
+from modelry.api_methods import SERVICES, Method, has_behavior, methods
 from modelry.common.v1 import options_pb2
 from services.chassis.field_options import marked
 from services.chassis.names import NAME, PAIR_KEY_CHARACTERS, PAIR_VALUE_CHARACTERS, PAIRS, TITLE_CHARACTERS
@@ -58,6 +58,8 @@ def of_query(method: Method, field: Any) -> Schema:
         resource: Any = method.request.DESCRIPTOR.fields_by_name[method.body].message_type
         names = _any([one.name for one in resource.fields if not has_behavior(one, field_behavior_pb2.OUTPUT_ONLY)])
         return {"pattern": rf"^(\*|({names})(,({names}))*)?$"}
+    if field.full_name == "modelry.admin.v1.ListDeadLettersRequest.service":
+        return {"enum": ["", *SERVICES]}
     return of_field(field)
 
 
