@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from gateway import errors, openapi
 from gateway.administration import Administration
 from gateway.body import expect_nothing
-from gateway.context import REQUEST_ID, new_request_id
+from gateway.context import REQUEST_ID, ClientLeft, new_request_id
 from gateway.cors import Cors
 from gateway.native import NativeApi
 from gateway.openai import OpenAiApi
 from gateway.paths import INFERENCE
-from gateway.proxy import ClientLeft, Proxy
+from gateway.proxy import Proxy
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
 from services.chassis.errors import ModelryError

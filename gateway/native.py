@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import ADDRESS, REQUEST_ID, Channels, Metadata, refuse_repeated
+from gateway.context import ADDRESS, REQUEST_ID, Channels, ClientLeft, Metadata, refuse_repeated
 from gateway.watches import Watches
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
@@ -74,6 +74,8 @@ class NativeApi:
             return await _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
             raise _refusal(error, request) from error
+        except ConnectionResetError as error:
+            raise ClientLeft from error
 
     def _stub(self, method: Method, kind: str) -> Any:
         if (kind, method.path) not in self._stubs:
