@@ -152,7 +152,7 @@ class Proxy:
         name = question.model
         target = await self._resolve(project, name)
         route = target.route
-        if not key.may_call(name, route.name, route.deployment_id):
+        if not key.may_call(*target.names):
             raise Denied(f"This key may not call {name!r}.", reason="MODEL_NOT_ALLOWED", metadata={"param": "model"})
         if question.stream or name != target.engine_model:
             sent = {**content, "model": target.engine_model}
