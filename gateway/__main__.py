@@ -7,6 +7,7 @@ import uvloop
 from aiohttp import web
 
 from gateway.administration import Administration
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
@@ -42,7 +43,8 @@ async def run(settings: GatewaySettings) -> None:
     connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
-    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
+    proxy = Proxy(routes, usage, Admission(settings.wait_seconds))
+    authenticator = Authenticator(keys, issuer, CredentialClient(connections))
     administration = Administration(channels, keys, (bus, usage), issuer)
     native = NativeApi(authenticator, channels, administration)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)

@@ -40,9 +40,10 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
     if status == 500:
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
     headers: dict[str, str] = {}
-    if isinstance(error, OverLimit | Unavailable):
+    may_pass = isinstance(error, OverLimit | Unavailable)
+    if may_pass and error.retry_seconds:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
-    elif status < 500:
+    elif may_pass or status < 500:
         headers["x-should-retry"] = "false"
     if path.startswith("/v1/messages"):
         kind = ANTHROPIC_TYPES.get(status, "api_error")

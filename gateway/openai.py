@@ -7,7 +7,8 @@ from aiohttp import web
 
 from gateway.authentication import Authenticator
 from gateway.context import address_of, refuse_repeated
-from gateway.proxy import ModelNotFoundHere, Proxy
+from gateway.proxy import Proxy
+from gateway.refusals import ModelNotFoundHere
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
 from services.clients.records import KeyRecord

@@ -18,4 +18,7 @@ class GatewaySettings(ServiceAddresses):
     )
     nats_user: str = Field("gateway", description="user at NATS")
     drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
+    wait_seconds: float = Field(
+        60, gt=0, description="longest wait of an inference call whose key has its share of every replica at work"
+    )
     gateway_id: str = Field("gateway", description="name of this gateway among several, unique to it")

@@ -24,6 +24,7 @@ import uvloop
 from aiohttp import web
 
 from deploy.local.files import choose_port
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.keys import KeyRing
@@ -131,7 +132,7 @@ async def _serve_gateway(port: int, replica: int) -> None:
     nothing: Any = _Nothing()
     usage = UsageJournal(Path(tempfile.gettempdir()), FakeBilling())
     await usage.start()
-    proxy = Proxy(routes, usage)
+    proxy = Proxy(routes, usage, Admission(60))
     await proxy.start()
     openai = OpenAiApi(Authenticator(keys, nothing, nothing), routes, proxy)
     await _listen(build_app(nothing, openai, proxy, nothing), port)

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.administration import Administration
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
@@ -142,6 +143,7 @@ async def edge(
     pause_seconds: float = KEEP_ALIVE_SECONDS,
     cors_origins: str = "",
     token_secret: str = TOKEN_SECRET,
+    wait_seconds: float = 60,
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
     keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
@@ -150,7 +152,8 @@ async def edge(
     keys.apply(digest, key)
     usage = UsageJournal(folder, Away() if billing is None else billing)
     await usage.start()
-    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
+    proxy = Proxy(routes, usage, Admission(wait_seconds))
+    authenticator = Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
     channels = open_channels(addresses or {}, creates=True)
     native = NativeApi(authenticator, channels, administration, pause_seconds)

@@ -13,7 +13,7 @@ from gateway.authentication import Authenticator
 from gateway.balancing import AFFINITY_SLACK, choose, prefix_of
 from gateway.errors import wrap
 from gateway.keys import KeyRing
-from gateway.proxy import ModelNotFoundHere
+from gateway.refusals import ModelNotFoundHere
 from gateway.routes import RouteView
 from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import (
