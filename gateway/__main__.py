@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.addresses import Places, TrustedProxies
 from gateway.administration import Administration
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
@@ -47,7 +48,8 @@ async def run(settings: GatewaySettings) -> None:
     connections, bus = Connections(settings, issuer, "gateway"), Bus(settings, streams=False)
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
-    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
+    proxy = Proxy(routes, usage, Admission(settings.wait_seconds))
+    authenticator = Authenticator(keys, issuer, CredentialClient(connections))
     administration = Administration(channels, keys, (bus, usage), issuer)
     watches = Watches(keys, settings.most_watches, settings.most_watches_per_key)
     native = NativeApi(authenticator, channels, administration, watches)

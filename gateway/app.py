@@ -40,6 +40,8 @@ class Metrics:
         self._children: dict[tuple[str, int], Counter] = {}
         in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
         in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
+        waiting = Gauge("modelry_inference_waiting", "Inference calls that wait for a place.", registry=self.registry)
+        waiting.set_function(lambda: float(proxy.admission.waiting))
         self.registry.register(proxy.uncounted)
 
     def show_letters(self, health: Health) -> None:

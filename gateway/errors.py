@@ -46,9 +46,10 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
     if status == 500:
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
     headers: dict[str, str] = {}
-    if isinstance(error, OverLimit | Unavailable):
+    may_pass = isinstance(error, OverLimit | Unavailable)
+    if may_pass and error.retry_seconds:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
-    elif status < 500 and not isinstance(error, TooSlow):
+    elif may_pass or (status < 500 and not isinstance(error, TooSlow)):
         headers["x-should-retry"] = "false"
     path = "/" + path.lstrip("/")  # with a slash too many it is still that door's
     if path.startswith("/v1/messages"):

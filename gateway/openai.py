@@ -8,7 +8,8 @@ from aiohttp import web
 from gateway import transcoder
 from gateway.authentication import Authenticator
 from gateway.context import ADDRESS, refuse_repeated
-from gateway.proxy import ModelNotFoundHere, Proxy
+from gateway.proxy import Proxy
+from gateway.refusals import ModelNotFoundHere
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
 from services.clients.records import KeyRecord
@@ -30,9 +31,9 @@ class OpenAiApi:
         """Return all that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
         key, project = await self._caller(request)
         entries = {
-            name: {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}
-            for name, route in self._routes.callable_names(project)
-            if key.may_call(name, route.name, route.deployment_id)
+            name: {"id": name, "object": "model", "created": STARTED, "owned_by": target.route.project}
+            for name, target in self._routes.callable_names(project)
+            if key.may_call(*target.names)
         }
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:

@@ -45,6 +45,11 @@ class Question:
     wants_usage: bool
     wants_totals: bool
 
+    @property
+    def sequences(self) -> int:
+        """How many the engine works on for it."""
+        return self.choices * self.prompts
+
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Question:
         """Read the fields strictly: what the engine would take for true or for a number is one here, or refused.

@@ -1,85 +1,47 @@
-"""An engine's refusal as a client may read it: plain sentences, the field's name as it was sent, a word as the code.
-
-An engine dumps its own checks, and advises flags and variables that only its operator has; neither is a client's.
-"""
+"""What an inference call is refused with when nothing can answer it."""
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
-from typing import Any
+import time
 
-import msgspec
-
-FAILED = "The engine failed on this request. Give the request id to your administrator."
-LONGEST = 400
-_DATA = b"data: "
-_ERROR_EVENT = b'data: {"error"'
-_decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
-
-_DUMP = re.compile(r"^\d+ validation errors?:?\s")
-_DUMPED = re.compile(r"'msg': (?P<quote>['\"])(?P<words>.*?)(?P=quote)(?:, '|\})", re.DOTALL)
-_NOISE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: |^(?:Value|Assertion) error, | \(parameter=.*\)$", re.DOTALL)
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_OPERATORS = re.compile(r"(?<![\w-])--[a-z]|\bVLLM_|vLLM|environment variable|skip_tokenizer_init")
-_NEEDS = re.compile(r"(.+?) (?:requires?|is|are|needs?) ")
-_WORD = re.compile(r"[a-z][a-z_]+")
-_OUR_WORDS = {"max_model_len": "the context length", "xgrammar": "this deployment"}
-_NO_FIELDS = ("", "body", "input_tokens", "input_text")
-"""What an engine names as a field that is none of the request's."""
+from services.chassis.errors import NotFound, Unavailable
+from services.clients.records import RouteRecord
 
 
-def refusal(status: int, payload: bytes) -> dict[str, Any]:
-    """Return an engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
-    error = _error_of(payload)
-    said = str(error.get("message") or "")
-    code, param = error.get("code"), _field(error.get("param"))
-    if "maximum context length" in said or "max_model_len" in said:
-        code = "context_length_exceeded"
-    kind, message = "invalid_request_error", _plain(said, param)
-    if status >= 500:
-        kind, message = "server_error", FAILED
-    word = code if isinstance(code, str) and _WORD.fullmatch(code) else None
-    return {"error": {"message": message, "type": kind, "param": param, "code": word}}
+class ModelNotFoundHere(NotFound):
+    """Nothing that the key can call has this name."""
+
+    @classmethod
+    def of(cls, name: str) -> ModelNotFoundHere:  # type: ignore[override]
+        """Return the sentence, for an `ft:` name with the command that would host it."""
+        hint = "GET /v1/models lists what can be called."
+        if name.startswith("ft:"):
+            hint = f"Nothing hosts it; `modelry deployments create --model {name}` would."
+        return cls(
+            f"The model {name!r} does not exist or you do not have access to it. {hint}",
+            reason="MODEL_NOT_FOUND",
+            metadata={"param": "model"},
+        )
 
 
-def refusal_event(event: bytes) -> bytes:
-    """Return the event of a stream that tells of an error as a client may read it; empty: it tells of none."""
-    if not event.startswith(_ERROR_EVENT):
-        return b""
-    code = _error_of(event[len(_DATA) :]).get("code")
-    status = code if isinstance(code, int) else 500
-    return _DATA + _encode(refusal(status, event[len(_DATA) :])) + b"\n\n"
+class NoReplica(Unavailable):
+    """No replica of a deployment answers now."""
+
+    default_reason = "NO_REPLICA"
+
+    @classmethod
+    def of(cls, route: RouteRecord, message: str) -> NoReplica:
+        """Return the sentence, with when the next replica may be ready."""
+        return cls(message, retry_seconds=route.seconds_to_start(time.time()))
 
 
-def _error_of(payload: bytes) -> dict[str, Any]:
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, AttributeError):
-        answer = _decode(payload)
-        error = answer.get("error", answer)
-        if isinstance(error, dict):
-            return error
-    return {}
+class ReplicaDied(Unavailable):
+    """A replica died while it worked on a call. No program should send that again by itself: it may be the cause."""
 
+    default_reason = "REPLICA_DIED"
 
-def _field(param: Any) -> str | None:
-    name = param.removeprefix("body.") if isinstance(param, str) else ""
-    return None if name in _NO_FIELDS else name
-
-
-def _plain(said: str, param: str | None) -> str:
-    """Return what is for the client in an engine's words; where nothing is, that it is not supported."""
-    about = f"The field {param}" if param else "The request"
-    if _DUMP.match(said):
-        first = _DUMPED.search(said)
-        words = _NOISE.sub("", first["words"]) if first else ""
-        said = f"{about} is not valid: {words}." if words else f"{about} is not valid."
-    for theirs, ours in _OUR_WORDS.items():
-        said = said.replace(theirs, ours)
-    sentences = _SENTENCE.split(" ".join(_NOISE.sub("", said).split()))
-    kept = " ".join(one for one in sentences if not _OPERATORS.search(one))
-    if not kept and (needs := _NEEDS.match(said)) and not _OPERATORS.search(needs[1]):
-        kept = f"This deployment does not support {needs[1]}."
-    if not kept:
-        kept = f"{about} asks for what this deployment does not support." if said else "The engine refused the request."
-    return kept if len(kept) <= LONGEST else f"{kept[:LONGEST]}…"
+    @classmethod
+    def of(cls, name: str) -> ReplicaDied:
+        """Return the sentence."""
+        words = f"A replica of {name!r} died while it worked on this call, perhaps of it; no other one was asked."
+        return cls(words, retry_seconds=0)

@@ -30,6 +30,9 @@ class GatewaySettings(ServiceAddresses):
     most_watches_per_key: int = Field(32, ge=1, description="watches of one key that are open at once")
     nats_user: str = Field("gateway", description="user at NATS")
     drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
+    wait_seconds: float = Field(
+        60, gt=0, description="longest wait of an inference call whose key has its share of every replica at work"
+    )
     gateway_id: str = Field("gateway", description="name of this gateway among several, unique to it")
 
     @field_validator("trusted_proxies")

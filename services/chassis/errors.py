@@ -49,7 +49,7 @@ class ModelryError(Exception):
     def __init__(
         self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None, retry_seconds: float = 1.0
     ) -> None:
-        """Args: retry_seconds: when to try again, where that may help (OverLimit, Unavailable)."""
+        """Args: retry_seconds: when to try again, where that may help (OverLimit, Unavailable); 0: never by itself."""
         super().__init__(message)
         self.message, self.retry_seconds = message, retry_seconds
         self.reason = reason or self.default_reason

@@ -14,6 +14,8 @@ class ServingSettings(LaunchSettings, ServiceAddresses):
     max_lora_rank: int = Field(64, ge=1, le=512, description="largest rank of an adapter that may be attached")
     max_loras: int = Field(4, ge=1, le=64, description="different adapters in one batch of a replica")
     max_adapters: int = Field(32, ge=1, description="adapters that one deployment holds")
+    max_choices: int = Field(128, ge=1, le=1024, description="largest `n` of a call; a new one needs new replicas")
+    max_logprobs: int = Field(20, ge=0, le=1000, description="most tokens that a call is told the odds of at one place")
     start_seconds: float = Field(600, gt=0, description="a replica that is not ready by then is begun anew")
     unhealthy_seconds: float = Field(
         60,

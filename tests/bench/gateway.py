@@ -25,6 +25,7 @@ from aiohttp import web
 
 from deploy.local.files import choose_port
 from gateway.addresses import Places, TrustedProxies
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.connections import Bounds, DoorRunner
@@ -134,7 +135,7 @@ async def _serve_gateway(port: int, replica: int) -> None:
     nothing: Any = _Nothing()
     usage = UsageJournal(Path(tempfile.gettempdir()), FakeBilling())
     await usage.start()
-    proxy = Proxy(routes, usage)
+    proxy = Proxy(routes, usage, Admission(60))
     await proxy.start()
     openai = OpenAiApi(Authenticator(keys, nothing, nothing), routes, proxy)
     app = build_app(nothing, openai, proxy, nothing)

@@ -10,7 +10,7 @@ from services.chassis.events import Event
 from services.serving.domain.deciding import deployment_state
 from services.serving.domain.entities import Deployment, Replica, State
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.routes import record_of, route_of, told_route
+from services.serving.operations.routes import limits_of, record_of, route_of, told_route
 from services.serving.store import ServingUnit
 
 
@@ -53,7 +53,7 @@ async def save_deployment(
     ready = sum(one.state.name == "READY" for one in replicas)
     first = after.first_ready_time or (now if state is State.READY else None)
     after = replace(after, state=state, failure=failure, ready_replicas=ready, first_ready_time=first)
-    route = route_of(after, replicas)
+    route = replace(route_of(after, replicas), limits=limits_of(after.engine, context.settings))
     if route != told_route(before):
         after = replace(after, route=route.to_json(), route_version=before.route_version + 1)
     if after == before:

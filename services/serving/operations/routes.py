@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from services.chassis.events import Record
-from services.clients.records import ROUTE_BUCKET, AdapterRecord, ReplicaRecord, RouteRecord
-from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
+from services.clients.records import ROUTE_BUCKET, AdapterRecord, CallLimits, ReplicaRecord, RouteRecord
+from services.serving.domain.entities import Deployment, Engine, Mode, Replica, ReplicaState, State
+from services.serving.domain.planning import sequences_of
+from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
 
@@ -36,6 +38,12 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord
         start_seconds=took[-1] if took else deployment.route.get("start_seconds", 0.0),
         starting_since=min(coming).timestamp() if coming and not ready else 0.0,
     )
+
+
+def limits_of(engine: Engine, settings: ServingSettings) -> CallLimits:
+    """Return what a call may ask of an engine: a key has half of it at most, so that another key finds room."""
+    sequences = max(1, sequences_of(engine) // 2)
+    return CallLimits(sequences, min(settings.max_choices, sequences), settings.max_logprobs)
 
 
 def _adapters_of(deployment: Deployment) -> Iterator[AdapterRecord]:

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.addresses import Places, TrustedProxies
 from gateway.administration import Administration
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
@@ -186,7 +187,8 @@ async def edge(
     keys, routes, issuer, chosen = known_key(), RouteView(), TokenIssuer(token_secret), GatewaySettings(**settings)
     usage = UsageJournal(folder, Away() if billing is None else billing)
     await usage.start()
-    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
+    proxy = Proxy(routes, usage, Admission(chosen.wait_seconds))
+    authenticator = Authenticator(keys, issuer, billing)
     administration = Administration({}, keys, (), issuer)
     channels = open_channels(addresses or {}, creates=True)
     watches = Watches(keys, chosen.most_watches, chosen.most_watches_per_key)

@@ -53,6 +53,19 @@ def test_an_engine_checks_a_schema_with_what_compiles_it_and_every_path_wants_it
     assert hasattr(importlib.import_module(module), name)
 
 
+@pytest.mark.parametrize(
+    ("max_sequences", "gpus", "sequences", "choices"), [(0, 0, "256", "128"), (32, 1, "32", "16"), (0, 1, None, "128")]
+)
+def test_an_engine_is_started_with_the_bounds_that_the_gateway_checks(
+    tmp_path: Path, max_sequences: int, gpus: int, sequences: str | None, choices: str
+) -> None:
+    wanted = deployment(engine=Engine(max_model_length=64, kv_cache_gib=1, max_sequences=max_sequences))
+    spec = launch_spec(wanted, STARTED, MODEL, "s3cret", ServingSettings(home=tmp_path), gpus)
+    told = dict(zip(spec.argv, spec.argv[1:], strict=False))
+    assert (told.get("--max-num-seqs"), told["--max-logprobs"]) == (sequences, "20")
+    assert spec.env["VLLM_MAX_N_SEQUENCES"] == choices
+
+
 def test_no_setting_of_a_cpu_reaches_a_gpu(tmp_path: Path) -> None:
     spec = launch_spec(deployment(), STARTED, MODEL, "s3cret", ServingSettings(home=tmp_path), gpus=1)
     assert spec.gpus == 1

@@ -1,0 +1,102 @@
+"""What the gateway does with a call whose replica fails: never a second replica for what killed the first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.integration.gateway.world import AUTHORIZATION, Edge, Engine, Handler, answers, cut, edge, streams
+
+pytestmark = pytest.mark.integration
+
+QUESTION = {"model": "help", "messages": [{"role": "user", "content": "Hi"}]}
+ANSWER = {"id": "1", "choices": [{"message": {"content": "Hello"}}]}
+
+
+async def ask(gateway: Edge, **changes: object) -> tuple[int, str, str]:
+    """Return status, code and advice of an answer."""
+    body = {**QUESTION, **changes}
+    async with gateway.client.post("/v1/chat/completions", json=body, headers=AUTHORIZATION) as response:
+        code = (await response.json()).get("error", {}).get("code", "")
+        return response.status, code, response.headers.get("x-should-retry", "")
+
+
+def mortal() -> Engine:
+    """An engine that dies of a question, before a byte of an answer: it is reached no more."""
+    engine: list[Engine] = []
+
+    async def die(request: web.Request) -> web.StreamResponse:
+        if "poison" in (await request.json()):
+            await stop_listening(engine[0])
+            assert request.transport is not None
+            request.transport.abort()
+            raise ConnectionResetError
+        return web.json_response(ANSWER)
+
+    engine.append(Engine(die))
+    return engine[0]
+
+
+async def stop_listening(engine: Engine) -> None:
+    runner = engine.server.runner
+    assert runner is not None
+    for site in list(runner.sites):
+        await site.stop()
+
+
+def mortal_in_a_stream() -> Engine:
+    """An engine that dies after the head of its answer, and before the first event."""
+    engine: list[Engine] = []
+
+    async def die(response: web.StreamResponse) -> None:
+        await stop_listening(engine[0])
+        await cut(response)
+
+    engine.append(Engine(streams(then=die)))
+    return engine[0]
+
+
+@pytest.mark.parametrize(("make", "stream"), [(mortal, False), (mortal, True), (mortal_in_a_stream, True)])
+async def test_what_kills_a_replica_is_tried_at_no_other(
+    tmp_path: Path, make: Callable[[], Engine], stream: bool
+) -> None:
+    engines = [make() for _ in range(3)]
+    async with edge(tmp_path, None, *engines) as gateway:
+        assert await ask(gateway, stream=stream, poison=True) == (503, "replica_died", "false")
+        assert sum(len(engine.bodies) for engine in engines) == 1
+
+
+async def test_after_a_death_the_other_replicas_answer(tmp_path: Path) -> None:
+    engines = [mortal() for _ in range(3)]
+    async with edge(tmp_path, None, *engines) as gateway:
+        await ask(gateway, poison=True)
+        for _ in range(6):  # one that cannot be reached never had the body: going on costs nobody anything
+            assert (await ask(gateway))[0] == 200
+
+
+async def refuse(request: web.Request) -> web.StreamResponse:
+    """Close the connection without a byte, and live on."""
+    assert request.transport is not None
+    request.transport.abort()
+    raise ConnectionResetError
+
+
+@pytest.mark.parametrize("failing", [refuse, answers({}, 503), answers({}, 502)])
+async def test_a_body_that_was_sent_is_sent_once_more_at_most(tmp_path: Path, failing: Handler) -> None:
+    engines = [Engine(failing) for _ in range(3)]
+    async with edge(tmp_path, None, *engines) as gateway:
+        assert (await ask(gateway))[:2] == (503, "no_replica")
+        assert sorted(len(engine.bodies) for engine in engines) == [0, 1, 1]
+
+
+async def test_replicas_that_cannot_be_reached_do_not_count_as_tries_of_the_body(tmp_path: Path) -> None:
+    sound, gone = Engine(answers(ANSWER)), [Engine(answers(ANSWER)) for _ in range(2)]
+    async with edge(tmp_path, None, sound, *gone) as gateway:
+        await asyncio.gather(*(engine.server.close() for engine in gone))
+        for _ in range(6):
+            assert (await ask(gateway))[0] == 200
+        assert len(sound.bodies) == 6
