@@ -96,10 +96,13 @@ async def test_a_head_that_does_not_come_is_408(tmp_path: Path, head: str) -> No
         assert refusal(await client.end(), 408)["reason"] == "SLOW_HEAD"
 
 
-async def test_a_head_that_trickles_is_408(tmp_path: Path) -> None:
+async def test_a_head_that_trickles_is_ended(tmp_path: Path) -> None:
     async with edge(tmp_path, None, bounds=SHORT) as gateway, connected(gateway) as client:
-        answer, _ = await asyncio.gather(client.end(), client.trickle("GET /healthz HTTP/1.1\r\nX-A: " + "a" * 1000))
-        refusal(answer, 408)
+        trickling = client.trickle("GET /healthz HTTP/1.1\r\nX-A: " + "a" * 1000)
+        answer, _ = await asyncio.gather(client.end(), trickling, return_exceptions=True)
+        if not isinstance(answer, ConnectionResetError):  # a byte that came last makes the kernel drop the answer
+            assert isinstance(answer, bytes)
+            refusal(answer, 408)
 
 
 async def test_a_connection_without_a_request_is_closed_without_a_word(tmp_path: Path) -> None:
