@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,51 @@ async def test_what_kills_a_replica_is_tried_at_no_other(
     async with edge(tmp_path, None, *engines) as gateway:
         assert await ask(gateway, stream=stream, poison=True) == (503, "replica_died", "false")
         assert sum(len(engine.bodies) for engine in engines) == 1
+
+
+KILLED_BY_A_QUESTION = """
+import asyncio, os, signal
+
+async def answer(reader, writer):
+    head = await reader.readuntil(b"\\r\\n\\r\\n")
+    if head.startswith(b"POST"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+    await writer.drain()
+
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+async def test_of_three_processes_that_a_question_kills_one_dies(tmp_path: Path) -> None:
+    engines = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_BY_A_QUESTION, stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    try:
+        ports = [int(await engine.stdout.readline()) for engine in engines if engine.stdout is not None]
+        async with edge(tmp_path, None) as gateway:
+            gateway.route(replicas=[{"id": f"rep-{port}", "address": f"127.0.0.1:{port}"} for port in ports])
+            for dead in (1, 2, 3):
+                assert (await ask(gateway))[:2] == (503, "replica_died")
+                async with asyncio.timeout(10):
+                    while ended(engines) < dead:
+                        await asyncio.sleep(0.001)
+                assert ended(engines) == dead
+    finally:
+        for engine in engines:
+            if engine.returncode is None:
+                engine.kill()
+            await engine.wait()
+
+
+def ended(engines: Sequence[asyncio.subprocess.Process]) -> int:
+    return sum(engine.returncode is not None for engine in engines)
 
 
 async def test_after_a_death_the_other_replicas_answer(tmp_path: Path) -> None:
