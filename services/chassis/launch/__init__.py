@@ -1,5 +1,6 @@
 """Start programs on cores of their own, find them again after a restart, and end them with all they started."""
 
+from services.chassis.launch.inherited import inherited
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
 from services.chassis.launch.program_result import (
@@ -41,6 +42,7 @@ __all__ = [
     "assign",
     "cpu_list",
     "find_libraries",
+    "inherited",
     "is_locked",
     "lock_folder",
     "preloaded",
