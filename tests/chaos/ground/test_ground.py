@@ -36,7 +36,7 @@ LEFT_OVER = {
     "AWS_CA_BUNDLE": "/does/not/exist.pem",
     "REQUESTS_CA_BUNDLE": "/does/not/exist.pem",
     "SSL_CERT_FILE": "/does/not/exist.pem",
-    "RCLONE_ADDR": ":9",
+    "RCLONE_CONFIG_PASS": "left-over",
     "RANK": "3",
     "WORLD_SIZE": "4",
     "VLLM_PORT": "tcp://10.0.0.1:8000",
@@ -67,11 +67,12 @@ class Machine:
             command, cwd=self.project, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert process.stdout is not None
-        said = process.stdout.readline()
-        if "is up" not in said:
-            process.terminate()
-            pytest.fail(said + process.stdout.read())
-        return process
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "is up" in line:
+                return process
+        pytest.fail(said)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
 from pydantic import Field, SecretStr
+from sqlalchemy.engine import make_url
 
 from services.chassis.settings import Settings, StartError, explain, load
 
