@@ -64,7 +64,7 @@ class NatsServer:
 
     def write_config(self, path: Path) -> None:
         """Write the configuration; it holds secrets: 0600."""
-        # The server's language has no `\uXXXX`: what is no control character (which no home's name has) stands as it is.
+        # The server's language has no `\uXXXX`: characters stand as they are (homes have no control ones).
         write_private(path, json.dumps(self.config(), indent=2, ensure_ascii=False) + "\n")
 
     def command(self, config: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Connections that never take a proxy: to this machine, and between an installation's own parts.
 
 Companies set `http_proxy` on every machine, and libraries then send even what is for 127.0.0.1 to it. Foreign stores
-and hubs are reached through it, as `no_proxy` says (`services.chassis.launch.inherited`).
+and hubs are reached through it, as `no_proxy` says (`services.chassis.launch.surroundings`).
 """
 
 import ipaddress

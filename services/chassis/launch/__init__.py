@@ -1,6 +1,5 @@
 """Start programs on cores of their own, find them again after a restart, and end them with all they started."""
 
-from services.chassis.launch.inherited import inherited
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
 from services.chassis.launch.program_result import (
@@ -18,13 +17,23 @@ from services.chassis.launch.records import Record, Records, is_locked, lock_fol
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, ProbeState
+from services.chassis.launch.surroundings import (
+    INHERITED,
+    LONGEST_TEMPORARY_BYTES,
+    SET_ALWAYS,
+    inherited,
+    without_proxy,
+)
 
 __all__ = [
+    "INHERITED",
+    "LONGEST_TEMPORARY_BYTES",
     "NEVER_FITS",
     "NO_FREE_SLOT",
     "PROGRAM_SPEC_FILE",
     "PROGRESS_FILE",
     "RESULT_FILE",
+    "SET_ALWAYS",
     "Capacity",
     "Claim",
     "Demand",
@@ -48,6 +57,7 @@ __all__ = [
     "preloaded",
     "probe",
     "read_result",
+    "without_proxy",
     "write_progress",
     "write_result",
     "write_spec",

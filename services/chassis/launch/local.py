@@ -14,13 +14,13 @@ from pathlib import Path
 
 from services.chassis.errors import Invalid, Unavailable, WrongState
 from services.chassis.launch import shim
-from services.chassis.launch.inherited import inherited
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.process_tree import find_victims
 from services.chassis.launch.records import Record, Records, check_id, lock_folder, probe, read_process, was_started
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import Capacity, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
+from services.chassis.launch.surroundings import inherited
 
 _ROOT = Path(__file__).resolve().parents[3]
 _READY_SECONDS = 15.0

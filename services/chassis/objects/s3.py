@@ -74,7 +74,6 @@ def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> 
         retries={"mode": "standard", "total_max_attempts": tries},
         max_pool_connections=_CONNECTIONS,
         user_agent_extra="modelry",
-        ignore_configured_endpoint_urls=True,
         # None: those of the environment, which `no_proxy` limits.
         proxies={} if is_loopback(access.endpoint) else None,
     )
@@ -97,7 +96,7 @@ def _own_session() -> boto3.session.Session:
     """
     session = botocore.session.Session()
     defaults = {name: default for name, (_, _, default, _) in session.SESSION_VARIABLES.items()}
-    defaults |= {"config_file": os.devnull, "credentials_file": os.devnull}
+    defaults |= {"config_file": os.devnull, "credentials_file": os.devnull, "ignore_configured_endpoint_urls": True}
     values = {name: ConstantProvider(default) for name, default in defaults.items()}
     session.register_component("config_store", ConfigValueStore(values))
     return boto3.session.Session(botocore_session=session)

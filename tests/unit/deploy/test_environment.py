@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 # Each is set on somebody's machine for another program, and stops or misleads one of ours.
 LEFT_OVER = {
     "AWS_PROFILE": "no-such-profile",
-    "AWS_CONFIG_FILE": "/home/somebody/.aws/config",
+    "AWS_CONFIG_FILE": "/somebody/.aws/config",
     "AWS_USE_FIPS_ENDPOINT": "true",
     "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
     "AWS_CA_BUNDLE": "/does/not/exist.pem",

@@ -24,7 +24,7 @@ class Group:
     programs: bool = True
 
 
-GROUPS = (
+INHERITED = (
     Group("the system's own", ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR")),
     Group(
         "where temporary files go, unless its name is too long for sockets: then the system's own folder", ("TMPDIR",)
@@ -80,7 +80,7 @@ GROUPS = (
 )
 # Set for every program of ours, whatever is set outside: `python -m` does not look into the current folder, files and
 # output are UTF-8 under every locale, and a line is in its log as soon as it is written.
-ALWAYS = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+SET_ALWAYS = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def inherited(environ: Mapping[str, str], *, services: bool = False, own_hosts: Collection[str] = ()) -> dict[str, str]:
@@ -90,22 +90,22 @@ def inherited(environ: Mapping[str, str], *, services: bool = False, own_hosts: 
         services: for a service or the gateway, which see settings too.
         own_hosts: hosts of the installation beside loopback, which are reached without a proxy.
     """
-    names = [name for group in GROUPS if group.programs or services for name in group.names]
+    names = [name for group in INHERITED if group.programs or services for name in group.names]
     result = {name: value for name, value in environ.items() if any(_fits(name, one) for one in names)}
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if not os.path.exists(result.get(name, "")):
             result.pop(name, None)
     if len(os.fsencode(result.get("TMPDIR", ""))) > LONGEST_TEMPORARY_BYTES:
         del result["TMPDIR"]
-    direct = _without_proxy(environ, own_hosts)
-    return {**result, "no_proxy": direct, "NO_PROXY": direct, **ALWAYS}
+    direct = without_proxy(environ, own_hosts)
+    return {**result, "no_proxy": direct, "NO_PROXY": direct, **SET_ALWAYS}
 
 
 def _fits(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def _without_proxy(environ: Mapping[str, str], own_hosts: Collection[str]) -> str:
+def without_proxy(environ: Mapping[str, str], own_hosts: Collection[str] = ()) -> str:
     """Return what is reached without a proxy: what the user says, loopback, and the installation's own hosts."""
     said = [part.strip() for part in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")]
     if "*" in said:  # urllib knows it alone only
