@@ -1,6 +1,6 @@
 """The reference page of the environment: which variables reach which programs."""
 
-from services.chassis.launch import INHERITED, LONGEST_TEMPORARY_BYTES
+from services.chassis.launch import INHERITED, LONGEST_TEMPORARY_BYTES, SET_ALWAYS
 
 INTRODUCTION = f"""# Environment
 
