@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -132,6 +133,8 @@ def doctor(home: Path, as_json: bool) -> None:
 @home_option
 def env(home: Path) -> None:
     """Print shell lines that point clients here: eval "$(modelry env)"."""
+    from services.chassis.launch import without_proxy
+
     result = Home(home)
     addresses = result.state().get("addresses")
     if not addresses or not result.admin_key_file.exists():
@@ -144,6 +147,8 @@ def env(home: Path) -> None:
         "OPENAI_BASE_URL": f"{addresses['http']}/v1",
         "OPENAI_API_KEY": key,
     }
+    if any(name.lower().endswith("_proxy") for name in os.environ):  # other clients ask a proxy for 127.0.0.1 too
+        values["no_proxy"] = values["NO_PROXY"] = without_proxy(os.environ)
     for name, value in values.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 

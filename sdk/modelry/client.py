@@ -25,6 +25,7 @@ from grpc_status import rpc_status
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, decode
 from modelry.connection import find_connection
+from modelry.direct import channel_options
 
 TRIES = 4
 FIRST_DELAY_SECONDS = 0.3
@@ -55,6 +56,7 @@ class Client:
         """See `modelry.connection.find_connection`. Raises: NotReachable."""
         self.connection = find_connection(url, key, project, home)
         options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+        options += channel_options(direct=self.connection.direct)
         self._channel = grpc.insecure_channel(self.connection.grpc_address, options=options)
 
     def __enter__(self) -> Self:

@@ -7,6 +7,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelry.direct import is_loopback, open_url
+
 DEFAULT_HOME = Path("~/.modelry")
 URL, KEY, PROJECT, HOME = "MODELRY_URL", "MODELRY_API_KEY", "MODELRY_PROJECT", "MODELRY_HOME"
 _INFO_SECONDS = 10.0
@@ -18,12 +20,16 @@ class NotReachable(ConnectionError):
 
 @dataclass(frozen=True)
 class Connection:
-    """An installation: its HTTP address, its gRPC door (`host:port`), the key, and the project of an admin key."""
+    """An installation: its HTTP address, its gRPC door (`host:port`), the key, and the project of an admin key.
+
+    `direct`: it runs on this machine, so that no proxy is taken to it.
+    """
 
     http_address: str
     grpc_address: str
     key: str
     project: str = ""
+    direct: bool = False
 
 
 def find_connection(url: str = "", key: str = "", project: str = "", home: str | Path = "") -> Connection:
@@ -38,12 +44,12 @@ def find_connection(url: str = "", key: str = "", project: str = "", home: str |
     if url:
         if not key:
             raise NotReachable(f"No API key for {url}: set {KEY}.")
-        return Connection(url.rstrip("/"), _door_of(url.rstrip("/"), key), key, project)
+        return Connection(url.rstrip("/"), _door_of(url.rstrip("/"), key), key, project, is_loopback(url))
     folder = Path(home or os.environ.get(HOME, "") or DEFAULT_HOME).expanduser()
     try:
         addresses = json.loads((folder / "state.json").read_text("utf-8"))["addresses"]
         key = key or (folder / "admin.key").read_text("utf-8").strip()
-        return Connection(addresses["http"], addresses["grpc"], key, project)
+        return Connection(addresses["http"], addresses["grpc"], key, project, direct=True)
     except (OSError, ValueError, KeyError) as error:
         raise NotReachable(
             f"No installation at {folder}. Start one with `modelry up --home {folder}`, "
@@ -57,7 +63,7 @@ def _door_of(url: str, key: str) -> str:
         f"{url}/api/v1/serverInfo", headers={"Authorization": f"Bearer {key}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=_INFO_SECONDS) as answer:  # noqa: S310
+        with open_url(request, _INFO_SECONDS, direct=is_loopback(url)) as answer:
             return str(json.load(answer)["grpc_address"])
     except urllib.error.HTTPError as error:
         raise NotReachable(f"{url} refuses the key ({error.code}).") from error

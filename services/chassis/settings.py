@@ -107,7 +107,8 @@ class Settings(BaseModel):
         home = self.home.expanduser().absolute()
         self.__dict__["home"] = home
         if not self.database_url:
-            self.__dict__["database_url"] = f"sqlite:///{home}/data/{self.service or 'modelry'}.db"
+            path = f"{home}/data/{self.service or 'modelry'}.db".replace("%", "%25").replace("?", "%3F")
+            self.__dict__["database_url"] = f"sqlite:///{path}"
         return self
 
 
