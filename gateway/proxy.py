@@ -279,7 +279,9 @@ def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> d
 
 
 def _pass_error(request: web.Request, status: int, payload: bytes) -> web.Response:
-    headers = {"x-request-id": request[REQUEST_ID], **({"x-should-retry": "false"} if status < 500 else {})}
+    headers = {"x-request-id": request[REQUEST_ID]}
+    if status <= 500:  # 500: it failed on this question, or died of it
+        headers["x-should-retry"] = "false"
     body = encode(refusal(status, payload))
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 

@@ -140,6 +140,15 @@ async def test_a_body_that_was_sent_is_sent_once_more_at_most(tmp_path: Path, fa
         assert sorted(len(engine.bodies) for engine in engines) == [0, 1, 1]
 
 
+async def test_a_question_on_which_an_engine_fails_is_sent_to_no_other_one_also_by_no_sdk(tmp_path: Path) -> None:
+    """vLLM says 500 to all that its dead core was working on."""
+    engines = [Engine(answers({"error": {"message": "EngineCore encountered an issue."}}, 500)) for _ in range(3)]
+    async with edge(tmp_path, None, *engines) as gateway:
+        status, _, advice = await ask(gateway)
+        assert (status, advice) == (500, "false")
+        assert sum(len(engine.bodies) for engine in engines) == 1
+
+
 async def test_replicas_that_cannot_be_reached_do_not_count_as_tries_of_the_body(tmp_path: Path) -> None:
     sound, gone = Engine(answers(ANSWER)), [Engine(answers(ANSWER)) for _ in range(2)]
     async with edge(tmp_path, None, sound, *gone) as gateway:
