@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from gateway import errors, openapi
 from gateway.administration import Administration
 from gateway.body import HANDLER_ARGUMENTS, expect_nothing
-from gateway.context import REQUEST_ID, ClientLeft, new_request_id
+from gateway.context import REQUEST_ID, new_request_id
 from gateway.cors import Cors
 from gateway.native import NativeApi
 from gateway.openai import INFERENCE, OpenAiApi
-from gateway.proxy import Proxy
+from gateway.proxy import ClientLeft, Proxy
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
 from services.chassis.errors import ModelryError

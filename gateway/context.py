@@ -40,10 +40,6 @@ def refuse_repeated(names: Iterable[str]) -> None:
         seen.add(name)
 
 
-class ClientLeft(Exception):
-    """The client closed its connection: there is nobody to answer."""
-
-
 def new_request_id() -> str:
     """Return an id for an answer's `x-request-id`: it need not be hard to guess, and it is made for every call."""
     return f"req_{random.getrandbits(128):032x}"

@@ -15,7 +15,8 @@ from google.protobuf.message import Message
 from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import REQUEST_ID, Channels, ClientLeft, Metadata, address_of, refuse_repeated
+from gateway.context import REQUEST_ID, Channels, Metadata, address_of, refuse_repeated
+from gateway.proxy import ClientLeft
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry

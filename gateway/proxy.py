@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway import body
 from gateway.balancing import choose, prefix_of
-from gateway.context import REQUEST_ID, ClientLeft
+from gateway.context import REQUEST_ID
 from gateway.openai_messages import (
     BROKEN,
     Question,
@@ -233,6 +233,10 @@ class Proxy:
         assert call.noted is not None, "_answer() began it"
         uncounted = "" if call.tokens.final else call.uncounted
         return self._usage.end(call.noted, call.tokens.items(), uncounted or ("broken" if call.broken_tries else ""))
+
+
+class ClientLeft(Exception):
+    """The client closed its connection: there is nobody to answer."""
 
 
 async def _write(response: web.StreamResponse, data: bytes, last: bool = False) -> None:
