@@ -90,12 +90,14 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": f"{comment(method.full_name)}\n\nLeast role: {method.role.lower()}.",
         "responses": {"200": _answer(method, schemas), "default": _REFUSED},
     }
-    if method.body != "*":
+    if method.body != "*" or method.client_streaming:
         for field in method.request.DESCRIPTOR.fields:
-            if field.name not in heads:
+            if field.name not in heads and field.type != pb.FieldDescriptor.TYPE_BYTES:
                 schema = _field_schema(field, schemas) | rules.of_query(method, field)
                 description = schema.pop("description", "")
                 parameters.append({"name": field.name, "in": "query", "description": description, "schema": schema})
+                if method.client_streaming and field.name == "filename":
+                    parameters[-1]["required"] = True  # a form has it beside its file
     if method.updates:
         description = "Etag of what you read: if it has changed since, the answer is 412 and nothing changes."
         parameters.append({"name": "If-Match", "in": "header", "description": description, "schema": rules.ETAG})
@@ -113,7 +115,8 @@ def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[st
         properties = {
             f.name: _field_schema(f, schemas) for f in method.request.DESCRIPTOR.fields if f.name not in in_path
         }
-        content = {"application/json": {"schema": {**rules.CLOSED, "properties": properties}}}
+        needed = rules.required(method.request.DESCRIPTOR, but=in_path)
+        content = {"application/json": {"schema": {**rules.CLOSED, **needed, "properties": properties}}}
     else:
         field: Any = method.request.DESCRIPTOR.fields_by_name[method.body]
         more = rules.of_body(method, field.message_type)

@@ -46,7 +46,8 @@ def test_what_is_refused_whatever_its_value_is_no_valid_request() -> None:
     document = openapi.document()
     schemas = document["components"]["schemas"]
     assert all(schema["additionalProperties"] is False for name, schema in schemas.items() if name != "Error")
-    assert {"not": {"required": ["model", "checkpoint"]}} in schemas["Target"]["allOf"]
+    assert schemas["DatasetVersion"]["allOf"] == [{"not": {"required": ["object", "file_id"]}}]
+    assert schemas["Task"]["oneOf"] == [{"required": ["preset"]}, {"required": ["custom"]}]
     sizes = [
         one["schema"]
         for path in document["paths"].values()
@@ -55,7 +56,7 @@ def test_what_is_refused_whatever_its_value_is_no_valid_request() -> None:
         if one["name"] == "page_size"
     ]
     assert len(sizes) > 10
-    assert {(size["minimum"], size["maximum"]) for size in sizes} == {(0, MAX_PAGE_SIZE)}
+    assert {(size["minimum"], size["maximum"]) for size in sizes} == {(0, MAX_PAGE_SIZE), (0, 100)}
 
 
 def body_of(verb: str, path: str) -> list[dict[str, Any]]:
@@ -70,6 +71,7 @@ def test_what_is_new_is_whole_and_what_is_updated_need_not_be() -> None:
     created, updated = body_of("post", "/api/v1/evaluations"), body_of("patch", "/api/v1/evaluations/{evaluation_id}")
     assert [part.get("required") for part in created] == [None, ["baseline", "tasks"]]
     assert [part.get("required") for part in updated] == [None]
+    assert created[1]["properties"]["tasks"] == {"minItems": 1}
 
 
 def test_names_orders_and_masks_have_their_patterns() -> None:
