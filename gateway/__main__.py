@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 
 import uvloop
 from aiohttp import web
@@ -18,6 +19,7 @@ from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy, wait_for_calls
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
+from gateway.tls import certificate_of
 from gateway.usage import UsageJournal
 from modelry.api_methods import SERVICES
 from services.chassis import telemetry
@@ -34,6 +36,7 @@ GRACE_SECONDS = 5.0
 
 async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
+    certificate = certificate_of(settings)
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
     addresses = {name: settings.address_of(name) for name in SERVICES}
@@ -43,15 +46,17 @@ async def run(settings: GatewaySettings) -> None:
     keys, routes, usage = KeyRing(), RouteView(), UsageJournal(folder, BillingClient(connections))
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, CredentialClient(connections))
-    administration = Administration(channels, keys, (bus, usage), issuer)
+    tls = (certificate,) if certificate else ()
+    administration = Administration(channels, keys, (bus, usage, *tls), issuer)
     native = NativeApi(authenticator, channels, administration)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_SECONDS)
 
-    for part in (bus, follower, usage, proxy):
+    for part in (bus, follower, usage, proxy, *tls):
         await part.start()
-    server, _ = await open_grpc_proxy(settings.grpc_listen, GrpcProxy(authenticator, forwarding, administration))
-    await _listen(runner, settings.http_listen)
+    door = GrpcProxy(authenticator, forwarding, administration)
+    server, _ = await open_grpc_proxy(settings.grpc_listen, door, certificate.grpc if certificate else None)
+    await _listen(runner, settings.http_listen, certificate.http if certificate else None)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
     await runner.cleanup()
@@ -59,17 +64,19 @@ async def run(settings: GatewaySettings) -> None:
     await proxy.close()
     await usage.stop()
     await follower.stop()
+    for part in tls:
+        await part.stop()
     for channel in (*channels.values(), *forwarding.values()):
         await channel.close()
     await connections.close()
     await bus.close()
 
 
-async def _listen(runner: web.AppRunner, listen: str) -> None:
+async def _listen(runner: web.AppRunner, listen: str, tls: ssl.SSLContext | None) -> None:
     host, _, port = listen.rpartition(":")
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, int(port), reuse_port=False).start()
+        await web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=tls, reuse_port=False).start()
     except OSError as error:
         raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
 

@@ -117,7 +117,9 @@ async def _refuse(error: ModelryError, call: Call, request_id: str) -> None:
     await call.abort(status.code, status.details, (*status.trailing_metadata, (REQUEST_ID, request_id)))
 
 
-async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Server, int]:
+async def open_grpc_proxy(
+    listen: str, proxy: GrpcProxy, tls: grpc.ServerCredentials | None = None
+) -> tuple[grpc.aio.Server, int]:
     """Start the server. Returns: the server and its port. Raises: ModelryError: the address is taken."""
     options = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -128,7 +130,7 @@ async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Serve
     server.add_generic_rpc_handlers((proxy,))
     await proxy.own.start()
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, tls) if tls else server.add_insecure_port(listen)
     except RuntimeError as error:
         raise ModelryError(f"Cannot listen on {listen}: the address is taken.") from error
     await server.start()
