@@ -142,7 +142,8 @@ def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
     url = f"{connection.http_address}/v1/chat/completions"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the user's own address
     try:
-        with urllib.request.urlopen(request, timeout=CHAT_SECONDS) as answer:  # noqa: S310
+        context = connection.ssl_context
+        with urllib.request.urlopen(request, timeout=CHAT_SECONDS, context=context) as answer:  # noqa: S310
             for line in answer:
                 if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
                     continue
