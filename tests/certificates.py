@@ -33,6 +33,13 @@ class Authority:
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
         return signed.public_bytes(serialization.Encoding.PEM), pem, signed.serial_number
 
+    @staticmethod
+    def lock(key: bytes) -> bytes:
+        """Return a key that asks for a password."""
+        plain = serialization.load_pem_private_key(key, None)
+        locked = serialization.BestAvailableEncryption(b"of a test")
+        return plain.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, valid: timedelta
     ) -> x509.CertificateBuilder:

@@ -24,6 +24,7 @@ from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
+from gateway.tls import Certificate
 from gateway.usage import UsageJournal
 from gateway.usage_segments import read_lines, sums
 from services.chassis.auth import TokenIssuer
@@ -142,6 +143,7 @@ async def edge(
     pause_seconds: float = KEEP_ALIVE_SECONDS,
     cors_origins: str = "",
     token_secret: str = TOKEN_SECRET,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[Edge]:
     """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
     keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
@@ -151,15 +153,16 @@ async def edge(
     usage = UsageJournal(folder, Away() if billing is None else billing)
     await usage.start()
     proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
-    administration = Administration({}, keys, (), issuer)
+    administration = Administration({}, keys, (certificate,) if certificate else (), issuer)
     channels = open_channels(addresses or {}, creates=True)
     native = NativeApi(authenticator, channels, administration, pause_seconds)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
-    client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
-    await client.start_server()
+    server = TestServer(app, handler_cancellation=True)
+    await server.start_server(ssl=certificate.http if certificate else None)
+    client: TestClient[Any, Any] = TestClient(server)
     made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels)
     made.route(*engines)
     try:
