@@ -109,7 +109,7 @@ class Doors:
         trusted = grpc.ssl_channel_credentials(self.authority.file.read_bytes())
         alone = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.secure_channel(f"localhost:{self.grpc_port}", trusted, options=alone) as channel:
-            yield training_pb2_grpc.TrainingServiceStub(channel)  # type: ignore[no-untyped-call]
+            yield training_pb2_grpc.TrainingServiceStub(channel)
 
     async def lacks(self) -> set[str]:
         """What `/readyz` says is degraded; a doubtful certificate refuses no call."""
@@ -121,8 +121,9 @@ class Doors:
 @asynccontextmanager
 async def opened(folder: Path, *engines: Engine) -> AsyncIterator[tuple[Doors, int]]:
     """Both doors by TLS in front of a training service, and the serial of their first certificate."""
-    authority, training, settings = Authority(folder), Training(), Loopback()
-    server = RpcServer(settings, TokenIssuer(TOKEN_SECRET))  # type: ignore[arg-type]
+    authority, training = Authority(folder), Training()
+    settings: Any = Loopback()
+    server = RpcServer(settings, TokenIssuer(TOKEN_SECRET))
     server.offer(training)
     addresses = dict.fromkeys(SERVICES, "127.0.0.1:1") | {"training": f"127.0.0.1:{await server.start()}"}
     chain, key, serial = authority.issue()
@@ -255,7 +256,8 @@ def break_it(doors: Doors, how: str) -> None:
 
 def test_a_gateway_whose_doors_are_open_in_clear_does_not_start(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MODELRY_")}
-    environment |= {"MODELRY_HOME": str(tmp_path), "MODELRY_GATEWAY_HTTP_LISTEN": "0.0.0.0:0"}
+    environment |= {"MODELRY_HOME": str(tmp_path), "MODELRY_TOKEN_SECRET": TOKEN_SECRET}
+    environment["MODELRY_GATEWAY_HTTP_LISTEN"] = "0.0.0.0:0"
     done = subprocess.run(
         [sys.executable, "-m", "gateway"], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
