@@ -81,8 +81,8 @@ def test_the_command_line_speaks_tls(house: House, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MODELRY_CA_FILE", str(house.authority.file))
     listed = modelry("models", "list", "--json", home=house.stack.home)
     assert listed.returncode == 0, listed.stderr
-    asked = modelry("chat", "none", "--ask", "?", home=house.stack.home)
-    assert "none" in asked.stderr and "nothing answers" not in asked.stderr  # the server's own words
+    asked = modelry("chat", "no-such-model", "?", home=house.stack.home)
+    assert "no-such-model" in asked.stderr and "nothing answers" not in asked.stderr  # the server's own words
 
 
 def test_the_client_speaks_tls_from_anywhere(house: House) -> None:
