@@ -78,7 +78,7 @@ def _read_authorities(ca_file: str) -> str:
         return ""
     try:
         authorities = Path(ca_file).expanduser().read_text("utf-8")
-        ssl.create_default_context(cadata=authorities)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authorities)
     except (OSError, ValueError) as error:
         raise NotReachable(f"{ca_file} ({CA_FILE}) is no file with certificates in PEM: {error}.") from error
     return authorities

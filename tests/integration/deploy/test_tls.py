@@ -93,6 +93,15 @@ def test_the_client_speaks_tls_from_anywhere(house: House) -> None:
         Client(url=house.stack.http, key=house.stack.admin_key)
 
 
+def test_who_speaks_no_tls_is_let_go_without_an_answer_or_a_traceback(house: House) -> None:
+    for address in (urlsplit(house.stack.http).netloc, house.stack.grpc):
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as plain:
+            plain.sendall(b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"HTTP" not in plain.recv(1 << 16)
+    assert "Traceback" not in (house.stack.home / "logs" / "gateway.log").read_text("utf-8")
+
+
 def test_a_new_certificate_is_shown_without_a_restart(house: House) -> None:
     serial, before = house.certify(), house.stack.state["processes"]["gateway"]["identity"]
     deadline = time.monotonic() + SOON
