@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import signal
+import ssl
 
 import uvloop
 from aiohttp import web
@@ -23,6 +24,7 @@ from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy, wait_for_calls
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
+from gateway.tls import certificate_of
 from gateway.usage import UsageJournal
 from gateway.watches import Watches
 from modelry.api_methods import SERVICES
@@ -40,6 +42,7 @@ GRACE_SECONDS = 5.0
 
 async def run(settings: GatewaySettings) -> None:
     """Serve until a signal, then drain."""
+    certificate = certificate_of(settings)
     folder = settings.home / "gateway"
     folder.mkdir(parents=True, exist_ok=True)
     addresses = {name: settings.address_of(name) for name in SERVICES}
@@ -50,7 +53,8 @@ async def run(settings: GatewaySettings) -> None:
     follower = KvFollower(bus, keys, routes, folder, settings.gateway_id)
     proxy = Proxy(routes, usage, Admission(settings.wait_seconds))
     authenticator = Authenticator(keys, issuer, CredentialClient(connections))
-    administration = Administration(channels, keys, (bus, usage), issuer)
+    tls = (certificate,) if certificate else ()
+    administration = Administration(channels, keys, (bus, usage, *tls), issuer)
     watches = Watches(keys, settings.most_watches, settings.most_watches_per_key)
     native = NativeApi(authenticator, channels, administration, watches)
     app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, settings.cors_origins)
@@ -59,31 +63,32 @@ async def run(settings: GatewaySettings) -> None:
     runner = DoorRunner(app, bounds, places, proxies)
     forwarder = GrpcProxy(authenticator, forwarding, administration, watches, Callers(places, proxies, bounds))
 
-    for part in (bus, follower, usage, proxy):
+    for part in (bus, follower, usage, proxy, *tls):
         await part.start()
     options = server_options(bounds, settings.most_connections)
-    server, _ = await open_grpc_proxy(settings.grpc_listen, forwarder, options)
-    await _listen(runner, settings.http_listen)
+    server, _ = await open_grpc_proxy(
+        settings.grpc_listen, forwarder, options, certificate.grpc if certificate else None
+    )
+    await _listen(runner, settings.http_listen, certificate.http if certificate else None)
     await _stopped()
     await wait_for_calls(proxy, settings.drain_seconds)
     await runner.cleanup()
     await server.stop(GRACE_SECONDS)
     await proxy.close()
-    await usage.stop()
-    await follower.stop()
-    for channel in (*channels.values(), *forwarding.values()):
-        await channel.close()
-    await connections.close()
-    await bus.close()
+    for ending in (usage, follower, *tls):
+        await ending.stop()
+    for open_one in (*channels.values(), *forwarding.values(), connections, bus):
+        await open_one.close()
 
 
-async def _listen(runner: web.AppRunner, listen: str) -> None:
+async def _listen(runner: web.AppRunner, listen: str, tls: ssl.SSLContext | None) -> None:
     host, _, port = listen.rpartition(":")
     place = host.strip("[]")
     await runner.setup()
     try:
         # `[::]` is every address, of IPv4 too, as at the gRPC door
-        await web.TCPSite(runner, None if place == "::" else place, int(port), reuse_port=False).start()
+        every = None if place == "::" else place
+        await web.TCPSite(runner, every, int(port), ssl_context=tls, reuse_port=False).start()
     except OSError as error:
         raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
 

@@ -161,14 +161,14 @@ async def _refuse(error: ModelryError, call: Call, request_id: str) -> None:
 
 
 async def open_grpc_proxy(
-    listen: str, proxy: GrpcProxy, options: Sequence[tuple[str, Any]]
+    listen: str, proxy: GrpcProxy, options: Sequence[tuple[str, Any]], tls: grpc.ServerCredentials | None = None
 ) -> tuple[grpc.aio.Server, int]:
     """Start the server. Returns: the server and its port. Raises: ModelryError: the address is taken."""
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((proxy,))
     await proxy.own.start()
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, tls) if tls else server.add_insecure_port(listen)
     except RuntimeError as error:
         raise ModelryError(f"Cannot listen on {listen}: the address is taken.") from error
     await server.start()

@@ -28,6 +28,14 @@ class GatewaySettings(ServiceAddresses):
     )
     most_watches: int = Field(1000, ge=1, description="watches that are open at once")
     most_watches_per_key: int = Field(32, ge=1, description="watches of one key that are open at once")
+    tls_certificate: str = Field(
+        "", description="certificate of both doors with its chain (PEM file, from the home); needs `tls_key`"
+    )
+    tls_key: str = Field("", description="its private key, without a password (PEM file, from the home)")
+    tls_check_seconds: float = Field(5, gt=0, description="how often both files are looked at for a new certificate")
+    allow_plaintext: bool = Field(
+        False, description="listen beyond loopback without a certificate: keys cross that network in clear"
+    )
     nats_user: str = Field("gateway", description="user at NATS")
     drain_seconds: float = Field(20, ge=0, description="what running requests get when the gateway stops")
     wait_seconds: float = Field(

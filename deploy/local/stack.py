@@ -15,6 +15,7 @@ from deploy.local.home import STAGES, Home
 from deploy.local.nats_server import GATEWAY, OBSERVER, SERVICES, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 from services.chassis.launch import inherited
+from services.chassis.settings import Lookup, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_PATH = os.pathsep.join((str(ROOT), str(ROOT / "sdk")))
@@ -69,11 +70,17 @@ class Stack:
         """Return the three addresses of the gateway, and the object store's."""
         host = LOOPBACK if self.host == "0.0.0.0" else self.host  # noqa: S104 - shown, not bound
         return {
-            "http": f"http://{host}:{self.ports['http']}",
+            "http": f"{self._scheme()}://{host}:{self.ports['http']}",
             "grpc": f"{host}:{self.ports['grpc']}",
             "nats": str(self.toml.get("nats_url", f"nats://{LOOPBACK}:{self.ports['nats']}")),
             "objects": str(self.toml.get("objects_endpoint", f"http://{LOOPBACK}:{self.ports['objects']}")),
         }
+
+    def _scheme(self) -> str:
+        """Return how the HTTP door is spoken to: by TLS when the gateway has a certificate."""
+        lookup = Lookup(Settings, "gateway", {**os.environ, "MODELRY_HOME": str(self.home.path)})
+        certificate, _ = next(lookup.places("tls_certificate"), ("", ""))
+        return "https" if certificate else "http"
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the whole environment of one process of ours. Secrets of the installation are files, not variables."""
@@ -140,14 +147,17 @@ class Stack:
         if self._has("objects", only):
             self._object_server().prepare()
 
-    def checks(self) -> dict[str, Check]:
-        """Return how to ask each process whether it is ready; read nothing but the ports."""
-        gateway = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
+    def checks(self, door: str) -> dict[str, Check]:
+        """Return how to ask each process whether it is ready; `door` is the address of the HTTP door."""
+        gateway = http_check(f"{door}/readyz")
         result = {
             "nats": http_check(f"http://{LOOPBACK}:{self.ports['nats_monitor']}/healthz"),
             "objects": http_check(f"http://{LOOPBACK}:{self.ports['objects']}", below=500),
         }
         return {**result, **{name: grpc_check(self.ports[name]) for name in STAGES}, "gateway": gateway}
+
+    def _check(self, name: str) -> Check:
+        return self.checks(self.addresses()["http"])[name]
 
     def _has(self, name: str, only: frozenset[str] | None) -> bool:
         """Return whether a program is part of this start: it exists, is wanted, and runs nowhere else."""
@@ -180,14 +190,14 @@ class Stack:
             objects = self._object_server()
             argv, address, more = objects.command(), objects.url, objects.environment()
         environment = {**inherited(os.environ), MARKER: f"{self.home.path}:{name}", **more}
-        return Program(name, tuple(argv), environment, self.checks()[name], GROUND, address)
+        return Program(name, tuple(argv), environment, self._check(name), GROUND, address)
 
     def _service(self, name: str) -> Program:
         argv = (sys.executable, "-m", f"services.{name}")
         address = f"{LOOPBACK}:{self.ports[name]}"
-        return Program(name, argv, self.environment(name), self.checks()[name], SERVICE, address, grace_seconds=15)
+        return Program(name, argv, self.environment(name), self._check(name), SERVICE, address, grace_seconds=15)
 
     def _door(self) -> Program:
         argv = (sys.executable, "-m", "gateway")
-        ready = self.checks()["gateway"]
-        return Program("gateway", argv, self.environment("gateway"), ready, DOOR, self.addresses()["http"])
+        address = self.addresses()["http"]
+        return Program("gateway", argv, self.environment("gateway"), self._check("gateway"), DOOR, address)

@@ -1,11 +1,10 @@
 """Which addresses are reached without a proxy: those of this machine, whatever `http_proxy` says."""
 
 import ipaddress
+import ssl
 import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def is_loopback(url: str) -> bool:
@@ -17,11 +16,12 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def open_url(request: urllib.request.Request, timeout: float, *, direct: bool) -> Any:
+def open_url(
+    request: urllib.request.Request, timeout: float, *, direct: bool, context: ssl.SSLContext | None = None
+) -> Any:
     """Return the answer of a request; by the proxy of the environment unless it is direct. Raises as urllib does."""
-    if direct:
-        return _opener.open(request, timeout=timeout)
-    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - the user's own address
+    handlers = urllib.request.ProxyHandler({} if direct else None), urllib.request.HTTPSHandler(context=context)
+    return urllib.request.build_opener(*handlers).open(request, timeout=timeout)
 
 
 def channel_options(*, direct: bool) -> list[tuple[str, int]]:

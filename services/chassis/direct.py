@@ -5,6 +5,7 @@ and hubs are reached through it, as `no_proxy` says (`services.chassis.launch.su
 """
 
 import ipaddress
+import ssl
 import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,12 +13,11 @@ from urllib.parse import urlsplit
 GRPC_DIRECT = ("grpc.enable_http_proxy", 0)
 """The option of every channel to a process of ours."""
 
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-
-def open_direct(url: str, timeout: float) -> Any:
+def open_direct(url: str, timeout: float, context: ssl.SSLContext | None = None) -> Any:
     """Return the answer of an address of ours, as `urllib.request.urlopen` does. Raises: what that raises."""
-    return _opener.open(url, timeout=timeout)
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    return urllib.request.build_opener(*handlers).open(url, timeout=timeout)
 
 
 def is_loopback(url: str) -> bool:

@@ -143,7 +143,7 @@ def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
     url = f"{connection.http_address}/v1/chat/completions"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the user's own address
     try:
-        with open_url(request, CHAT_SECONDS, direct=connection.direct) as answer:
+        with open_url(request, CHAT_SECONDS, direct=connection.direct, context=connection.ssl_context) as answer:
             for line in answer:
                 if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
                     continue

@@ -30,6 +30,7 @@ from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.settings import GatewaySettings
+from gateway.tls import Certificate
 from gateway.usage import UsageJournal
 from gateway.usage_segments import read_lines, sums
 from gateway.watches import Watches
@@ -181,6 +182,7 @@ async def edge(
     token_secret: str = TOKEN_SECRET,
     bounds: Bounds | None = None,
     host: str = "127.0.0.1",
+    certificate: Certificate | None = None,
     **settings: Any,
 ) -> AsyncIterator[Edge]:
     """A gateway with these settings in front of engines (and of services at `addresses`), with one developer's key."""
@@ -188,7 +190,7 @@ async def edge(
     usage = UsageJournal(folder, Away() if billing is None else billing)
     await usage.start()
     proxy, authenticator = Proxy(routes, usage, Admission(chosen.wait_seconds)), Authenticator(keys, issuer, billing)
-    administration = Administration({}, keys, (), issuer)
+    administration = Administration({}, keys, (certificate,) if certificate else (), issuer)
     channels = open_channels(addresses or {}, creates=True)
     watches = Watches(keys, chosen.most_watches, chosen.most_watches_per_key)
     native = NativeApi(authenticator, channels, administration, watches, pause_seconds)
@@ -199,16 +201,15 @@ async def edge(
     places = Places(chosen.most_connections, chosen.most_connections_per_address)
     guards = bounds or Bounds(), places, TrustedProxies(chosen.trusted_proxies)
     client: TestClient[Any, Any] = TestClient(Door(app, host, *guards))
-    await client.start_server()
+    await client.server.start_server(ssl=certificate.http if certificate else None)
     parts = (proxy, usage, authenticator, administration, channels, watches)
     made = Edge(client, keys, routes, *parts, *guards, chosen.most_connections)
     made.route(*engines)
     try:
         yield made
     finally:
-        await client.close()
-        await proxy.close()
-        await usage.stop()
+        for closing in (client.close, proxy.close, usage.stop):
+            await closing()
         for channel in channels.values():
             await channel.close()
         for engine in engines:
