@@ -77,8 +77,10 @@ async def run(settings: GatewaySettings) -> None:
     await proxy.close()
     for ending in (usage, follower, *tls):
         await ending.stop()
-    for open_one in (*channels.values(), *forwarding.values(), connections, bus):
-        await open_one.close()
+    for channel in (*channels.values(), *forwarding.values()):
+        await channel.close()
+    await connections.close()
+    await bus.close()
 
 
 async def _listen(runner: web.AppRunner, listen: str, tls: ssl.SSLContext | None) -> None:
