@@ -35,9 +35,7 @@ def home_option(function: F) -> F:
 @click.option("--port", type=click.IntRange(1, 65535), help="HTTP port; kept for later starts.  [first start: 8080]")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [first start: 8081]")
 @click.option("--nats-port", type=click.IntRange(1, 65535), help="NATS port.  [first start: 4222]")
-@click.option(
-    "--host", default="", help="Address of both doors; beyond loopback with a certificate.  [first start: 127.0.0.1]"
-)
+@click.option("--host", default="", help="Address of both doors; beyond loopback with TLS.  [first start: 127.0.0.1]")
 @click.option("--detach", is_flag=True, help="Return once it is ready and leave it running.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds within which all must be ready.")
 def up(
