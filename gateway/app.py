@@ -136,7 +136,7 @@ def _metrics_handler(metrics: Metrics, administration: Administration) -> Handle
 
 
 async def _openapi(request: web.Request) -> web.Response:
-    return web.json_response(openapi.document())
+    return web.Response(body=openapi.written(), content_type="application/json", charset="utf-8")
 
 
 async def _docs(request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """`/openapi.json`: OpenAPI 3.1 derived from the protos, with their comments as the words."""
 
+import json
 import re
 from functools import cache
 from typing import Any
@@ -74,6 +75,12 @@ def document() -> dict[str, Any]:
             "schemas": dict(sorted(schemas.items())),
         },
     }
+
+
+@cache
+def written() -> bytes:
+    """Return the document as JSON: who asks for it needs no key, so that it costs nothing to ask again."""
+    return json.dumps(document()).encode()
 
 
 def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
+
 from tests.chaos.clients.attacks import Target
 from tests.chaos.clients.ordinary import Ordinary, Times, Watch
 from tests.stack import Stack
@@ -18,6 +20,7 @@ from tests.stack import Stack
 SMALL = ("models", "deployment", "chat")
 FIRST_SECONDS = 2.0
 """How long the ordinary client works before it is measured: the first calls of each kind open connections."""
+REST_SECONDS, PAUSE_SECONDS = 180.0, 0.5
 HOSTILE = {"without a key": "127.0.0.66", "with the least keys": "127.0.0.77"}
 """Who attacks, and from where: other addresses than the ordinary client's, as in life."""
 
@@ -69,6 +72,7 @@ async def besiege(stack: Stack, deployment: Any, seconds: float, alone_seconds: 
         made = await asyncio.to_thread(
             stack.client.create_dataset, dataset={"name": f"besieged-{uuid.uuid4().hex[:8]}"}
         )
+        await _until_rest(stack)
         if not await watch.hears(made.id):
             broken.append("the ordinary client's watch has stopped")
     outcomes = dict(zip(HOSTILE, attackers.result(), strict=True))
@@ -82,6 +86,16 @@ async def besiege(stack: Stack, deployment: Any, seconds: float, alone_seconds: 
         if status in ("500", "502", "504")
     ]
     return Report(alone, besieged, outcomes, broken)
+
+
+async def _until_rest(stack: Stack) -> None:
+    """Wait for the calls that hostile clients have left: each goes on to its end. Raises: TimeoutError."""
+    async with asyncio.timeout(REST_SECONDS), aiohttp.ClientSession() as session:
+        in_flight = True
+        while in_flight:
+            async with session.get(f"{stack.http}/metrics") as answer:
+                in_flight = b"modelry_inference_in_flight 0.0" not in await answer.read()
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _make_key(stack: Stack, role: str) -> str:

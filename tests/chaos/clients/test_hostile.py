@@ -23,7 +23,7 @@ async def test_an_ordinary_client_is_served_while_hostile_ones_do_everything_at_
     report = await besiege(stack, deployment, SECONDS, ALONE_SECONDS)
     print(json.dumps(report.figures(), indent=2))
     assert report.broken == []
-    assert min(len(report.besieged.seconds[kind]) for kind in ("health", "models", "deployment", "chat")) > 10
+    assert min(len(report.besieged.seconds[kind]) for kind in ("health", "models", "deployment", "chat")) > 2
     assert [set(attacks) for attacks in report.outcomes.values()] == [set(ATTACKS)] * 2, "an attack did nothing"
     assert stack.state["processes"]["gateway"]["identity"] == gateway
     assert [one.id for one in stack.client.list_replicas(deployment=deployment.id).replicas] == replicas

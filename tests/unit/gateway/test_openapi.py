@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -86,3 +87,8 @@ def test_names_orders_and_masks_have_their_patterns() -> None:
         ("update_mask", "title,metadata", "titel"),
     ):
         assert re.fullmatch(patterns[name], good) and not re.fullmatch(patterns[name], bad)
+
+
+def test_the_document_is_written_once() -> None:
+    assert json.loads(openapi.written()) == openapi.document()
+    assert openapi.written() is openapi.written()
