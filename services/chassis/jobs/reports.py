@@ -123,7 +123,7 @@ class Reports(Generic[J]):
         elif outcome is not Outcome.APPLY:
             outcome = Outcome.CLOSE if job.state is State.STOPPING else Outcome.FAIL
         cause, failure = explain(job, report, refused)
-        return moves(told, outcome, now(), cause, failure) or [told]
+        return [told, *moves(told, outcome, now(), cause, failure)]
 
     async def _keep(self, uow: UnitOfWork, attempt: Attempt, report: Report) -> None:
         """Store the high-rate part of a report."""

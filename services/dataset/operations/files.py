@@ -80,6 +80,7 @@ async def _keep(
     await store.upload_file(path, context.sources.bucket, context.file_key(file.project, file.id))
     try:
         async with context.writing() as uow:
+            await uow.refuse_deleted(file.id)
             await uow.files.add(file)
             uow.emit(file_event(file, "created"))
             await uow.commit()

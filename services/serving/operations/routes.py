@@ -1,13 +1,15 @@
 """What gateways are told of a deployment, and what they should know of all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from services.chassis.data import retry_conflicts
 from services.chassis.events import Record
 from services.clients.records import ROUTE_BUCKET, AdapterRecord, CallLimits, ReplicaRecord, RouteRecord
 from services.serving.domain.entities import Deployment, Engine, Mode, Replica, ReplicaState, State
 from services.serving.domain.planning import sequences_of
+from services.serving.operations.context import ServiceContext
 from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
@@ -76,3 +78,14 @@ async def all_routes(uow: ServingUnit, secret_of: Callable[[str], str]) -> dict[
         routes = [told_route(one) for one in await uow.deployments.select()]
     records = [record_of(route, secret_of) for route in routes if route is not None]
     return {record.key: (record.version, dict(record.value or {})) for record in records}
+
+
+@retry_conflicts
+async def overtake_routes(context: ServiceContext, ahead: Mapping[str, tuple[int, Any]]) -> None:
+    """Raise the versions of routes above those that the bucket holds, as after a restore of an older copy."""
+    async with context.writing() as uow:
+        for deployment_id, (version, _) in ahead.items():
+            deployment = await uow.deployments.by_id(deployment_id)
+            if deployment is not None and deployment.route_version <= version:
+                await uow.deployments.save(deployment.changed(route_version=version + 1))
+        await uow.commit()
