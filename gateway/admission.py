@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.balancing import choose
@@ -22,7 +21,7 @@ MOST_WAITING = 1000
 RETRY_SECONDS = 5.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Claim:
     """What a call needs: room for its sequences beside those of its key, at a replica that it has not tried.
 
@@ -43,7 +42,7 @@ class Claim:
 
     def left(self) -> list[ReplicaRecord]:
         """Return the replicas that were not tried."""
-        return [replica for replica in self.replicas() if replica.id not in self.tried]
+        return [one for one in self.replicas() if one.id not in self.tried]
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Admission:
     def __init__(self, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds
         self.in_flight: Counter[str] = Counter()
-        self._held: Counter[tuple[str, str]] = Counter()
+        self._held: dict[tuple[str, str], int] = {}
         self._lines: dict[tuple[str, str], _Line] = {}
 
     @property
@@ -69,38 +68,35 @@ class Admission:
         """How many calls wait for a place."""
         return sum(line.length for line in self._lines.values())
 
-    @asynccontextmanager
-    async def place(self, claim: Claim) -> AsyncIterator[ReplicaRecord | None]:
-        """Hold a place at a replica; None: all were tried. Raises: OverLimit."""
+    async def place(self, claim: Claim) -> ReplicaRecord | None:
+        """Take a place at a replica, to be given back; None: all were tried. Raises: OverLimit."""
         replica = None if (claim.deployment_id, claim.key_id) in self._lines else self._take(claim)
         if replica is None and claim.left():
             replica = await self._stand_in_line(claim)
-        if replica is None:
-            yield None
-            return
-        claim.tried.add(replica.id)
-        try:
-            yield replica
-        finally:
-            self._give_back(claim, replica)
+        if replica is not None:
+            claim.tried.add(replica.id)
+        return replica
+
+    def give_back(self, claim: Claim, replica: ReplicaRecord) -> None:
+        """End a call at a replica, and let the next one look."""
+        self.in_flight[replica.id] -= 1
+        held = (replica.id, claim.key_id)
+        self._held[held] -= claim.sequences
+        if not self._held[held]:
+            del self._held[held]
+        if (line := self._lines.get((claim.deployment_id, claim.key_id))) is not None:
+            line.freed.set()
 
     def _take(self, claim: Claim) -> ReplicaRecord | None:
         """Take a place at the best replica with room, if there is one."""
         room = claim.most - claim.sequences
-        roomy = [replica for replica in claim.left() if self._held[replica.id, claim.key_id] <= room]
+        roomy = [one for one in claim.left() if self._held.get((one.id, claim.key_id), 0) <= room]
         replica = choose(roomy, self.in_flight, claim.prefix)
         if replica is not None:
             self.in_flight[replica.id] += 1
-            self._held[replica.id, claim.key_id] += claim.sequences
+            held = (replica.id, claim.key_id)
+            self._held[held] = self._held.get(held, 0) + claim.sequences
         return replica
-
-    def _give_back(self, claim: Claim, replica: ReplicaRecord) -> None:
-        self.in_flight[replica.id] -= 1
-        self._held[replica.id, claim.key_id] -= claim.sequences
-        if not self._held[replica.id, claim.key_id]:
-            del self._held[replica.id, claim.key_id]
-        if (line := self._lines.get((claim.deployment_id, claim.key_id))) is not None:
-            line.freed.set()
 
     async def _stand_in_line(self, claim: Claim) -> ReplicaRecord | None:
         name = (claim.deployment_id, claim.key_id)

@@ -141,11 +141,14 @@ class Proxy:
 
     async def _try(self, request: web.Request, call: Call) -> web.StreamResponse:
         while len(call.claim.tried) < MOST_TRIES and call.sent < MOST_SENT:
-            async with self.admission.place(call.claim) as replica:
-                if replica is None:
-                    break
+            replica = await self.admission.place(call.claim)
+            if replica is None:
+                break
+            try:
                 call.noted = call.noted or self._usage.begin(call.whose, request[REQUEST_ID])
                 response = await self._send(request, call, replica)
+            finally:
+                self.admission.give_back(call.claim, replica)
             if response is not None:
                 return response
         raise NoReplica.of(call.target.route, f"No replica of {call.target.route.name!r} answers now; try again.")
