@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.chaos.gateway.books import Books, kill_gateway, until
+from tests.chaos.gateway.books import Account, Books, kill_gateway, until
 from tests.chaos.gateway.tricks import HONEST, MOST_TOKENS, ODD, TEXT, Trickster
 from tests.stack import Journey, Stack
 
@@ -35,13 +35,22 @@ async def trickster(stack: Stack, journey: Journey) -> AsyncIterator[Trickster]:
         yield Trickster(session, journey.resources["deployment"].name, key.id)
 
 
+async def opened(books: Books, trickster: Trickster) -> Account:
+    """An account that begins when the engine has just worked.
+
+    One that stood still for a quarter of `unhealthy_seconds` gets a small call of serving's own, billed to nobody.
+    """
+    assert await trickster.ask() == 200
+    return await books.open_account()
+
+
 async def together(*calls: Coroutine[Any, Any, Any]) -> list[Any]:
     """What calls return that are made at once."""
     return list(await asyncio.gather(*calls))
 
 
 async def test_to_the_token_where_nothing_was_killed_and_no_stream_was_left(books: Books, trickster: Trickster) -> None:
-    account = await books.open_account()
+    account = await opened(books, trickster)
     uncounted = books.uncounted()
     for _ in range(ROUNDS):
         assert set(await together(*(trickster.ask(**odd) for odd in ODD))) == {400}
@@ -56,7 +65,7 @@ async def test_to_the_token_where_nothing_was_killed_and_no_stream_was_left(book
 
 
 async def test_to_the_token_where_plain_calls_were_left(books: Books, trickster: Trickster) -> None:
-    account = await books.open_account()
+    account = await opened(books, trickster)
     for _ in range(ROUNDS):
         await trickster.leave_a_plain_call(books)
         await books.rest()
@@ -69,7 +78,7 @@ async def test_to_the_token_where_plain_calls_were_left(books: Books, trickster:
 async def test_choices_are_billed_with_one_prompt_which_the_engine_reads_for_each(
     books: Books, trickster: Trickster
 ) -> None:
-    account = await books.open_account()
+    account = await opened(books, trickster)
     asked = [trickster.ask(n=3, **how) for how in ({}, {"stream": True}, {"stream": True, "stream_interval": 4})]
     assert set(await together(*asked)) == {200}
     counted, billed = await account.close()
@@ -77,7 +86,7 @@ async def test_choices_are_billed_with_one_prompt_which_the_engine_reads_for_eac
 
 
 async def test_streams_that_were_left_are_billed_or_named(books: Books, trickster: Trickster) -> None:
-    account = await books.open_account()
+    account = await opened(books, trickster)
     uncounted = books.uncounted()
     for _ in range(ROUNDS):
         await together(*(trickster.leave_a_stream() for _ in range(4)))
@@ -93,7 +102,7 @@ async def test_streams_that_were_left_are_billed_or_named(books: Books, trickste
 async def test_to_the_token_where_the_gateway_was_killed_right_after_an_answer(
     stack: Stack, books: Books, trickster: Trickster
 ) -> None:
-    account = await books.open_account()
+    account = await opened(books, trickster)
     for how in ({}, {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}):
         assert await trickster.ask(**how) == 200
         await kill_gateway(stack)
@@ -104,7 +113,7 @@ async def test_to_the_token_where_the_gateway_was_killed_right_after_an_answer(
 
 
 async def test_streams_that_a_kill_cut_are_named(stack: Stack, books: Books, trickster: Trickster) -> None:
-    account = await books.open_account()
+    account = await opened(books, trickster)
     begun = asyncio.Barrier(5)
 
     async def kill() -> None:
