@@ -58,14 +58,16 @@ async def save_deployment(
         after = replace(after, route=route.to_json(), route_version=before.route_version + 1)
     if after == before:
         return before
-    # Each event is of a version of its own: what was asked first, then what came of it.
-    turned = state.name.lower() if state is not before.state else ""
-    after = replace(after, version=before.version)
-    for name in list(dict.fromkeys(filter(None, (happening, turned)))) or [""]:
-        after = after.changed()
-        await uow.deployments.save(after)
-        if name:
-            uow.emit(event_of(after, before, name))
+    after = replace(after, version=before.version + 1)
+    await uow.deployments.save(after)
+    turned = state is not before.state
+    if happening and not (turned and happening == state.name.lower()):
+        uow.emit(event_of(after, before, happening))
+        if turned:  # each event is of a version of its own: what was asked first, then what came of it
+            after = after.changed()
+            await uow.deployments.save(after)
+    if turned:
+        uow.emit(event_of(after, before, state.name.lower()))
     if after.route_version != before.route_version:
         told = replace(route, version=after.route_version)
         uow.put_record(record_of(told, context.secret_of))

@@ -44,7 +44,7 @@ async def context(tmp_path: Path) -> AsyncIterator[ServiceContext]:
 async def test_two_events_of_one_change_have_versions_of_their_own(context: ServiceContext) -> None:
     rows = await fetch(context.database, select(outbox.c.body).where(outbox.c.kind == "event").order_by(outbox.c.id))
     told = [(event["happening"], event["version"]) for event in map(json.loads, rows.scalars())]
-    assert [happening for happening, _ in told] == ["scaled", "stopped"]
+    assert [happening for happening, _ in told] == ["scaled", "idle"]
     assert [version for _, version in told] == [2, 3]
 
 
