@@ -10,7 +10,7 @@ from services.chassis.events import Event
 from services.serving.domain.deciding import deployment_state
 from services.serving.domain.entities import Deployment, Replica, State
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.routes import limits_of, record_of, route_of, told_route
+from services.serving.operations.routes import record_of, route_of, told_route
 from services.serving.store import ServingUnit
 
 
@@ -53,14 +53,14 @@ async def save_deployment(
     ready = sum(one.state.name == "READY" for one in replicas)
     first = after.first_ready_time or (now if state is State.READY else None)
     after = replace(after, state=state, failure=failure, ready_replicas=ready, first_ready_time=first)
-    route = replace(route_of(after, replicas), limits=limits_of(after.engine, context.settings))
+    route = route_of(after, replicas)
     if route != told_route(before):
         after = replace(after, route=route.to_json(), route_version=before.route_version + 1)
     if after == before:
         return before
-    turned = state is not before.state
-    after = replace(after, version=before.version).changed()
+    after = replace(after, version=before.version + 1)
     await uow.deployments.save(after)
+    turned = state is not before.state
     if happening and not (turned and happening == state.name.lower()):
         uow.emit(event_of(after, before, happening))
         if turned:  # each event is of a version of its own: what was asked first, then what came of it

@@ -69,7 +69,7 @@ def _grpc(stack: Stack, method: Method, fields: dict[str, Any], request_id: str,
         return {"reason": error.reason, "message": str(error)}
     except Exception as error:  # the plain stub of an upload
         return {"reason": "RESOURCE_DELETED" if "deleted" in str(error) else "", "message": str(error)}
-    dataset = {"datasetId": answer.dataset_id} if hasattr(answer, "dataset_id") else {}
+    dataset = {"dataset_id": answer.dataset_id} if hasattr(answer, "dataset_id") else {}
     return {"id": answer.id, **dataset}
 
 
@@ -90,7 +90,7 @@ def _delete(client: Client, method: Method, fields: dict[str, Any], made: Answer
     deleter = deleter_of(method)
     assert deleter is not None
     names = re.findall(r"\{(\w+)\}", deleter.template)
-    parents = {"dataset": made.get("datasetId") or fields.get("dataset"), "model": "-"}
+    parents = {"dataset": made.get("dataset_id") or fields.get("dataset"), "model": "-"}
     where = {name: made["id"] if name == names[-1] else parents[name] for name in names}
     getter = next(one for one in methods() if one.name == deleter.name.replace("Delete", "Get", 1))
     end = time.monotonic() + 60

@@ -36,12 +36,12 @@ def test_every_event_of_a_resource_is_newer_than_the_one_before(stack: Stack, jo
     while True:
         page = _page(stack, token)
         for event in page.get("events", []):
-            key, version = (event["resource"], event["resourceId"]), int(event["data"]["version"])
+            key, version = (event["resource"], event["resource_id"]), int(event["data"]["version"])
             kinds.add((event["resource"], event["happening"]))
             if version <= seen.get(key, 0):
                 wrong.append(f"{key} {event['happening']}: {version} after {seen[key]}")
             seen[key] = version
-        token = page.get("nextPageToken", "")
+        token = page.get("next_page_token", "")
         if not token:
             break
     assert not wrong
