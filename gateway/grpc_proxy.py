@@ -19,6 +19,7 @@ from gateway.authentication import Authenticator
 from gateway.context import Channels, Metadata, new_request_id, refuse_repeated
 from gateway.grpc_bounds import Callers, ReaderStopped
 from gateway.grpc_services import OwnServices, only_message
+from gateway.uploads import send_all
 from gateway.watches import Watches
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal, Role
@@ -112,7 +113,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
         upstream = await self._open(method, requests, call, metadata)
         try:
             if method.client_streaming:
-                await _send(requests, upstream)
+                await send_all(requests, upstream)
             elif method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
                 await call.send_initial_metadata(())  # its first message may be long in coming
             async for message in upstream:
@@ -137,15 +138,6 @@ class GrpcProxy(grpc.GenericRpcHandler):
         message = read_request(method.request.FromString, await only_message(requests))
         answer = await self._administration.call(method.name, message, principal, metadata)
         await call.write(answer.SerializeToString())
-
-
-async def _send(requests: Requests, upstream: Any) -> None:
-    """Send all messages; here, and not in gRPC, which would hide what is wrong with them."""
-    async for message in requests:
-        if upstream.done():  # refused before its end
-            return
-        await upstream.write(message)
-    await upstream.done_writing()
 
 
 async def _pass_on(error: grpc.aio.AioRpcError, call: Call, request_id: str) -> None:

@@ -17,6 +17,7 @@ from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
 from gateway.context import ADDRESS, REQUEST_ID, Channels, ClientLeft, Metadata, refuse_repeated
+from gateway.uploads import send_all
 from gateway.watches import Watches
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
@@ -154,11 +155,7 @@ class NativeApi:
             raise Invalid("The form cannot be read: it is no multipart/form-data.", field="body") from error
         call = self._stub(method, "stream_unary")(metadata=metadata)
         try:
-            async for part in _requests(method, head, source):
-                if call.done():
-                    break  # refused before its end
-                await call.write(part)  # here, and not in gRPC, which would hide what is wrong with a body
-            await call.done_writing()
+            await send_all(_requests(method, head, source), call)
             return await _json(await call)
         except RequestPayloadError as error:
             raise Invalid("The body's framing is broken.", field="body", reason="INVALID_BODY") from error

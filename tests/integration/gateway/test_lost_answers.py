@@ -16,6 +16,7 @@ import pytest
 
 from gateway.channels import open_channels
 from modelry.api_methods import EVERY_SERVICE, SERVICES, Method, methods
+from services.chassis.rpc import OPENED
 from tests.integration.gateway.world import AUTHORIZATION, PROJECT, SECRET, Edge, edge
 from tests.losing_relay import losing_relay
 
@@ -38,6 +39,8 @@ class Services(grpc.GenericRpcHandler):
         method = METHODS[path]
 
         async def answer(requests: AsyncIterator[bytes], call: Any) -> None:
+            if method.client_streaming:
+                await call.send_initial_metadata(((OPENED, "1"),))
             parts = [part async for part in requests]
             request: Any = method.request.FromString(parts[0])
             self.calls[path] += 1
