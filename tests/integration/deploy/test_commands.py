@@ -81,7 +81,8 @@ def test_doctor_finds_open_secrets_and_taken_ports(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        home.write_state({"ports": {**dict.fromkeys(PORTS, 1), "http": port}})
+        addresses = {"http": "http://127.0.0.1:1"}
+        home.write_state({"ports": {**dict.fromkeys(PORTS, 1), "http": port}, "addresses": addresses})
         shown = run("doctor", tmp_path, "--json")
     assert shown.exit_code == 1
     bad = [finding["words"] for finding in json.loads(shown.output) if finding["verdict"] == "bad"]

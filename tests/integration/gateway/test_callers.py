@@ -199,6 +199,7 @@ async def test_a_gateway_listens_where_it_is_told_at_both_doors(
     ports = {"http": free_port(), "grpc": free_port()}
     monkeypatch.setenv("MODELRY_HOME", str(tmp_path))
     monkeypatch.setenv("MODELRY_TOKEN_SECRET", TOKEN_SECRET)
+    monkeypatch.setenv("MODELRY_GATEWAY_ALLOW_PLAINTEXT", "true")
     for door, port in ports.items():
         monkeypatch.setenv(f"MODELRY_GATEWAY_{door.upper()}_LISTEN", f"{listen}:{port}")
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", stderr=asyncio.subprocess.DEVNULL)

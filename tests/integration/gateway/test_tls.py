@@ -20,7 +20,6 @@ import grpc
 import pytest
 from aiohttp import web
 
-from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.tls import Certificate
 from modelry.api_methods import SERVICES
 from modelry.training.v1 import training_pb2 as pb
@@ -132,8 +131,7 @@ async def opened(folder: Path, *engines: Engine) -> AsyncIterator[tuple[Doors, i
     certificate = Certificate(folder / "door.pem", folder / "door.key", CHECK_SECONDS)
     await certificate.start()
     async with edge(folder, None, *engines, addresses=addresses, certificate=certificate) as gateway:
-        proxy = GrpcProxy(gateway.authenticator, gateway.channels, gateway.administration)
-        door, port = await open_grpc_proxy("127.0.0.1:0", proxy, certificate.grpc)
+        door, port = await gateway.open_grpc(certificate=certificate)
         try:
             yield Doors(gateway, authority, folder, training, port), serial
         finally:

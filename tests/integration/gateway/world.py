@@ -147,12 +147,15 @@ class Edge:
     most_connections: int
     version: int = field(default=0)
 
-    async def open_grpc(self, channels: Channels | None = None, listen: str = "127.0.0.1:0") -> tuple[Any, int]:
+    async def open_grpc(
+        self, channels: Channels | None = None, listen: str = "127.0.0.1:0", certificate: Certificate | None = None
+    ) -> tuple[Any, int]:
         """Open the gRPC door. Returns: its server and port."""
         callers = Callers(self.places, self.proxies, self.bounds)
         parts = (channels or self.channels, self.administration, self.watches, callers)
         proxy = GrpcProxy(self.authenticator, *parts)
-        return await open_grpc_proxy(listen, proxy, server_options(self.bounds, self.most_connections))
+        options, tls = server_options(self.bounds, self.most_connections), certificate.grpc if certificate else None
+        return await open_grpc_proxy(listen, proxy, options, tls)
 
     def route(self, *engines: Engine, **changes: Any) -> None:
         """The deployment `help`, on these engines."""
