@@ -44,13 +44,18 @@ def refusal(status: int, payload: bytes) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": param, "code": word}}
 
 
+def refused_stream(event: bytes) -> tuple[int, bytes] | None:
+    """Return status and error of an event that tells of one; None: it tells of none."""
+    if not event.startswith(_ERROR_EVENT):
+        return None
+    code = _error_of(event[len(_DATA) :]).get("code")
+    return code if isinstance(code, int) else 500, event[len(_DATA) :]
+
+
 def refusal_event(event: bytes) -> bytes:
     """Return the event of a stream that tells of an error as a client may read it; empty: it tells of none."""
-    if not event.startswith(_ERROR_EVENT):
-        return b""
-    code = _error_of(event[len(_DATA) :]).get("code")
-    status = code if isinstance(code, int) else 500
-    return _DATA + _encode(refusal(status, event[len(_DATA) :])) + b"\n\n"
+    refused = refused_stream(event)
+    return _DATA + _encode(refusal(*refused)) + b"\n\n" if refused is not None else b""
 
 
 def _error_of(payload: bytes) -> dict[str, Any]:

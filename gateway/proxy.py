@@ -23,7 +23,7 @@ from gateway.admission import Admission, Claim
 from gateway.balancing import prefix_of
 from gateway.bounds import refuse_over
 from gateway.context import REQUEST_ID, ClientLeft
-from gateway.engine_refusals import refusal, refusal_event
+from gateway.engine_refusals import refusal, refusal_event, refused_stream
 from gateway.openai_messages import (
     BROKEN,
     Question,
@@ -231,6 +231,10 @@ class Proxy:
         """Pass a stream through. None: it broke before its first byte; later, it ends with an error event."""
         events = split_events(upstream.content.iter_any())
         event = await anext(events, b"")  # what breaks here is seen by the caller, who tries another replica
+        early = refused_stream(event)
+        if early is not None:  # an engine refuses some questions only in its stream, of which no byte is out yet
+            call.uncounted = ""
+            return _pass_error(request, *early)
         response = web.StreamResponse(headers=_headers(request, call, upstream.headers))
         done, last = False, BROKEN
         try:

@@ -107,3 +107,11 @@ async def test_a_replica_that_does_not_know_our_secret_is_no_matter_of_the_clien
         gateway.route(stranger)
         status, body = await ask(gateway)
     assert (status, json.loads(body)["error"]["code"]) == (503, "no_replica")
+
+
+async def test_a_stream_that_begins_with_a_refusal_is_a_plain_one(tmp_path: Path) -> None:
+    event = b"data: " + json.dumps({"error": {"message": "Bad.", "type": "x", "code": 400}}).encode() + b"\n\n"
+    async with edge(tmp_path, None, Engine(streams(event, DONE))) as gateway:
+        status, body = await ask(gateway, stream=True)
+        assert gateway.usage.uncounted.labels("broken")._value.get() == 0
+    assert (status, json.loads(body)["error"]["message"]) == (400, "Bad.")
