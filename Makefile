@@ -7,6 +7,7 @@ HOME_DIR ?= $(HOME)/.modelry
 PYTEST := $(BIN)/python -m pytest
 CHAOS_SECONDS ?= 300
 CHAOS_SEED ?= 0
+SIEGE_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos check lint types protos-check docs-check dead-code unit format test test-full chaos demo bench docs up down constraints release-protos
@@ -49,11 +50,12 @@ format: setup ## let ruff put the code in order
 test: check ## check, then one path of everything on real parts; under 50 minutes
 	$(PYTEST) -m "(contract or integration or e2e or chaos) and not full" tests
 
-test-full: setup ## what `make test` leaves out: the journey on PostgreSQL, a control plane without torch
+test-full: setup ## what `make test` leaves out: PostgreSQL, a control plane without torch, requests made from the OpenAPI schema
 	$(PYTEST) -m full tests
 
-chaos: setup ## kill at random while everything works: CHAOS_SECONDS (300), CHAOS_SEED (0: from the clock)
+chaos: setup ## kill at random while all works: CHAOS_SECONDS (300), CHAOS_SEED (0: clock); hostile clients: SIEGE_SECONDS (60)
 	$(BIN)/python -m tests.chaos.random --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
+	$(BIN)/python -m tests.chaos.clients --seconds $(SIEGE_SECONDS)
 
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo

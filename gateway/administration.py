@@ -108,7 +108,7 @@ class Administration:
                 more |= bool(answer.next_page_token)
         size = request.page_size or DEFAULT_PAGE
         page = sorted(joined.dead_letters, key=lambda letter: letter.id, reverse=True)
-        token = page[size - 1].id if more or len(page) > size else ""
+        token = page[size - 1].id if 0 < size <= len(page) and (more or len(page) > size) else ""
         unreachable = joined.unreachable_services
         return pb.ListDeadLettersResponse(
             dead_letters=page[:size], next_page_token=token, unreachable_services=unreachable

@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from gateway import errors, openapi
 from gateway.administration import Administration
-from gateway.body import HANDLER_ARGUMENTS, expect_nothing
-from gateway.context import REQUEST_ID, new_request_id
+from gateway.body import expect_nothing
+from gateway.context import REQUEST_ID, ClientLeft, new_request_id
 from gateway.cors import Cors
 from gateway.native import NativeApi
-from gateway.openai import INFERENCE, OpenAiApi
-from gateway.proxy import ClientLeft, Proxy
+from gateway.openai import OpenAiApi
+from gateway.paths import INFERENCE
+from gateway.proxy import Proxy
 from modelry.admin.v1.admin_pb2 import Health
 from services.chassis import telemetry
 from services.chassis.errors import ModelryError
@@ -39,6 +40,8 @@ class Metrics:
         self._children: dict[tuple[str, int], Counter] = {}
         in_flight = Gauge("modelry_inference_in_flight", "Inference calls at replicas.", registry=self.registry)
         in_flight.set_function(lambda: float(sum(proxy.in_flight.values())))
+        waiting = Gauge("modelry_inference_waiting", "Inference calls that wait for a place.", registry=self.registry)
+        waiting.set_function(lambda: float(proxy.admission.waiting))
         self.registry.register(proxy.uncounted)
 
     def show_letters(self, health: Health) -> None:
@@ -61,13 +64,13 @@ def build_app(
 ) -> web.Application:
     """Return the application; its parts are started and stopped by `__main__`."""
     metrics, cors = Metrics(proxy), Cors(cors_origins)
-    app = web.Application(handler_args=HANDLER_ARGUMENTS)
+    app = web.Application()
 
     def guarded(handler: Handler) -> dict[str, Any]:
         return {"handler": _edge(metrics, cors, handler), "expect_handler": expect_nothing}
 
     async def mark(request: web.BaseRequest, response: web.StreamResponse) -> None:
-        response.headers["Server"] = "modelry"
+        response.headers.update(errors.OWN_HEADERS)
         cors.mark(request, response)
 
     app.on_response_prepare.append(mark)
@@ -75,16 +78,16 @@ def build_app(
         [
             *(web.post(path, **guarded(openai.infer)) for path in INFERENCE),
             web.get("/v1/models", **guarded(openai.models)),
-            web.get("/v1/models/{name:.+}", **guarded(openai.models)),
+            web.get("/v1/models/{name:(?s:.+)}", **guarded(openai.models)),
             web.route("*", "/v1", **guarded(openai.unknown)),
-            web.route("*", "/v1/{rest:.*}", **guarded(openai.unknown)),
+            web.route("*", "/v1/{rest:(?s:.*)}", **guarded(openai.unknown)),
             web.get("/", **guarded(_front)),
             web.get("/healthz", **guarded(_healthz)),
             web.get("/readyz", **guarded(administration.readyz)),
             web.get("/metrics", **guarded(_metrics_handler(metrics, administration))),
             web.get("/openapi.json", **guarded(_openapi)),
             web.get("/docs", **guarded(_docs)),
-            web.route("*", "/{rest:.*}", **guarded(native.handle)),
+            web.route("*", "/{rest:(?s:.*)}", **guarded(native.handle)),
         ]
     )
     return app
@@ -104,24 +107,16 @@ def _edge(metrics: Metrics, cors: Cors, handler: Handler) -> Handler:
         except web.HTTPException:
             raise
         except ModelryError as error:
-            response = _refuse(error, request)
+            response = errors.respond(error, request)
         except Exception:
             _log.exception("%s %s failed", request.method, request.path, extra={"request_id": request_id})
-            response = _refuse(ModelryError("internal"), request)
+            response = errors.respond(ModelryError("internal"), request)
         if not response.prepared:
             response.headers.setdefault("x-request-id", request_id)
         metrics.count(request.path, response.status)
         return response
 
     return edge
-
-
-def _refuse(error: ModelryError, request: web.Request) -> web.Response:
-    answer = errors.wrap(error, request.path, request[REQUEST_ID])
-    headers = dict(answer.headers)
-    if allow := error.metadata.get("allow"):
-        headers["Allow"] = allow
-    return web.json_response(answer.body, status=405 if allow else answer.status, headers=headers)
 
 
 async def _front(request: web.Request) -> web.Response:
@@ -141,7 +136,7 @@ def _metrics_handler(metrics: Metrics, administration: Administration) -> Handle
 
 
 async def _openapi(request: web.Request) -> web.Response:
-    return web.json_response(openapi.document())
+    return web.Response(body=openapi.written(), content_type="application/json", charset="utf-8")
 
 
 async def _docs(request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ A client that waits for `100 Continue` gets it from `open_body`: whoever is refu
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
@@ -23,7 +23,7 @@ LARGE_BYTES = 16 << 10
 MOST_OBJECTS, MOST_VALUES = 200_000, 2_000_000
 """Bounds of what a parser makes of one body; a question of a million tokens is far below. The parser of inference calls
 holds the interpreter until it is done, in a thread too: this many take it a tenth of a second."""
-HANDLER_ARGUMENTS = {"auto_decompress": False, "lingering_time": 2.0}
+HANDLER_ARGUMENTS: dict[str, Any] = {"auto_decompress": False, "lingering_time": 2.0}
 """For the server: it unpacks nothing, and drops what nobody read of a body for two seconds."""
 
 P = ParamSpec("P")

@@ -13,6 +13,8 @@ Channels = Mapping[str, grpc.aio.Channel]
 """The channels to the services, by their names; without interceptors: calls bring their trace and deadline."""
 REQUEST_ID = web.RequestKey("request_id", str)
 """Where a request keeps its id."""
+ADDRESS = web.RequestKey("address", str)
+"""Where a request keeps the address of its caller, as the door has read it."""
 
 
 _SINGLE = frozenset(
@@ -40,6 +42,10 @@ def refuse_repeated(names: Iterable[str]) -> None:
         seen.add(name)
 
 
+class ClientLeft(Exception):
+    """The client closed its connection: there is nobody to answer."""
+
+
 def new_request_id() -> str:
     """Return an id for an answer's `x-request-id`: it need not be hard to guess, and it is made for every call."""
     return f"req_{random.getrandbits(128):032x}"
@@ -54,8 +60,3 @@ def text_of(headers: Mapping[str, str], name: str) -> str:
         except UnicodeEncodeError as error:
             raise Invalid(f"The header {name} is not valid UTF-8.", field=name) from error
     return value
-
-
-def address_of(request: web.Request) -> str:
-    """Return the address of the peer, without trust in any forwarding header."""
-    return request.remote or "127.0.0.1"

@@ -7,11 +7,17 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aiohttp import web
 from google.rpc import code_pb2
 
-from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, Unavailable, code_of
+from gateway.context import REQUEST_ID, new_request_id
+from services.chassis.errors import INTERNAL_MESSAGE, Invalid, ModelryError, OverLimit, TooSlow, Unavailable, code_of
 
-OPENAI_TYPES = {**dict.fromkeys((400, 401, 403, 404, 409, 410, 413, 415), "invalid_request_error"), 429: "requests"}
+OWN_HEADERS = {"Server": "modelry"}
+OPENAI_TYPES = {
+    **dict.fromkeys((400, 401, 403, 404, 408, 409, 410, 413, 415), "invalid_request_error"),
+    429: "requests",
+}
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -40,10 +46,12 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
     if status == 500:
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
     headers: dict[str, str] = {}
-    if isinstance(error, OverLimit | Unavailable):
+    may_pass = isinstance(error, OverLimit | Unavailable)
+    if may_pass and error.retry_seconds:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
-    elif status < 500:
+    elif may_pass or (status < 500 and not isinstance(error, TooSlow)):
         headers["x-should-retry"] = "false"
+    path = "/" + path.lstrip("/")  # with a slash too many it is still that door's
     if path.startswith("/v1/messages"):
         kind = ANTHROPIC_TYPES.get(status, "api_error")
         body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
@@ -52,6 +60,16 @@ def wrap(error: ModelryError, path: str, request_id: str) -> Answer:
     else:
         body = {"error": native_error(error, code, status, message, reason, request_id)}
     return Answer(status, body, headers)
+
+
+def respond(error: ModelryError, request: web.BaseRequest) -> web.Response:
+    """Return the error as the answer of a request, whoever refuses it."""
+    request_id = request.get(REQUEST_ID) or new_request_id()
+    answer = wrap(error, request.path, request_id)
+    headers = {**OWN_HEADERS, **answer.headers, "x-request-id": request_id}
+    if allow := error.metadata.get("allow"):
+        headers["Allow"] = allow
+    return web.json_response(answer.body, status=405 if allow else answer.status, headers=headers)
 
 
 def openai_error(error: ModelryError, status: int, message: str, reason: str) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 Only public methods pass: those with a `google.api.http` option. Health and reflection answer here, for all.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,11 +17,14 @@ from gateway import grpc_services
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
 from gateway.context import Channels, Metadata, new_request_id, refuse_repeated
+from gateway.grpc_bounds import Callers, ReaderStopped
 from gateway.grpc_services import OwnServices, only_message
+from gateway.uploads import send_all
+from gateway.watches import Watches
 from modelry.api_methods import EVERY_SERVICE, Method, methods
 from services.chassis.auth import Principal, Role
 from services.chassis.errors import STATUS_DETAILS_KEY, ModelryError, from_rpc_error, to_status
-from services.chassis.rpc import MESSAGE_BYTES, OPENED, read_request
+from services.chassis.rpc import OPENED, read_request
 
 PASSED_METADATA = ("traceparent", "tracestate")
 REQUEST_ID = "x-request-id"
@@ -31,9 +37,17 @@ _log = logging.getLogger(__name__)
 class GrpcProxy(grpc.GenericRpcHandler):
     """Forwards calls as bytes, whatever their kind: on the wire all are streams."""
 
-    def __init__(self, authenticator: Authenticator, channels: Channels, administration: Administration) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        channels: Channels,
+        administration: Administration,
+        watches: Watches,
+        callers: Callers,
+    ) -> None:
         """`channels` repeat no creates: what passes here may be without a request id."""
         self._authenticator, self._channels, self._administration = authenticator, channels, administration
+        self._watches, self._callers = watches, callers
         self._methods: dict[str, Method] = {method.path: method for method in methods()}
         self.own = OwnServices()
 
@@ -47,12 +61,16 @@ class GrpcProxy(grpc.GenericRpcHandler):
             request_id = new_request_id()
             call.set_trailing_metadata(((REQUEST_ID, request_id),))
             try:
-                if own is not None:
-                    await grpc_services.answer(own, requests, call)
-                else:
-                    await self._forward(path, requests, call, request_id)
+                with self._callers.place(call) as address:
+                    bounded = self._callers.bounded(requests, call)
+                    if own is None:
+                        await self._forward(path, *bounded, request_id, address)
+                    else:
+                        await self._answer(own, *bounded, address)
             except grpc.aio.AbortError:
                 raise
+            except ReaderStopped as error:
+                raise asyncio.CancelledError from error  # nothing can be said to it; gRPC drops the call
             except grpc.aio.AioRpcError as error:
                 await _pass_on(error, call, request_id)
             except ModelryError as error:
@@ -63,42 +81,59 @@ class GrpcProxy(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(answer, response_serializer=own and own.response_serializer)
 
-    async def _forward(self, path: str, requests: Requests, call: Call, request_id: str) -> None:
+    async def _answer(self, own: Any, requests: Requests, call: Any, address: str) -> None:
+        """Answer a call of health or reflection, for which nobody needs a key; its streams are watches as well."""
+        streams = own.request_streaming or own.response_streaming
+        async with self._watches.open(f"address {address}") if streams else nullcontext():
+            await grpc_services.answer(own, requests, call)
+
+    async def _forward(self, path: str, requests: Requests, call: Any, request_id: str, address: str) -> None:
         method = self._methods.get(path)
         if method is None:
             words = f"There is no method {path}; reflection lists what there is."
             await call.abort(grpc.StatusCode.UNIMPLEMENTED, words, ((REQUEST_ID, request_id),))
+            return
         texts: Any = call.invocation_metadata() or ()
         given = {key: value for key, value in texts if isinstance(value, str)}  # binary values are not ours
         refuse_repeated(key for key, _ in texts)
-        principal = await self._authenticator.principal(given, _address(call.peer()), Role[method.role])
+        principal = await self._authenticator.principal(given, address, Role[method.role])
         trace = ((key, given[key]) for key in PASSED_METADATA if key in given)
         metadata = self._authenticator.metadata(principal, request_id, trace)
         if method.process == EVERY_SERVICE:
             await self._administer(method, requests, call, principal, metadata)
-            return
+        elif method.server_streaming and not method.raw:
+            check = partial(self._authenticator.key, given, address)
+            async with self._watches.open(principal.key_id, check):
+                await self._pass(method, requests, call, metadata)
+        else:
+            await self._pass(method, requests, call, metadata)
+
+    async def _pass(self, method: Method, requests: Requests, call: Any, metadata: Metadata) -> None:
+        """Pass the bytes of a call; no method streams both ways."""
         upstream = await self._open(method, requests, call, metadata)
         try:
-            if method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
+            if method.client_streaming:
+                await send_all(requests, upstream)
+            elif method.server_streaming and OPENED in dict(await upstream.initial_metadata() or ()):
                 await call.send_initial_metadata(())  # its first message may be long in coming
             async for message in upstream:
                 await call.write(message)
         finally:
             upstream.cancel()
 
-    async def _open(self, method: Method, requests: Requests, call: Call, metadata: Metadata) -> Any:
+    async def _open(self, method: Method, requests: Requests, call: Any, metadata: Metadata) -> Any:
         """Return the call of the service that answers."""
         timeout: Any = call.time_remaining()  # None without a deadline, whatever the stubs say
         channel: Any = self._channels[method.process]
         if method.client_streaming:
-            return channel.stream_stream(method.path)(requests, metadata=metadata, timeout=timeout)
+            return channel.stream_stream(method.path)(metadata=metadata, timeout=timeout)
         if timeout is None and not method.server_streaming:
             timeout = UNARY_SECONDS
         message = await only_message(requests)
         return channel.unary_stream(method.path)(message, metadata=metadata, timeout=timeout)
 
     async def _administer(
-        self, method: Method, requests: Requests, call: Call, principal: Principal, metadata: Metadata
+        self, method: Method, requests: Requests, call: Any, principal: Principal, metadata: Metadata
     ) -> None:
         message = read_request(method.request.FromString, await only_message(requests))
         answer = await self._administration.call(method.name, message, principal, metadata)
@@ -117,27 +152,16 @@ async def _refuse(error: ModelryError, call: Call, request_id: str) -> None:
     await call.abort(status.code, status.details, (*status.trailing_metadata, (REQUEST_ID, request_id)))
 
 
-async def open_grpc_proxy(listen: str, proxy: GrpcProxy) -> tuple[grpc.aio.Server, int]:
+async def open_grpc_proxy(
+    listen: str, proxy: GrpcProxy, options: Sequence[tuple[str, Any]], tls: grpc.ServerCredentials | None = None
+) -> tuple[grpc.aio.Server, int]:
     """Start the server. Returns: the server and its port. Raises: ModelryError: the address is taken."""
-    options = [
-        ("grpc.max_receive_message_length", MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MESSAGE_BYTES),
-        ("grpc.so_reuseport", 0),
-    ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((proxy,))
     await proxy.own.start()
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, tls) if tls else server.add_insecure_port(listen)
     except RuntimeError as error:
         raise ModelryError(f"Cannot listen on {listen}: the address is taken.") from error
     await server.start()
     return server, port
-
-
-def _address(peer: str) -> str:
-    """Return the address in `ipv4:127.0.0.1:5000` or `ipv6:[::1]:5000`."""
-    kind, _, rest = peer.partition(":")
-    if kind == "ipv6":
-        return rest[rest.find("[") + 1 : rest.find("]")].replace("%5B", "").replace("%5D", "")
-    return rest.rpartition(":")[0] or "127.0.0.1"

@@ -3,7 +3,6 @@
 Internal services are not described: the descriptions are those of public methods and what they need.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from modelry.api_methods import methods
 from services.chassis.errors import Invalid
 from services.chassis.rpc import handlers_of, read_request
 
-MESSAGE_SECONDS = 30.0
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 REFLECTION = reflection.SERVICE_NAME
 REFLECTION_V1 = REFLECTION.replace("v1alpha", "v1")
@@ -70,13 +68,9 @@ async def answer(handler: Any, requests: AsyncIterator[bytes], call: Any) -> Non
 
 
 async def only_message(requests: AsyncIterator[bytes]) -> bytes:
-    """Return the message of a call that has one. Raises: Invalid: it has none, or none came for half a minute."""
-    try:
-        async with asyncio.timeout(MESSAGE_SECONDS):
-            async for message in requests:
-                return message
-    except TimeoutError as error:
-        raise Invalid(f"No message came for {MESSAGE_SECONDS:g} s.", reason="NO_MESSAGE") from error
+    """Return the message of a call that has one. Raises: Invalid: it has none."""
+    async for message in requests:
+        return message
     raise Invalid("The call ended without a message; this method takes one.", reason="NO_MESSAGE")
 
 

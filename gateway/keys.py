@@ -7,7 +7,7 @@ them in the state folder); a revoked key is a record as well, and stays revoked:
 import hashlib
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.chassis.errors import Denied, Unauthenticated
@@ -21,20 +21,29 @@ class KeyRing:
 
     def __init__(self) -> None:
         self._keys: dict[str, KeyRecord] = {}
+        self.followers: list[Callable[[str], None]] = []  # each is told the id of a key that has changed
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def apply(self, digest: str, record: Mapping[str, Any] | None) -> bool:
         """Take a record over unless it is older than what is known; None means that the key is no more."""
-        if record is None:
-            return self._keys.pop(digest, None) is not None
-        key = KeyRecord.from_json(record)
         known = self._keys.get(digest)
+        if record is None:
+            if known is not None:
+                del self._keys[digest]
+                self._tell(known.key_id)
+            return known is not None
+        key = KeyRecord.from_json(record)
         if known is not None and known.version >= key.version:
             return False
         self._keys[digest] = key
+        self._tell(key.key_id)
         return True
+
+    def _tell(self, key_id: str) -> None:
+        for follower in self.followers:
+            follower(key_id)
 
     def authenticate(self, secret: str, address: str) -> KeyRecord:
         """Find the key of a secret. Raises: Unauthenticated: unknown, revoked, expired. Denied: not from this address.

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,7 +16,9 @@ from google.protobuf.message import Message
 from gateway import body, errors, transcoder
 from gateway.administration import Administration
 from gateway.authentication import Authenticator
-from gateway.context import REQUEST_ID, Channels, Metadata, address_of, refuse_repeated
+from gateway.context import ADDRESS, REQUEST_ID, Channels, ClientLeft, Metadata, refuse_repeated
+from gateway.uploads import send_all
+from gateway.watches import Watches
 from modelry.api_methods import EVERY_SERVICE, Method
 from modelry.codec import encode
 from services.chassis import telemetry
@@ -39,10 +42,11 @@ class NativeApi:
         authenticator: Authenticator,
         channels: Channels,
         administration: Administration,
+        watches: Watches,
         pause_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         """A stream gets a comment whenever nothing came for `pause_seconds`."""
-        self._pause_seconds = pause_seconds
+        self._pause_seconds, self._watches = pause_seconds, watches
         self._authenticator, self._channels, self._administration = authenticator, channels, administration
         self._stubs: dict[tuple[str, str], Any] = {}
 
@@ -51,7 +55,7 @@ class NativeApi:
         verb = "GET" if request.method == "HEAD" else request.method  # the same answer; the server drops its body
         method, variables = transcoder.find(verb, request.rel_url.raw_path)
         refuse_repeated(name for name, _ in request.headers.items())
-        principal = await self._authenticator.principal(request.headers, address_of(request), Role[method.role])
+        principal = await self._authenticator.principal(request.headers, request[ADDRESS], Role[method.role])
         trace: dict[str, str] = {}
         telemetry.inject(trace)
         metadata = self._authenticator.metadata(principal, request[REQUEST_ID], trace.items())
@@ -64,13 +68,15 @@ class NativeApi:
             if method.raw:
                 return await self._download(request, method, message, metadata)
             if method.server_streaming:
-                return await self._events(request, method, message, metadata)
+                return await self._events(request, method, message, metadata, principal.key_id)
             if method.process == EVERY_SERVICE:
                 return await _json(await self._administration.call(method.name, message, principal, metadata))
             call = self._stub(method, "unary_unary")
             return await _json(await call(message, metadata=metadata, timeout=UNARY_SECONDS))
         except grpc.aio.AioRpcError as error:
             raise _refusal(error, request) from error
+        except ConnectionResetError as error:
+            raise ClientLeft from error
 
     def _stub(self, method: Method, kind: str) -> Any:
         if (kind, method.path) not in self._stubs:
@@ -82,35 +88,45 @@ class NativeApi:
         return self._stubs[kind, method.path]
 
     async def _events(
-        self, request: web.Request, method: Method, message: Message, metadata: Metadata
+        self, request: web.Request, method: Method, message: Message, metadata: Metadata, key_id: str
     ) -> web.StreamResponse:
-        """Stream messages as server-sent events; headers and a comment go out at once.
+        """Stream messages as server-sent events, for as long as the key may watch.
 
-        What the service refuses is still a plain error: it says when the stream stands, or sends its first message.
+        What is refused is still a plain error while nothing was sent.
         """
-        call = self._stub(method, "unary_stream")(message, metadata=metadata)
         response = web.StreamResponse(headers={**EVENT_HEADERS, "x-request-id": request[REQUEST_ID]})
+        check = partial(self._authenticator.key, request.headers, request[ADDRESS])
+        try:
+            async with self._watches.open(key_id, check):
+                await self._pass_events(
+                    request, response, self._stub(method, "unary_stream")(message, metadata=metadata)
+                )
+        except (grpc.aio.AioRpcError, ModelryError) as error:
+            if not response.prepared:
+                raise
+            refused = error if isinstance(error, ModelryError) else from_rpc_error(error)
+            broken = errors.wrap(refused, request.path, request[REQUEST_ID])
+            await response.write(b"event: error\ndata: " + _dump(broken.body) + b"\n\n")
+        await response.write_eof()
+        return response
+
+    async def _pass_events(self, request: web.Request, response: web.StreamResponse, call: Any) -> None:
+        """Pass the messages of a call; headers and a comment go out when the service says that the stream stands, or
+        with its first message."""
         first = asyncio.ensure_future(call.read())
         try:
             if OPENED not in dict(await call.initial_metadata()):
                 await first
             await response.prepare(request)
             if request.method == "HEAD":
-                return response
+                return
             await response.write(b": ok\n\n")
             async with aclosing(_with_pauses(call, first, self._pause_seconds)) as messages:
                 async for item in messages:
                     await response.write(_event(item))
-        except grpc.aio.AioRpcError as error:
-            if not response.prepared:
-                raise
-            broken = errors.wrap(from_rpc_error(error), request.path, request[REQUEST_ID])
-            await response.write(b"event: error\ndata: " + _dump(broken.body) + b"\n\n")
         finally:
             first.cancel()
             call.cancel()
-        await response.write_eof()
-        return response
 
     async def _download(
         self, request: web.Request, method: Method, message: Message, metadata: Metadata
@@ -137,8 +153,14 @@ class NativeApi:
             head, source = await _open_upload(request, method, query)
         except (ValueError, AssertionError, BadHttpMessage, RequestPayloadError) as error:
             raise Invalid("The form cannot be read: it is no multipart/form-data.", field="body") from error
-        parts = _requests(method, head, source)
-        return await _json(await self._stub(method, "stream_unary")(parts, metadata=metadata))
+        call = self._stub(method, "stream_unary")(metadata=metadata)
+        try:
+            await send_all(_requests(method, head, source), call)
+            return await _json(await call)
+        except RequestPayloadError as error:
+            raise Invalid("The body's framing is broken.", field="body", reason="INVALID_BODY") from error
+        finally:
+            call.cancel()
 
 
 async def _open_upload(

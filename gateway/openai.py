@@ -5,15 +5,16 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from gateway import transcoder
 from gateway.authentication import Authenticator
-from gateway.context import address_of, refuse_repeated
-from gateway.proxy import ModelNotFoundHere, Proxy
+from gateway.context import ADDRESS, refuse_repeated
+from gateway.proxy import Proxy
+from gateway.refusals import ModelNotFoundHere
 from gateway.routes import RouteView
 from services.chassis.errors import NotFound
 from services.clients.records import KeyRecord
 
 STARTED = int(time.time())
-INFERENCE = ("/v1/chat/completions", "/v1/completions")
 
 
 class OpenAiApi:
@@ -30,9 +31,9 @@ class OpenAiApi:
         """Return all that this key can call now, or one of them; names may hold slashes, raw or as %2F."""
         key, project = await self._caller(request)
         entries = {
-            name: {"id": name, "object": "model", "created": STARTED, "owned_by": route.project}
-            for name, route in self._routes.callable_names(project)
-            if key.may_call(name, route.name, route.deployment_id)
+            name: {"id": name, "object": "model", "created": STARTED, "owned_by": target.route.project}
+            for name, target in self._routes.callable_names(project)
+            if key.may_call(*target.names)
         }
         wanted = unquote(request.rel_url.raw_path.removeprefix("/v1/models").lstrip("/"))
         if not wanted:
@@ -43,10 +44,11 @@ class OpenAiApi:
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Refuse any other path."""
-        raise NotFound(f"Unknown request URL: {request.method} {request.path}.", reason="UNKNOWN_URL")
+        path = request.rel_url.raw_path
+        raise NotFound(f"Unknown request URL: {request.method} {path}{transcoder.hint(path)}", reason="UNKNOWN_URL")
 
     async def _caller(self, request: web.Request) -> tuple[KeyRecord, str]:
         """Return the key of a request and the project that it is in. Raises: ModelryError."""
         refuse_repeated(name for name, _ in request.headers.items())
-        key = self._authenticator.key(request.headers, address_of(request))
+        key = self._authenticator.key(request.headers, request[ADDRESS])
         return key, await self._authenticator.project(key, request.headers)

@@ -1,9 +1,8 @@
-"""Bodies of inference calls: what is read of a question and of an engine's refusal, and a stream's events."""
+"""Bodies of inference calls: what is read of a question, and a stream's events."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +44,11 @@ class Question:
     prompts: int
     wants_usage: bool
     wants_totals: bool
+
+    @property
+    def sequences(self) -> int:
+        """How many the engine works on for it."""
+        return self.choices * self.prompts
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Question:
@@ -104,22 +108,3 @@ async def split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             rest = rest[end + 2 :]
     if rest:
         yield rest
-
-
-def refusal(status: int, payload: bytes) -> dict[str, Any]:
-    """Return an engine's refusal in OpenAI's envelope, with its code for a prompt that is too long."""
-    error: Any = {}
-    with suppress(msgspec.DecodeError, AttributeError):
-        answer = _decode(payload)
-        error = answer.get("error", answer)
-    if not isinstance(error, dict):
-        error = {}
-    message = str(error.get("message") or "The engine refused the request.")
-    too_long = "maximum context length" in message or "max_model_len" in message
-    code = "context_length_exceeded" if too_long else error.get("code")
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    if status >= 500:
-        message = "The engine failed on this request. Give the request id to your administrator."
-    return {
-        "error": {"message": message, "type": kind, "param": error.get("param"), "code": str(code) if code else None}
-    }

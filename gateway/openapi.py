@@ -1,5 +1,6 @@
 """`/openapi.json`: OpenAPI 3.1 derived from the protos, with their comments as the words."""
 
+import json
 import re
 from functools import cache
 from typing import Any
@@ -7,18 +8,18 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
+from gateway import openapi_rules as rules
 from modelry.api_methods import Method, comment, has_behavior, methods
 from modelry.codec import is_map
-from modelry.common.v1 import options_pb2
 
 VERSION = "0.1.0"
 _SPECIAL: dict[str, dict[str, Any]] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
-    "google.protobuf.Duration": {"type": "string", "examples": ["3.5s"]},
+    "google.protobuf.Duration": rules.DURATION,
     "google.protobuf.FieldMask": {"type": "string"},
     "google.protobuf.Empty": {"type": "object"},
     "google.api.HttpBody": {"type": "string", "format": "binary"},
-    "modelry.common.v1.Money": {"type": "string", "examples": ["12.34"]},
+    "modelry.common.v1.Money": rules.MONEY,
 }
 _SCALARS: dict[int, dict[str, Any]] = {
     pb.FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
@@ -26,8 +27,8 @@ _SCALARS: dict[int, dict[str, Any]] = {
     pb.FieldDescriptor.CPPTYPE_FLOAT: {"type": "number"},
     pb.FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
     pb.FieldDescriptor.CPPTYPE_INT64: {"type": "integer", "format": "int64"},
-    pb.FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "minimum": 0},
-    pb.FieldDescriptor.CPPTYPE_UINT64: {"type": "integer", "minimum": 0},
+    pb.FieldDescriptor.CPPTYPE_UINT32: {"type": "integer"},
+    pb.FieldDescriptor.CPPTYPE_UINT64: {"type": "integer"},
     pb.FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
 }
 _ERROR = {
@@ -76,6 +77,12 @@ def document() -> dict[str, Any]:
     }
 
 
+@cache
+def written() -> bytes:
+    """Return the document as JSON: who asks for it needs no key, so that it costs nothing to ask again."""
+    return json.dumps(document()).encode()
+
+
 def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
     in_path = re.findall(r"\{([a-z_.]+)\}", method.template)
     heads = {name.split(".")[0] for name in in_path} | {method.body}
@@ -90,17 +97,17 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": f"{comment(method.full_name)}\n\nLeast role: {method.role.lower()}.",
         "responses": {"200": _answer(method, schemas), "default": _REFUSED},
     }
-    if method.body != "*":
+    if method.body != "*" or method.client_streaming:
         for field in method.request.DESCRIPTOR.fields:
-            if field.name not in heads:
-                schema = _field_schema(field, schemas)
+            if field.name not in heads and field.type != pb.FieldDescriptor.TYPE_BYTES:
+                schema = _field_schema(field, schemas) | rules.of_query(method, field)
                 description = schema.pop("description", "")
                 parameters.append({"name": field.name, "in": "query", "description": description, "schema": schema})
+                if method.client_streaming and field.name == "filename":
+                    parameters[-1]["required"] = True  # a form has it beside its file
     if method.updates:
         description = "Etag of what you read: if it has changed since, the answer is 412 and nothing changes."
-        parameters.append(
-            {"name": "If-Match", "in": "header", "description": description, "schema": {"type": "string"}}
-        )
+        parameters.append({"name": "If-Match", "in": "header", "description": description, "schema": rules.ETAG})
     if parameters:
         operation["parameters"] = parameters
     if method.body:
@@ -115,10 +122,13 @@ def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[st
         properties = {
             f.name: _field_schema(f, schemas) for f in method.request.DESCRIPTOR.fields if f.name not in in_path
         }
-        content = {"application/json": {"schema": {"type": "object", "properties": properties}}}
+        needed = rules.required(method.request.DESCRIPTOR, but=in_path)
+        content = {"application/json": {"schema": {**rules.CLOSED, **needed, "properties": properties}}}
     else:
         field: Any = method.request.DESCRIPTOR.fields_by_name[method.body]
-        content = {"application/json": {"schema": _reference(field.message_type, schemas)}}
+        more = rules.of_body(method, field.message_type)
+        schema = _reference(field.message_type, schemas)
+        content = {"application/json": {"schema": {"allOf": [schema, more]} if more else schema}}
     return {"required": True, "content": content}
 
 
@@ -141,12 +151,11 @@ def _reference(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     name = re.sub(r"^modelry\.[a-z]+\.v1\.", "", descriptor.full_name)
     if name not in schemas:
         schemas[name] = {}  # before its fields: messages may hold themselves
-        required = [field.name for field in descriptor.fields if has_behavior(field, field_behavior_pb2.REQUIRED)]
         schemas[name] = {
-            "type": "object",
+            **rules.CLOSED,
             "description": comment(descriptor.full_name),
             "properties": {field.name: _field_schema(field, schemas) for field in descriptor.fields},
-            **({"required": required} if required else {}),
+            **rules.of_message(descriptor),
         }
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -159,11 +168,7 @@ def _field_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
         schema = {"type": "array", "items": _value_schema(field, schemas)}
     else:
         schema = _value_schema(field, schemas)
-    schema = {**schema, "description": comment(field.full_name)}
-    options = field.GetOptions()
-    for name in ("minimum", "maximum"):
-        if options.HasExtension(getattr(options_pb2, name)):
-            schema[name] = options.Extensions[getattr(options_pb2, name)]
+    schema = {**schema, **rules.of_field(field), "description": comment(field.full_name)}
     if has_behavior(field, field_behavior_pb2.OUTPUT_ONLY):
         schema["readOnly"] = True
     if has_behavior(field, field_behavior_pb2.INPUT_ONLY):
@@ -178,4 +183,7 @@ def _value_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
         return {"type": "string", "enum": [value.name for value in field.enum_type.values]}
     if field.type == pb.FieldDescriptor.TYPE_BYTES:
         return {"type": "string", "format": "byte"}
-    return dict(_SCALARS[field.cpp_type])
+    scalar = dict(_SCALARS[field.cpp_type])
+    if field.cpp_type in rules.INTEGERS:
+        scalar["minimum"], scalar["maximum"] = rules.INTEGERS[field.cpp_type]
+    return scalar

@@ -5,21 +5,33 @@ A record is applied only when its version is higher than the known one; a delete
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.clients.records import RouteRecord
+from services.clients.records import AdapterRecord, ReplicaRecord, RouteRecord
 
 
 @dataclass(frozen=True)
 class CallTarget:
-    """What a call name means: the deployment, the name at the engine, the version that answers, and whether it can."""
+    """What a call name means: the deployment, the name at the engine, the version that answers, and whether it can.
+
+    Attributes:
+        own: the name is one that the project gave itself.
+        names: what a key may hold to call it. A deployment's names cover its own version and no other one hosted there.
+    """
 
     route: RouteRecord
     engine_model: str
     model_version_id: str
     ready: bool
+    own: bool
+    names: tuple[str, ...]
+
+    @property
+    def rank(self) -> tuple[bool, bool]:
+        """What it comes to among others of its name: a project's own goes before a shared one even when not ready."""
+        return self.own, self.ready
 
 
 class RouteView:
@@ -52,7 +64,7 @@ class RouteView:
         best: CallTarget | None = None
         for route in self._visible(project):
             target = _match(route, project, name)
-            if target is not None and (best is None or _rank(target, project) > _rank(best, project)):
+            if target is not None and (best is None or target.rank > best.rank):
                 best = target
         return best
 
@@ -75,14 +87,19 @@ class RouteView:
     def _hosts_adapters(self, project: str) -> bool:
         return any(route.accepts_adapters and route.replicas for route in self._visible(project))
 
-    def callable_names(self, project: str) -> Iterator[tuple[str, RouteRecord]]:
-        """Yield every name that the project can call now, with its route."""
+    def callable_names(self, project: str) -> Iterator[tuple[str, CallTarget]]:
+        """Yield every name that the project can call now, with what it means."""
+        best: dict[str, CallTarget] = {}
         for route in self._visible(project):
-            if route.replicas:
-                yield route.name, route
-                for adapter in route.adapters_of(project):
-                    if adapter.ready:
-                        yield adapter.fine_tuned_name, route
+            for name, target in _targets(route, project):
+                if name not in best or target.rank > best[name].rank:
+                    best[name] = target
+        return ((name, target) for name, target in best.items() if target.ready)
+
+    def replicas_of(self, deployment_id: str) -> Sequence[ReplicaRecord]:
+        """Return the replicas that a deployment has now."""
+        route = self._routes.get(deployment_id)
+        return () if route is None or route.deleted else route.replicas
 
     def _visible(self, project: str) -> Iterator[RouteRecord]:
         return (route for route in self._routes.values() if route.visible_to(project))
@@ -90,13 +107,27 @@ class RouteView:
 
 def _match(route: RouteRecord, project: str, name: str) -> CallTarget | None:
     if name in (route.name, route.deployment_id):
-        return CallTarget(route, route.engine_model, route.model_version_id, bool(route.replicas))
+        return _deployment(route, project)
     for adapter in route.adapters_of(project):
         if adapter.fine_tuned_name == name:
-            ready = adapter.ready and bool(route.replicas)
-            return CallTarget(route, adapter.engine_model, adapter.model_version_id, ready)
+            return _adapter(route, adapter, project)
     return None
 
 
-def _rank(target: CallTarget, project: str) -> tuple[bool, bool]:
-    return target.ready, target.route.project == project
+def _targets(route: RouteRecord, project: str) -> Iterator[tuple[str, CallTarget]]:
+    yield route.name, _deployment(route, project)
+    for adapter in route.adapters_of(project):
+        yield adapter.fine_tuned_name, _adapter(route, adapter, project)
+
+
+def _deployment(route: RouteRecord, project: str) -> CallTarget:
+    own, names = route.project == project, (route.name, route.deployment_id)
+    return CallTarget(route, route.engine_model, route.model_version_id, bool(route.replicas), own, names)
+
+
+def _adapter(route: RouteRecord, adapter: AdapterRecord, project: str) -> CallTarget:
+    ready, own = adapter.ready and bool(route.replicas), adapter.project == project
+    names: tuple[str, ...] = (adapter.fine_tuned_name,)
+    if adapter.model_version_id == route.model_version_id:
+        names = (*names, route.name, route.deployment_id)
+    return CallTarget(route, adapter.engine_model, adapter.model_version_id, ready, own, names)

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from google.protobuf.message import Message
 
 from gateway.context import text_of
+from gateway.paths import OTHERS, guesses
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, Problem, decode, input_names
 from services.chassis.errors import Invalid, NotFound, Violation
@@ -79,7 +80,17 @@ def find(verb: str, raw_path: str) -> tuple[Method, dict[str, str]]:
             reason="METHOD_NOT_ALLOWED",
             metadata={"allow": words},
         )
-    raise NotFound(f"There is no {raw_path}; /docs lists what there is.", reason="UNKNOWN_URL")
+    raise NotFound(f"There is no {raw_path}{hint(raw_path)}", reason="UNKNOWN_URL")
+
+
+def hint(raw_path: str) -> str:
+    """Return how a sentence about a path that nothing answers to ends: with the one that is probably meant."""
+    meant = next((guess for guess in guesses(raw_path) if guess in OTHERS or _is_bound(guess)), "")
+    return f"; did you mean {meant}?" if meant else "; /docs lists what there is."
+
+
+def _is_bound(raw_path: str) -> bool:
+    return any(binding.pattern.match(raw_path) for binding in _BINDINGS.get(_collection(raw_path), ()))
 
 
 def parse_json(body: bytes) -> Any:

@@ -1,6 +1,7 @@
 """`python -m deploy.demo [--home DIR] [--port N] [--down]`: the journey from an empty folder to answered questions."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from deploy.demo.journey import Journey, score_of
 from deploy.local.home import Home
 from deploy.local.stack import ACCESS_KEY
 from modelry.client import Client, ModelryError
+from services.chassis.launch import without_proxy
 from services.chassis.objects import StoreAccess
 
 HOME = Path("~/.modelry-demo")
@@ -26,6 +28,8 @@ def main() -> int:
     parser.add_argument("--down", action="store_true", help="stop the installation at the end")
     chosen = parser.parse_args()
     home = chosen.home.expanduser().absolute()
+    # The OpenAI client, like most programs, would ask a proxy for 127.0.0.1 too.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = without_proxy(os.environ)
     _clear(home)
     try:
         _up(home, chosen.port)

@@ -87,6 +87,7 @@ class Child:
             self.process = await asyncio.create_subprocess_exec(
                 *self.program.argv,
                 env=dict(self.program.environment),
+                cwd="/",  # nothing of the folder in which `up` was called
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,

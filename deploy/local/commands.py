@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def home_option(function: F) -> F:
 @click.option("--port", type=click.IntRange(1, 65535), help="HTTP port; kept for later starts.  [first start: 8080]")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="gRPC port.  [first start: 8081]")
 @click.option("--nats-port", type=click.IntRange(1, 65535), help="NATS port.  [first start: 4222]")
-@click.option("--host", default="", help="Address of the HTTP and gRPC doors.  [first start: 127.0.0.1]")
+@click.option("--host", default="", help="Address of both doors; beyond loopback with TLS.  [first start: 127.0.0.1]")
 @click.option("--detach", is_flag=True, help="Return once it is ready and leave it running.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds within which all must be ready.")
 def up(
@@ -132,6 +133,8 @@ def doctor(home: Path, as_json: bool) -> None:
 @home_option
 def env(home: Path) -> None:
     """Print shell lines that point clients here: eval "$(modelry env)"."""
+    from services.chassis.launch import without_proxy
+
     result = Home(home)
     addresses = result.state().get("addresses")
     if not addresses or not result.admin_key_file.exists():
@@ -144,6 +147,8 @@ def env(home: Path) -> None:
         "OPENAI_BASE_URL": f"{addresses['http']}/v1",
         "OPENAI_API_KEY": key,
     }
+    if any(name.lower().endswith("_proxy") for name in os.environ):  # other clients ask a proxy for 127.0.0.1 too
+        values["no_proxy"] = values["NO_PROXY"] = without_proxy(os.environ)
     for name, value in values.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 

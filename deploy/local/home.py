@@ -4,6 +4,7 @@ import base64
 import fcntl
 import os
 import secrets
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,7 +51,8 @@ class Home:
         self.logs = self.path / "logs"
 
     def prepare(self) -> None:
-        """Make the folders; only their owner may enter them."""
+        """Make the folders; only their owner may enter them. Raises CannotStart for a name that cannot be written."""
+        refuse_home(self.path)
         make_private_folder(self.path)
         for name in FOLDERS:
             make_private_folder(self.path / name)
@@ -106,6 +108,24 @@ class Home:
         """Return the installation's secret of that name, made on first use."""
         make = new_vault_key if name == "vault_key" else None
         return keep_secret(make_private_folder(self.secrets) / name, make)
+
+
+def refuse_home(path: Path) -> None:
+    """Raise CannotStart when the name of a home cannot stand in a configuration: no UTF-8, or control characters."""
+    shown = ascii(str(path))
+    if any(ord(character) < 32 or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in str(path)):
+        raise CannotStart(f"{shown} cannot be a home: its name has control characters or is no UTF-8; give another.")
+
+
+def refuse_temporary_folder(environ: Mapping[str, str]) -> None:
+    """Raise CannotStart when TMPDIR names a folder that cannot be written to: jobs would find out, hours later."""
+    folder = environ.get("TMPDIR", "")
+    try:
+        if folder:
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        message = f"TMPDIR={folder} cannot be written to ({error.strerror}): name another folder, or unset it."
+        raise CannotStart(message) from None
 
 
 def new_vault_key() -> str:

@@ -64,7 +64,8 @@ class NatsServer:
 
     def write_config(self, path: Path) -> None:
         """Write the configuration; it holds secrets: 0600."""
-        write_private(path, json.dumps(self.config(), indent=2) + "\n")
+        # The server's language has no `\uXXXX`: characters stand as they are (homes have no control ones).
+        write_private(path, json.dumps(self.config(), indent=2, ensure_ascii=False) + "\n")
 
     def command(self, config: Path) -> list[str]:
         """Return the command that serves a written configuration."""

@@ -15,6 +15,7 @@ from typing import Any
 from deploy.local.home import CannotStart, Home
 from deploy.local.logs import open_log, rotate, tail
 from deploy.local.shutdown import CONTROL_GRACE_SECONDS, WORKER_GRACE_SECONDS, end_launched, end_left_processes, lives
+from deploy.local.stack import PYTHON_PATH
 from deploy.local.supervisor import Options, Supervisor, noted_processes
 from services.chassis.launch import shim
 
@@ -72,12 +73,12 @@ def serve_detached(path: Path, options: Options, announce: Announce) -> None:
     told, ready = os.pipe()
     descriptor = open_log(log)
     wanted = json.dumps({"ports": dict(options.ports), "host": options.host, "ready_seconds": options.ready_seconds})
-    argv = [sys.executable, "-m", "deploy.local.detached", str(home.path), wanted, str(ready)]
+    argv = [sys.executable, "-P", "-m", "deploy.local.detached", str(home.path), wanted, str(ready)]
     try:
         process = subprocess.Popen(
             argv,
             cwd="/",
-            env=_detached_environment(),
+            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
@@ -89,12 +90,6 @@ def serve_detached(path: Path, options: Options, announce: Announce) -> None:
         os.close(descriptor)
     _wait_told(home, told, process)
     announce(home, home.state())
-
-
-def _detached_environment() -> dict[str, str]:
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": path}
 
 
 def _wait_told(home: Home, told: int, process: subprocess.Popen[bytes]) -> None:

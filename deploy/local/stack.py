@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy.local.files import LOOPBACK, write_private
 from deploy.local.health import Check, grpc_check, http_check
 from deploy.local.home import STAGES, Home
 from deploy.local.nats_server import GATEWAY, OBSERVER, SERVICES, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
+from services.chassis.launch import inherited
+from services.chassis.settings import Lookup, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON_PATH = os.pathsep.join((str(ROOT), str(ROOT / "sdk")))
 MARKER = "MODELRY_SUPERVISED"
 ACCESS_KEY = "modelry"
 # Who stops first: the doors, then the services, then (not in this list) workers and replicas, then what they stand on.
@@ -66,16 +70,21 @@ class Stack:
         """Return the three addresses of the gateway, and the object store's."""
         host = LOOPBACK if self.host == "0.0.0.0" else self.host  # noqa: S104 - shown, not bound
         return {
-            "http": f"http://{host}:{self.ports['http']}",
+            "http": f"{self._scheme()}://{host}:{self.ports['http']}",
             "grpc": f"{host}:{self.ports['grpc']}",
             "nats": str(self.toml.get("nats_url", f"nats://{LOOPBACK}:{self.ports['nats']}")),
             "objects": str(self.toml.get("objects_endpoint", f"http://{LOOPBACK}:{self.ports['objects']}")),
         }
 
+    def _scheme(self) -> str:
+        """Return how the HTTP door is spoken to: by TLS when the gateway has a certificate."""
+        lookup = Lookup(Settings, "gateway", {**os.environ, "MODELRY_HOME": str(self.home.path)})
+        certificate, _ = next(lookup.places("tls_certificate"), ("", ""))
+        return "https" if certificate else "http"
+
     def environment(self, name: str) -> dict[str, str]:
         """Return the whole environment of one process of ours. Secrets of the installation are files, not variables."""
-        base = {key: value for key, value in os.environ.items() if key != MARKER}
-        base |= self._caches() | self._common()
+        base = inherited(os.environ, services=True, own_hosts=self._own_hosts()) | self._caches() | self._common()
         if name in STAGES:
             base[f"MODELRY_{name.upper()}_LISTEN"] = f"{LOOPBACK}:{self.ports[name]}"
         if name == "gateway":
@@ -85,16 +94,20 @@ class Stack:
 
     def _common(self) -> dict[str, str]:
         addresses = {f"MODELRY_{stage.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[stage]}" for stage in STAGES}
-        result = {"MODELRY_HOME": str(self.home.path), "PYTHONUNBUFFERED": "1", **addresses}
+        result = {"MODELRY_HOME": str(self.home.path), "PYTHONPATH": PYTHON_PATH, **addresses}
         if "nats_url" not in self.toml:
             result["MODELRY_NATS_URL"] = self.addresses()["nats"]
         if "objects_endpoint" not in self.toml:
             result["MODELRY_OBJECTS_ENDPOINT"] = self.addresses()["objects"]
             result["MODELRY_OBJECTS_ACCESS_KEY"] = ACCESS_KEY
             result["MODELRY_OBJECTS_BUCKET"], result["MODELRY_OBJECTS_REGION"] = BUCKET, REGION
-        python_path = [str(ROOT), str(ROOT / "sdk"), os.environ.get("PYTHONPATH", "")]
-        result["PYTHONPATH"] = os.pathsep.join(part for part in python_path if part)
         return result
+
+    def _own_hosts(self) -> list[str]:
+        """Return the hosts of the installation beside loopback, which no proxy stands before."""
+        addresses = [one for address in self.addresses().values() for one in address.split(",")]
+        hosts = [urlsplit(one if "://" in one else f"//{one}").hostname for one in addresses]
+        return [host for host in hosts if host]
 
     def _caches(self) -> dict[str, str]:
         """Libraries write below the home, so that removing it removes everything."""
@@ -134,14 +147,17 @@ class Stack:
         if self._has("objects", only):
             self._object_server().prepare()
 
-    def checks(self) -> dict[str, Check]:
-        """Return how to ask each process whether it is ready; read nothing but the ports."""
-        gateway = http_check(f"http://{LOOPBACK}:{self.ports['http']}/readyz")
+    def checks(self, door: str) -> dict[str, Check]:
+        """Return how to ask each process whether it is ready; `door` is the address of the HTTP door."""
+        gateway = http_check(f"{door}/readyz")
         result = {
             "nats": http_check(f"http://{LOOPBACK}:{self.ports['nats_monitor']}/healthz"),
             "objects": http_check(f"http://{LOOPBACK}:{self.ports['objects']}", below=500),
         }
         return {**result, **{name: grpc_check(self.ports[name]) for name in STAGES}, "gateway": gateway}
+
+    def _check(self, name: str) -> Check:
+        return self.checks(self.addresses()["http"])[name]
 
     def _has(self, name: str, only: frozenset[str] | None) -> bool:
         """Return whether a program is part of this start: it exists, is wanted, and runs nowhere else."""
@@ -173,14 +189,15 @@ class Stack:
         else:
             objects = self._object_server()
             argv, address, more = objects.command(), objects.url, objects.environment()
-        return Program(name, tuple(argv), {**self.environment(name), **more}, self.checks()[name], GROUND, address)
+        environment = {**inherited(os.environ), MARKER: f"{self.home.path}:{name}", **more}
+        return Program(name, tuple(argv), environment, self._check(name), GROUND, address)
 
     def _service(self, name: str) -> Program:
         argv = (sys.executable, "-m", f"services.{name}")
         address = f"{LOOPBACK}:{self.ports[name]}"
-        return Program(name, argv, self.environment(name), self.checks()[name], SERVICE, address, grace_seconds=15)
+        return Program(name, argv, self.environment(name), self._check(name), SERVICE, address, grace_seconds=15)
 
     def _door(self) -> Program:
         argv = (sys.executable, "-m", "gateway")
-        ready = self.checks()["gateway"]
-        return Program("gateway", argv, self.environment("gateway"), ready, DOOR, self.addresses()["http"])
+        address = self.addresses()["http"]
+        return Program("gateway", argv, self.environment("gateway"), self._check("gateway"), DOOR, address)

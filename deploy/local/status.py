@@ -26,9 +26,10 @@ async def get_status(home: Home) -> dict[str, Any]:
     }
     if not state:
         return result
-    checks = Stack(home, state["ports"]).checks()
+    door = state["addresses"]["http"]  # as it was started, whatever the settings say by now
+    checks = Stack(home, state["ports"]).checks(door)
     noted: dict[str, dict[str, Any]] = state.get("processes", {})
-    lacks = {**{name: grpc_lacks(home, state["ports"][name]) for name in STAGES}, "gateway": http_lacks(state["ports"])}
+    lacks = {**{name: grpc_lacks(home, state["ports"][name]) for name in STAGES}, "gateway": http_lacks(door)}
     rows = [_describe(name, entry, checks[name], lacks.get(name)) for name, entry in noted.items()]
     result["processes"] = list(await asyncio.gather(*rows))
     result["ready"] = running and bool(noted) and all(row["state"] == "ready" for row in result["processes"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.local.child import Backoff, Child
 from deploy.local.files import LOOPBACK
-from deploy.local.home import CannotStart, Home, choose_ports
+from deploy.local.home import CannotStart, Home, choose_ports, refuse_temporary_folder
 from deploy.local.logs import rotate, tail
 from deploy.local.shutdown import end_launched, end_left_processes, wait_released
 from deploy.local.stack import DOOR, GROUND, SERVICE, Stack, version
@@ -75,6 +75,7 @@ class Supervisor:
             raise
 
     async def _start(self) -> None:
+        refuse_temporary_folder(os.environ)
         self.home.prepare()
         before = self.home.state()
         noted = noted_processes(before)

@@ -14,7 +14,7 @@ from google.protobuf import descriptor as pb
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "sdk")]
 
-from deploy.tooling import command_list, error_reasons, event_list, settings_list  # noqa: E402
+from deploy.tooling import command_list, environment_list, error_reasons, event_list, settings_list  # noqa: E402
 from modelry import api_methods  # noqa: E402
 from modelry.common.v1 import options_pb2  # noqa: E402
 
@@ -61,6 +61,7 @@ def pages() -> dict[str, str]:
     result["common.md"] = common_page()
     result["internal.md"] = internal_page()
     result["settings.md"] = settings_list.page()
+    result["environment.md"] = environment_list.page()
     result["cli.md"] = command_list.page()
     result["reasons.md"] = error_reasons.page()
     result["event-types.md"] = event_list.page()
@@ -72,6 +73,7 @@ def pages() -> dict[str, str]:
 ABOUT = {
     "cli": "every command of `modelry` with its flags",
     "common": "messages that every area uses",
+    "environment": "which variables of the surrounding environment reach which programs",
     "event-types": "everything that is published: resource, happening, meaning",
     "internal": "what services ask one another; not reachable from outside",
     "reasons": "the stable reason of every error and failure, with its status and its sentences",

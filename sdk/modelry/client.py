@@ -25,6 +25,7 @@ from grpc_status import rpc_status
 from modelry.api_methods import Method, methods
 from modelry.codec import CodecError, decode
 from modelry.connection import find_connection
+from modelry.direct import channel_options
 
 TRIES = 4
 FIRST_DELAY_SECONDS = 0.3
@@ -51,11 +52,17 @@ def method_names() -> dict[str, Method]:
 class Client:
     """One connection to an installation. Close it, or use it in a `with` block. Safe to share between threads."""
 
-    def __init__(self, url: str = "", key: str = "", project: str = "", home: str = "") -> None:
+    def __init__(self, url: str = "", key: str = "", project: str = "", home: str = "", ca_file: str = "") -> None:
         """See `modelry.connection.find_connection`. Raises: NotReachable."""
-        self.connection = find_connection(url, key, project, home)
+        self.connection = find_connection(url, key, project, home, ca_file)
         options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
-        self._channel = grpc.insecure_channel(self.connection.grpc_address, options=options)
+        options += channel_options(direct=self.connection.direct)
+        address, authorities = self.connection.grpc_address, self.connection.authorities.encode() or None
+        if self.connection.encrypted:
+            trusted = grpc.ssl_channel_credentials(authorities)
+            self._channel = grpc.secure_channel(address, trusted, options=options)
+        else:
+            self._channel = grpc.insecure_channel(address, options=options)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from services.access.maintenance import maintain, propagate
 from services.access.operations.bootstrap import bootstrap
 from services.access.operations.context import ServerFacts, ServiceContext
 from services.access.operations.keys import all_records
+from services.access.operations.restored import overtake
 from services.access.operations.stores import Stores
 from services.access.service.access import AccessInternalService, AccessService
 from services.access.service.billing import BillingInternalService, BillingService
@@ -36,12 +37,12 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
         await bootstrap(settings.home / "admin.key", settings.bootstrap_key.get_secret_value(), context, now())
     except ModelryError as error:
         refuse_start(f"MODELRY_BOOTSTRAP_KEY: {error.message}")
-    keeper = KvKeeper(bus, KEY_BUCKET, partial(all_records, context), settings)
+    keeper = KvKeeper(bus, KEY_BUCKET, partial(all_records, context), settings, partial(overtake, context))
     maintenance = BackgroundLoop("maintenance of access", partial(maintain, context), settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
     host.on_events(partial(handle, context), "job", "evaluation", "deployment")  # what costs money
     host.add(keeper, gate, maintenance)
-    propagated = partial(propagate, context, host.relay, settings.propagation_seconds)
+    propagated = partial(propagate, context, host.relay, keeper, settings.propagation_seconds)
     host.serve(AccessService(context, propagated))
     host.serve(AccessInternalService(context, propagated))
     host.serve(BillingService(context))

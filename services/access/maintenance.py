@@ -7,6 +7,7 @@ import time
 from services.access.domain.keys import ApiKey
 from services.access.operations import billing, keys, projects
 from services.access.operations.context import ServiceContext
+from services.chassis.bus import KvKeeper
 from services.chassis.clock import now
 from services.chassis.delivery import OutboxRelay
 
@@ -23,8 +24,8 @@ async def maintain(context: ServiceContext) -> None:
         await context.stores.try_ensure_bucket(project.bucket)
 
 
-async def propagate(context: ServiceContext, relay: OutboxRelay, seconds: float, key: ApiKey) -> bool:
-    """Wait until the gateways' store has acknowledged what changed about a key.
+async def propagate(context: ServiceContext, relay: OutboxRelay, keeper: KvKeeper, seconds: float, key: ApiKey) -> bool:
+    """Wait until the gateways' store has acknowledged what changed about a key, and was compared since the start.
 
     Returns: False if that takes too long: the relay delivers the change later then.
     """
@@ -32,8 +33,8 @@ async def propagate(context: ServiceContext, relay: OutboxRelay, seconds: float,
     while True:
         unsent = (await keys.unpropagated([key], context)).get(key.id, [])
         left = end - time.monotonic()
-        if not unsent or left <= 0:
-            return not unsent
+        if left <= 0 or (not unsent and keeper.compared):
+            return not unsent and keeper.compared
         # In short steps: a row may be acknowledged just before somebody waits for it, and noted just after.
         await asyncio.gather(*(relay.delivered(row, min(left, _STEP_SECONDS)) for row in unsent))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005 if unsent else _STEP_SECONDS)

@@ -9,7 +9,7 @@ class AccessSettings(ServiceAddresses):
     """Settings of access."""
 
     bootstrap_key: SecretStr = Field(
-        SecretStr(""), description="the first admin key, where there is none yet; empty makes a random one"
+        SecretStr(""), description="the first admin key, where there is none yet; empty, or used before: a random one"
     )
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="currency of all prices, as ISO 4217 names it")
     http_address: str = Field("", description="HTTP address that `serverInfo` shows; empty is the embedded stack's")

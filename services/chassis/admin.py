@@ -6,12 +6,11 @@ from typing import Any, Protocol
 from modelry.admin.v1 import admin_pb2 as pb
 from modelry.admin.v1 import admin_pb2_grpc
 from services.chassis.bus import Bus
-from services.chassis.data import DeadLetter, DeadLetters
+from services.chassis.data import DeadLetter, DeadLetters, PageQuery
 from services.chassis.errors import Unavailable, WrongState
 from services.chassis.proto_values import service_health, timestamp_of
 from services.chassis.readiness import CanDegrade, CanStopAnswering
 
-DEFAULT_PAGE = 50
 BODY_CHARACTERS = 2000
 
 
@@ -37,7 +36,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """List a page of letters, newest first."""
         if request.service not in ("", self._service):
             return pb.ListDeadLettersResponse()
-        size = request.page_size or DEFAULT_PAGE
+        size = PageQuery.of(request).limit
         letters = await self._letters.page(size + 1, request.page_token)
         page = letters[:size]
         token = page[-1].id if len(letters) > size else ""

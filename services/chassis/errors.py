@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class ModelryError(Exception):
     def __init__(
         self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None, retry_seconds: float = 1.0
     ) -> None:
-        """Args: retry_seconds: when to try again, where that may help (OverLimit, Unavailable)."""
+        """Args: retry_seconds: when to try again, where that may help (OverLimit, Unavailable); 0: never by itself."""
         super().__init__(message)
         self.message, self.retry_seconds = message, retry_seconds
         self.reason = reason or self.default_reason
@@ -105,6 +104,12 @@ class UnsupportedEncoding(Invalid):
     """A body is packed in a way that is not unpacked here."""
 
     default_reason = "UNSUPPORTED_ENCODING"
+
+
+class TooSlow(ModelryError):
+    """The caller takes too long to send its request; sent again it may come in time."""
+
+    default_reason = "SLOW_BODY"
 
 
 class Unauthenticated(ModelryError):
@@ -215,6 +220,7 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
     Invalid: (code_pb2.INVALID_ARGUMENT, 400),
     TooLarge: (code_pb2.INVALID_ARGUMENT, 413),
     UnsupportedEncoding: (code_pb2.INVALID_ARGUMENT, 415),
+    TooSlow: (code_pb2.DEADLINE_EXCEEDED, 408),
     Unauthenticated: (code_pb2.UNAUTHENTICATED, 401),
     Denied: (code_pb2.PERMISSION_DENIED, 403),
     NotFound: (code_pb2.NOT_FOUND, 404),
@@ -232,10 +238,7 @@ TABLE: dict[type[ModelryError], tuple[int, int]] = {
 
 def code_of(error: ModelryError) -> tuple[int, int]:
     """Return (gRPC code, HTTP status) of an error."""
-    for cls in type(error).__mro__:
-        if cls in TABLE:
-            return TABLE[cls]
-    return TABLE[ModelryError]
+    return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
 
 
 def to_status(error: ModelryError, request_id: str = "") -> status_pb2.Status:
@@ -257,9 +260,9 @@ def to_status(error: ModelryError, request_id: str = "") -> status_pb2.Status:
             bad.field_violations.add(field=violation.field, description=violation.message, reason=violation.reason)
         status.details.add().Pack(bad)
     if isinstance(error, _Retryable):
-        delay = duration_pb2.Duration(nanos=int(error.retry_seconds * 1e9) % 1_000_000_000)
-        delay.seconds = int(error.retry_seconds)
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
+        status.details.add().Pack(retry)
     return status
 
 
@@ -270,7 +273,7 @@ def from_status(status: status_pb2.Status) -> ModelryError:
         for known in (info, bad, retry):
             detail.Unpack(known)  # nothing happens where it is another one
     metadata = dict(info.metadata)
-    seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    seconds = retry.retry_delay.ToNanoseconds() / 1e9
     code = int(status.code)
     if code == code_pb2.INVALID_ARGUMENT:
         violations = [Violation(v.field, v.description, v.reason) for v in bad.field_violations]
@@ -292,7 +295,6 @@ def from_status(status: status_pb2.Status) -> ModelryError:
 def from_rpc_error(error: grpc.aio.AioRpcError | grpc.RpcError) -> ModelryError:
     """Return what a peer answered, as the error that it raised there; raise it `from` the one given."""
     call: Any = error
-    for key, value in call.trailing_metadata() or ():
-        if key == STATUS_DETAILS_KEY:
-            return from_status(status_pb2.Status.FromString(value))
+    if details := dict(call.trailing_metadata() or ()).get(STATUS_DETAILS_KEY):
+        return from_status(status_pb2.Status.FromString(details))
     return from_status(status_pb2.Status(code=call.code().value[0], message=call.details() or ""))

@@ -7,14 +7,14 @@ from typing import Any
 
 from services.chassis.errors import Invalid, Violation
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_TITLE_CHARACTERS = 200
-_PAIRS, _KEY_CHARACTERS, _VALUE_CHARACTERS = 16, 64, 512
+NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+TITLE_CHARACTERS = 200
+PAIRS, PAIR_KEY_CHARACTERS, PAIR_VALUE_CHARACTERS = 16, 64, 512
 
 
 def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterator[Violation]:
     """Yield what is wrong with a name: it is none of ours, or looks like an id that begins with one of the prefixes."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         words = "is no name: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
         yield Violation(field, f"{name!r} {words}", "INVALID_NAME")
     elif prefixes and name.startswith(prefixes):
@@ -24,14 +24,14 @@ def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterat
 
 def label_faults(title: str, metadata: Mapping[str, str], path: str) -> Iterator[Violation]:
     """Yield what is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
-    if len(title) > _TITLE_CHARACTERS:
-        yield Violation(f"{path}title", f"The title has {len(title)} characters; at most {_TITLE_CHARACTERS}")
-    if len(metadata) > _PAIRS:
-        yield Violation(f"{path}metadata", f"There are {len(metadata)} metadata pairs; at most {_PAIRS}")
+    if len(title) > TITLE_CHARACTERS:
+        yield Violation(f"{path}title", f"The title has {len(title)} characters; at most {TITLE_CHARACTERS}")
+    if len(metadata) > PAIRS:
+        yield Violation(f"{path}metadata", f"There are {len(metadata)} metadata pairs; at most {PAIRS}")
     for key, value in metadata.items():
-        if not 1 <= len(key) <= _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:
-            named = f"{path}metadata[{key[:_KEY_CHARACTERS]}]"
-            limits = f"keys have 1 to {_KEY_CHARACTERS}, values up to {_VALUE_CHARACTERS} characters"
+        if not 1 <= len(key) <= PAIR_KEY_CHARACTERS or len(value) > PAIR_VALUE_CHARACTERS:
+            named = f"{path}metadata[{key[:PAIR_KEY_CHARACTERS]}]"
+            limits = f"keys have 1 to {PAIR_KEY_CHARACTERS}, values up to {PAIR_VALUE_CHARACTERS} characters"
             yield Violation(named, f"{named} is too long: {limits}")
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import urllib.error
-import urllib.request
 
 from sqlalchemy import text
 
 from services.chassis.background import BackgroundLoop
 from services.chassis.data import Database, fetch
+from services.chassis.direct import open_direct
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.readiness import Lack, LackLog
 
@@ -76,7 +76,7 @@ def _ask(endpoint: str) -> None:
     if not endpoint.startswith(("http://", "https://")):
         raise Unavailable(f"The address of the object store ({endpoint}) is no HTTP address.")
     try:
-        with urllib.request.urlopen(endpoint, timeout=ANSWER_SECONDS):  # noqa: S310 - checked above
+        with open_direct(endpoint, ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:
         if error.code >= 500:

@@ -107,7 +107,8 @@ class Settings(BaseModel):
         home = self.home.expanduser().absolute()
         self.__dict__["home"] = home
         if not self.database_url:
-            self.__dict__["database_url"] = f"sqlite:///{home}/data/{self.service or 'modelry'}.db"
+            path = f"{home}/data/{self.service or 'modelry'}.db".replace("%", "%25").replace("?", "%3F")
+            self.__dict__["database_url"] = f"sqlite:///{path}"
         return self
 
 
@@ -148,12 +149,12 @@ class Lookup:
         """Return the values found, by field."""
         self._refuse_unknown()
         for name, field in self.cls.model_fields.items():
-            place = next(self._places(name, field), None)
+            place = next(self.places(name, field), None)
             if place is not None and name not in ("service", "home"):
                 self.values[name], self.sources[name] = place
         return self.values
 
-    def _places(self, name: str, field: FieldInfo) -> Iterator[tuple[Any, str]]:
+    def places(self, name: str, field: FieldInfo | None = None) -> Iterator[tuple[Any, str]]:
         """Yield the values of a field with the places that name it, the nearest first."""
         for variable in (f"{PREFIX}{self.service}_{name}".upper(), f"{PREFIX}{name}".upper()):
             if variable in self.environ:
@@ -163,7 +164,7 @@ class Lookup:
         if name in self.table:
             yield self.table[name], f"{name} in {self.path}"
         secret = self.home / "secrets" / name
-        if field.annotation is SecretStr and secret.is_file():
+        if field is not None and field.annotation is SecretStr and secret.is_file():
             yield secret.read_text("utf-8").strip(), str(secret)
 
     def _refuse_unknown(self) -> None:

@@ -22,6 +22,13 @@ SOON_SECONDS = 5.0
 """When to ask again where no start was measured, or this one takes longer than the last."""
 
 
+def network_of(text: str) -> IPv4Network | IPv6Network:
+    """Return a network, or an address as one; IPv4 in IPv6 dress (`::ffff:10.0.0.1`) is IPv4. Raises: ValueError."""
+    network = ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+
+
 @dataclass(frozen=True)
 class KeyRecord:
     """An API key for one of its secrets. Admin keys have no project; `expire_time` is in Unix seconds."""
@@ -57,7 +64,7 @@ class KeyRecord:
             "role": Role[content["role"]],
             "version": int(content["version"]),
             "models": tuple(content.get("models") or cls.models),
-            "addresses": tuple(ip_network(text, strict=False) for text in content.get("addresses", ())),
+            "addresses": tuple(map(network_of, content.get("addresses", ()))),
         }
         return cls(**{**_fields_of(cls, content), **read})
 
@@ -80,6 +87,21 @@ class AdapterRecord:
     engine_model: str
     ready: bool
     project: str
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """What a call may ask of a deployment.
+
+    Attributes:
+        sequences: most of one key at a replica at a time, and so of one call (`n` for each prompt).
+        choices: most of `n` and `best_of`.
+        logprobs: most tokens whose probability is told at each place.
+    """
+
+    sequences: int = 128
+    choices: int = 128
+    logprobs: int = 20
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,7 @@ class RouteRecord:
     adapters: tuple[AdapterRecord, ...] = ()
     start_seconds: float = 0.0
     starting_since: float = 0.0
+    limits: CallLimits = CallLimits()
 
     def seconds_to_start(self, now: float) -> float:
         """Return when a replica may answer again: what the last start took, less what has gone by; or soon."""
@@ -130,10 +153,10 @@ class RouteRecord:
         replicas = [dict(vars(one)) for one in self.replicas]
         adapters = [dict(vars(one)) for one in self.adapters]
         record = {**vars(self), "shared_with": list(self.shared_with), "replicas": replicas, "adapters": adapters}
-        for name in ("start_seconds", "starting_since"):  # records of before had none: those are written as they were
-            if not record[name]:
+        for name in ("start_seconds", "starting_since", "limits"):  # records of before had none: written as they were
+            if record[name] == getattr(RouteRecord, name):
                 del record[name]
-        return record
+        return record if self.limits == CallLimits() else {**record, "limits": dict(vars(self.limits))}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RouteRecord:
@@ -148,6 +171,7 @@ class RouteRecord:
             "shared_with": tuple(content.get("shared_with", ())),
             "replicas": tuple(ReplicaRecord(**_fields_of(ReplicaRecord, one)) for one in content.get("replicas", ())),
             "adapters": tuple(AdapterRecord(**one) for one in adapters),
+            "limits": CallLimits(**_fields_of(CallLimits, content.get("limits", {}))),
         }
         return cls(**{**_fields_of(cls, content), **read})
 

@@ -120,7 +120,8 @@ class RegistryUnit(HoldingUnit):
 
     async def delete_model(self, model: Model) -> None:
         """Remove a model with its versions and aliases."""
-        await self.connection.execute(delete(VERSIONS).where(VERSIONS.c.model_id == model.id))
+        for version in await self.versions_in(model.id):
+            await self.versions.delete(version)
         await self.connection.execute(delete(ALIASES).where(ALIASES.c.model_id == model.id))
         await self.models.delete(model)
 

@@ -1,5 +1,6 @@
 """`python -m services.serving`: settings, adapters and the list of parts."""
 
+from functools import partial
 from pathlib import Path
 
 from services.chassis.bus import KvKeeper
@@ -13,7 +14,7 @@ from services.serving.control.reconciler import Reconciler
 from services.serving.control.weights import Weights
 from services.serving.handlers import VersionHandlers
 from services.serving.operations.context import ServiceContext
-from services.serving.operations.routes import all_routes
+from services.serving.operations.routes import all_routes, overtake_routes
 from services.serving.service import ServingInternalServicer, ServingServicer
 from services.serving.settings import ServingSettings
 
@@ -29,7 +30,13 @@ async def assemble(host: ServiceHost[ServingSettings]) -> None:
     context = ServiceContext(host.database, Clients.of(connections), settings, len(launcher.capacity.cores))
     gateways = Gateways(settings.gateway_seconds)
     await gateways.listen(host.bus)
-    keeper = KvKeeper(host.bus, ROUTE_BUCKET, lambda: all_routes(context.reading(), context.secret_of), settings)
+    keeper = KvKeeper(
+        host.bus,
+        ROUTE_BUCKET,
+        lambda: all_routes(context.reading(), context.secret_of),
+        settings,
+        partial(overtake_routes, context),
+    )
     reconciler = Reconciler(context, launcher, Weights(context, launcher), gateways)
     host.on_events(VersionHandlers(context).handle, "modelVersion")
     host.add(keeper, reconciler)

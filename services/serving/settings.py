@@ -14,8 +14,15 @@ class ServingSettings(LaunchSettings, ServiceAddresses):
     max_lora_rank: int = Field(64, ge=1, le=512, description="largest rank of an adapter that may be attached")
     max_loras: int = Field(4, ge=1, le=64, description="different adapters in one batch of a replica")
     max_adapters: int = Field(32, ge=1, description="adapters that one deployment holds")
+    max_choices: int = Field(128, ge=1, le=1024, description="largest `n` of a call; a new one needs new replicas")
+    max_logprobs: int = Field(20, ge=0, le=1000, description="most tokens that a call is told the odds of at one place")
     start_seconds: float = Field(600, gt=0, description="a replica that is not ready by then is begun anew")
-    unhealthy_seconds: float = Field(60, gt=0, description="a ready replica that does not answer so long is replaced")
+    unhealthy_seconds: float = Field(
+        60,
+        gt=0,
+        description="a ready replica that does not get on for so long is replaced; on CPUs a large model gets more, as "
+        "long as its longest step may take",
+    )
     probe_seconds: float = Field(5, gt=0, description="how often a ready replica is asked for its health")
     stable_seconds: float = Field(60, gt=0, description="ready for so long, an end counts as the first one again")
     backoff_min_seconds: float = Field(1, gt=0, description="first delay before a replica that ended is started again")

@@ -66,7 +66,11 @@ async def _note_publication(checkpoint_id: str, version_id: str, context: Servic
     async with TrainingUnit(context.database) as uow:
         checkpoint = await note_version(uow, checkpoint_id, version_id)
         job = await uow.jobs.by_id(checkpoint.job_id) if checkpoint else None
-        if job is not None:
-            links = {"checkpoint": checkpoint_id, "published_model_version": version_id}
-            uow.emit(job_event(context.stage, job, "published", links))
+        if job is None:
+            return
+        after = replace(job, version=job.version + 1, update_time=now())  # each event is of a version of its own
+        await uow.jobs.save(after)
+        links = {"checkpoint": checkpoint_id, "published_model_version": version_id}
+        uow.emit(job_event(context.stage, after, "published", links))
         await uow.commit()
+    context.engine.watchers.notify(after.id, after)

@@ -172,10 +172,10 @@ class TrainingStage(Stage[Job]):
 
 
 async def note_version(uow: TrainingUnit, checkpoint_id: str, version_id: str) -> Checkpoint | None:
-    """Note on a checkpoint that a version was published from it."""
+    """Note on a checkpoint that a version was published from it. None: it is gone, or that was noted before."""
     checkpoint = await uow.checkpoints.by_id(checkpoint_id)
     if checkpoint is None or version_id in checkpoint.model_version_ids:
-        return checkpoint
+        return None
     ids = (*checkpoint.model_version_ids, version_id)
     after = replace(checkpoint, version=checkpoint.version + 1, model_version_ids=ids)
     await uow.checkpoints.save(after)

@@ -24,10 +24,14 @@ import uvloop
 from aiohttp import web
 
 from deploy.local.files import choose_port
+from gateway.addresses import Places, TrustedProxies
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
+from gateway.connections import Bounds, DoorRunner
 from gateway.keys import KeyRing
-from gateway.openai import INFERENCE, OpenAiApi
+from gateway.openai import OpenAiApi
+from gateway.paths import INFERENCE
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
 from gateway.usage import UsageJournal
@@ -131,10 +135,11 @@ async def _serve_gateway(port: int, replica: int) -> None:
     nothing: Any = _Nothing()
     usage = UsageJournal(Path(tempfile.gettempdir()), FakeBilling())
     await usage.start()
-    proxy = Proxy(routes, usage)
+    proxy = Proxy(routes, usage, Admission(60))
     await proxy.start()
     openai = OpenAiApi(Authenticator(keys, nothing, nothing), routes, proxy)
-    await _listen(build_app(nothing, openai, proxy, nothing), port)
+    app = build_app(nothing, openai, proxy, nothing)
+    await _listen(DoorRunner(app, Bounds(), Places(1000, 1000), TrustedProxies()), port)
 
 
 async def _serve_reference(port: int, replica: int) -> None:
@@ -151,11 +156,10 @@ async def _serve_reference(port: int, replica: int) -> None:
 
     app = web.Application()
     app.router.add_post(PATH, handle)
-    await _listen(app, port)
+    await _listen(web.AppRunner(app, handler_cancellation=True, access_log=None), port)
 
 
-async def _listen(app: web.Application, port: int) -> None:
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+async def _listen(runner: web.AppRunner, port: int) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
 

@@ -14,6 +14,7 @@ from modelry.cli import outputs
 from modelry.cli.inputs import connection_options, location
 from modelry.client import Client
 from modelry.connection import Connection
+from modelry.direct import open_url
 
 CHAT_SECONDS = 600.0
 
@@ -142,7 +143,7 @@ def _stream_chat(connection: Connection, body: dict[str, Any]) -> Iterator[str]:
     url = f"{connection.http_address}/v1/chat/completions"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the user's own address
     try:
-        with urllib.request.urlopen(request, timeout=CHAT_SECONDS) as answer:  # noqa: S310
+        with open_url(request, CHAT_SECONDS, direct=connection.direct, context=connection.ssl_context) as answer:
             for line in answer:
                 if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import ipaddress
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from services.chassis.transitions import Transition
 
 PREFIX = "mk-"
 LONGEST_OVERLAP = timedelta(days=7)
+_RANDOM_BYTES = 32
 _SHORTEST_SECRET = 20
 _DISPLAY_CHARACTERS = 8
 _MOST_MODELS, _MOST_ADDRESSES = 100, 100
@@ -129,6 +131,11 @@ class CreateKey:
             update_time=now,
             **vars(self) | checked,
         )
+
+
+def new_secret() -> str:
+    """Return a new secret: 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 def check_secret(secret: str) -> str:

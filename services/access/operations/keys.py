@@ -1,14 +1,14 @@
 """API keys: made, rotated, revoked; and the records by which gateways know them."""
 
-import secrets
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
-from services.access.domain.keys import EXPIRE, PREFIX, REVOKE, ApiKey, CreateKey, KeyRole, KeyState, Secret
+from services.access.domain.keys import EXPIRE, REVOKE, ApiKey, CreateKey, KeyRole, KeyState, Secret, new_secret
 from services.access.domain.projects import DEFAULT_ID
+from services.access.operations import admin_keys
 from services.access.operations.audit import by, note
 from services.access.operations.context import ServiceContext
 from services.access.store import KEYS, AccessUnit
@@ -18,8 +18,6 @@ from services.chassis.errors import AlreadyExists, NotFound
 from services.chassis.events import Event, Record
 from services.chassis.ids import new_id
 from services.clients.records import KEY_BUCKET, KeyRecord
-
-_RANDOM_BYTES = 32
 
 Propagate = Callable[[ApiKey], Awaitable[bool]]
 """Wait until gateways can know of a key's change; false if that takes too long."""
@@ -31,11 +29,6 @@ class Shown:
 
     key: ApiKey
     secret: str = ""
-
-
-def new_secret() -> str:
-    """Return a new secret: 256 random bits."""
-    return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 async def create_key(
@@ -51,7 +44,7 @@ async def create_key(
         first = await uow.claim_request(caller.project, "CreateApiKey", request_id, digest, key.id)
         if first != key.id:
             return Shown(await uow.keys.get(home, first))
-        await _save(uow, key, "created", None, by(caller))
+        await save_key(uow, key, "created", None, by(caller))
         await note(uow, caller, "CreateApiKey", key.id, now)
         await uow.commit()
     return Shown(key, secret)
@@ -76,7 +69,7 @@ async def rotate_key(
         if claim != await uow.claim_request(caller.project, "RotateApiKey", request_id, digest, claim):
             return Shown(key)
         key = key.rotate(secret, overlap, now)
-        await _save(uow, key, "rotated", KeyState.ACTIVE, by(caller))
+        await save_key(uow, key, "rotated", KeyState.ACTIVE, by(caller))
         await note(uow, caller, "RotateApiKey", key.id, now)
         await uow.commit()
     return Shown(key, secret)
@@ -84,10 +77,12 @@ async def rotate_key(
 
 @retry_conflicts
 async def revoke_key(caller: Principal, ref: str, context: ServiceContext, now: datetime) -> ApiKey:
-    """End a key for good. A revoked one is returned as it is. Raises: NotFound, Denied."""
+    """End a key for good. A revoked one is returned as it is. Raises: NotFound, Denied, WrongState (the last admin)."""
     async with context.writing() as uow:
         key = await _visible(uow, caller, ref)
         key.require_reach(caller.role)
+        if key.role is KeyRole.ADMIN and key.state is not KeyState.REVOKED:
+            await admin_keys.require_another(uow, key)
         return await _revoke(uow, caller, key, "RevokeApiKey", now)
 
 
@@ -104,7 +99,7 @@ async def issue_deployment_key(
                 known = await _of_deployment(uow, caller.project, deployment_id)
                 if known is not None:
                     return Shown(known)
-                await _save(uow, key, "created", None, by(caller))
+                await save_key(uow, key, "created", None, by(caller))
                 await note(uow, caller, "IssueDeploymentKey", key.id, now)
                 await uow.commit()
         except AlreadyExists:  # another key has the name, or the same call was faster
@@ -126,7 +121,7 @@ async def _revoke(uow: AccessUnit, caller: Principal, key: ApiKey, method: str, 
     if key.state is KeyState.REVOKED:
         return key
     revoked = key.apply(REVOKE, now)
-    await _save(uow, revoked, "revoked", key.state, by(caller))
+    await save_key(uow, revoked, "revoked", key.state, by(caller))
     await note(uow, caller, method, key.id, now)
     await uow.commit()
     return revoked
@@ -164,26 +159,9 @@ async def expire_keys(context: ServiceContext, now: datetime) -> int:
     async with context.writing() as uow:
         over = await uow.keys.select(KEYS.c.state == KeyState.ACTIVE, KEYS.c.expire_time <= now, limit=100)
         for key in over:
-            await _save(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "Its time is over.")
+            await save_key(uow, key.apply(EXPIRE, now), "expired", KeyState.ACTIVE, "Its time is over.")
         await uow.commit()
     return len(over)
-
-
-async def has_admin_key(context: ServiceContext) -> bool:
-    """Return whether somebody can administer the installation."""
-    async with context.reading() as uow:
-        return await uow.keys.first(KEYS.c.role == KeyRole.ADMIN, KEYS.c.state == KeyState.ACTIVE) is not None
-
-
-async def add_first_admin(secret: str, context: ServiceContext, now: datetime) -> ApiKey:
-    """Make the first admin key, of a given secret."""
-    key_id = new_id("key-")
-    async with context.writing() as uow:
-        name = "admin" if await uow.keys.find(DEFAULT_ID, "admin") is None else key_id
-        key = CreateKey(name, KeyRole.ADMIN, title="First admin key").make(key_id, DEFAULT_ID, secret, now)
-        await _save(uow, key, "created", None, "Made at the first start.")
-        await uow.commit()
-    return key
 
 
 async def all_records(context: ServiceContext) -> dict[str, tuple[int, dict[str, Any] | None]]:
@@ -217,7 +195,7 @@ def _end_of(key: ApiKey, secret: Secret) -> float | None:
     return min(ends).timestamp() if ends else None
 
 
-async def _save(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState | None, cause: str) -> None:
+async def save_key(uow: AccessUnit, key: ApiKey, happening: str, before: KeyState | None, cause: str) -> None:
     """Save a key, a new one if it had no state before, and tell the gateways and the world."""
     await (uow.keys.save(key) if before else uow.keys.add(key))
     project = await uow.projects.by_id(key.project)

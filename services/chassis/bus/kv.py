@@ -21,6 +21,7 @@ from services.chassis.errors import Unavailable
 from services.chassis.settings import Settings
 
 CAS_TRIES = 10
+_NAMED = 10  # records that a warning names
 
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE = 10071
@@ -114,8 +115,19 @@ def _version(data: bytes) -> int:
 class KvKeeper(BackgroundLoop):
     """Compares a bucket with the database of its owner: at start, at each connect and every minute."""
 
-    def __init__(self, bus: Bus, bucket: str, records: Callable[[], Awaitable[Records]], settings: Settings) -> None:
-        """Args: records: reads from the database what the bucket should hold: key -> (version, value)."""
+    def __init__(
+        self,
+        bus: Bus,
+        bucket: str,
+        records: Callable[[], Awaitable[Records]],
+        settings: Settings,
+        overtake: Callable[[Records], Awaitable[None]] | None = None,
+    ) -> None:
+        """Args:
+        records: reads from the database what the bucket should hold: key -> (version, value).
+        overtake: raises the versions in the database above those of the records that it is given, which the bucket
+            holds: as after a restore of an older copy, when readers would take every change for an old one.
+        """
         self.writer = KvWriter(bus, bucket)
         super().__init__(
             f"comparison of bucket {bucket}",
@@ -123,7 +135,9 @@ class KvKeeper(BackgroundLoop):
             settings.compare_seconds,
             retry_max_seconds=settings.retry_max_seconds,
         )
-        self._bus, self._records = bus, records
+        self._bus, self._records, self._overtake = bus, records, overtake
+        self.compared = False
+        """Whether the bucket was compared since the start: before, a record may lie below what the bucket holds."""
         bus.on_connect(self.kick)
 
     async def compare(self) -> int:
@@ -133,6 +147,15 @@ class KvKeeper(BackgroundLoop):
         """
         stored = await self.writer.read_all()
         wanted = await self._records()
+        ahead = {key: stored[key] for key, (version, _) in wanted.items() if key in stored and stored[key][0] > version}
+        if ahead and self._overtake is not None:
+            _log.warning(
+                "bucket %s holds newer versions of %d records than the database, as after a restore of an older copy; "
+                "the database's are raised above them: %s",
+                self.writer.bucket, len(ahead), ", ".join(sorted(ahead)[:_NAMED]),
+            )  # fmt: skip
+            await self._overtake(ahead)
+            wanted = await self._records()
         put = 0
         for key, (version, value) in wanted.items():
             if stored.get(key) != (version, value):
@@ -141,6 +164,7 @@ class KvKeeper(BackgroundLoop):
             if key not in wanted and value is not None:
                 _log.warning("bucket %s has %r, which the database does not know", self.writer.bucket, key)
                 put += await self.writer.put(key, version + 1, None)
+        self.compared = True
         return put
 
     async def _compare_if_connected(self) -> None:

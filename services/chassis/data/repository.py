@@ -104,6 +104,7 @@ class Repository(Generic[E]):
         columns: columns of its fields, where they have another name.
         default_order: column that a list is ordered by if nothing else is asked; empty: the newest first.
         """
+        uow.announcements.kept = True
         self._uow, self._table, self._type, self._kind = uow, table, entity_type, kind
         self._statements = statements_of(table, uow.locks_rows)
         self._message, self._renamed, self._default_order = message, columns or {}, default_order
@@ -177,6 +178,7 @@ class Repository(Generic[E]):
                 f"There is already a {self._kind} {name!r} in this project.",
                 metadata={"resource": self._kind, "name": name},
             ) from error
+        self._uow.announcements.wrote(entity.id, entity.version)
 
     async def save(self, entity: E) -> None:
         """Write a changed entity, whose version is one more than that of its row.
@@ -191,12 +193,28 @@ class Repository(Generic[E]):
             name = getattr(entity, "name", "")
             raise AlreadyExists(f"There is already a {self._kind} {name!r} in this project.") from error
         self._expect_one(result.rowcount, entity)
+        self._uow.announcements.wrote(entity.id, entity.version)
+
+    async def raise_version(self, entity: E, version: int) -> None:
+        """Give an entity as it was loaded a higher version: one above what readers have seen of a newer database.
+
+        Raises: Conflict: it has changed meanwhile, or is gone.
+        """
+        row = {**self._row(entity), "version": version, **self._key(entity, entity.version)}
+        result = await self._uow.connection.execute(self._statements.save, row)
+        self._expect_one(result.rowcount, entity)
 
     async def delete(self, entity: E) -> None:
-        """Remove an entity as it was loaded. Raises: Conflict: it has changed meanwhile, or is gone."""
+        """Remove an entity as it was loaded; the event of that carries one version more.
+
+        A late repeat of the request that made it does not make it again. Raises: Conflict: it has changed meanwhile, or
+        is gone.
+        """
         key = self._key(entity, entity.version)
         result = await self._uow.connection.execute(self._statements.delete, key)
         self._expect_one(result.rowcount, entity)
+        await self._uow.note_deleted(entity.id)
+        self._uow.announcements.wrote(entity.id, entity.version + 1)
 
     def _key(self, entity: E, version: int) -> dict[str, Any]:
         return {"row_id": entity.id, "row_version": version}

@@ -56,6 +56,7 @@ dead_letters = Table(
     Column("replay_time", UtcTime),
 )
 
+# What a request id made. Of a resource that was deleted it has a row too, see `UnitOfWork.note_deleted`.
 requests = Table(
     "requests",
     chassis,

@@ -15,15 +15,18 @@ from sqlalchemy import Executable, Table, bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.chassis.clock import now
+from services.chassis.data.announced import Announcements
 from services.chassis.data.database import Database, Transaction
 from services.chassis.data.engines import Connection, Parameters, Result
 from services.chassis.data.statements import insert_new
 from services.chassis.data.tables import inbox, outbox, requests
-from services.chassis.errors import AlreadyExists, Conflict, Invalid, Unavailable
+from services.chassis.errors import AlreadyExists, Conflict, Invalid, NotFound, Unavailable
 from services.chassis.events import Event, Record
 
 MAX_EVENT_BYTES = 256 * 1024
 CONFLICT_TRIES = 3
+DELETED = "(deleted)"
+"""The method of the rows of `requests` that say which resources were deleted; their request id is the resource's id."""
 
 _ADD_TO_OUTBOX = insert(outbox)
 _request = (
@@ -55,6 +58,7 @@ class UnitOfWork:
         self.write = write
         self._transaction: Transaction | None = None
         self._rows: list[dict[str, Any]] = []
+        self.announcements = Announcements()
 
     @property
     def connection(self) -> Connection:
@@ -80,6 +84,7 @@ class UnitOfWork:
         if self._transaction is not None:
             raise RuntimeError("this unit of work is open already")
         self._rows = []
+        self.announcements.clear()
         try:
             self._transaction = await self.database.engine.begin(write=self.write)
         except Exception as error:
@@ -105,6 +110,7 @@ class UnitOfWork:
         body = event.body()
         if len(body.encode()) > MAX_EVENT_BYTES:
             raise Invalid(f"A change of {event.resource} {event.resource_id} is over 256 KB and cannot be announced.")
+        self.announcements.tell(event)
         self._add_row("event", event, event.subject, event.headers(), body, event.terminal)
 
     def put_record(self, record: Record) -> str:
@@ -135,6 +141,7 @@ class UnitOfWork:
 
     async def commit(self) -> None:
         """Make everything of this unit true, durably, and wake the relay. Nothing can follow it."""
+        self.announcements.check()
         rows, self._rows = self._rows, []
         if rows:
             await self.connection.execute(_ADD_TO_OUTBOX, rows)
@@ -156,7 +163,7 @@ class UnitOfWork:
             resource_id: the new resource's id, to be used if this is the first call.
 
         Returns: the id of the first call's resource; `resource_id` if this is the first, or has no request id.
-        Raises: AlreadyExists: the request id was used with another body.
+        Raises: AlreadyExists: the request id was used with another body. NotFound: what it made was deleted.
         """
         if not request_id:
             return resource_id
@@ -175,7 +182,23 @@ class UnitOfWork:
                 reason="REQUEST_ID_REUSED",
                 metadata={"request_id": request_id},
             )
+        await self.refuse_deleted(row.resource_id)
         return str(row.resource_id)
+
+    async def note_deleted(self, resource_id: str) -> None:
+        """Remember that a resource was deleted, for as long as the request that made it may be."""
+        key = {"project": "", "method": DELETED, "request_id": resource_id}
+        await self.insert_new(requests, {**key, "digest": "", "resource_id": resource_id, "create_time": now()})
+
+    async def refuse_deleted(self, resource_id: str) -> None:
+        """Refuse to make a resource that was there and was deleted. Raises: NotFound."""
+        names = {"of_project": "", "of_method": DELETED, "of_request_id": resource_id}
+        if (await self.connection.execute(_FIND_REQUEST, names)).first() is not None:
+            raise NotFound(
+                f"What this request made, {resource_id!r}, was deleted. To make it again, use a new request id.",
+                reason="RESOURCE_DELETED",
+                metadata={"name": resource_id},
+            )
 
     async def insert_new(self, table: Table, values: dict[str, Any]) -> bool:
         """Insert a row unless there is one with its key. Returns whether it was inserted."""

@@ -123,7 +123,9 @@ class Reports(Generic[J]):
         elif outcome is not Outcome.APPLY:
             outcome = Outcome.CLOSE if job.state is State.STOPPING else Outcome.FAIL
         cause, failure = explain(job, report, refused)
-        return moves(told, outcome, now(), cause, failure) or [told]
+        steps = moves(told, outcome, now(), cause, failure)
+        # What the stage told of with a version of its own stays a step of its own.
+        return [told, *steps] if told.version > job.version else steps or [told]
 
     async def _keep(self, uow: UnitOfWork, attempt: Attempt, report: Report) -> None:
         """Store the high-rate part of a report."""

@@ -128,6 +128,7 @@ class JobVerbs(Generic[P]):
             known = await jobs.find(job.project, job.id)
             if known is not None:  # the same request, in parallel, was faster
                 return known
+            await uow.refuse_deleted(job.id)
             await jobs.add(job)
             emit_change(self._stage, uow, None, job)
             await uow.commit()

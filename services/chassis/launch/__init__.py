@@ -17,13 +17,23 @@ from services.chassis.launch.records import Record, Records, is_locked, lock_fol
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, ProbeState
+from services.chassis.launch.surroundings import (
+    INHERITED,
+    LONGEST_TEMPORARY_BYTES,
+    SET_ALWAYS,
+    inherited,
+    without_proxy,
+)
 
 __all__ = [
+    "INHERITED",
+    "LONGEST_TEMPORARY_BYTES",
     "NEVER_FITS",
     "NO_FREE_SLOT",
     "PROGRAM_SPEC_FILE",
     "PROGRESS_FILE",
     "RESULT_FILE",
+    "SET_ALWAYS",
     "Capacity",
     "Claim",
     "Demand",
@@ -41,11 +51,13 @@ __all__ = [
     "assign",
     "cpu_list",
     "find_libraries",
+    "inherited",
     "is_locked",
     "lock_folder",
     "preloaded",
     "probe",
     "read_result",
+    "without_proxy",
     "write_progress",
     "write_result",
     "write_spec",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import select
 import subprocess
@@ -21,14 +20,11 @@ from services.chassis.launch.records import Record, Records, check_id, lock_fold
 from services.chassis.launch.settings import LaunchSettings
 from services.chassis.launch.slots import Capacity, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
+from services.chassis.launch.surroundings import inherited
 
 _ROOT = Path(__file__).resolve().parents[3]
 _READY_SECONDS = 15.0
 _SHIM_GRACE_SECONDS = 3.0
-# Its own settings, and whatever is called a secret (HF_TOKEN, OPENAI_API_KEY, DB_PASSWORD).
-_NOT_INHERITED = re.compile(
-    r"MODELRY_|AWS_|(.*_)?(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_.*)?$|(.*_)?(API)?KEY$", re.IGNORECASE
-)
 
 
 class LocalLauncher:
@@ -189,13 +185,13 @@ def _check_spec(spec: LaunchSpec) -> None:
 
 
 def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
-    """Return the service's environment without its settings and secrets, the spec's, and what the launcher decided."""
-    env = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)}
+    """Return what passes of the service's environment, the spec's, and what the launcher decided."""
+    env = inherited(os.environ)
     claim = record.claim
     env["OMP_NUM_THREADS"] = str(max(1, len(claim.cores) // spec.ranks))
     env.update(spec.env)
     # The program runs in its own folder, and `python -m services...` must be found from there.
-    env["PYTHONPATH"] = os.pathsep.join(part for part in (str(_ROOT), env.get("PYTHONPATH", "")) if part)
+    env["PYTHONPATH"] = os.pathsep.join((str(_ROOT), str(_ROOT / "sdk")))
     env["MODELRY_CPUS"] = cpu_list(claim.cores)
     env[shim.MARKER] = record.marker
     if claim.gpus:

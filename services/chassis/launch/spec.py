@@ -14,8 +14,8 @@ class LaunchSpec:
     Attributes:
         id: name of the attempt or replica, never used again for another start; letters, digits, `.`, `_`, `-`.
         argv: program and arguments; the program is looked up on PATH when it is no path.
-        env: variables added to those of the service. Names beginning with MODELRY_ or AWS_ are not passed on from
-            the service, nor are names of secrets: what the program shall know stands here or in its spec.json.
+        env: variables added to those that pass from the service (`inherited`). None of its settings, secrets and
+            `PYTHONPATH` does: what the program shall know stands here or in its spec.json.
         folder: the program's own folder and its working directory; made if missing.
         cpus: cores it needs, at least 1.
         memory_mb: memory it needs in MiB; 0 means that it is not counted.

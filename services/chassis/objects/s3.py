@@ -3,16 +3,20 @@
 It takes a third of a second to load, so this module is imported where a client is made and not with the package.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from botocore.configprovider import ConfigValueStore, ConstantProvider
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from urllib3.exceptions import HTTPError
 
+from services.chassis.direct import is_loopback
 from services.chassis.errors import Conflict, Denied, Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.objects.access import StoreAccess, translated
 
@@ -70,9 +74,11 @@ def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> 
         retries={"mode": "standard", "total_max_attempts": tries},
         max_pool_connections=_CONNECTIONS,
         user_agent_extra="modelry",
+        # None: those of the environment, which `no_proxy` limits.
+        proxies={} if is_loopback(access.endpoint) else None,
     )
     with translated(access):
-        return boto3.session.Session().client(
+        return _own_session().client(
             "s3",
             endpoint_url=access.endpoint or None,
             aws_access_key_id=access.access_key,
@@ -80,6 +86,20 @@ def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> 
             region_name=access.region or "us-east-1",
             config=config,
         )
+
+
+def _own_session() -> boto3.session.Session:
+    """Return a session that knows the library's defaults alone.
+
+    It reads neither `~/.aws` nor a variable: keys, endpoint and region come from us, and a profile, a CA or an option
+    that was left over by another tool must not stop us.
+    """
+    session = botocore.session.Session()
+    defaults = {name: default for name, (_, _, default, _) in session.SESSION_VARIABLES.items()}
+    defaults |= {"config_file": os.devnull, "credentials_file": os.devnull, "ignore_configured_endpoint_urls": True}
+    values = {name: ConstantProvider(default) for name, default in defaults.items()}
+    session.register_component("config_store", ConfigValueStore(values))
+    return boto3.session.Session(botocore_session=session)
 
 
 def translate(error: Exception, access: StoreAccess, bucket: str, key: str) -> ModelryError | None:

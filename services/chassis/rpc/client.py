@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import telemetry
 from services.chassis.auth import Principal, Role, TokenIssuer, current_or_none
+from services.chassis.direct import GRPC_DIRECT
 from services.chassis.errors import from_rpc_error
 from services.chassis.rpc.interceptor import AUTHORIZATION, REQUEST_ID
 from services.chassis.rpc.retries import repeatable_methods, service_config
@@ -27,6 +28,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.enable_retries", 1),
+    GRPC_DIRECT,
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # A service that was restarted is found again within seconds, not after gRPC's two minutes.

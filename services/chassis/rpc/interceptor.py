@@ -75,6 +75,7 @@ class CallGuard:
         async def unary(given: Any, call: Any) -> Any:
             async with _Answer(self, method, policy, call):
                 if handler.request_streaming:
+                    opening.enter(call)
                     return await handler.stream_unary(_all_requests(read, given), call)
                 request = _request(read, given)
                 if call.time_remaining() is not None:  # gRPC itself cancels a call whose own deadline passes

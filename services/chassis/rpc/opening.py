@@ -1,4 +1,4 @@
-"""How a stream says that it stands before its first message, which may be long in coming."""
+"""How a stream says that it stands before its first message, which may be long in coming, and an upload that it may."""
 
 from contextvars import ContextVar
 from typing import Any

@@ -68,7 +68,7 @@ def version_event(after: DatasetVersion, before: DatasetVersion | None = None, h
         happening=happening or (after.state.name.lower() if before else "created"),
         state=after.state.name,
         previous_state=before.state.name if before else "",
-        version=after.version,
+        version=after.version + (happening == "deleted"),
         cause=after.cause,
         links={"dataset": after.dataset_id, **({"file": after.source.file_id} if after.source.file_id else {})},
         terminal=after.state.ended and not happening,
@@ -77,12 +77,13 @@ def version_event(after: DatasetVersion, before: DatasetVersion | None = None, h
 
 def dataset_event(dataset: Dataset, happening: str) -> Event:
     """Return the event of a data set: `created`, `updated`, `deleted`."""
-    return Event(dataset.project, "dataset", dataset.id, happening, "", version=dataset.version)
+    version = dataset.version + (happening == "deleted")
+    return Event(dataset.project, "dataset", dataset.id, happening, "", version=version)
 
 
 def file_event(file: StoredFile, happening: str) -> Event:
     """Return the event of a file: `created`, `deleted`."""
-    return Event(file.project, "file", file.id, happening, "", version=file.version)
+    return Event(file.project, "file", file.id, happening, "", version=file.version + (happening == "deleted"))
 
 
 def offset_token(offset: int) -> str:

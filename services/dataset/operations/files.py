@@ -14,6 +14,7 @@ from services.chassis.errors import AlreadyExists, Invalid, NotFound
 from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
 from services.chassis.objects import AsyncObjectStore
+from services.chassis.rpc import opened
 from services.dataset.domain import StoredFile, check_file, check_size
 from services.dataset.object_sources import open_store
 from services.dataset.operations.context import ServiceContext, file_event
@@ -39,6 +40,7 @@ async def upload_file(
     Raises: Invalid: name, purpose, or no bytes. TooLarge: over a GiB. Unavailable: the store does not answer.
     """
     check_file(upload.filename, upload.purpose)
+    await opened()
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = await asyncio.to_thread(tempfile.mkstemp, dir=folder)
     path = Path(name)
@@ -80,6 +82,7 @@ async def _keep(
     await store.upload_file(path, context.sources.bucket, context.file_key(file.project, file.id))
     try:
         async with context.writing() as uow:
+            await uow.refuse_deleted(file.id)
             await uow.files.add(file)
             uow.emit(file_event(file, "created"))
             await uow.commit()

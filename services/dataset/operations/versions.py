@@ -63,13 +63,13 @@ async def create_version(command: CreateVersion, context: ServiceContext, now: d
     """
     _check(command)
     async with context.writing() as uow:
-        await _dataset(uow, command)
         version_id = await uow.claim_request(
             command.project, "CreateDatasetVersion", command.request_id, command.digest, new_id("dsv-")
         )
         first = await uow.versions.by_id(version_id)
         if first is not None:
             return await _shown(uow, first)
+        await _dataset(uow, command)
         await _check_file(uow, command)
         await uow.commit()
     source = command.source
@@ -115,6 +115,7 @@ async def _insert(
         first = await uow.versions.by_id(version_id)
         if first is not None:
             return await _shown(uow, first)
+        await uow.refuse_deleted(version_id)
         await _check_file(uow, command)
         dataset = await _dataset(uow, command)
         if dataset is None:

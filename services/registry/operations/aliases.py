@@ -61,4 +61,5 @@ async def delete_alias(project: str, model_ref: str, name: str, context: Service
 
 def _event(alias: Alias, happening: str) -> Event:
     links = {"model": alias.model_id, "model_version": alias.target.model_version_id}
-    return Event(alias.project, "alias", alias.id, happening, "", version=alias.version, links=links)
+    version = alias.version + (happening == "deleted")
+    return Event(alias.project, "alias", alias.id, happening, "", version=version, links=links)

@@ -76,7 +76,7 @@ def version_event(after: ModelVersion, before: ModelVersion | None = None, happe
         happening=happening or words,
         state=after.state.name,
         previous_state=before.state.name if before else "",
-        version=after.version,
+        version=after.version + (happening == "deleted"),
         cause=after.cause,
         links=links,
         terminal=after.state.ended and not happening,
@@ -85,4 +85,5 @@ def version_event(after: ModelVersion, before: ModelVersion | None = None, happe
 
 def model_event(model: Model, happening: str) -> Event:
     """Return the event of a model: `created`, `updated`, `deleted`."""
-    return Event(model.project, "model", model.id, happening, "", version=model.version)
+    version = model.version + (happening == "deleted")
+    return Event(model.project, "model", model.id, happening, "", version=version)

@@ -68,14 +68,14 @@ async def _known_version(uow: RegistryUnit, command: RegisterCheckpoint, new: st
     """Return the version of an earlier call with the same wish; None: this is the first, and `new` is its answer."""
     # Without a request id the same checkpoint under the same model name is one wish, while its version exists.
     key = command.request_id or f"{command.checkpoint_id}/{command.model_name}"
-    while (known := await uow.claim_request(command.project, "RegisterCheckpoint", key, command.digest, new)) != new:
-        version = await uow.versions.find(command.project, known)
-        if version is not None:
-            return version
-        if command.request_id:
-            raise NotFound.of("model version", known)
-        key = f"{command.checkpoint_id}/{command.model_name}/{known}"
-    return None
+    while True:
+        try:
+            known = await uow.claim_request(command.project, "RegisterCheckpoint", key, command.digest, new)
+            return None if known == new else await uow.versions.get(command.project, known)
+        except NotFound as gone:
+            if command.request_id:
+                raise
+            key = f"{command.checkpoint_id}/{command.model_name}/{gone.metadata['name']}"
 
 
 async def _tuned_model(uow: RegistryUnit, command: RegisterCheckpoint, now: datetime) -> Model:

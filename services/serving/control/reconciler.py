@@ -17,6 +17,7 @@ from services.serving.control.replica_monitor import Engine, ReplicaMonitor
 from services.serving.control.weights import Weights
 from services.serving.domain.deciding import Limits, Program, Seen, Verb, decide
 from services.serving.domain.entities import Deployment, Replica, ReplicaState
+from services.serving.domain.progress import longest_step
 from services.serving.operations import adapters
 from services.serving.operations.context import ServiceContext
 from services.serving.operations.replicas import drop_ended, load_all
@@ -77,7 +78,7 @@ class Reconciler(BackgroundLoop):
         self._weights.prepare(deployment)
         self._monitor(deployment, replicas)
         await self._note_adapters(deployment, replicas)
-        seen = [await self._see(one) for one in replicas]
+        seen = [await self._see(one, deployment) for one in replicas]
         model = self._weights.ready(deployment.id)
         by_id = {one.id: one for one in replicas}
         for action in decide(deployment, seen, model is not None, self._limits):
@@ -87,7 +88,7 @@ class Reconciler(BackgroundLoop):
             if action.verb is not Verb.TERMINATE and action.verb is not Verb.START:
                 self._context.wake.set()
 
-    async def _see(self, replica: Replica) -> Seen:
+    async def _see(self, replica: Replica, deployment: Deployment) -> Seen:
         program, words = Program.NONE, ""
         if replica.state is not ReplicaState.PENDING:
             program, words = _program(await self._launcher.probe(replica.id))
@@ -96,13 +97,16 @@ class Reconciler(BackgroundLoop):
             since = time.monotonic()
             self._since[replica.id] = (replica.state, since)
         monitor = self._monitors.get(replica.id)
+        cpus_only = not self._launcher.capacity.gpus
         return Seen(
             replica,
             program,
             words,
             time.monotonic() - since,
             probed=monitor.probed if monitor else False,
-            silent=monitor.silent if monitor else 0.0,
+            still=monitor.progress.still(time.monotonic()) if monitor else 0.0,
+            calls=monitor.progress.calls if monitor else 0,
+            step_seconds=longest_step(deployment.facts.parameter_count, replica.cpu_count) if cpus_only else 0.0,
             acknowledged=self._gateways.know(replica.deployment_id, replica.drain_version),
             problem=monitor.problem if monitor else "",
         )
@@ -125,7 +129,7 @@ class Reconciler(BackgroundLoop):
                 assert self._session is not None, "start() opens the session"
                 engine = Engine(self._session, replica.address, self._context.secret_of(replica.id))
                 monitor = ReplicaMonitor(engine, deployment.served_name, model.samples if model else (), ready)
-                monitor.start(self._context.settings.probe_seconds, self._context.wake.set)
+                monitor.start(self._context.settings, self._context.wake.set)
                 self._monitors[replica.id] = monitor
             monitor.want(paths, required, known)
 

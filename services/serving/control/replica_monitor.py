@@ -1,9 +1,11 @@
-"""Asks one replica over HTTP: is it alive, does it answer, are its tokens the trainer's, which adapters has it."""
+"""Asks one replica over HTTP: does it get on, are its tokens the trainer's, which adapters has it."""
 
 import asyncio
 import json
 import logging
+import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,13 @@ from typing import Any
 
 import aiohttp
 
+from services.serving.domain.progress import ASK_AFTER, Counters, Progress
+from services.serving.settings import ServingSettings
+
 _STARTING_SECONDS = 0.3
 _ASK_SECONDS = 30.0
 _HEALTH_SECONDS = 10.0
+_METRIC = re.compile(r"^(vllm:\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +37,21 @@ class Engine:
     async def healthy(self) -> bool:
         """Return whether it says that it is well."""
         timeout = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
-        async with self._session.get(f"{self._url}/health", timeout=timeout) as answer:
+        async with self._session.get(f"{self._url}/health", headers=self._headers, timeout=timeout) as answer:
             return answer.status == 200
+
+    async def counters(self) -> Counters:
+        """Return what it says of its work; what it does not say is 0."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for name, value in _METRIC.findall(await self._ask("GET", "/metrics")):
+            sums[name] += float(value)
+        return Counters(
+            prompt_tokens=sums["vllm:prompt_tokens_total"],
+            generated_tokens=sums["vllm:generation_tokens_total"],
+            running=sums["vllm:num_requests_running"],
+            waiting=sums["vllm:num_requests_waiting"],
+            cache_used=sums["vllm:kv_cache_usage_perc"],
+        )
 
     async def models(self) -> set[str]:
         """Return every name that it answers to: the weights' and the adapters'."""
@@ -53,14 +72,16 @@ class Engine:
         answer = await self._ask("POST", "/tokenize", body)
         return [int(token) for token in answer["tokens"]]
 
-    async def generate(self, model: str, token_ids: Sequence[int]) -> int:
+    async def generate(self, model: str, token_ids: Sequence[int], seconds: float = _ASK_SECONDS) -> int:
         """Let it write one token; return how many it wrote."""
         body = {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0}
-        answer = await self._ask("POST", "/v1/completions", body)
+        answer = await self._ask("POST", "/v1/completions", body, seconds)
         return int(answer["usage"]["completion_tokens"])
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        timeout = aiohttp.ClientTimeout(total=_ASK_SECONDS)
+    async def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, seconds: float = _ASK_SECONDS
+    ) -> Any:
+        timeout = aiohttp.ClientTimeout(total=seconds)
         request = self._session.request(method, self._url + path, json=body, headers=self._headers, timeout=timeout)
         async with request as answer:
             text = await answer.text()
@@ -78,7 +99,7 @@ class ReplicaMonitor:
     Attributes:
         probed: it has passed the probe: healthy, required adapters, right tokens, one generation.
         problem: why it never will, in words.
-        answered: when it last answered (monotonic).
+        progress: when it last got on (monotonic).
         names: names that it answers to; None before it was asked.
         refused: adapters that it would not take -> its words.
     """
@@ -86,8 +107,9 @@ class ReplicaMonitor:
     def __init__(self, engine: Engine, model: str, samples: Sequence[Mapping[str, Any]], ready: bool) -> None:
         """`ready`: it was probed by an earlier process and only needs to stay well."""
         self._engine, self._model, self._samples = engine, model, samples
+        self._prompt: Sequence[int] = samples[0]["token_ids"] if samples else [1]
         self.probed, self.problem = ready, ""
-        self.answered = time.monotonic()
+        self.progress = Progress(time.monotonic())
         self.names: set[str] | None = None
         self.refused: dict[str, str] = {}
         self._wanted: dict[str, Path] = {}
@@ -96,9 +118,9 @@ class ReplicaMonitor:
         self._kick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, probe_seconds: float, changed: Callable[[], None]) -> None:
+    def start(self, settings: ServingSettings, changed: Callable[[], None]) -> None:
         """Begin to ask; `changed` is called when there is news."""
-        self._task = asyncio.create_task(self._run(probe_seconds, changed))
+        self._task = asyncio.create_task(self._run(settings, changed))
 
     def stop(self) -> None:
         """Stop asking."""
@@ -119,17 +141,12 @@ class ReplicaMonitor:
             self.refused.clear()
             self._kick.set()
 
-    @property
-    def silent(self) -> float:
-        """Seconds since it last answered."""
-        return time.monotonic() - self.answered
-
-    async def _run(self, probe_seconds: float, changed: Callable[[], None]) -> None:
+    async def _run(self, settings: ServingSettings, changed: Callable[[], None]) -> None:
         while True:
             before = (self.probed, self.problem, self.names, dict(self.refused))
             self._kick.clear()
             try:
-                await self._tick()
+                await self._tick(settings.unhealthy_seconds)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 _log.debug("a replica does not answer: %r", error)
             except EngineRefused as error:
@@ -139,13 +156,14 @@ class ReplicaMonitor:
             if before != (self.probed, self.problem, self.names, self.refused):
                 changed()
             with suppress(TimeoutError):
-                async with asyncio.timeout(probe_seconds if self.probed else _STARTING_SECONDS):
+                async with asyncio.timeout(settings.probe_seconds if self.probed else _STARTING_SECONDS):
                     await self._kick.wait()
 
-    async def _tick(self) -> None:
+    async def _tick(self, patience: float) -> None:
         if not await self._engine.healthy():
             return
-        self.answered = time.monotonic()
+        if self.probed:
+            await self._look(patience)
         if self._known or self.names:
             await self._compare_and_load()
         else:
@@ -155,6 +173,13 @@ class ReplicaMonitor:
             self.problem = f"It does not take an adapter: {self.refused[min(lacking)]}"
         if not self.probed and not self.problem and self._required <= (self.names or set()):
             await self._probe()
+
+    async def _look(self, patience: float) -> None:
+        """Note whether it gets on; where its counters stand still, let it write a token for us."""
+        self.progress = self.progress.seen(await self._engine.counters(), time.monotonic())
+        if self.progress.questionable(time.monotonic(), patience):
+            await self._engine.generate(self._model, self._prompt[:1], patience * ASK_AFTER)
+            self.progress = self.progress.answered(time.monotonic())
 
     async def _compare_and_load(self) -> None:
         """List, load what is missing, take off what is gone. A repeated load would be refused, so none is repeated."""
@@ -167,6 +192,7 @@ class ReplicaMonitor:
             except EngineRefused as error:
                 self.refused[name] = str(error)
                 continue
+            self.progress = self.progress.answered(time.monotonic())
             there.add(name)
         for name in there - self._known - {self._model}:
             await self._engine.unload_adapter(name)
@@ -179,7 +205,6 @@ class ReplicaMonitor:
             if tokens != list(sample["token_ids"]):
                 self.problem = "Its tokens for a chat are not those that the model was trained with."
                 return
-        prompt = self._samples[0]["token_ids"] if self._samples else [1]
-        if await self._engine.generate(self._model, prompt) >= 1:
+        if await self._engine.generate(self._model, self._prompt) >= 1:
             self.probed = True
-            self.answered = time.monotonic()
+            self.progress = self.progress.answered(time.monotonic())

@@ -49,7 +49,9 @@ class Seen:
         exit: how the program ended, in words.
         seconds: how long it has been in its state, by the clock of this process.
         probed: it has passed its probe.
-        silent: seconds since it last answered, once it is ready.
+        still: seconds since it last got on, once it is ready.
+        calls: how many it had then.
+        step_seconds: how long a step of it may take.
         acknowledged: every gateway knows that it gets no traffic any more.
         problem: why it can never become ready, in words.
     """
@@ -59,7 +61,9 @@ class Seen:
     exit: str = ""
     seconds: float = 0.0
     probed: bool = False
-    silent: float = 0.0
+    still: float = 0.0
+    calls: int = 0
+    step_seconds: float = 0.0
     acknowledged: bool = False
     problem: str = ""
 
@@ -160,8 +164,9 @@ def _ready(seen: Seen, unwanted: bool, limits: Limits) -> tuple[Verb, str] | Non
         return Verb.FAIL, f"It ended by itself{_so(seen.exit)}."
     if unwanted:
         return Verb.DRAIN, _UNWANTED
-    if seen.silent > limits.unhealthy_seconds:
-        return Verb.FAIL, f"It did not answer for {limits.unhealthy_seconds:g} s."
+    patience = max(limits.unhealthy_seconds, seen.step_seconds)
+    if seen.still > patience:
+        return Verb.FAIL, f"It {_stuck(seen.calls)} for {patience:.0f} s."
     return None
 
 
@@ -173,6 +178,10 @@ def _draining(seen: Seen, limits: Limits) -> tuple[Verb, str] | None:
     if seen.acknowledged or seen.seconds > limits.acknowledge_seconds:
         return Verb.TERMINATE, ""
     return None
+
+
+def _stuck(calls: int) -> str:
+    return f"stood still with {calls} calls" if calls else "did not write a token"
 
 
 def _so(words: str) -> str:

@@ -13,6 +13,10 @@ GIB = 1 << 30
 RUNTIME_BYTES = int(2.1 * GIB)
 """What the processes of one engine need on a CPU before any weights."""
 
+ENGINE_SEQUENCES = 256
+"""How many an engine works on at a time unless it is told: what it is started with on a CPU, the least that it chooses
+by itself on a GPU."""
+
 ATTACHED_SLOWDOWN = (
     "an adapter beside its base makes 2.4 to 3.1 times fewer tokens per second than a merged one on a CPU"
 )
@@ -64,6 +68,11 @@ def choose_engine(asked: Engine, facts: ModelFacts, longest: int) -> Engine:
         )
     length = asked.max_model_length or min(own, longest)
     return replace(asked, max_model_length=length, kv_cache_gib=asked.kv_cache_gib or 1.0)
+
+
+def sequences_of(engine: Engine) -> int:
+    """Return how many sequences a replica works on at a time, at least."""
+    return engine.max_sequences or ENGINE_SEQUENCES
 
 
 @dataclass(frozen=True)

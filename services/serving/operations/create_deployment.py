@@ -221,6 +221,7 @@ async def _reserve(plan: Deployment, spec_digest: str, context: ServiceContext) 
 
 async def _add(deployment: Deployment, context: ServiceContext, now: datetime) -> Deployment:
     async with context.writing() as uow:
+        await uow.refuse_deleted(deployment.id)
         await uow.deployments.add(deployment)
         created = await save_deployment(uow, deployment, deployment, [], context, now, happening="created")
         await uow.commit()

@@ -60,13 +60,17 @@ async def save_deployment(
         return before
     after = replace(after, version=before.version + 1)
     await uow.deployments.save(after)
+    turned = state is not before.state
+    if happening and not (turned and happening == state.name.lower()):
+        uow.emit(event_of(after, before, happening))
+        if turned:  # each event is of a version of its own: what was asked first, then what came of it
+            after = after.changed()
+            await uow.deployments.save(after)
+    if turned:
+        uow.emit(event_of(after, before, state.name.lower()))
     if after.route_version != before.route_version:
         told = replace(route, version=after.route_version)
         uow.put_record(record_of(told, context.secret_of))
-    if state is not before.state:
-        uow.emit(event_of(after, before, state.name.lower()))
-    if happening and not (state is not before.state and happening == state.name.lower()):
-        uow.emit(event_of(after, before, happening))
     return after
 
 

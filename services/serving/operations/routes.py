@@ -1,12 +1,16 @@
 """What gateways are told of a deployment, and what they should know of all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from services.chassis.data import retry_conflicts
 from services.chassis.events import Record
-from services.clients.records import ROUTE_BUCKET, AdapterRecord, ReplicaRecord, RouteRecord
-from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
+from services.clients.records import ROUTE_BUCKET, AdapterRecord, CallLimits, ReplicaRecord, RouteRecord
+from services.serving.domain.entities import Deployment, Engine, Mode, Replica, ReplicaState, State
+from services.serving.domain.planning import sequences_of
+from services.serving.operations.context import ServiceContext
+from services.serving.settings import ServingSettings
 from services.serving.store import ServingUnit
 
 
@@ -36,6 +40,12 @@ def route_of(deployment: Deployment, replicas: Sequence[Replica]) -> RouteRecord
         start_seconds=took[-1] if took else deployment.route.get("start_seconds", 0.0),
         starting_since=min(coming).timestamp() if coming and not ready else 0.0,
     )
+
+
+def limits_of(engine: Engine, settings: ServingSettings) -> CallLimits:
+    """Return what a call may ask of an engine: a key has half of it at most, so that another key finds room."""
+    sequences = max(1, sequences_of(engine) // 2)
+    return CallLimits(sequences, min(settings.max_choices, sequences), settings.max_logprobs)
 
 
 def _adapters_of(deployment: Deployment) -> Iterator[AdapterRecord]:
@@ -68,3 +78,14 @@ async def all_routes(uow: ServingUnit, secret_of: Callable[[str], str]) -> dict[
         routes = [told_route(one) for one in await uow.deployments.select()]
     records = [record_of(route, secret_of) for route in routes if route is not None]
     return {record.key: (record.version, dict(record.value or {})) for record in records}
+
+
+@retry_conflicts
+async def overtake_routes(context: ServiceContext, ahead: Mapping[str, tuple[int, Any]]) -> None:
+    """Raise the versions of routes above those that the bucket holds, as after a restore of an older copy."""
+    async with context.writing() as uow:
+        for deployment_id, (version, _) in ahead.items():
+            deployment = await uow.deployments.by_id(deployment_id)
+            if deployment is not None and deployment.route_version <= version:
+                await uow.deployments.save(deployment.changed(route_version=version + 1))
+        await uow.commit()

@@ -21,6 +21,7 @@ from modelry.events.v1.events_pb2_grpc import EventServiceStub
 from services.access.__main__ import MIGRATIONS, assemble
 from services.access.domain.projects import DEFAULT_ID
 from services.access.settings import AccessSettings
+from services.access.store import AccessUnit
 from services.chassis.auth import Kind, Principal, Role, TokenIssuer
 from services.chassis.host import ServiceHost
 from services.chassis.rpc import channel
@@ -57,6 +58,10 @@ class House:
         """Metadata of a caller."""
         token = self.issuer.issue(Principal(project, role, key_id, kind, key_id))
         return (("authorization", f"Bearer {token}"),)
+
+    def database_unit(self) -> AccessUnit:
+        """What is stored, for a look past the API."""
+        return AccessUnit(self.database, write=False)
 
     def service(self, project: str = DEFAULT_ID) -> tuple[tuple[str, str], ...]:
         """Metadata of one of Modelry's own services."""

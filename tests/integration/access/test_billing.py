@@ -12,6 +12,7 @@ from modelry.common.v1 import common_pb2
 from services.access.domain.projects import DEFAULT_ID
 from services.access.store import AccessUnit
 from services.chassis.auth import Role
+from services.chassis.data import UnitOfWork
 from services.chassis.errors import Denied, Invalid, NotFound, WrongState
 from services.chassis.events import Event
 
@@ -174,7 +175,7 @@ async def test_usage_without_a_reservation_is_booked_once(any_house):
 
 
 async def emit(house, happening, *, terminal=False, reservation_id="ftjob-1"):
-    async with AccessUnit(house.database) as uow:
+    async with UnitOfWork(house.database) as uow:  # the job is another service's
         uow.emit(Event(DEFAULT_ID, "job", reservation_id, happening, happening.upper(), terminal=terminal))
         await uow.commit()
 

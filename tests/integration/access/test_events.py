@@ -13,6 +13,7 @@ from modelry.events.v1.events_pb2_grpc import EventServiceStub
 from services.access.domain.projects import DEFAULT_ID
 from services.access.store import AccessUnit
 from services.chassis.auth import Role
+from services.chassis.data import UnitOfWork
 from services.chassis.errors import Expired, Invalid, Unavailable, from_rpc_error
 from services.chassis.events import Event
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.integration
 async def emit(house, *facts, project=DEFAULT_ID):
     """Events of jobs, and wait until the bus has them."""
     last = ""
-    async with AccessUnit(house.database) as uow:
+    async with UnitOfWork(house.database) as uow:  # the jobs are another service's
         for job, happening in facts:
             event = Event(project, "job", job, happening, happening.upper(), version=1, links={"model": "mv-1"})
             uow.emit(event)

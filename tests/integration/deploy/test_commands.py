@@ -62,6 +62,17 @@ def test_env_prints_lines_for_the_shell(tmp_path: Path) -> None:
     assert """export MODELRY_API_KEY='key'"'"'1'""" in lines
 
 
+def test_env_keeps_other_clients_from_asking_a_proxy_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    home.write_state({"addresses": {"http": "http://127.0.0.1:1"}})
+    home.admin_key_file.write_text("key\n")
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "company.example")
+    assert "export no_proxy=company.example,localhost,127.0.0.1,::1" in run("env", tmp_path).output.splitlines()
+
+
 def test_doctor_finds_open_secrets_and_taken_ports(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.admin_key_file.write_text("key")
@@ -70,7 +81,8 @@ def test_doctor_finds_open_secrets_and_taken_ports(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        home.write_state({"ports": {**dict.fromkeys(PORTS, 1), "http": port}})
+        addresses = {"http": "http://127.0.0.1:1"}
+        home.write_state({"ports": {**dict.fromkeys(PORTS, 1), "http": port}, "addresses": addresses})
         shown = run("doctor", tmp_path, "--json")
     assert shown.exit_code == 1
     bad = [finding["words"] for finding in json.loads(shown.output) if finding["verdict"] == "bad"]

@@ -260,6 +260,8 @@ def test_pages_go_over_all_services(house: House) -> None:
     finally:
         for name in names:
             house.sql(f"DELETE FROM {name}.dead_letters")
+    with pytest.raises(ModelryError, match="page_size"):
+        client.list_dead_letters(page_size=-5)
 
 
 def test_only_an_admin_sees_and_replays(house: House) -> None:

@@ -97,6 +97,23 @@ async def test_server_keeps_its_data_and_port_over_a_power_cut(tmp_path: Path) -
         await client.close()
 
 
+@pytest.mark.parametrize("name", ["模型 平台", 'a "quoted" one', "back\\slash\\u0041", "$HOME and 'more'", "{a}: #b"])
+async def test_a_server_keeps_its_data_where_its_folder_is_called_so(tmp_path: Path, name: str) -> None:
+    with RealNats(tmp_path / name) as server:
+        client = await nats.connect(server.url, user="services", password=server.passwords["services"])
+        await client.jetstream().add_stream(name="HERE", subjects=["here"])
+        await client.close()
+    assert (tmp_path / name / "store" / "jetstream").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["模型 平台", "$HOME and 'more'", "{a}: #b"])
+def test_a_store_keeps_its_objects_where_its_folder_is_called_so(tmp_path: Path, name: str) -> None:
+    with RealObjects(tmp_path / name) as server:
+        s3_client(server, server.secret_key).put_object(Bucket=server.bucket, Key="here", Body=b"x")
+    assert (tmp_path / name / "objects" / server.bucket / "here").read_bytes() == b"x"
+
+
 def s3_client(server: RealObjects, secret: str):
     config = Config(
         s3={"addressing_style": "path"},

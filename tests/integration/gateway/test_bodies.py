@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.body import INFERENCE_BYTES, MOST_OBJECTS, NATIVE_BYTES, UPLOAD_BYTES
+from modelry.api_methods import SERVICES
 from services.dataset.domain.checks import MAX_FILE_BYTES
+from tests.integration.gateway.test_lost_answers import services
 from tests.integration.gateway.test_native import scripted
 from tests.integration.gateway.world import AUTHORIZATION, SECRET, Edge, Engine, answers, edge
 
@@ -236,8 +238,10 @@ async def test_a_broken_form_is_refused(tmp_path: Path, form: bytes) -> None:
         assert b"x-request-id" in answer
 
 
-async def test_broken_framing_is_refused(tmp_path: Path) -> None:
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\n{KEY}Transfer-Encoding: chunked\r\n\r\n"
-    async with edge(tmp_path, None) as gateway:
-        status, _ = await say(gateway, f"{head}4\r\nabcd\r\nzz\r\n".encode())
-        assert status == 400
+@pytest.mark.parametrize("path", [CHAT, "/api/v1/jobs", "/api/v1/files?filename=a"])
+async def test_broken_framing_is_refused(tmp_path: Path, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{KEY}Transfer-Encoding: chunked\r\n\r\n"
+    async with services() as (_, address):
+        async with edge(tmp_path, None, addresses=dict.fromkeys(SERVICES, address)) as gateway:
+            status, answer = await say(gateway, f"{head}4\r\nabcd\r\nzz\r\n".encode())
+            assert status == 400 and b"x-request-id" in answer

@@ -13,7 +13,6 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 
-from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from modelry.api_methods import SERVICES, methods
 from modelry.training.v1 import training_pb2 as pb
 from modelry.training.v1 import training_pb2_grpc
@@ -99,9 +98,7 @@ async def opened(folder: Path) -> AsyncIterator[tuple[Door, Any]]:
     address = f"127.0.0.1:{await server.start()}"
     addresses = dict.fromkeys(SERVICES, "127.0.0.1:1") | {"training": address}
     async with edge(folder, None, addresses=addresses) as gateway:
-        door, port = await open_grpc_proxy(
-            "127.0.0.1:0", GrpcProxy(gateway.authenticator, gateway.channels, gateway.administration)
-        )
+        door, port = await gateway.open_grpc()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 yield Door(channel), gateway

@@ -15,8 +15,8 @@ import grpc
 import pytest
 
 from gateway.channels import open_channels
-from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from modelry.api_methods import EVERY_SERVICE, SERVICES, Method, methods
+from services.chassis.rpc import OPENED
 from tests.integration.gateway.world import AUTHORIZATION, PROJECT, SECRET, Edge, edge
 from tests.losing_relay import losing_relay
 
@@ -39,6 +39,8 @@ class Services(grpc.GenericRpcHandler):
         method = METHODS[path]
 
         async def answer(requests: AsyncIterator[bytes], call: Any) -> None:
+            if method.client_streaming:
+                await call.send_initial_metadata(((OPENED, "1"),))
             parts = [part async for part in requests]
             request: Any = method.request.FromString(parts[0])
             self.calls[path] += 1
@@ -88,9 +90,7 @@ async def over_grpc(folder: Path, address: str, method: Method) -> bool:
     """The same through the gRPC door."""
     async with losing_relay(address) as relay, admins_edge(folder / method.name, relay.address) as gateway:
         channels = open_channels(dict.fromkeys(SERVICES, relay.address), creates=False)
-        server, port = await open_grpc_proxy(
-            "127.0.0.1:0", GrpcProxy(gateway.authenticator, channels, gateway.administration)
-        )
+        server, port = await gateway.open_grpc(channels)
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
                 call = opened.stream_stream(method.path)(iter([b""]), metadata=tuple(AUTHORIZATION.items()))

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from modelry.api_methods import AREAS, SERVED_BY, methods
+from services.chassis.rpc import OPENED
 from tests.integration.gateway.world import SECRET, edge
 from tests.mutations import requests
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.integration
 
 COUNT, SEED = 2000, 7
 STREAMS = {method.path for method in methods() if method.server_streaming}
+UPLOADS = {method.path for method in methods() if method.client_streaming}
 
 
 class Anything(grpc.GenericRpcHandler):
@@ -27,6 +29,8 @@ class Anything(grpc.GenericRpcHandler):
         """Return the handler of any method."""
 
         async def answer(requests: AsyncIterator[bytes], call: Any) -> None:
+            if handler_call_details.method in UPLOADS:
+                await call.send_initial_metadata(((OPENED, "1"),))
             async for _ in requests:
                 pass
             if handler_call_details.method not in STREAMS:

@@ -15,7 +15,6 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc_status import rpc_status
 
-from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from modelry.api_methods import AREAS, SERVED_BY
 from modelry.training.v1 import training_pb2 as pb
 from modelry.training.v1 import training_pb2_grpc
@@ -97,9 +96,11 @@ async def abort(context: Any, error: ModelryError) -> NoReturn:
 
 
 @asynccontextmanager
-async def scripted(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Edge, Training]]:
+async def scripted(
+    tmp_path: Path, training: Training | None = None, **settings: Any
+) -> AsyncIterator[tuple[Edge, Training]]:
     """The edge in front of a scripted training."""
-    training, server = Training(), grpc.aio.server()
+    training, server = training or Training(), grpc.aio.server()
     training_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)  # type: ignore[no-untyped-call]
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
@@ -257,9 +258,7 @@ GRPC_KEY = (("authorization", f"Bearer {SECRET}"),)
 @asynccontextmanager
 async def grpc_door(gateway: Edge) -> AsyncIterator[Any]:
     """A stub at the gateway's gRPC door."""
-    server, port = await open_grpc_proxy(
-        "127.0.0.1:0", GrpcProxy(gateway.authenticator, gateway.channels, gateway.administration)
-    )
+    server, port = await gateway.open_grpc()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
             yield training_pb2_grpc.TrainingServiceStub(opened)

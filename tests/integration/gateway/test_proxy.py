@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -12,7 +13,18 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.integration.gateway.world import AUTHORIZATION, PROJECT, Edge, Engine, answers, counted, cut, edge, streams
+from tests.integration.gateway.world import (
+    AUTHORIZATION,
+    PROJECT,
+    SECRET,
+    Edge,
+    Engine,
+    answers,
+    counted,
+    cut,
+    edge,
+    streams,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -257,3 +269,15 @@ async def test_a_call_leaves_with_the_version_that_answered_and_a_request_id(tmp
             assert response.headers["x-modelry-model-version"] == "mv-1"
             assert response.headers["x-request-id"].startswith("req_")
         assert counted(tmp_path) == {"input-token": 7, "output-token": 3}
+
+
+async def test_a_deployments_key_opens_no_adapter_that_is_hosted_beside_it(tmp_path: Path) -> None:
+    tuned = {"fine_tuned_name": "ft:x", "model_version_id": "mv-2", "engine_model": "x", "ready": True}
+    engine = Engine(answers(ANSWER))
+    async with edge(tmp_path, None, engine) as gateway:
+        gateway.route(engine, adapters=[tuned])
+        record = {"key_id": "key-1", "project": PROJECT, "role": "INFERENCE", "state": "ACTIVE", "version": 2}
+        gateway.keys.apply(hashlib.sha256(SECRET.encode()).hexdigest(), {**record, "models": ["help", "dep-1"]})
+        assert [(await ask(gateway, model=name))[0] for name in ("help", "dep-1", "ft:x")] == [200, 200, 403]
+        async with gateway.client.get("/v1/models", headers=AUTHORIZATION) as response:
+            assert [one["id"] for one in (await response.json())["data"]] == ["help"]

@@ -14,18 +14,26 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.addresses import Places, TrustedProxies
 from gateway.administration import Administration
+from gateway.admission import Admission
 from gateway.app import build_app
 from gateway.authentication import Authenticator
 from gateway.channels import open_channels
+from gateway.connections import Bounds, DoorRunner
 from gateway.context import Channels
+from gateway.grpc_bounds import Callers, server_options
+from gateway.grpc_proxy import GrpcProxy, open_grpc_proxy
 from gateway.keys import KeyRing
 from gateway.native import KEEP_ALIVE_SECONDS, NativeApi
 from gateway.openai import OpenAiApi
 from gateway.proxy import Proxy
 from gateway.routes import RouteView
+from gateway.settings import GatewaySettings
+from gateway.tls import Certificate
 from gateway.usage import UsageJournal
 from gateway.usage_segments import read_lines, sums
+from gateway.watches import Watches
 from services.chassis.auth import TokenIssuer
 from services.clients.fakes.billing import FakeBilling
 
@@ -88,6 +96,17 @@ def answers(body: Mapping[str, Any], status: int = 200) -> Handler:
     return answer
 
 
+class Door(TestServer):
+    """The gateway's HTTP door on a port of its own."""
+
+    def __init__(self, app: web.Application, host: str, *bounds: Any) -> None:
+        super().__init__(app, host=host)
+        self._bounds = bounds
+
+    async def _make_runner(self, **kwargs: Any) -> DoorRunner:
+        return DoorRunner(self.app, *self._bounds)
+
+
 async def cut(response: web.StreamResponse) -> None:
     """The engine dies in the middle of its answer."""
     transport = response._req.transport if response._req is not None else None
@@ -121,7 +140,22 @@ class Edge:
     authenticator: Authenticator
     administration: Administration
     channels: Channels
+    watches: Watches
+    bounds: Bounds
+    places: Places
+    proxies: TrustedProxies
+    most_connections: int
     version: int = field(default=0)
+
+    async def open_grpc(
+        self, channels: Channels | None = None, listen: str = "127.0.0.1:0", certificate: Certificate | None = None
+    ) -> tuple[Any, int]:
+        """Open the gRPC door. Returns: its server and port."""
+        callers = Callers(self.places, self.proxies, self.bounds)
+        parts = (channels or self.channels, self.administration, self.watches, callers)
+        proxy = GrpcProxy(self.authenticator, *parts)
+        options, tls = server_options(self.bounds, self.most_connections), certificate.grpc if certificate else None
+        return await open_grpc_proxy(listen, proxy, options, tls)
 
     def route(self, *engines: Engine, **changes: Any) -> None:
         """The deployment `help`, on these engines."""
@@ -133,6 +167,14 @@ class Edge:
         )
 
 
+def known_key() -> KeyRing:
+    """One developer's key."""
+    keys = KeyRing()
+    key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
+    keys.apply(hashlib.sha256(SECRET.encode()).hexdigest(), key)
+    return keys
+
+
 @asynccontextmanager
 async def edge(
     folder: Path,
@@ -140,34 +182,37 @@ async def edge(
     *engines: Engine,
     addresses: Mapping[str, str] | None = None,
     pause_seconds: float = KEEP_ALIVE_SECONDS,
-    cors_origins: str = "",
     token_secret: str = TOKEN_SECRET,
+    bounds: Bounds | None = None,
+    host: str = "127.0.0.1",
+    certificate: Certificate | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Edge]:
-    """A gateway in front of engines (and of services at `addresses`), with one developer's key."""
-    keys, routes, issuer = KeyRing(), RouteView(), TokenIssuer(token_secret)
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()
-    key = {"key_id": "key-1", "project": PROJECT, "role": "DEVELOPER", "state": "ACTIVE", "version": 1}
-    keys.apply(digest, key)
+    """A gateway with these settings in front of engines (and of services at `addresses`), with one developer's key."""
+    keys, routes, issuer, chosen = known_key(), RouteView(), TokenIssuer(token_secret), GatewaySettings(**settings)
     usage = UsageJournal(folder, Away() if billing is None else billing)
     await usage.start()
-    proxy, authenticator = Proxy(routes, usage), Authenticator(keys, issuer, billing)
-    administration = Administration({}, keys, (), issuer)
+    proxy, authenticator = Proxy(routes, usage, Admission(chosen.wait_seconds)), Authenticator(keys, issuer, billing)
+    administration = Administration({}, keys, (certificate,) if certificate else (), issuer)
     channels = open_channels(addresses or {}, creates=True)
-    native = NativeApi(authenticator, channels, administration, pause_seconds)
-    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, cors_origins)
+    watches = Watches(keys, chosen.most_watches, chosen.most_watches_per_key)
+    native = NativeApi(authenticator, channels, administration, watches, pause_seconds)
+    app = build_app(native, OpenAiApi(authenticator, routes, proxy), proxy, administration, chosen.cors_origins)
     for engine in engines:
         await engine.server.start_server()
     await proxy.start()
-    client: TestClient[Any, Any] = TestClient(TestServer(app, handler_cancellation=True))
-    await client.start_server()
-    made = Edge(client, keys, routes, proxy, usage, authenticator, administration, channels)
+    places = Places(chosen.most_connections, chosen.most_connections_per_address)
+    guards = bounds or Bounds(), places, TrustedProxies(chosen.trusted_proxies)
+    client: TestClient[Any, Any] = TestClient(Door(app, host, *guards))
+    await client.server.start_server(ssl=certificate.http if certificate else None)
+    parts = (proxy, usage, authenticator, administration, channels, watches)
+    made = Edge(client, keys, routes, *parts, *guards, chosen.most_connections)
     made.route(*engines)
     try:
         yield made
     finally:
-        await client.close()
-        await proxy.close()
-        await usage.stop()
+        for closing in (client.close, proxy.close, usage.stop):
+            await closing()
         for channel in channels.values():
             await channel.close()
         for engine in engines:

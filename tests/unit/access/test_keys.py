@@ -7,8 +7,8 @@ from hashlib import sha256
 import pytest
 
 from services.access.domain import keys
-from services.access.domain.keys import CreateKey, KeyRole, KeyState
-from services.access.operations.keys import new_secret, records_of
+from services.access.domain.keys import CreateKey, KeyRole, KeyState, new_secret
+from services.access.operations.keys import records_of
 from services.chassis.errors import Denied, Invalid, WrongState
 
 pytestmark = pytest.mark.unit

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import Field, SecretStr
+from sqlalchemy.engine import make_url
 
 from services.chassis.settings import Settings, StartError, explain, load
 
@@ -104,3 +105,9 @@ def test_a_wrong_file_stops_the_start_with_the_place(
 
 def test_a_shared_setting_may_start_with_a_services_name(home: Path) -> None:
     assert toy(home, MODELRY_TRAINING_ADDRESS="127.0.0.1:9").training_address == "127.0.0.1:9"
+
+
+@pytest.mark.parametrize("name", ["模型 平台", "what?", "50%20", "a#b", "back\\slash", "a:b@c"])
+def test_the_database_lies_below_the_home_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    found = load(Settings, "training", {"MODELRY_HOME": str(tmp_path / name)})
+    assert make_url(found.database_url).database == str(tmp_path / name / "data" / "training.db")

@@ -13,9 +13,9 @@ from gateway.authentication import Authenticator
 from gateway.balancing import AFFINITY_SLACK, choose, prefix_of
 from gateway.errors import wrap
 from gateway.keys import KeyRing
-from gateway.proxy import ModelNotFoundHere
+from gateway.refusals import ModelNotFoundHere
 from gateway.routes import RouteView
-from services.chassis.auth import TokenIssuer
+from services.chassis.auth import Role, TokenIssuer
 from services.chassis.errors import (
     Denied,
     Invalid,
@@ -27,7 +27,7 @@ from services.chassis.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
-from services.clients.records import ReplicaRecord
+from services.clients.records import KeyRecord, ReplicaRecord
 
 pytestmark = pytest.mark.unit
 
@@ -167,6 +167,51 @@ async def test_an_adapter_on_a_shared_base_is_its_own_projects_only() -> None:
         assert view.resolve(project, "help") is not None
         assert view.resolve(project, "ft:b:p:s:1") is None
         assert [name for name, _ in view.callable_names(project)] == ["help"]
+
+
+def test_a_projects_own_name_ranks_before_a_shared_one_even_while_it_restarts() -> None:
+    view = RouteView()
+    view.apply("dep-1", route(project="another", billing="SHARED", shared_with=["p"], adapters=[]))
+    view.apply("dep-2", route(deployment_id="dep-2", replicas=[], adapters=[]))
+    target = view.resolve("p", "help")
+    assert target is not None and (target.route.deployment_id, target.ready) == ("dep-2", False)
+    assert not list(view.callable_names("p"))  # another's model is not shown under the name either
+    view.apply("dep-2", route(deployment_id="dep-2", adapters=[], version=2))
+    assert [(name, found.route.deployment_id) for name, found in view.callable_names("p")] == [("help", "dep-2")]
+    view.apply("dep-2", route(deployment_id="dep-2", deleted=True, version=3))
+    assert [(name, found.route.deployment_id) for name, found in view.callable_names("p")] == [("help", "dep-1")]
+
+
+def test_a_tuned_name_is_the_projects_own_wherever_it_is_hosted() -> None:
+    view = RouteView()
+    shared = route(project="another", name="base", billing="SHARED", shared_with=["p"])
+    shared["adapters"][0]["project"] = "p"
+    view.apply("dep-1", shared)
+    view.apply("dep-2", route(deployment_id="dep-2", replicas=[]))
+    target = view.resolve("p", "ft:b:p:s:1")
+    assert target is not None and (target.route.deployment_id, target.ready) == ("dep-1", True)
+
+
+OWN = {"fine_tuned_name": "ft:own", "model_version_id": "mv-1", "engine_model": "help", "ready": True}
+
+
+@pytest.mark.parametrize(
+    ("held", "opened"),
+    [
+        ("help", {"help", "dep-1", "ft:own"}),
+        ("dep-1", {"help", "dep-1", "ft:own"}),
+        ("ft:own", {"ft:own"}),
+        ("ft:b:p:s:1", {"ft:b:p:s:1"}),
+        ("*", {"help", "dep-1", "ft:own", "ft:b:p:s:1"}),
+        ("another", set()),
+    ],
+)
+def test_a_keys_list_covers_the_names_it_holds_and_no_adapter_hosted_beside_them(held: str, opened: set[str]) -> None:
+    view = RouteView()
+    view.apply("dep-1", route(adapters=[*route()["adapters"], OWN]))
+    key = KeyRecord("key-1", Role.INFERENCE, "ACTIVE", 1, "p", models=(held,))
+    targets = {name: view.resolve("p", name) for name in ("help", "dep-1", "ft:own", "ft:b:p:s:1")}
+    assert {name for name, target in targets.items() if target is not None and key.may_call(*target.names)} == opened
 
 
 def test_the_least_loaded_replica_is_chosen_and_tried_ones_are_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,26 @@ def test_an_engine_gets_whole_gib_and_its_key_by_environment(tmp_path: Path) -> 
     assert (spec.id, spec.folder) == (STARTED.id, tmp_path / "work" / STARTED.id)
     assert (spec.env["VLLM_API_KEY"], spec.env["VLLM_CPU_KVCACHE_SPACE"]) == ("s3cret", "2")
     assert not any("s3cret" in argument for argument in spec.argv)
+
+
+def test_an_engine_checks_a_schema_with_what_compiles_it_and_every_path_wants_its_secret(tmp_path: Path) -> None:
+    found = arguments(deployment(), STARTED, MODEL, ServingSettings(home=tmp_path))
+    assert found[found.index("--structured-outputs-config") + 1] == '{"backend": "xgrammar"}'
+    module, _, name = found[found.index("--middleware") + 1].rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize(
+    ("max_sequences", "gpus", "sequences", "choices"), [(0, 0, "256", "128"), (32, 1, "32", "16"), (0, 1, None, "128")]
+)
+def test_an_engine_is_started_with_the_bounds_that_the_gateway_checks(
+    tmp_path: Path, max_sequences: int, gpus: int, sequences: str | None, choices: str
+) -> None:
+    wanted = deployment(engine=Engine(max_model_length=64, kv_cache_gib=1, max_sequences=max_sequences))
+    spec = launch_spec(wanted, STARTED, MODEL, "s3cret", ServingSettings(home=tmp_path), gpus)
+    told = dict(zip(spec.argv, spec.argv[1:], strict=False))
+    assert (told.get("--max-num-seqs"), told["--max-logprobs"]) == (sequences, "20")
+    assert spec.env["VLLM_MAX_N_SEQUENCES"] == choices
 
 
 def test_no_setting_of_a_cpu_reaches_a_gpu(tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def test_a_replica_that_ended_by_itself_is_replaced_and_the_row_of_failures_goes
     assert late[1].restarts == 1, "it was stable: a new row begins"
 
 
-def test_a_ready_replica_that_is_silent_for_long_is_replaced() -> None:
-    assert verbs(deployment(), [seen(READY, program=RUNNING, silent=59)]) == []
-    found = verbs(deployment(), [seen(READY, program=RUNNING, silent=61)])
+def test_a_ready_replica_that_stands_still_for_long_is_replaced() -> None:
+    assert verbs(deployment(), [seen(READY, program=RUNNING, still=59)]) == []
+    found = verbs(deployment(), [seen(READY, program=RUNNING, still=61)])
     assert found == [(Verb.FAIL, "rep-1"), (Verb.CREATE, "")]
 
 

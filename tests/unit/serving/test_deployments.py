@@ -129,7 +129,7 @@ async def test_scaling_to_what_is_wanted_already_changes_nothing(context: Servic
     assert await deployments.scale_deployment(ScaleDeployment(PROJECT, "help", 1, "asked"), context, LATER) == made
     idle = await deployments.scale_deployment(ScaleDeployment(PROJECT, "help", 0, "asked"), context, LATER)
     assert (idle.state, idle.replicas, idle.cause) == (State.IDLE, 0, "asked")
-    assert await happenings(context) == ["created", "idle", "scaled"]
+    assert await happenings(context) == ["created", "scaled", "idle"]
     with pytest.raises(NotFound):
         await deployments.scale_deployment(ScaleDeployment(OTHER, "help", 2, "asked"), context, LATER)
 

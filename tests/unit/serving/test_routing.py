@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from services.clients.records import SOON_SECONDS, RouteRecord
-from services.serving.domain.entities import Deployment, Mode, Replica, ReplicaState, State
-from services.serving.operations.routes import record_of, route_of, told_route
+from services.clients.records import SOON_SECONDS, CallLimits, RouteRecord
+from services.serving.domain.entities import Deployment, Engine, Mode, Replica, ReplicaState, State
+from services.serving.operations.routes import limits_of, record_of, route_of, told_route
+from services.serving.settings import ServingSettings
 from tests.unit.serving.made import ADAPTER, MOMENT, adapter, deployment, replica
 
 pytestmark = pytest.mark.unit
@@ -82,6 +84,29 @@ def test_an_adapter_that_can_never_be_attached_has_no_name_to_call() -> None:
 def test_a_deleted_deployment_is_a_route_that_is_gone() -> None:
     gone = read(deployment(state=State.DELETED), [], version=9)
     assert gone.deleted and not gone.visible_to("proj-1")
+
+
+@pytest.mark.parametrize(
+    ("max_sequences", "changes", "limits"),
+    [
+        (0, {}, CallLimits(sequences=128, choices=128, logprobs=20)),
+        (1024, {"max_choices": 200}, CallLimits(sequences=512, choices=200)),
+        (32, {}, CallLimits(sequences=16, choices=16)),
+        (1, {"max_logprobs": 5}, CallLimits(sequences=1, choices=1, logprobs=5)),
+    ],
+)
+def test_a_key_has_half_of_an_engine_at_most(
+    tmp_path: Path, max_sequences: int, changes: dict[str, int], limits: CallLimits
+) -> None:
+    settings = ServingSettings(home=tmp_path).model_copy(update=changes)
+    assert limits_of(Engine(max_sequences=max_sequences), settings) == limits
+
+
+def test_the_limits_of_a_call_are_in_the_record_unless_they_are_the_usual_ones() -> None:
+    route = route_of(deployment(), [])
+    assert "limits" not in route.to_json()
+    small = replace(route, limits=CallLimits(sequences=4, choices=3))
+    assert RouteRecord.from_json(json.loads(json.dumps(small.to_json()))) == small
 
 
 def test_a_route_that_version_0_1_saved_is_the_same_route_and_is_not_told_again() -> None:

@@ -33,7 +33,7 @@ SITUATIONS = st.builds(
     program=st.sampled_from(Program),
     seconds=st.floats(0, 200),
     probed=st.booleans(),
-    silent=st.floats(0, 200),
+    still=st.floats(0, 200),
     acknowledged=st.booleans(),
     problem=st.sampled_from(["", "It is wrong."]),
 )

@@ -192,7 +192,8 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND.
+        """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND;
+        FAILED_PRECONDITION (LAST_ADMIN_KEY) for an admin key when no other one without `expire_time` is active.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,9 @@ class AccessServiceStub:
     FAILED_PRECONDITION for a revoked key.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeApiKeyRequest, _access_pb2.ApiKey]
-    """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND."""
+    """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND;
+    FAILED_PRECONDITION (LAST_ADMIN_KEY) for an admin key when no other one without `expire_time` is active.
+    """
     CreateCredential: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateCredentialRequest, _access_pb2.Credential]
     """Stores access to an object store; the secret is encrypted and never shown again. Errors: ALREADY_EXISTS for a name in use."""
     GetCredential: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetCredentialRequest, _access_pb2.Credential]
@@ -99,7 +101,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     FAILED_PRECONDITION for a revoked key.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeApiKeyRequest, _access_pb2.ApiKey]  # type: ignore[assignment]
-    """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND."""
+    """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND;
+    FAILED_PRECONDITION (LAST_ADMIN_KEY) for an admin key when no other one without `expire_time` is active.
+    """
     CreateCredential: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateCredentialRequest, _access_pb2.Credential]  # type: ignore[assignment]
     """Stores access to an object store; the secret is encrypted and never shown again. Errors: ALREADY_EXISTS for a name in use."""
     GetCredential: _aio.UnaryUnaryMultiCallable[_access_pb2.GetCredentialRequest, _access_pb2.Credential]  # type: ignore[assignment]
@@ -200,7 +204,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ApiKey, _abc.Awaitable[_access_pb2.ApiKey]]:
-        """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND."""
+        """Ends a key for good. Idempotent. Answers when the gateways can know it, else with `propagated: false`. Errors: NOT_FOUND;
+        FAILED_PRECONDITION (LAST_ADMIN_KEY) for an admin key when no other one without `expire_time` is active.
+        """
 
     @_abc_1.abstractmethod
     def CreateCredential(

@@ -40,7 +40,7 @@ class EngineOptions(_message.Message):
     compile: _builtins.bool
     """Compile the model: slower start, 6 to 10% more throughput."""
     max_sequences: _builtins.int
-    """Most requests at work at a time, 0: the engine's choice."""
+    """Most sequences at work at a time, 0: 256, or the engine's choice on a GPU. One key has half of them at most."""
     cpus: _builtins.int
     """CPU cores of a replica, 0: the machine's cores divided by the replicas, at least 1."""
     def __init__(

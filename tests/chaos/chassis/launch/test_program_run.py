@@ -73,6 +73,35 @@ async def test_its_environment_holds_no_secret_of_the_service(
     assert environment["TOKENIZERS_PARALLELISM"] == "false" and environment["PATH"] == os.environ["PATH"]
 
 
+async def test_it_sees_nothing_that_was_left_over_and_reaches_this_machine_without_a_proxy(
+    launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('shadowed')")
+    left = {"PYTHONPATH": str(tmp_path), "RANK": "3", "WORLD_SIZE": "4", "AWS_CA_BUNDLE": "/gone", "VLLM_PORT": "x"}
+    proxies = {"https_proxy": "http://proxy.example:3128", "HTTP_PROXY": "http://proxy.example:3128"}
+    for name, value in {**left, **proxies, "HF_ENDPOINT": "https://mirror.example"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("no_proxy", raising=False)
+    result = await played(ProgramRun(launcher, tmp_path, "toy-1"))
+    assert result is not None and result.ok
+    environment = result.result["environment"]
+    assert {name for name, value in left.items() if environment.get(name) == value} == set()
+    assert {name: environment.get(name) for name in proxies} == proxies
+    assert environment["HF_ENDPOINT"] == "https://mirror.example"
+    assert {"127.0.0.1", "localhost", "::1"} <= set(environment["no_proxy"].split(","))
+
+
+async def test_it_imports_nothing_from_the_folder_that_it_works_in(launcher: LocalLauncher, tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "a-1"
+    (folder / "services").mkdir(parents=True)
+    for name in ("random.py", "services/__init__.py"):
+        (folder / name).write_text("raise SystemExit('shadowed')")
+    await launcher.start(LaunchSpec("a-1", [sys.executable, "-m", "services.chassis.ids"], {}, folder, cpus=1))
+    while (probe := await launcher.probe("a-1")).state is ProbeState.RUNNING:
+        await asyncio.sleep(0.02)
+    assert probe.exit_code == 0, await launcher.logs("a-1")
+
+
 async def test_replicas_that_hold_every_core_do_not_keep_it_waiting(launcher: LocalLauncher, tmp_path: Path) -> None:
     for number in range(2):
         folder = tmp_path / "work" / f"rep-{number}"

@@ -28,6 +28,7 @@ from services.chassis.data import (
     table_of,
 )
 from services.chassis.errors import AlreadyExists, Conflict, Invalid, NotFound
+from services.chassis.events import Event
 from services.chassis.ids import new_id
 
 pytestmark = pytest.mark.contract
@@ -352,6 +353,56 @@ async def test_one_request_id_makes_one_resource(database: Database) -> None:
         assert await uow.claim_request("proj-1", "CreateNote", "", "digest", "note-z") == "note-z"
         with pytest.raises(AlreadyExists):
             await uow.claim_request("proj-1", "CreateNote", "r1", "other", "note-1")
+
+
+async def test_a_late_repeat_hears_that_what_it_made_was_deleted(database: Database) -> None:
+    async with Notes(database) as uow:
+        assert await uow.claim_request("proj-1", "CreateNote", "r1", "digest", "note-1") == "note-1"
+        await uow.notes.add(Note("note-1", "proj-1", "gone"))
+        await uow.commit()
+    async with Notes(database) as uow:
+        await uow.notes.delete(await uow.notes.get("proj-1", "note-1"))
+        await uow.commit()
+    async with Notes(database) as uow:
+        with pytest.raises(NotFound, match="was deleted") as caught:
+            await uow.claim_request("proj-1", "CreateNote", "r1", "digest", "note-2")
+        assert caught.value.reason == "RESOURCE_DELETED"
+        with pytest.raises(NotFound):  # what began before the deletion does not make it again either
+            await uow.refuse_deleted("note-1")
+        assert await uow.claim_request("proj-1", "CreateNote", "r2", "digest", "note-2") == "note-2"
+
+
+def told(note: Note, version: int) -> Event:
+    return Event("proj-1", "note", note.id, "told", "", version=version)
+
+
+async def test_an_event_carries_a_version_that_its_unit_wrote_and_no_other_event_has(database: Database) -> None:
+    note = Note("note-1", "proj-1", "loud")
+    async with Notes(database) as uow:
+        await uow.notes.add(note)
+        uow.emit(told(note, 1))
+        await uow.commit()
+    async with Notes(database) as uow:
+        uow.emit(told(note, 1))  # it was told with this version before
+        with pytest.raises(RuntimeError, match="carries version 1"):
+            await uow.commit()
+    async with Notes(database) as uow:
+        note = note.bump(count=1)
+        await uow.notes.save(note)
+        uow.emit(told(note, 2))
+        uow.emit(told(note, 2))
+        with pytest.raises(RuntimeError, match="carries version 2"):
+            await uow.commit()
+    async with Notes(database) as uow:
+        kept = await uow.notes.get("proj-1", note.id)
+        await uow.notes.delete(kept)
+        uow.emit(told(kept, kept.version))  # the deletion is one more
+        with pytest.raises(RuntimeError):
+            await uow.commit()
+    async with Notes(database) as uow:
+        await uow.notes.delete(kept)
+        uow.emit(told(kept, kept.version + 1))
+        await uow.commit()
 
 
 async def test_a_request_id_is_forgotten_after_its_days(database: Database) -> None:

@@ -118,6 +118,28 @@ async def test_the_keeper_puts_what_the_bucket_lacks_and_buries_what_nobody_know
     }
 
 
+async def test_the_keeper_lets_the_owner_overtake_a_bucket_that_is_ahead(bus: Bus, settings: Settings) -> None:
+    await bus.session()
+    writer = KvWriter(bus, BUCKET)
+    await writer.put("ahead", 7, {"n": 7})
+    await writer.put("same", 2, {"n": 2})
+    rows: dict[str, tuple[int, Any]] = {"ahead": (3, {"n": 3}), "same": (2, {"n": 2})}
+
+    async def records() -> dict[str, tuple[int, Any]]:
+        return dict(rows)
+
+    async def overtake(ahead: Any) -> None:
+        assert dict(ahead) == {"ahead": (7, {"n": 7})}
+        rows["ahead"] = (8, {"n": 3})
+
+    keeper = KvKeeper(bus, BUCKET, records, settings, overtake)
+    assert not keeper.compared
+    assert await keeper.compare() == 1
+    assert keeper.compared
+    assert await keeper.compare() == 0
+    assert await writer.read_all() == {"ahead": (8, {"n": 3}), "same": (2, {"n": 2})}
+
+
 async def test_a_reader_goes_on_when_the_bucket_is_rebuilt_while_it_is_connected(
     bus: Bus, settings: Settings, eventually: Eventually
 ) -> None:

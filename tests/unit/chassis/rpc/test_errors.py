@@ -39,6 +39,7 @@ STYLE_TABLE = [
     (errors.OverLimit, grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE, 503),
     (errors.Expired, grpc.StatusCode.OUT_OF_RANGE, 410),
+    (errors.TooSlow, grpc.StatusCode.DEADLINE_EXCEEDED, 408),
     (errors.ModelryError, grpc.StatusCode.INTERNAL, 500),
 ]
 
@@ -97,7 +98,7 @@ def test_a_delay_is_carried_both_ways(cls, seconds):
     assert error.retry_seconds == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(("cls", "code", "http"), STYLE_TABLE[:-1])
+@pytest.mark.parametrize(("cls", "code", "http"), STYLE_TABLE[:-2])
 def test_a_peer_raises_what_was_raised_there(cls, code, http):
     kinds_by_reason = (errors.TooLarge, errors.UnsupportedEncoding)
     sent = cls("what happened", reason="" if cls in kinds_by_reason else "A_REASON", metadata={"state": "READY"})

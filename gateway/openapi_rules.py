@@ -1,0 +1,140 @@
+"""Rules of requests that the schema can say: what is refused whatever is stored, from the protos and the codec."""
+
+from collections.abc import Collection
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor as pb
+
+from modelry.api_methods import SERVICES, Method, has_behavior, methods
+from modelry.common.v1 import options_pb2
+from services.chassis.field_options import marked
+from services.chassis.names import NAME, PAIR_KEY_CHARACTERS, PAIR_VALUE_CHARACTERS, PAIRS, TITLE_CHARACTERS
+
+Schema = dict[str, Any]
+
+CLOSED: Schema = {"type": "object", "additionalProperties": False}
+"""A field that is not known is refused."""
+DURATION: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,9})?s$", "examples": ["3.5s"]}
+MONEY: Schema = {"type": "string", "pattern": r"^[0-9]{1,18}(\.[0-9]{1,9})?$", "examples": ["12.34"]}
+ETAG: Schema = {"type": "string", "pattern": r'^(\*|(W/)?"?[0-9A-Za-z_]+"?)$'}
+INTEGERS: dict[int, tuple[int, int]] = {
+    pb.FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    pb.FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    pb.FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    pb.FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_EXACT: dict[str, Schema] = {
+    "modelry.access.v1.Credential.endpoint": {"pattern": "^(https?://.+)?$"},
+    "modelry.dataset.v1.PreviewDatasetVersionRequest.page_size": {"minimum": 0, "maximum": 100},
+    "modelry.dataset.v1.UploadFileRequest.filename": {"pattern": "^[^/]{1,255}$"},
+    "modelry.admin.v1.ListDeadLettersRequest.service": {"enum": ["", *SERVICES]},
+    "modelry.training.v1.PublishCheckpointRequest.model_name": {"pattern": f"^{NAME}$"},
+    "modelry.training.v1.PublishOnSuccess.model_name": {"pattern": f"^({NAME})?$"},
+    "modelry.evaluation.v1.Generation.stop": {
+        "maxItems": 16,
+        "items": {"type": "string", "minLength": 1, "maxLength": 100},
+    },
+}
+"""Fields that are bounded for themselves."""
+_NEED_ONE = {"modelry.evaluation.v1.Task", "modelry.evaluation.v1.Target"}
+"""Messages that say nothing without one of the fields that exclude each other."""
+_NAMED: dict[str, Schema] = {
+    "page_size": {"minimum": 0, "maximum": 1000},
+    "suffix": {"pattern": "^[a-z0-9-]{0,64}$"},
+    "title": {"maxLength": TITLE_CHARACTERS},
+    "metadata": {
+        "maxProperties": PAIRS,
+        "propertyNames": {"minLength": 1, "maxLength": PAIR_KEY_CHARACTERS},
+        "additionalProperties": {"type": "string", "maxLength": PAIR_VALUE_CHARACTERS},
+    },
+}
+"""Fields that mean the same everywhere."""
+
+
+def of_field(field: Any) -> Schema:
+    """Return what a field's values are bounded by, beside its type."""
+    options = field.GetOptions()
+    bounds = {
+        name: options.Extensions[option]
+        for name, option in (("minimum", options_pb2.minimum), ("maximum", options_pb2.maximum))
+        if options.HasExtension(option)
+    }
+    named = _EXACT.get(field.full_name) or _NAMED.get(field.name, {})
+    chosen = field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
+    needed = has_behavior(field, field_behavior_pb2.REQUIRED) and field.containing_type.full_name not in _resources()
+    return {**named, **bounds, **(_filled(field) if chosen or needed else {})}
+
+
+def _filled(field: Any) -> Schema:
+    """Return that what must be given is not given empty."""
+    if field.is_repeated:
+        return {"minItems": 1}
+    return {"minLength": 1} if field.cpp_type == pb.FieldDescriptor.CPPTYPE_STRING else {}
+
+
+def of_query(method: Method, field: Any) -> Schema:
+    """Return what a parameter of a query is bounded by: the fields that can be ordered by, or changed."""
+    if field.name == "order_by":
+        answer: Any = method.response.DESCRIPTOR
+        rows = next(one.message_type for one in answer.fields if one.message_type is not None)
+        return {"pattern": rf"^(({_any(marked(rows, options_pb2.sortable))})( (asc|desc))?)?$"}
+    if field.name == "update_mask":
+        names = _any(
+            [one.name for one in _body_of(method).fields if not has_behavior(one, field_behavior_pb2.OUTPUT_ONLY)]
+        )
+        return {"pattern": rf"^(\*|({names})(,({names}))*)?$"}
+    return of_field(field)
+
+
+def required(descriptor: Any, *, but: Collection[str] = ()) -> Schema:
+    """Return which fields of a message must be given."""
+    names = [field.name for field in descriptor.fields if has_behavior(field, field_behavior_pb2.REQUIRED)]
+    left = [name for name in names if name not in but]
+    return {"required": left} if left else {}
+
+
+def of_message(descriptor: Any) -> Schema:
+    """Return what a message must hold wherever it stands; a resource that can be updated also stands in part."""
+    return _one_of_each(descriptor) | ({} if descriptor.full_name in _updated() else required(descriptor))
+
+
+def of_body(method: Method, resource: Any) -> Schema:
+    """Return what a body must hold beside what its message must: what is new is whole, and has a name of ours."""
+    if method.updates:
+        return {}
+    needed = required(resource).get("required", [])
+    properties = {name: _filled(resource.fields_by_name[name]) for name in needed}
+    if "name" in resource.fields_by_name:
+        properties["name"] = {"pattern": f"^{NAME}$" if "name" in needed else f"^({NAME})?$"}
+    return required(resource) | {"properties": properties}
+
+
+def _one_of_each(descriptor: Any) -> Schema:
+    """Return that of fields that exclude each other one at most is given."""
+    choices = [[field.name for field in one.fields] for one in descriptor.oneofs if len(one.fields) > 1]
+    pairs = [list(pair) for names in choices for pair in combinations(names, 2)]
+    if descriptor.full_name in _NEED_ONE:
+        return {"oneOf": [{"required": [name]} for names in choices for name in names]}
+    return {"allOf": [{"not": {"required": pair}} for pair in pairs]} if pairs else {}
+
+
+@cache
+def _updated() -> set[str]:
+    return {_body_of(one).full_name for one in methods() if one.updates}
+
+
+@cache
+def _resources() -> set[str]:
+    return {_body_of(one).full_name for one in methods() if one.body not in ("", "*")}
+
+
+def _body_of(method: Method) -> Any:
+    request: Any = method.request.DESCRIPTOR
+    return request.fields_by_name[method.body].message_type
+
+
+def _any(names: Any) -> str:
+    return "|".join(names)
