@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 FRAME_HEAD = 9
-HEADERS = 1
-"""HTTP/2's type of the frame that an answer begins with (RFC 9113, section 6.2)."""
+DATA, HEADERS = 0, 1
+"""HTTP/2's types of frames (RFC 9113, section 6): an answer begins with HEADERS, its message is DATA."""
 
 
 class LosingRelay:
-    """Passes bytes on; where the first answer would begin, the caller's connection breaks."""
+    """Passes bytes on; at the first frame of a type that comes back, the caller's connection breaks."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, frame: int) -> None:
+        self._frame = frame
         self._host, _, self._port = target.rpartition(":")
         self.lost = 0
         self.address = ""
@@ -34,7 +35,7 @@ class LosingRelay:
             while True:
                 head = await answers.readexactly(FRAME_HEAD)
                 body = await answers.readexactly(int.from_bytes(head[:3]))
-                if head[3] == HEADERS and not self.lost:
+                if head[3] == self._frame and not self.lost:
                     self.lost += 1
                     back.transport.abort()
                     return
@@ -49,9 +50,9 @@ async def _pass_on(caller: asyncio.StreamReader, on: asyncio.StreamWriter) -> No
 
 
 @asynccontextmanager
-async def losing_relay(target: str) -> AsyncIterator[LosingRelay]:
-    """A relay to `host:port`, on a port of its own."""
-    relay = LosingRelay(target)
+async def losing_relay(target: str, frame: int = HEADERS) -> AsyncIterator[LosingRelay]:
+    """A relay to `host:port`, on a port of its own. It loses what the first frame of this type begins."""
+    relay = LosingRelay(target, frame)
     server = await asyncio.start_server(relay._serve, "127.0.0.1", 0)
     relay.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
