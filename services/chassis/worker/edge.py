@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 from services.chassis.errors import Denied, Invalid, ModelryError, NotFound
 from services.chassis.launch import PROGRAM_SPEC_FILE, ProgramResult, write_result
+from services.chassis.launch.shim import lower_priority
 
 _log = logging.getLogger(__name__)
-_NICENESS = 5
+_NICENESS = 15
 """One-shot programs share their cores with replicas, which answer people."""
 
 
@@ -73,7 +74,7 @@ def run_program(work: Callable[[Path, Mapping[str, Any]], ProgramResult], words:
     `work` is given the folder and the content of its spec; the last line of the log is what was wrong.
     """
     folder = Path(sys.argv[1])
-    os.nice(_NICENESS)
+    lower_priority(os.getpid(), _NICENESS)
     try:
         result = work(folder, json.loads((folder / PROGRAM_SPEC_FILE).read_text("utf-8")))
     except ModelryError as error:

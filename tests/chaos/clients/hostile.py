@@ -12,6 +12,7 @@ import os
 import sys
 from collections import Counter, defaultdict
 
+from services.chassis.launch.shim import lower_priority
 from tests.chaos.clients.attacks import ATTACKS, Attack, Target, bomb
 
 PAUSE_SECONDS = 0.2
@@ -48,7 +49,8 @@ async def attack(target: Target, seconds: float) -> dict[str, dict[str, int]]:
 
 def main() -> None:
     """Read whom to attack, attack, tell."""
-    os.nice(LEAST_PRIORITY)
+    os.setsid()
+    lower_priority(os.getpid(), LEAST_PRIORITY)
     wanted = json.loads(sys.stdin.readline())
     seconds = wanted.pop("seconds")
     bomb()

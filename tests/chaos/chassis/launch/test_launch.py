@@ -81,6 +81,16 @@ async def test_a_program_gets_its_cores_and_its_exit_code_is_kept(launcher: Loca
     assert (await launcher.logs("a-1", -2)).text == "1\n"
 
 
+async def test_a_program_lets_services_go_first(launcher: LocalLauncher, tmp_path: Path) -> None:
+    await launcher.start(spec(tmp_path, "a-1", code="import time; time.sleep(300)"))
+    pid = who(tmp_path, "a-1")["program"]["pid"]
+    niceness = max(shim.NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+    assert os.getpriority(os.PRIO_PROCESS, pid) == niceness
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    assert not autogroup.exists() or autogroup.read_text().endswith(f"nice {shim.NICENESS}\n")
+    await launcher.kill("a-1")
+
+
 async def test_a_program_that_cannot_be_started_says_why(launcher: LocalLauncher, tmp_path: Path) -> None:
     await launcher.start(spec(tmp_path, "a-1", "/no/such/program"))
     probe = await ended(launcher, "a-1")
