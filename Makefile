@@ -8,6 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 CHAOS_SECONDS ?= 300
 CHAOS_SEED ?= 0
 SIEGE_SECONDS ?= 60
+MUTATIONS ?= 40000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos check lint types protos-check docs-check dead-code unit format test test-full chaos demo bench docs up down constraints release-protos
@@ -53,9 +54,10 @@ test: check ## check, then one path of everything on real parts; under 50 minute
 test-full: setup ## what `make test` leaves out: PostgreSQL, a control plane without torch, requests made from the OpenAPI schema
 	$(PYTEST) -m full tests
 
-chaos: setup ## kill at random while all works: CHAOS_SECONDS (300), CHAOS_SEED (0: clock); hostile clients: SIEGE_SECONDS (60)
+chaos: setup ## kill at random while all works: CHAOS_SECONDS (300), CHAOS_SEED (0: clock); hostile clients: SIEGE_SECONDS (60), MUTATIONS (40000)
 	$(BIN)/python -m tests.chaos.random --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 	$(BIN)/python -m tests.chaos.clients --seconds $(SIEGE_SECONDS)
+	$(BIN)/python -m tests.chaos.mutations --count $(MUTATIONS) --seed $(CHAOS_SEED)
 
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo
