@@ -59,6 +59,8 @@ TUNED = "ft:"
 VERSION_HEADER = "x-modelry-model-version"
 _RETRYABLE = (401, 502, 503, 504)
 """Faults of a replica. 401 is that of a secret between it and us, never the client's."""
+_OWN = {"content-type": "application/json", "accept-encoding": "identity"}
+"""Given by name: leaving out the HTTP client's own headers costs each call more than sending them."""
 
 
 @dataclass
@@ -96,7 +98,6 @@ class Proxy:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=IDLE_SECONDS),
             auto_decompress=False,
-            skip_auto_headers={"User-Agent", "Accept", "Accept-Encoding"},
         )
 
     async def close(self) -> None:
@@ -130,14 +131,14 @@ class Proxy:
         """Try replicas until one answers, and note what that used. Raises: ModelryError."""
         try:
             response = await self._try(request, call)
-            await self._end(call)
-            return response
         except (asyncio.CancelledError, ClientLeft):
             call.uncounted = "left"
             raise
         finally:
-            if call.noted is not None:
-                self._end(call)
+            ended = self._end(call) if call.noted is not None else None
+        if ended is not None:
+            await ended
+        return response
 
     async def _try(self, request: web.Request, call: Call) -> web.StreamResponse:
         while len(call.claim.tried) < MOST_TRIES and call.sent < MOST_SENT:
@@ -192,7 +193,7 @@ class Proxy:
     async def _send(self, request: web.Request, call: Call, replica: ReplicaRecord) -> web.StreamResponse | None:
         """Try one replica. None: it failed before its first byte, and another one may be tried."""
         assert self._session is not None, "start() opens the session"
-        headers = {"content-type": "application/json", "x-request-id": request[REQUEST_ID], **_secret(replica)}
+        headers = {"x-request-id": request[REQUEST_ID], **_OWN, **_secret(replica)}
         url = f"http://{replica.address}{request.path}"
         try:
             async with self._session.post(url, data=call.body, headers=headers) as upstream:

@@ -145,14 +145,19 @@ def span(
     Where nothing records spans, the trace is handed on without one.
     """
     parent = extract(headers) if headers is not None else otel_context.get_current()
-    here = trace.get_current_span(parent)
-    opened = trace.get_tracer(_NAME).start_span(name, context=parent, kind=kind) if _records_spans() else here
-    with trace.use_span(opened, end_on_exit=opened is not here):
-        yield opened
+    if _records_spans():
+        with trace.get_tracer(_NAME).start_as_current_span(name, parent, kind) as opened:
+            yield opened
+        return
+    before = otel_context.attach(parent)
+    try:
+        yield trace.get_current_span(parent)
+    finally:
+        otel_context.detach(before)
 
 
 def _records_spans() -> bool:
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return type(trace.get_tracer_provider()) is not trace.ProxyTracerProvider
 
 
 def trace_id() -> str:
