@@ -5,7 +5,7 @@ BIN := .venv/bin
 CODE := services gateway deploy sdk tests
 HOME_DIR ?= $(HOME)/.modelry
 PYTEST := $(BIN)/python -m pytest
-CHAOS_SECONDS ?= 300
+CHAOS_KILLS ?= 100
 CHAOS_SEED ?= 0
 SIEGE_SECONDS ?= 60
 MUTATIONS ?= 40000
@@ -54,8 +54,8 @@ test: check ## check, then one path of everything on real parts; under 50 minute
 test-full: setup ## what `make test` leaves out: PostgreSQL, a control plane without torch, requests made from the OpenAPI schema
 	$(PYTEST) -m full tests
 
-chaos: setup ## kill at random while all works: CHAOS_SECONDS (300), CHAOS_SEED (0: clock); hostile clients: SIEGE_SECONDS (60), MUTATIONS (40000)
-	$(BIN)/python -m tests.chaos.random --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
+chaos: setup ## kill at random while all works: CHAOS_KILLS (100), CHAOS_SEED (0: clock); hostile clients: SIEGE_SECONDS (60), MUTATIONS (40000)
+	$(BIN)/python -m tests.chaos.random --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED)
 	$(BIN)/python -m tests.chaos.clients --seconds $(SIEGE_SECONDS)
 	$(BIN)/python -m tests.chaos.mutations --count $(MUTATIONS) --seed $(CHAOS_SEED)
 

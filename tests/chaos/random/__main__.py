@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.random --seconds 300 --seed 7`: an installation at work while its processes are killed.
+"""`python -m tests.chaos.random --kills 100 --seed 7`: an installation at work while its processes are killed.
 
 Imports, jobs, records, keys and inference go on all the time; processes are killed with -9 at random. Afterwards the
 promises are checked and figures are printed. Ends with 1 when a promise was broken. `make chaos` runs it.
@@ -26,13 +26,13 @@ SETTINGS = "lease_seconds = 4.0\nheartbeat_seconds = 1.0\nlaunch_cpu_overcommit 
 def main() -> int:
     """Run it; 0 when every promise was kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.random", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long processes are killed")
+    parser.add_argument("--kills", type=int, default=100, help="how often a process is killed or held up")
     parser.add_argument("--seed", type=int, default=0, help="of what is killed and when; 0 takes one from the clock")
     parser.add_argument("--quiet-seconds", type=float, default=600.0, help="longest wait for the end of all work")
     parser.add_argument("--no-replica", action="store_true", help="without a deployment: little memory is enough")
     arguments = parser.parse_args()
     seed = arguments.seed or time.time_ns() % 1_000_000
-    print(f"seed {seed}, {arguments.seconds:g} s", flush=True)
+    print(f"seed {seed}, {arguments.kills} kills", flush=True)
     with tempfile.TemporaryDirectory(prefix="modelry-chaos-") as folder:
         home = Path(folder) / "home"
         home.mkdir()
@@ -55,7 +55,7 @@ def run(stack: Stack, folder: Path, seed: int, arguments: argparse.Namespace) ->
         load = Load(stack, folder, seed, replica=not arguments.no_replica)
         killer = Killer(stack, random.Random(seed))
         with load:
-            killer.run(arguments.seconds)
+            killer.run(arguments.kills)
         broken = broken_promises(stack, load.ledger, arguments.quiet_seconds)
         figures: dict[str, object] = {"kills": killer.counts, "calls": load.ledger.figures()}
     finally:

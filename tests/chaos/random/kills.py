@@ -1,4 +1,4 @@
-"""Kills processes of an installation with -9, chosen by a seeded generator."""
+"""Kills processes of an installation with -9, or holds them up for a while, chosen by a seeded generator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from contextlib import suppress
 from services.chassis.launch import LocalLauncher, ProbeState
 from tests.stack import Stack
 
-LONGEST_PAUSE_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 6.0
+HELD_UP = 0.25
+"""The share that is stopped and goes on later, as on a machine that swaps: for longer than a lease, or shorter."""
+LONGEST_HOLD_SECONDS = 10.0
 # Target -> how often it is chosen.
 TARGETS = {
     "dataset": 2,
@@ -32,17 +35,16 @@ TARGETS = {
 
 
 class Killer:
-    """Kills one thing after the other; `counts` says how often each was hit."""
+    """Kills or holds up one thing after the other; `counts` says how often each was hit."""
 
     def __init__(self, stack: Stack, chance: random.Random) -> None:
         self._stack, self._chance = stack, chance
         self.counts: Counter[str] = Counter()
 
-    def run(self, seconds: float) -> None:
-        """Kill until the time is over."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, self._chance.uniform(0.5, LONGEST_PAUSE_SECONDS)))
+    def run(self, hits: int) -> None:
+        """Hit so often."""
+        while self.counts.total() < hits:
+            time.sleep(self._chance.uniform(0.5, LONGEST_PAUSE_SECONDS))
             (target,) = self._chance.choices(list(TARGETS), list(TARGETS.values()))
             at_once = self._chance.sample(sorted(TARGETS.keys() - {"several"}), 3) if target == "several" else [target]
             for each in at_once:
@@ -68,7 +70,14 @@ class Killer:
             self._hit(f"program {name.split('-')[0].split('_')[0]}", pid)
 
     def _hit(self, target: str, pid: int) -> None:
+        held_seconds = self._chance.uniform(0.5, LONGEST_HOLD_SECONDS) if self._chance.random() < HELD_UP else 0.0
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            self.counts[target] += 1
-            print(f"{time.strftime('%H:%M:%S')} killed {target}", flush=True)
+            if held_seconds:
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(held_seconds)
+                os.kill(pid, signal.SIGCONT)
+            else:
+                os.kill(pid, signal.SIGKILL)
+            done = f"held up for {held_seconds:.1f} s" if held_seconds else "killed"
+            self.counts[f"{target} {done.partition(' for')[0]}"] += 1
+            print(f"{time.strftime('%H:%M:%S')} {target} {done}", flush=True)

@@ -24,7 +24,7 @@ def broken_promises(stack: Stack, ledger: Ledger, seconds: float) -> list[str]:
     with Client(home=str(stack.home)) as client:
         broken = [f"no {kind} was acknowledged in the whole run" for kind in ledger.idle()]
         broken += [*ledger.wrong, *_unfinished(client, ledger, seconds)]
-        broken += [*_lost(client, ledger), *_of_jobs(client, ledger)]
+        broken += [*_lost(client, ledger), *_of_jobs(client, ledger), *_of_events(client)]
     if modelry("status", home=stack.home).returncode != 0:
         broken.append("not everything is ready again")
     return broken
@@ -95,6 +95,17 @@ def _of_jobs(client: Client, ledger: Ledger) -> Iterator[str]:
             yield f"job {name}: the curve of {job.progress.total_steps} steps has the steps {steps}"
         if ended == "failed":
             ledger.counts[f"job failed: {job.failure.reason}"] += 1
+
+
+def _of_events(client: Client) -> Iterator[str]:
+    """Every event of a resource has a higher version than the one before."""
+    last: dict[tuple[str, str], Any] = {}
+    for event in sorted(client.pages("list_events", "events"), key=lambda one: int(one.sequence)):
+        before = last.get((event.resource, event.resource_id))
+        if before is not None and event.data.version <= before.data.version:
+            pair = f"{before.type} {before.data.version}, then {event.type} {event.data.version}"
+            yield f"the events of {event.resource} {event.resource_id} have the versions {pair}"
+        last[event.resource, event.resource_id] = event
 
 
 def left_processes(home: Path) -> list[str]:
