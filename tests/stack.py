@@ -104,7 +104,6 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole installation in a folder of its own."""
     home = tmp_path_factory.mktemp("home")
-    (home / "modelry.toml").write_text("launch_cpu_overcommit = 2.0\n", "utf-8")
     running = Stack(home)
     running.up()
     yield running

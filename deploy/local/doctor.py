@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.local.files import is_port_free
 from deploy.local.home import Home
 from deploy.local.status import get_status
-from services.chassis.launch import Capacity
+from services.chassis.launch import Capacity, machine_limits
 
 GOOD, FAIR, BAD = "good", "fair", "bad"
 DISK_GB, MEMORY_MB = 10, 6_000
@@ -61,7 +61,10 @@ def programs() -> Finding:
 def machine() -> Finding:
     """Check the cores and memory that workers and replicas can have."""
     capacity = Capacity.of_machine()
-    words = f"{capacity.slots} cores, {capacity.memory_mb} MB for workers and replicas"
+    cores = len(capacity.cores)
+    words = f"{cores} core{'s' if cores > 1 else ''}, {capacity.memory_mb} MB for workers and replicas"
+    if (quota := machine_limits().cpu_seconds) is not None:
+        words += f" (a quota of {quota:g} CPUs)"
     if capacity.memory_mb < MEMORY_MB:
         return Finding("machine", FAIR, f"{words}; one replica and one training at a time need {MEMORY_MB} MB")
     return Finding("machine", GOOD, words)

@@ -9,10 +9,11 @@ from services.chassis import telemetry
 from services.chassis.bus import worker_login
 from services.chassis.clock import now
 from services.chassis.data import UnitOfWork
+from services.chassis.errors import Unavailable
 from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import START, WAITING, Attempt, AttemptState, JobCore
 from services.chassis.jobs.stage import Plan
-from services.chassis.launch import PROGRAM_SPEC_FILE, Handle, LaunchSpec, write_spec
+from services.chassis.launch import NEVER_FITS, PROGRAM_SPEC_FILE, Demand, Handle, LaunchSpec, write_spec
 from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
@@ -60,6 +61,9 @@ class AttemptLauncher(Generic[J]):
                 memory_mb=plan.memory_mb,
                 gpus=plan.gpus,
                 ranks=plan.ranks,
+                most_cpus=plan.most_cpus,
+                project=job.project,
+                what=f"{self._context.stage.resource or self._context.stage.name} {job.id}",
             )
         )
 
@@ -77,18 +81,13 @@ class AttemptLauncher(Generic[J]):
 
         return await self._context.change(attempt.job_id, rule)
 
-    async def fits(self, plan: Plan) -> tuple[str, bool]:
+    async def fits(self, job: J, plan: Plan) -> tuple[str, bool]:
         """Return why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
-        usage = await self._context.launcher.usage()
-        for unit, wanted, held, total in (
-            ("CPU cores", plan.cpus, usage.cpus_held, usage.cpus),
-            ("MiB of memory", plan.memory_mb, usage.memory_mb_held, usage.memory_mb),
-            ("GPUs", plan.gpus, usage.gpus_held, usage.gpus),
-        ):
-            if wanted > total:
-                return f"It needs {wanted} {unit}, and this machine gives out {total} in all.", False
-            if wanted > total - held:
-                return f"Waits for a free slot: it needs {wanted} {unit}; {total - held} of {total} are free.", True
+        demand = Demand(plan.cpus, plan.memory_mb, plan.gpus, most_cpus=plan.most_cpus)
+        try:
+            await self._context.launcher.check(demand, job.project)
+        except Unavailable as error:
+            return error.message, error.reason != NEVER_FITS
         return "", True
 
     def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Start programs on cores of their own, find them again after a restart, and end them with all they started."""
 
+from services.chassis.launch.cgroups import machine_limits
+from services.chassis.launch.holders import Holder, holders_text
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
 from services.chassis.launch.program_result import (
@@ -38,6 +40,7 @@ __all__ = [
     "Claim",
     "Demand",
     "Handle",
+    "Holder",
     "LaunchSettings",
     "LaunchSpec",
     "Launcher",
@@ -51,9 +54,11 @@ __all__ = [
     "assign",
     "cpu_list",
     "find_libraries",
+    "holders_text",
     "inherited",
     "is_locked",
     "lock_folder",
+    "machine_limits",
     "preloaded",
     "probe",
     "read_result",

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from services.chassis.errors import Invalid, Unavailable, WrongState
 from services.chassis.launch import shim
+from services.chassis.launch.holders import holders_text
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.process_tree import find_victims
 from services.chassis.launch.records import Record, Records, check_id, lock_folder, probe, read_process, was_started
 from services.chassis.launch.settings import LaunchSettings
-from services.chassis.launch.slots import Capacity, Demand, assign, cpu_list
+from services.chassis.launch.slots import NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
 from services.chassis.launch.surroundings import inherited
 
@@ -81,6 +82,10 @@ class LocalLauncher:
         """Drop an ended start with its folder; its id may then be used again. Raises WrongState while it runs."""
         await asyncio.to_thread(self._forget, id)
 
+    async def check(self, demand: Demand, project: str) -> None:
+        """Raise Unavailable as `start` would now: NO_FREE_SLOT, NEVER_FITS."""
+        await asyncio.to_thread(self._assign, demand, project)
+
     async def usage(self) -> Usage:
         """Return what this machine gives out and what is taken."""
         return await asyncio.to_thread(self._usage)
@@ -93,11 +98,11 @@ class LocalLauncher:
                 seen = probe(record)
                 if seen.held or was_started(record):
                     return Handle(spec.id, seen.pid, seen.cpus, record.folder, fresh=False)
-            demand = Demand(spec.cpus, spec.memory_mb, spec.gpus, spec.program)
-            claim = assign(self.capacity, [one.claim for one in self._held()], demand)
+            claim = self._assign(spec.demand, spec.project)
             spec.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             marker = f"{spec.id}/{secrets.token_hex(8)}"
-            record = Record(spec.id, spec.folder.resolve(), claim, marker, tuple(spec.argv))
+            told = (spec.project, spec.what, time.time())
+            record = Record(spec.id, spec.folder.resolve(), claim, marker, tuple(spec.argv), *told)
             lock_fd = lock_folder(record.folder)
             try:
                 self._records.write(record)
@@ -110,6 +115,21 @@ class LocalLauncher:
             os.close(lock_fd)
         seen = probe(record)
         return Handle(spec.id, seen.pid, seen.cpus, record.folder)
+
+    def _assign(self, demand: Demand, project: str) -> Claim:
+        """Return what a program gets now. Raises: Unavailable, which names those who hold what it waits for."""
+        held = self._held()
+        try:
+            return assign(self.capacity, [one.claim for one in held], demand)
+        except Unavailable as error:
+            same_pool = [one.holder for one in held if one.claim.program == demand.program]
+            words = holders_text(same_pool, project) if error.reason == NO_FREE_SLOT else ""
+            raise Unavailable(
+                f"{error.message} {words}".strip(),
+                reason=error.reason,
+                metadata=error.metadata,
+                retry_seconds=error.retry_seconds,
+            ) from None
 
     def _held(self) -> Sequence[Record]:
         return [record for record in self._records.all() if probe(record).held]
@@ -168,6 +188,7 @@ class LocalLauncher:
             memory_mb_held=sum(record.claim.memory_mb for record in held),
             gpus=self.capacity.gpus,
             gpus_held=sum(len(record.claim.gpus) for record in held),
+            cores=len(self.capacity.cores),
             ids=tuple(record.id for record in held),
         )
 

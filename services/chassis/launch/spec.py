@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from services.chassis.launch.slots import Demand
+
 
 @dataclass(frozen=True)
 class LaunchSpec:
@@ -22,6 +24,9 @@ class LaunchSpec:
         gpus: whole GPUs it needs.
         ranks: processes that will share the cores: OMP_NUM_THREADS is cores / ranks.
         program: it is a one-shot program: it takes a place in their pool, and none of what stands above.
+        most_cpus: above 0 for work that runs by itself: it gets up to so many cores, as far as they are free.
+        project: whose program it is.
+        what: what it is to people, such as `job ftjob-7`: those of its project who wait for its slots are told.
     """
 
     id: str
@@ -33,6 +38,14 @@ class LaunchSpec:
     gpus: int = 0
     ranks: int = 1
     program: bool = False
+    most_cpus: int = 0
+    project: str = ""
+    what: str = ""
+
+    @property
+    def demand(self) -> Demand:
+        """What it asks of the machine."""
+        return Demand(self.cpus, self.memory_mb, self.gpus, self.program, self.most_cpus)
 
 
 class ProbeState(StrEnum):
@@ -110,7 +123,7 @@ class LogChunk:
 
 @dataclass(frozen=True)
 class Usage:
-    """Slots of one machine: what there is and what is taken."""
+    """Slots of one machine: what there is and what is taken; `cores` are those that the slots stand for."""
 
     cpus: int
     cpus_held: int
@@ -118,6 +131,7 @@ class Usage:
     memory_mb_held: int
     gpus: int
     gpus_held: int
+    cores: int
     ids: tuple[str, ...] = field(default=())
 
 
@@ -144,6 +158,9 @@ class Launcher(Protocol):
 
     async def forget(self, id: str) -> None:
         """Drop an ended program with its folder. Raises WrongState while it runs."""
+
+    async def check(self, demand: Demand, project: str) -> None:
+        """Raise Unavailable as `start` would for a program of a project: NO_FREE_SLOT, NEVER_FITS."""
 
     async def usage(self) -> Usage:
         """Return what is free and what is taken."""
