@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.files import is_port_free
+from deploy.local.files import LOOPBACK, is_port_free
 from deploy.local.home import Home
 from deploy.local.status import get_status
 from services.chassis.launch import Capacity, machine_limits
@@ -113,7 +113,9 @@ def private_files(home: Home) -> Iterator[Finding]:
 def ports(home: Home) -> Iterator[Finding]:
     """Yield the ports of the last start, which the next one uses again."""
     kept: dict[str, int] = home.state().get("ports", {})
-    taken = {name: port for name, port in kept.items() if not is_port_free(port)}
+    host = home.state().get("host", LOOPBACK)
+    doors = {"http": host, "grpc": host}
+    taken = {name: port for name, port in kept.items() if not is_port_free(port, doors.get(name, LOOPBACK))}
     for name, port in taken.items():
         yield Finding("ports", BAD, f"Port {port} ({name}) is taken by another program")
     if kept and not taken:

@@ -22,6 +22,7 @@ from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, Pr
 from services.chassis.launch.surroundings import (
     INHERITED,
     LONGEST_TEMPORARY_BYTES,
+    NAMELESS,
     SET_ALWAYS,
     inherited,
     without_proxy,
@@ -30,6 +31,7 @@ from services.chassis.launch.surroundings import (
 __all__ = [
     "INHERITED",
     "LONGEST_TEMPORARY_BYTES",
+    "NAMELESS",
     "NEVER_FITS",
     "NO_FREE_SLOT",
     "PROGRAM_SPEC_FILE",
