@@ -50,7 +50,8 @@ class AttemptLauncher(Generic[J]):
     async def start(self, job: J, attempt: Attempt, plan: Plan) -> Handle:
         """Start the attempt's worker, or find it started. Raises Unavailable without a free slot."""
         folder = self._context.folder(attempt)
-        await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan))
+        cache = await self._context.launcher.cache(job.project)
+        await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan, cache))
         return await self._context.launcher.start(
             LaunchSpec(
                 id=attempt.launch_id,
@@ -90,7 +91,7 @@ class AttemptLauncher(Generic[J]):
             return error.message, error.reason != NEVER_FITS
         return "", True
 
-    def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:
+    def _spec(self, job: J, attempt: Attempt, plan: Plan, cache: Path) -> dict[str, Any]:
         settings, name = self._context.settings, self._context.stage.name
         system = StoreAccess.of_settings(settings)
         stores = {"system": system, "output": plan.output or system, **plan.stores}
@@ -108,7 +109,7 @@ class AttemptLauncher(Generic[J]):
             "heartbeat_seconds": settings.heartbeat_seconds,
             "nats": {"url": settings.nats_url, **worker_login(settings.token_secret, job.id)},
             "stores": {key: access.to_json() for key, access in stores.items()},
-            "cache_dir": str(settings.home / "cache"),
+            "cache_dir": str(cache),
             "trace": trace,
             "work": dict(plan.work),
         }

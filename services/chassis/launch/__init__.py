@@ -27,6 +27,7 @@ from services.chassis.launch.surroundings import (
     inherited,
     without_proxy,
 )
+from services.chassis.launch.walls import Kind, Walls
 
 __all__ = [
     "INHERITED",
@@ -43,6 +44,7 @@ __all__ = [
     "Demand",
     "Handle",
     "Holder",
+    "Kind",
     "LaunchSettings",
     "LaunchSpec",
     "Launcher",
@@ -53,6 +55,7 @@ __all__ = [
     "ProgramRun",
     "Record",
     "Records",
+    "Walls",
     "assign",
     "cpu_list",
     "find_libraries",

@@ -25,6 +25,7 @@ class LaunchSpec:
         ranks: processes that will share the cores: OMP_NUM_THREADS is cores / ranks.
         program: it is a one-shot program: it takes a place in their pool, and none of what stands above.
         most_cpus: above 0 for work that runs by itself: it gets up to so many cores, as far as they are free.
+        reads: folders that it reads beside its own and its project's cache.
         project: whose program it is.
         what: what it is to people, such as `job ftjob-7`: those of its project who wait for its slots are told.
     """
@@ -39,6 +40,7 @@ class LaunchSpec:
     ranks: int = 1
     program: bool = False
     most_cpus: int = 0
+    reads: tuple[Path, ...] = ()
     project: str = ""
     what: str = ""
 
@@ -158,6 +160,9 @@ class Launcher(Protocol):
 
     async def forget(self, id: str) -> None:
         """Drop an ended program with its folder. Raises WrongState while it runs."""
+
+    async def cache(self, project: str) -> Path:
+        """Return the folder of what programs of a project may keep for later."""
 
     async def check(self, demand: Demand, project: str) -> None:
         """Raise Unavailable as `start` would for a program of a project: NO_FREE_SLOT, NEVER_FITS."""

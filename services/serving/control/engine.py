@@ -67,6 +67,7 @@ def launch_spec(
         cpus=replica.cpu_count,
         memory_mb=memory_mb(terms),
         gpus=gpus,
+        reads=(settings.home / "cache" / "models",),
         project=deployment.project,
         what=f"a replica of deployment {deployment.name}",
     )
