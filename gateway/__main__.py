@@ -32,6 +32,7 @@ from services.chassis import telemetry
 from services.chassis.auth import TokenIssuer
 from services.chassis.bus import Bus
 from services.chassis.errors import ModelryError
+from services.chassis.listening import split_address
 from services.chassis.rpc import Connections
 from services.chassis.settings import load, refuse_start
 from services.clients.billing import BillingClient
@@ -84,13 +85,11 @@ async def run(settings: GatewaySettings) -> None:
 
 
 async def _listen(runner: web.AppRunner, listen: str, tls: ssl.SSLContext | None) -> None:
-    host, _, port = listen.rpartition(":")
-    place = host.strip("[]")
+    host, port = split_address(listen)
     await runner.setup()
     try:
         # `[::]` is every address, of IPv4 too, as at the gRPC door
-        every = None if place == "::" else place
-        await web.TCPSite(runner, every, int(port), ssl_context=tls, reuse_port=False).start()
+        await web.TCPSite(runner, None if host in ("::", "") else host, port, ssl_context=tls, reuse_port=False).start()
     except OSError as error:
         raise ModelryError(f"Cannot listen on {listen}: {error.strerror}.") from error
 

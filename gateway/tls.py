@@ -21,6 +21,7 @@ from gateway.settings import GatewaySettings
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
+from services.chassis.listening import split_address
 from services.chassis.readiness import Lack, LackLog
 
 REFUSED, EXPIRED = "new_certificate", "certificate"
@@ -140,7 +141,7 @@ def certificate_of(settings: GatewaySettings) -> Certificate | None:
 
 
 def _is_loopback(listen: str) -> bool:
-    host = listen.rpartition(":")[0].strip("[]")
+    host, _ = split_address(listen)
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -25,6 +25,18 @@ UP_SECONDS = 90
 ROWS = 32
 
 
+NAMELESS = ("unshare", "--user", "--map-user=54321", "--map-group=54321", "--")
+"""Before a command: it runs as a user id that no name belongs to, and without root."""
+
+
+def can_be_nameless() -> bool:
+    """Whether this machine allows that."""
+    try:
+        return subprocess.run([*NAMELESS, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.socket() as probe:
@@ -104,7 +116,6 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole installation in a folder of its own."""
     home = tmp_path_factory.mktemp("home")
-    (home / "modelry.toml").write_text("launch_cpu_overcommit = 2.0\n", "utf-8")
     running = Stack(home)
     running.up()
     yield running

@@ -86,7 +86,9 @@ class ToyStage(Stage[Toy]):
 
     async def plan(self, job: Toy, attempt: Attempt) -> Plan:
         resume = {"step": attempt.resume_step} if attempt.resume_checkpoint_id else None
-        return Plan([sys.executable, "-m", "tests.toy_worker"], {**job.work, "resume": resume}, memory_mb=64)
+        return Plan(
+            [sys.executable, "-m", "tests.toy_worker"], {**job.work, "resume": resume}, most_cpus=1, memory_mb=64
+        )
 
     async def prepare(self, job: Toy) -> Readiness:
         return self._ready(job) if self._ready else Readiness(ready=True)

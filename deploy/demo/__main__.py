@@ -82,8 +82,6 @@ def _clear(home: Path) -> None:
 
 def _up(home: Path, port: int | None) -> None:
     home.mkdir(parents=True)
-    # Three engines and a job share two cores here; a larger machine needs no overcommit.
-    (home / "modelry.toml").write_text("launch_cpu_overcommit = 2.0\n", "utf-8")
     ports = ["--port", str(port)] if port else []
     if _modelry("up", "--home", str(home), "--detach", *ports) != 0:
         raise RuntimeError("`modelry up` did not succeed (its words are above)")

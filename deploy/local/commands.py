@@ -26,8 +26,17 @@ def home_option(function: F) -> F:
         envvar="MODELRY_HOME",
         default=Path("~/.modelry"),
         show_default=True,
+        callback=_known_folder,
         help="Folder of the installation.",
     )(function)
+
+
+def _known_folder(_context: click.Context, _option: click.Parameter, home: Path) -> Path:
+    """Return the folder, absolute. A user without a name has no `~` where HOME is not set."""
+    try:
+        return home.expanduser().absolute()
+    except RuntimeError:
+        raise click.BadParameter(f"there is no {home}, since HOME is not set: name a folder") from None
 
 
 @click.command()

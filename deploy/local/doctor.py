@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.files import is_port_free
+from deploy.local.files import LOOPBACK, is_port_free
 from deploy.local.home import Home
 from deploy.local.status import get_status
-from services.chassis.launch import Capacity
+from services.chassis.launch import Capacity, machine_limits
 
 GOOD, FAIR, BAD = "good", "fair", "bad"
 DISK_GB, MEMORY_MB = 10, 6_000
@@ -61,7 +61,10 @@ def programs() -> Finding:
 def machine() -> Finding:
     """Check the cores and memory that workers and replicas can have."""
     capacity = Capacity.of_machine()
-    words = f"{capacity.slots} cores, {capacity.memory_mb} MB for workers and replicas"
+    cores = len(capacity.cores)
+    words = f"{cores} core{'s' if cores > 1 else ''}, {capacity.memory_mb} MB for workers and replicas"
+    if (quota := machine_limits().cpu_seconds) is not None:
+        words += f" (a quota of {quota:g} CPUs)"
     if capacity.memory_mb < MEMORY_MB:
         return Finding("machine", FAIR, f"{words}; one replica and one training at a time need {MEMORY_MB} MB")
     return Finding("machine", GOOD, words)
@@ -110,7 +113,9 @@ def private_files(home: Home) -> Iterator[Finding]:
 def ports(home: Home) -> Iterator[Finding]:
     """Yield the ports of the last start, which the next one uses again."""
     kept: dict[str, int] = home.state().get("ports", {})
-    taken = {name: port for name, port in kept.items() if not is_port_free(port)}
+    host = home.state().get("host", LOOPBACK)
+    doors = {"http": host, "grpc": host}
+    taken = {name: port for name, port in kept.items() if not is_port_free(port, doors.get(name, LOOPBACK))}
     for name, port in taken.items():
         yield Finding("ports", BAD, f"Port {port} ({name}) is taken by another program")
     if kept and not taken:

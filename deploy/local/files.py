@@ -1,5 +1,6 @@
 """Small safe file operations: whole or not at all, and readable by the owner alone where they hold secrets."""
 
+import errno
 import json
 import os
 import secrets
@@ -61,12 +62,16 @@ def choose_port(taken: Iterable[int] = ()) -> int:
             return port
 
 
-def is_port_free(port: int) -> bool:
-    """Return whether a server could listen there now (a port in TIME_WAIT counts as free)."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
+def is_port_free(port: int, host: str = LOOPBACK) -> bool:
+    """Return whether a server could listen there now (a port in TIME_WAIT counts as free).
+
+    `host` has no brackets; one that this machine does not have counts as free: who listens there says why it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno not in (errno.EADDRINUSE, errno.EACCES)
     return True

@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.local.files import choose_port, is_port_free, keep_secret, make_private_folder, read_json, write_private
+from deploy.local.files import (
+    LOOPBACK,
+    choose_port,
+    is_port_free,
+    keep_secret,
+    make_private_folder,
+    read_json,
+    write_private,
+)
+from services.chassis.listening import plain_host
 
 STAGES = ("access", "dataset", "registry", "training", "evaluation", "serving")
 PORTS = ("http", "grpc", "nats", "nats_monitor", "objects", *STAGES)
@@ -53,14 +62,21 @@ class Home:
     def prepare(self) -> None:
         """Make the folders; only their owner may enter them. Raises CannotStart for a name that cannot be written."""
         refuse_home(self.path)
-        make_private_folder(self.path)
+        self._make()
         for name in FOLDERS:
             make_private_folder(self.path / name)
+
+    def _make(self) -> None:
+        try:
+            make_private_folder(self.path)
+        except OSError as error:
+            message = f"{self.path} cannot be made ({error.strerror}): name another folder with --home."
+            raise CannotStart(message) from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock as long as a supervisor serves this home. Raises CannotStart when another one does."""
-        make_private_folder(self.path)
+        self._make()
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -128,14 +144,23 @@ def refuse_temporary_folder(environ: Mapping[str, str]) -> None:
         raise CannotStart(message) from None
 
 
+def door_host(text: str) -> str:
+    """Return where both doors listen, without brackets. Raises CannotStart: it is no host."""
+    try:
+        return plain_host(text)
+    except ValueError as error:
+        raise CannotStart(f"--host: {error}.") from None
+
+
 def new_vault_key() -> str:
     """32 random bytes as base64."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def choose_ports(kept: Mapping[str, int], wanted: Mapping[str, int | None]) -> dict[str, int]:
+def choose_ports(kept: Mapping[str, int], wanted: Mapping[str, int | None], host: str = LOOPBACK) -> dict[str, int]:
     """Return the ports of this start: those asked for, else those of the last start, else chosen now and for ever.
 
+    `host` is where both doors listen; everything else is on loopback.
     Raises CannotStart, with the port's name, when one that was asked for or kept is taken by another program.
     """
     ports = {name: port for name, port in kept.items() if name in PORTS}
@@ -145,14 +170,19 @@ def choose_ports(kept: Mapping[str, int], wanted: Mapping[str, int | None]) -> d
         names = " and ".join(name for name in ports if ports[name] in doubled)
         raise CannotStart(f"{names} have the same port {min(doubled)}; give each its own.")
     for name, port in ports.items():
-        if not is_port_free(port):
+        if not is_port_free(port, _host_of(name, host)):
             raise CannotStart(f"Port {port} ({name}) is taken by another program; free it, or {_how_else(name)}.")
     for name in PORTS:
         if name not in ports:
             preferred = PREFERRED.get(name, 0)
-            usable = preferred and preferred not in ports.values() and is_port_free(preferred)
+            free = preferred and preferred not in ports.values() and is_port_free(preferred)
+            usable = free and is_port_free(preferred, _host_of(name, host))
             ports[name] = preferred if usable else choose_port([*ports.values(), *PREFERRED.values()])
     return ports
+
+
+def _host_of(name: str, host: str) -> str:
+    return host if name in ("http", "grpc") else LOOPBACK
 
 
 def _how_else(name: str) -> str:

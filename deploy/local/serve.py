@@ -17,7 +17,7 @@ from deploy.local.logs import open_log, rotate, tail
 from deploy.local.shutdown import CONTROL_GRACE_SECONDS, WORKER_GRACE_SECONDS, end_launched, end_left_processes, lives
 from deploy.local.stack import PYTHON_PATH
 from deploy.local.supervisor import Options, Supervisor, noted_processes
-from services.chassis.launch import shim
+from services.chassis.launch import SET_ALWAYS, shim
 
 Announce = Callable[[Home, dict[str, Any]], None]
 # What an orderly stop may take: doors and services, then workers, then the ground.
@@ -74,11 +74,13 @@ def serve_detached(path: Path, options: Options, announce: Announce) -> None:
     descriptor = open_log(log)
     wanted = json.dumps({"ports": dict(options.ports), "host": options.host, "ready_seconds": options.ready_seconds})
     argv = [sys.executable, "-P", "-m", "deploy.local.detached", str(home.path), wanted, str(ready)]
+    # Its log is UTF-8, whatever the terminal of this command shows.
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH, **SET_ALWAYS, "PYTHONIOENCODING": "utf-8"}
     try:
         process = subprocess.Popen(
             argv,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from deploy.local.files import is_port_free
+from deploy.local.files import LOOPBACK, is_port_free
 from deploy.local.stack import MARKER
 from services.chassis.launch import shim
 
@@ -60,14 +60,16 @@ async def end_left_processes(home: Path, noted: list[dict[str, Any]]) -> int:
     return len(left)
 
 
-async def wait_released(ports: Collection[int]) -> None:
+async def wait_released(ports: Collection[int], host: str) -> None:
     """Wait a moment for ports whose processes have just ended.
 
     A killed process counts as dead as soon as its first thread is, but its sockets stay until the last one is.
     A port that another program has taken meanwhile is left to the caller.
     """
     deadline = time.monotonic() + RELEASE_SECONDS
-    while time.monotonic() < deadline and not all(is_port_free(port) for port in ports):
+    while time.monotonic() < deadline and not all(
+        is_port_free(port, place) for port in ports for place in (LOOPBACK, host)
+    ):
         await asyncio.sleep(0.02)
 
 

@@ -15,6 +15,7 @@ from deploy.local.home import STAGES, Home
 from deploy.local.nats_server import GATEWAY, OBSERVER, SERVICES, NatsServer
 from deploy.local.object_server import BUCKET, REGION, ObjectServer
 from services.chassis.launch import inherited
+from services.chassis.listening import join_address, reached_host
 from services.chassis.settings import Lookup, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ class Stack:
     """The programs of one home, on the given ports."""
 
     def __init__(self, home: Home, ports: Mapping[str, int], host: str = LOOPBACK) -> None:
-        """`host` is where the gateway listens; everything else stays on loopback."""
+        """`host` is where the gateway listens, without brackets; everything else stays on loopback."""
         self.home, self.ports, self.host = home, dict(ports), host
         self.toml: dict[str, Any] = home.toml()
 
@@ -68,10 +69,10 @@ class Stack:
 
     def addresses(self) -> dict[str, str]:
         """Return the three addresses of the gateway, and the object store's."""
-        host = LOOPBACK if self.host == "0.0.0.0" else self.host  # noqa: S104 - shown, not bound
+        host = reached_host(self.host)
         return {
-            "http": f"{self._scheme()}://{host}:{self.ports['http']}",
-            "grpc": f"{host}:{self.ports['grpc']}",
+            "http": f"{self._scheme()}://{join_address(host, self.ports['http'])}",
+            "grpc": join_address(host, self.ports["grpc"]),
             "nats": str(self.toml.get("nats_url", f"nats://{LOOPBACK}:{self.ports['nats']}")),
             "objects": str(self.toml.get("objects_endpoint", f"http://{LOOPBACK}:{self.ports['objects']}")),
         }
@@ -127,8 +128,8 @@ class Stack:
 
     def _gateway_environment(self) -> dict[str, str]:
         result = {
-            "MODELRY_GATEWAY_HTTP_LISTEN": f"{self.host}:{self.ports['http']}",
-            "MODELRY_GATEWAY_GRPC_LISTEN": f"{self.host}:{self.ports['grpc']}",
+            "MODELRY_GATEWAY_HTTP_LISTEN": join_address(self.host, self.ports["http"]),
+            "MODELRY_GATEWAY_GRPC_LISTEN": join_address(self.host, self.ports["grpc"]),
         }
         if "nats_url" not in self.toml:
             # The one process that is another user than `services`; the file secrets/nats_password is theirs.

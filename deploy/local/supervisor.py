@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.local.child import Backoff, Child
 from deploy.local.files import LOOPBACK
-from deploy.local.home import CannotStart, Home, choose_ports, refuse_temporary_folder
+from deploy.local.home import CannotStart, Home, choose_ports, door_host, refuse_temporary_folder
 from deploy.local.logs import rotate, tail
 from deploy.local.shutdown import end_launched, end_left_processes, wait_released
 from deploy.local.stack import DOOR, GROUND, SERVICE, Stack, version
@@ -80,10 +80,10 @@ class Supervisor:
         before = self.home.state()
         noted = noted_processes(before)
         await end_left_processes(self.home.path, noted)
+        host = door_host(self.options.host or before.get("host", LOOPBACK))
         if noted:
-            await wait_released(before.get("ports", {}).values())
-        ports = choose_ports(before.get("ports", {}), self.options.ports)
-        host = self.options.host or before.get("host", LOOPBACK)
+            await wait_released(before.get("ports", {}).values(), host)
+        ports = choose_ports(before.get("ports", {}), self.options.ports, host)
         self._stack = Stack(self.home, ports, host)
         self._stack.prepare(self.options.only)
         for program in self._stack.programs(self.options.only):

@@ -1,6 +1,6 @@
 """The reference page of the environment: which variables reach which programs."""
 
-from services.chassis.launch import INHERITED, LONGEST_TEMPORARY_BYTES, SET_ALWAYS
+from services.chassis.launch import INHERITED, LONGEST_TEMPORARY_BYTES, NAMELESS, SET_ALWAYS
 
 INTRODUCTION = f"""# Environment
 
@@ -21,5 +21,6 @@ def page() -> str:
     for group in INHERITED:
         names = " ".join(f"`{name}`" for name in group.names)
         lines.append(f"| {names} | {'every program' if group.programs else 'services, gateway'} | {group.why} |")
+    named = " and ".join(f"`{name}`" for name in NAMELESS)
     always = ", ".join(f"`{name}={value}`" for name, value in SET_ALWAYS.items())
-    return "\n".join([*lines, "", f"Set for every program: {always}."])
+    return "\n".join([*lines, "", f"Set for every program: {always}; {named} too, where they are not set."])

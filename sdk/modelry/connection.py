@@ -64,12 +64,13 @@ def find_connection(
             raise NotReachable(f"No API key for {url}: set {KEY}.")
         url = url.rstrip("/")
         return Connection(url, _door_of(url, key, authorities), key, project, is_loopback(url), authorities)
-    folder = Path(home or os.environ.get(HOME, "") or DEFAULT_HOME).expanduser()
+    folder = Path(home or os.environ.get(HOME, "") or DEFAULT_HOME)
     try:
+        folder = folder.expanduser()
         addresses = json.loads((folder / "state.json").read_text("utf-8"))["addresses"]
         key = key or (folder / "admin.key").read_text("utf-8").strip()
         return Connection(addresses["http"], addresses["grpc"], key, project, direct=True, authorities=authorities)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: a user without a name and HOME
         raise NotReachable(
             f"No installation at {folder}. Start one with `modelry up --home {folder}`, "
             f"or name one elsewhere with {URL} and {KEY}."

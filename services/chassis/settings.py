@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
+
+from services.chassis.listening import split_address
 
 PREFIX = "MODELRY_"
 DEFAULT_HOME = Path("~/.modelry")
@@ -100,6 +102,12 @@ class Settings(BaseModel):
     events_bytes: int = Field(10 << 30, gt=0, description="most bytes that the stream of events takes")
     work_days: float = Field(7, gt=0, description="how long reports of workers are kept")
     work_bytes: int = Field(2 << 30, gt=0, description="most bytes that the stream of reports takes")
+
+    @field_validator("listen", "http_listen", "grpc_listen", check_fields=False)
+    @classmethod
+    def _address(cls, value: str) -> str:
+        split_address(value)
+        return value
 
     @model_validator(mode="after")
     def _fill(self) -> Self:

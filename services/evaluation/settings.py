@@ -9,7 +9,9 @@ from services.clients.settings import ServiceAddresses
 class EvaluationSettings(JobSettings, ServiceAddresses):
     """What the evaluation service reads."""
 
-    worker_cpus: int = Field(0, ge=0, description="cores of a worker; 0 is all that the launcher gives out")
+    worker_cpus: int = Field(
+        0, ge=0, description="most cores that a worker takes; 0 is all that are free when it starts"
+    )
     worker_memory_mb: int = Field(
         6144, ge=512, description="memory of a worker in MiB: a small model in torch and in vLLM"
     )

@@ -63,7 +63,7 @@ class EvaluationStage(Stage[Evaluation]):
         self._database = database
         self._clients = clients
         self._settings = settings
-        self._cpus = min(settings.worker_cpus or len(capacity.cores), capacity.slots)
+        self._cpus = settings.worker_cpus or len(capacity.cores)
         self._memory_mb = min(settings.worker_memory_mb, capacity.memory_mb)
         self._gpus = min(capacity.gpus, 1)
 
@@ -111,7 +111,8 @@ class EvaluationStage(Stage[Evaluation]):
             argv=(sys.executable, "-m", "services.evaluation.worker"),
             work=work.to_json(),
             output=output.access,
-            cpus=max(1, self._cpus),
+            cpus=1,
+            most_cpus=self._cpus,
             memory_mb=self._memory_mb,
             gpus=self._gpus,
             stores=stores.access,

@@ -41,7 +41,7 @@ def add_parts(
     settings, capacity = host.settings, launcher.capacity
     stage = TrainingStage(host.database, clients, launcher, settings.job_cpus, program)
     engine = JobEngine(stage, JOB_TABLES, host.database, host.bus, launcher, settings)
-    machine = Machine(capacity.slots, capacity.gpus, MeasuredSpeed(settings.tokens_per_second))
+    machine = Machine(len(capacity.cores), capacity.gpus, MeasuredSpeed(settings.tokens_per_second))
     verbs = JobVerbs(stage, TrainingIntake(clients, machine), clients.reservations, host.database, engine)
     garbage = GarbageCollector(host.database, GARBAGE, clients.credentials.store_of, settings.sweep_seconds)
     context = ServiceContext(host.database, clients, stage, engine, verbs, garbage)

@@ -1,6 +1,5 @@
 """How the job engine runs fine-tuning: what a worker is told, what its reports mean, what follows the end."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -73,17 +72,14 @@ class TrainingStage(Stage[Job]):
         store = await self._clients.credentials.resolve(job.project, job.output.credential, job.output.bucket)
         ranks = job.hyperparameters.world_size
         usage = await self._launcher.usage()
-        free = usage.cpus - usage.cpus_held
-        # With overcommit there are more slots than cores; more threads than cores only wait for each other.
-        cores = os.cpu_count() or 1
-        wanted = min(free, self._cpus or cores, cores)
         return Plan(
             argv=self._program(ranks),
             # torch's launcher kills its ranks 30 s after a stop; a last checkpoint may take longer.
             env={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"} if ranks > 1 else {},
             work=work_of(job, attempt, model, model.files, await self._resume(attempt)).to_json(),
             output=store.access,
-            cpus=max(ranks, wanted),
+            cpus=ranks,
+            most_cpus=max(ranks, self._cpus or usage.cores),
             memory_mb=memory_mb(job.parameter_count, ranks),
             gpus=ranks if usage.gpus else 0,
             ranks=ranks,

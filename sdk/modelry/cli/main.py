@@ -10,6 +10,7 @@ import click
 from modelry.cli import derived, outputs
 from modelry.cli.commands import HANDMADE
 from modelry.cli.naming import commands
+from modelry.cli.text import prepare_text
 from modelry.client import ModelryError
 from modelry.connection import NotReachable
 
@@ -49,6 +50,7 @@ def root() -> None:
 
 def main() -> None:
     """Run, and end with a clear word instead of a traceback."""
+    prepare_text()
     sys.exit(_run(lambda: root(standalone_mode=False)))
 
 

@@ -9,10 +9,11 @@ from services.chassis import telemetry
 from services.chassis.bus import worker_login
 from services.chassis.clock import now
 from services.chassis.data import UnitOfWork
+from services.chassis.errors import Unavailable
 from services.chassis.jobs.context import EngineContext
 from services.chassis.jobs.domain import START, WAITING, Attempt, AttemptState, JobCore
 from services.chassis.jobs.stage import Plan
-from services.chassis.launch import PROGRAM_SPEC_FILE, Handle, LaunchSpec, write_spec
+from services.chassis.launch import NEVER_FITS, PROGRAM_SPEC_FILE, Demand, Handle, LaunchSpec, write_spec
 from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
@@ -49,7 +50,8 @@ class AttemptLauncher(Generic[J]):
     async def start(self, job: J, attempt: Attempt, plan: Plan) -> Handle:
         """Start the attempt's worker, or find it started. Raises Unavailable without a free slot."""
         folder = self._context.folder(attempt)
-        await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan))
+        cache = await self._context.launcher.cache(job.project)
+        await asyncio.to_thread(write_spec, folder, self._spec(job, attempt, plan, cache))
         return await self._context.launcher.start(
             LaunchSpec(
                 id=attempt.launch_id,
@@ -60,6 +62,9 @@ class AttemptLauncher(Generic[J]):
                 memory_mb=plan.memory_mb,
                 gpus=plan.gpus,
                 ranks=plan.ranks,
+                most_cpus=plan.most_cpus,
+                project=job.project,
+                what=f"{self._context.stage.resource or self._context.stage.name} {job.id}",
             )
         )
 
@@ -77,21 +82,16 @@ class AttemptLauncher(Generic[J]):
 
         return await self._context.change(attempt.job_id, rule)
 
-    async def fits(self, plan: Plan) -> tuple[str, bool]:
+    async def fits(self, job: J, plan: Plan) -> tuple[str, bool]:
         """Return why the plan cannot start now, in plain words (empty: it can), and whether it ever could here."""
-        usage = await self._context.launcher.usage()
-        for unit, wanted, held, total in (
-            ("CPU cores", plan.cpus, usage.cpus_held, usage.cpus),
-            ("MiB of memory", plan.memory_mb, usage.memory_mb_held, usage.memory_mb),
-            ("GPUs", plan.gpus, usage.gpus_held, usage.gpus),
-        ):
-            if wanted > total:
-                return f"It needs {wanted} {unit}, and this machine gives out {total} in all.", False
-            if wanted > total - held:
-                return f"Waits for a free slot: it needs {wanted} {unit}; {total - held} of {total} are free.", True
+        demand = Demand(plan.cpus, plan.memory_mb, plan.gpus, most_cpus=plan.most_cpus)
+        try:
+            await self._context.launcher.check(demand, job.project)
+        except Unavailable as error:
+            return error.message, error.reason != NEVER_FITS
         return "", True
 
-    def _spec(self, job: J, attempt: Attempt, plan: Plan) -> dict[str, Any]:
+    def _spec(self, job: J, attempt: Attempt, plan: Plan, cache: Path) -> dict[str, Any]:
         settings, name = self._context.settings, self._context.stage.name
         system = StoreAccess.of_settings(settings)
         stores = {"system": system, "output": plan.output or system, **plan.stores}
@@ -109,7 +109,7 @@ class AttemptLauncher(Generic[J]):
             "heartbeat_seconds": settings.heartbeat_seconds,
             "nats": {"url": settings.nats_url, **worker_login(settings.token_secret, job.id)},
             "stores": {key: access.to_json() for key, access in stores.items()},
-            "cache_dir": str(settings.home / "cache"),
+            "cache_dir": str(cache),
             "trace": trace,
             "work": dict(plan.work),
         }

@@ -110,8 +110,8 @@ class Reconciler(BackgroundLoop, Generic[J]):
                 job = await jobs.by_id(job_id)
                 attempts = await store.attempts(job_id)
                 if job is not None:
-                    alive = tuple(attempt for attempt in attempts if attempt.state is not AttemptState.ENDED)
-                    cases.append(Case(job, alive, sum(attempt.run_seconds for attempt in attempts)))
+                    ended = tuple(attempt for attempt in attempts if attempt.state is AttemptState.ENDED)
+                    cases.append(Case(job, tuple(one for one in attempts if one not in ended), ended))
         return cases
 
     def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:

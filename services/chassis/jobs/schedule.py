@@ -1,6 +1,7 @@
 """Who gets the free slots: waiting jobs in the order in which they were made."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from services.chassis.errors import Conflict, ModelryError, Unavailable
@@ -25,8 +26,18 @@ class Case(Generic[J]):
 
     job: J
     attempts: tuple[Attempt, ...]
-    run_seconds: float = 0.0
-    """Of all attempts, as written down."""
+    ended: tuple[Attempt, ...] = ()
+    """Its attempts that are over."""
+
+    @property
+    def run_seconds(self) -> float:
+        """Seconds that all attempts ran, as written down."""
+        return sum(attempt.run_seconds for attempt in (*self.attempts, *self.ended))
+
+    @property
+    def waits_since(self) -> datetime:
+        """Since when it waits for a worker, while it does: it was made, or its last worker was gone."""
+        return max((one.end_time for one in self.ended if one.end_time), default=self.job.create_time)
 
     @property
     def current(self) -> Attempt | None:
@@ -68,8 +79,14 @@ class Scheduler(Generic[J]):
                 self.admitting = ""
             if not passed:
                 for behind in waiting[place + 1 :]:
-                    await self._context.wait(behind.job, "Waits for its turn: an earlier job waits for a free slot.")
+                    same = behind.job.project == case.job.project
+                    earlier = case.job.id if same else "an earlier job of another project"
+                    await self._wait(behind, f"It is the turn of {earlier}, which waits for a free slot.")
                 return
+
+    async def _wait(self, case: Case[J], cause: str) -> None:
+        """Say how long a job has waited and for what."""
+        await self._context.wait(case.job, f"Waits since {case.waits_since:%Y-%m-%d %H:%M} UTC. {cause}")
 
     async def _admit(self, case: Case[J]) -> bool:
         """Start a job's next attempt. False: there is no free slot, and nobody may pass."""
@@ -80,9 +97,9 @@ class Scheduler(Generic[J]):
         try:
             if attempt is None:
                 plan = await self._context.stage.plan(job, coming(replace(job, attempt=job.attempt + 1)))
-                cause, ever = await self._attempt_launcher.fits(plan)
+                cause, ever = await self._attempt_launcher.fits(job, plan)
                 if cause:
-                    await self._context.wait(job, cause)
+                    await self._wait(case, cause)
                     return not ever
                 granted = await self._attempt_launcher.grant(job)
                 if granted is None:
@@ -91,7 +108,7 @@ class Scheduler(Generic[J]):
             plan = await self._context.stage.plan(job, attempt)
             handle = await self._attempt_launcher.start(job, attempt, plan)
         except (Unavailable, Conflict) as error:
-            await self._context.wait(job, error.message)
+            await self._wait(case, error.message)
             return error.reason != NO_FREE_SLOT
         except ModelryError as error:
             await self._context.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))

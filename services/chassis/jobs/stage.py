@@ -34,6 +34,9 @@ class Plan:
     output: StoreAccess | None = None
     """The store that the worker writes to; None: the installation's own."""
     cpus: int = 1
+    """The cores that it needs."""
+    most_cpus: int = 0
+    """The cores that it takes if they are free; 0: those that it needs and no more."""
     memory_mb: int = 1024
     gpus: int = 0
     ranks: int = 1

@@ -1,5 +1,7 @@
 """Start programs on cores of their own, find them again after a restart, and end them with all they started."""
 
+from services.chassis.launch.cgroups import machine_limits
+from services.chassis.launch.holders import Holder, holders_text
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.local import LocalLauncher
 from services.chassis.launch.program_result import (
@@ -20,14 +22,17 @@ from services.chassis.launch.spec import Handle, Launcher, LaunchSpec, Probe, Pr
 from services.chassis.launch.surroundings import (
     INHERITED,
     LONGEST_TEMPORARY_BYTES,
+    NAMELESS,
     SET_ALWAYS,
     inherited,
     without_proxy,
 )
+from services.chassis.launch.walls import Kind, Walls
 
 __all__ = [
     "INHERITED",
     "LONGEST_TEMPORARY_BYTES",
+    "NAMELESS",
     "NEVER_FITS",
     "NO_FREE_SLOT",
     "PROGRAM_SPEC_FILE",
@@ -38,6 +43,8 @@ __all__ = [
     "Claim",
     "Demand",
     "Handle",
+    "Holder",
+    "Kind",
     "LaunchSettings",
     "LaunchSpec",
     "Launcher",
@@ -48,12 +55,15 @@ __all__ = [
     "ProgramRun",
     "Record",
     "Records",
+    "Walls",
     "assign",
     "cpu_list",
     "find_libraries",
+    "holders_text",
     "inherited",
     "is_locked",
     "lock_folder",
+    "machine_limits",
     "preloaded",
     "probe",
     "read_result",

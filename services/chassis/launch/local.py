@@ -14,13 +14,15 @@ from pathlib import Path
 
 from services.chassis.errors import Invalid, Unavailable, WrongState
 from services.chassis.launch import shim
+from services.chassis.launch.holders import holders_text
 from services.chassis.launch.libraries import find_libraries, preloaded
 from services.chassis.launch.process_tree import find_victims
 from services.chassis.launch.records import Record, Records, check_id, lock_folder, probe, read_process, was_started
 from services.chassis.launch.settings import LaunchSettings
-from services.chassis.launch.slots import Capacity, Demand, assign, cpu_list
+from services.chassis.launch.slots import NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
 from services.chassis.launch.spec import Handle, LaunchSpec, LogChunk, Probe, ProbeState, Usage
 from services.chassis.launch.surroundings import inherited
+from services.chassis.launch.walls import Walls
 
 _ROOT = Path(__file__).resolve().parents[3]
 _READY_SECONDS = 15.0
@@ -30,8 +32,13 @@ _SHIM_GRACE_SECONDS = 3.0
 class LocalLauncher:
     """Start programs on this machine. Any number of them, in any number of processes, may serve one home."""
 
-    def __init__(self, home: Path, capacity: Capacity | None = None, *, kill_seconds: float = 30.0) -> None:
-        """Args: capacity: all of the machine by default; kill_seconds: how long `kill` waits to see the end."""
+    def __init__(
+        self, home: Path, capacity: Capacity | None = None, *, kill_seconds: float = 30.0, walls: Walls | None = None
+    ) -> None:
+        """Args: capacity: all of the machine by default; kill_seconds: how long `kill` waits to see the end; walls:
+        none by default.
+        """
+        self._walls = walls or Walls(Path(home), None)
         self._records = Records(Path(home))
         self.capacity = capacity or Capacity.of_machine()
         self._kill_seconds = kill_seconds
@@ -39,7 +46,7 @@ class LocalLauncher:
     @classmethod
     def of_settings(cls, home: Path, settings: LaunchSettings) -> LocalLauncher:
         """Return a launcher with the capacity that a service's `launch_*` settings give."""
-        return cls(home, Capacity.of_settings(settings))
+        return cls(home, Capacity.of_settings(settings), walls=Walls.of_settings(home, settings))
 
     async def start(self, spec: LaunchSpec) -> Handle:
         """Start a program once.
@@ -81,23 +88,33 @@ class LocalLauncher:
         """Drop an ended start with its folder; its id may then be used again. Raises WrongState while it runs."""
         await asyncio.to_thread(self._forget, id)
 
+    async def cache(self, project: str) -> Path:
+        """Return the folder of what programs of a project may keep for later."""
+        return await asyncio.to_thread(self._cache, project)
+
+    async def check(self, demand: Demand, project: str) -> None:
+        """Raise Unavailable as `start` would now: NO_FREE_SLOT, NEVER_FITS."""
+        await asyncio.to_thread(self._assign, demand, project)
+
     async def usage(self) -> Usage:
         """Return what this machine gives out and what is taken."""
         return await asyncio.to_thread(self._usage)
 
     def _start(self, spec: LaunchSpec) -> Handle:
         _check_spec(spec)
+        _ = self._walls.kind  # tried before the lock is taken
         with self._records.allocation():
             record = self._records.read(spec.id)
             if record is not None:
                 seen = probe(record)
                 if seen.held or was_started(record):
                     return Handle(spec.id, seen.pid, seen.cpus, record.folder, fresh=False)
-            demand = Demand(spec.cpus, spec.memory_mb, spec.gpus, spec.program)
-            claim = assign(self.capacity, [one.claim for one in self._held()], demand)
+            claim = self._assign(spec.demand, spec.project)
             spec.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             marker = f"{spec.id}/{secrets.token_hex(8)}"
-            record = Record(spec.id, spec.folder.resolve(), claim, marker, tuple(spec.argv))
+            told = (spec.project, spec.what, time.time())
+            argv, env = self._walls.enclose(spec, _environment(spec, claim))
+            record = Record(spec.id, spec.folder.resolve(), claim, marker, argv, *told)
             lock_fd = lock_folder(record.folder)
             try:
                 self._records.write(record)
@@ -105,11 +122,31 @@ class LocalLauncher:
                 os.close(lock_fd)
                 raise
         try:
-            _spawn_shim(record, lock_fd, _environment(spec, record))
+            _spawn_shim(record, lock_fd, {**env, shim.MARKER: marker})
         finally:
             os.close(lock_fd)
         seen = probe(record)
         return Handle(spec.id, seen.pid, seen.cpus, record.folder)
+
+    def _assign(self, demand: Demand, project: str) -> Claim:
+        """Return what a program gets now. Raises: Unavailable, which names those who hold what it waits for."""
+        held = self._held()
+        try:
+            return assign(self.capacity, [one.claim for one in held], demand)
+        except Unavailable as error:
+            same_pool = [one.holder for one in held if one.claim.program == demand.program]
+            words = holders_text(same_pool, project) if error.reason == NO_FREE_SLOT else ""
+            raise Unavailable(
+                f"{error.message} {words}".strip(),
+                reason=error.reason,
+                metadata=error.metadata,
+                retry_seconds=error.retry_seconds,
+            ) from None
+
+    def _cache(self, project: str) -> Path:
+        _ = self._walls.kind
+        with self._records.allocation():
+            return self._walls.cache(project)
 
     def _held(self) -> Sequence[Record]:
         return [record for record in self._records.all() if probe(record).held]
@@ -168,6 +205,7 @@ class LocalLauncher:
             memory_mb_held=sum(record.claim.memory_mb for record in held),
             gpus=self.capacity.gpus,
             gpus_held=sum(len(record.claim.gpus) for record in held),
+            cores=len(self.capacity.cores),
             ids=tuple(record.id for record in held),
         )
 
@@ -184,16 +222,14 @@ def _check_spec(spec: LaunchSpec) -> None:
             raise Invalid(f"{name} must not be negative.", field=name)
 
 
-def _environment(spec: LaunchSpec, record: Record) -> Mapping[str, str]:
+def _environment(spec: LaunchSpec, claim: Claim) -> Mapping[str, str]:
     """Return what passes of the service's environment, the spec's, and what the launcher decided."""
     env = inherited(os.environ)
-    claim = record.claim
     env["OMP_NUM_THREADS"] = str(max(1, len(claim.cores) // spec.ranks))
     env.update(spec.env)
     # The program runs in its own folder, and `python -m services...` must be found from there.
     env["PYTHONPATH"] = os.pathsep.join((str(_ROOT), str(_ROOT / "sdk")))
     env["MODELRY_CPUS"] = cpu_list(claim.cores)
-    env[shim.MARKER] = record.marker
     if claim.gpus:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in claim.gpus)
     return preloaded(env, find_libraries())

@@ -15,11 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from services.chassis.errors import Conflict, Invalid
 from services.chassis.launch import shim
+from services.chassis.launch.holders import Holder
 from services.chassis.launch.slots import Claim, cpu_list
 from services.chassis.launch.spec import Probe, ProbeState
 
@@ -36,6 +38,15 @@ class Record:
     claim: Claim
     marker: str
     argv: tuple[str, ...] = ()
+    project: str = ""
+    what: str = ""
+    start_time: float = 0.0
+
+    @property
+    def holder(self) -> Holder:
+        """Who it is to those that wait for its slots."""
+        since = datetime.fromtimestamp(self.start_time, UTC)
+        return Holder(self.what, self.project, since, ends=self.claim.by_itself or self.claim.program)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `launch.json`, which the shim reads too."""
@@ -45,6 +56,9 @@ class Record:
             "argv": list(self.argv),
             "cwd": str(self.folder),
             "marker": self.marker,
+            "project": self.project,
+            "what": self.what,
+            "start_time": self.start_time,
             **asdict(self.claim),
         }
 
@@ -57,8 +71,10 @@ class Record:
             content["memory_mb"],
             tuple(content["gpus"]),
             program=content.get("program", False),
+            by_itself=content.get("by_itself", False),
         )
-        return cls(content["id"], folder, claim, content["marker"], tuple(content["argv"]))
+        told = {name: content[name] for name in ("project", "what", "start_time") if name in content}
+        return cls(content["id"], folder, claim, content["marker"], tuple(content["argv"]), **told)
 
 
 def check_id(id: str) -> None:

@@ -10,6 +10,7 @@ The launcher imports the functions that read `/proc`, so that both sides mean th
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -133,7 +134,9 @@ def kill_process(stat: ProcessStat, number: int = signal.SIGKILL) -> bool:
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write a small file whole or not at all: into a neighbour, to the disk, then by rename."""
     temporary = f"{path}.{os.getpid()}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # of a dead writer; or a link that the program put there
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(content, file)
         file.flush()
@@ -142,12 +145,16 @@ def write_json(path: str, content: dict[str, Any]) -> None:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """Return the content of such a file, or None if there is none, or a broken one."""
+    """Return the content of such a file, or None if there is none, a broken one, or a link to another."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as file:
             content = json.load(file)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
     return content if isinstance(content, dict) else None
 
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from services.chassis.launch.slots import Demand
+
 
 @dataclass(frozen=True)
 class LaunchSpec:
@@ -22,6 +24,10 @@ class LaunchSpec:
         gpus: whole GPUs it needs.
         ranks: processes that will share the cores: OMP_NUM_THREADS is cores / ranks.
         program: it is a one-shot program: it takes a place in their pool, and none of what stands above.
+        most_cpus: above 0 for work that runs by itself: it gets up to so many cores, as far as they are free.
+        reads: folders that it reads beside its own and its project's cache.
+        project: whose program it is.
+        what: what it is to people, such as `job ftjob-7`: those of its project who wait for its slots are told.
     """
 
     id: str
@@ -33,6 +39,15 @@ class LaunchSpec:
     gpus: int = 0
     ranks: int = 1
     program: bool = False
+    most_cpus: int = 0
+    reads: tuple[Path, ...] = ()
+    project: str = ""
+    what: str = ""
+
+    @property
+    def demand(self) -> Demand:
+        """What it asks of the machine."""
+        return Demand(self.cpus, self.memory_mb, self.gpus, self.program, self.most_cpus)
 
 
 class ProbeState(StrEnum):
@@ -110,7 +125,7 @@ class LogChunk:
 
 @dataclass(frozen=True)
 class Usage:
-    """Slots of one machine: what there is and what is taken."""
+    """Slots of one machine: what there is and what is taken; `cores` are those that the slots stand for."""
 
     cpus: int
     cpus_held: int
@@ -118,6 +133,7 @@ class Usage:
     memory_mb_held: int
     gpus: int
     gpus_held: int
+    cores: int
     ids: tuple[str, ...] = field(default=())
 
 
@@ -144,6 +160,12 @@ class Launcher(Protocol):
 
     async def forget(self, id: str) -> None:
         """Drop an ended program with its folder. Raises WrongState while it runs."""
+
+    async def cache(self, project: str) -> Path:
+        """Return the folder of what programs of a project may keep for later."""
+
+    async def check(self, demand: Demand, project: str) -> None:
+        """Raise Unavailable as `start` would for a program of a project: NO_FREE_SLOT, NEVER_FITS."""
 
     async def usage(self) -> Usage:
         """Return what is free and what is taken."""

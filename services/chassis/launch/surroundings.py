@@ -82,6 +82,9 @@ INHERITED = (
 # output are UTF-8 under every locale, and a line is in its log as soon as it is written.
 SET_ALWAYS = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
+NAMELESS = {"USER": "modelry", "LOGNAME": "modelry"}
+"""Set where nothing says who it is: libraries ask for the user's name, and a user id of a container has none."""
+
 
 def inherited(environ: Mapping[str, str], *, services: bool = False, own_hosts: Collection[str] = ()) -> dict[str, str]:
     """Return the part of an environment that passes, with what every program of ours has.
@@ -98,7 +101,7 @@ def inherited(environ: Mapping[str, str], *, services: bool = False, own_hosts: 
     if len(os.fsencode(result.get("TMPDIR", ""))) > LONGEST_TEMPORARY_BYTES:
         del result["TMPDIR"]
     direct = without_proxy(environ, own_hosts)
-    return {**result, "no_proxy": direct, "NO_PROXY": direct, **SET_ALWAYS}
+    return {**NAMELESS, **result, "no_proxy": direct, "NO_PROXY": direct, **SET_ALWAYS}
 
 
 def _fits(name: str, pattern: str) -> bool:

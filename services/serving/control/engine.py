@@ -59,7 +59,18 @@ def launch_spec(
     rank = largest_rank(deployment, settings.max_lora_rank)
     terms = memory_terms(deployment.facts, deployment.engine, deployment.attaches, rank, settings.max_loras)
     folder = settings.home / "work" / replica.id
-    return LaunchSpec(replica.id, argv, env, folder, replica.cpu_count, memory_mb(terms), gpus)
+    return LaunchSpec(
+        replica.id,
+        argv,
+        env,
+        folder,
+        cpus=replica.cpu_count,
+        memory_mb=memory_mb(terms),
+        gpus=gpus,
+        reads=(settings.home / "cache" / "models",),
+        project=deployment.project,
+        what=f"a replica of deployment {deployment.name}",
+    )
 
 
 def arguments(

@@ -1,5 +1,6 @@
 """One installation on a machine with all of these at once: a proxy variable that leads nowhere, the remains of other
-tools, a home with Chinese letters and blanks below a long temporary folder, and a start from a project that shadows us.
+tools, a home with Chinese letters and blanks below a long temporary folder, a start from a project that shadows us,
+doors on `::1`, a quota of less than two cores, no locale, and a user without a name and a home.
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from openai import OpenAI
 
-from tests.stack import free_port
+from modelry.evaluation.v1 import evaluation_pb2
+from tests.chaos.ground.quota import quota
+from tests.stack import NAMELESS, Stack, Walk, can_be_nameless, free_port
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
+QUESTION: Any = [{"role": "user", "content": "Say number 3"}]
 MODELRY = str(Path(sys.executable).parent / "modelry")
-UP_SECONDS = 60
+UP_SECONDS = 120
+CPUS = 1.5
+"""Of a quota: one core for programs."""
 TAKEN = "taken from the current folder"
 # Each is a name of ours, of the standard library, or of a library that we use.
 SHADOWS = ("services/__init__", "gateway/__init__", "deploy/__init__", "modelry", "queue", "random", "yaml", "grpc")
@@ -40,6 +48,9 @@ LEFT_OVER = {
     "RANK": "3",
     "WORLD_SIZE": "4",
     "VLLM_PORT": "tcp://10.0.0.1:8000",
+    "LC_ALL": "POSIX",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONUTF8": "0",
 }
 
 
@@ -50,11 +61,14 @@ class Machine:
     project: Path
     home: Path
     environment: Mapping[str, str]
+    before: tuple[str, ...]
+    """What stands before each command."""
 
     def modelry(self, *arguments: str) -> str:
         """Run a command line as the user does; returns what it printed."""
-        command = [MODELRY, *arguments, "--home", str(self.home)]
-        options = {"cwd": self.project, "env": self.environment, "capture_output": True, "text": True, "timeout": 60}
+        command = [*self.before, MODELRY, *arguments, "--home", str(self.home)]
+        options = {"cwd": self.project, "env": self.environment, "capture_output": True, "timeout": 100}
+        options |= {"encoding": "utf-8"}
         done = subprocess.run(command, check=False, **options)
         assert done.returncode == 0, done.stdout + done.stderr
         return str(done.stdout)
@@ -62,9 +76,14 @@ class Machine:
     def serve(self) -> subprocess.Popen[str]:
         """Start in the foreground; returns when all is ready."""
         ports = [word for door in ("--port", "--grpc-port", "--nats-port") for word in (door, str(free_port()))]
-        command = [MODELRY, "up", "--home", str(self.home), "--timeout", str(UP_SECONDS), *ports]
+        command = [*self.before, MODELRY, "up", "--home", str(self.home), "--timeout", str(UP_SECONDS), *ports]
         process = subprocess.Popen(
-            command, cwd=self.project, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, "--host", "[::1]"],
+            cwd=self.project,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
         )
         assert process.stdout is not None
         said = ""
@@ -92,7 +111,25 @@ def machine() -> Iterator[Machine]:
         for name in ("no_proxy", "NO_PROXY"):
             kept.pop(name, None)
         environment = {**kept, **LEFT_OVER, "HOME": str(user), "TMPDIR": str(place)}
-        yield Machine(project, place / "模型 平台" / "我的 home", environment)
+        nameless = NAMELESS if can_be_nameless() else ()
+        with quota(CPUS) as limited:
+            yield Machine(project, place / "模型 平台" / "我的 home", environment, (*limited, *nameless))
+
+
+def walk_around(machine: Machine) -> None:
+    """The journey by clients of IPv6; the evaluation comes when a deployment holds the one core."""
+    walk = Walk(Stack(machine.home), machine.project)
+    try:
+        for stage in (walk.model, walk.data, walk.tune, walk.publish, walk.deploy, walk.evaluate):
+            stage()
+    finally:
+        walk.client.close()
+    shown = walk.resources["key"]
+    assert shown.base_url.startswith("http://[::1]:")
+    assert walk.resources["evaluation"].state == evaluation_pb2.Evaluation.SUCCEEDED
+    with OpenAI(base_url=shown.base_url, api_key=shown.secret) as client:
+        answer = client.chat.completions.create(model="numbers", messages=QUESTION, max_tokens=4)
+    assert answer.usage is not None and answer.usage.completion_tokens
 
 
 def test_it_starts_takes_data_and_goes_down(machine: Machine) -> None:
@@ -107,6 +144,11 @@ def test_it_starts_takes_data_and_goes_down(machine: Machine) -> None:
         assert (version["state"], int(version["row_count"])) == ("PUBLISHED", 4)
         assert "numbers" in machine.modelry("datasets", "list")
         machine.modelry("objects", "browse")
+        addresses = json.loads(machine.modelry("status", "--json"))["addresses"]
+        assert addresses["http"].startswith("http://[::1]:") and addresses["grpc"].startswith("[::1]:")
+        (finding,) = [one for one in json.loads(machine.modelry("doctor", "--json")) if one["name"] == "machine"]
+        assert not machine.before or "1 core, " in finding["words"], finding
+        walk_around(machine)
     finally:
         machine.modelry("down")
         served.wait(30)

@@ -89,7 +89,8 @@ class Fakes(Clients):
 class World:
     """The service and what it stands on."""
 
-    def __init__(self, home: Path, nats: RealNats, objects: RealObjects) -> None:
+    def __init__(self, home: Path, nats: RealNats, objects: RealObjects, cpus: int = 1) -> None:
+        """`cpus`: the cores of the machine; a worker takes as many as it gets."""
         access = StoreAccess(objects.url, objects.access_key, objects.secret_key, objects.region)
         self.bucket = f"eval-{secrets.token_hex(4)}"
         self.store = ObjectStore(access)
@@ -107,11 +108,10 @@ class World:
             objects_bucket=self.bucket,
             reconcile_seconds=0.2,
             exit_seconds=15,
-            worker_cpus=1,
             worker_memory_mb=2048,
         )
         self.issuer = TokenIssuer(self.settings.token_secret.get_secret_value())
-        self.launcher = LocalLauncher(home, Capacity(cores=(0,), slots=1, memory_mb=4096))
+        self.launcher = LocalLauncher(home, Capacity(cores=tuple(range(cpus)), slots=cpus, memory_mb=4096))
         write_benchmark(home / "mmlu")
         upload_folder(self.store, self.bucket, "benchmarks/mmlu", home / "mmlu")
         upload_folder(self.store, self.bucket, "own/set", home / "mmlu")

@@ -130,6 +130,9 @@ async def test_stop_of_a_queued_job_is_at_once(tmp_path: Path, nats_server: Real
         second = await service.create(steps=10)
         waiting = await service.until(second.id, lambda one: "free slot" in one.cause)
         assert (waiting.state, waiting.attempt) == (State.QUEUED, 0)
+        assert f"Waits since {second.create_time:%Y-%m-%d %H:%M} UTC. " in waiting.cause
+        assert "it needs 1 CPU core, and of the 1 on this machine 1 is taken" in waiting.cause
+        assert f"Held by job {first.id} since " in waiting.cause and "until it ends" in waiting.cause
         assert (await service.stop_job(second.id)).state is State.STOPPED
         await service.stop_job(first.id)
         await service.ended(first.id)

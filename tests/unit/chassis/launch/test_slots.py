@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from services.chassis.errors import Unavailable
-from services.chassis.launch import NEVER_FITS, NO_FREE_SLOT, Capacity, Claim, Demand, assign, cpu_list
+from services.chassis.launch import (
+    NEVER_FITS,
+    NO_FREE_SLOT,
+    Capacity,
+    Claim,
+    Demand,
+    Holder,
+    LaunchSettings,
+    assign,
+    cpu_list,
+    holders_text,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +87,48 @@ def test_a_program_needs_no_core_and_takes_none() -> None:
     assert assign(TWO_CORES, [program] * 4, Demand(2, memory_mb=1000)).cores == (0, 1)
     with pytest.raises(Unavailable, match="needs 1 place for a program, and of the 4 on this machine 4 are taken"):
         assign(TWO_CORES, [*taken, *[program] * 4], Demand(1, program=True))
+
+
+def test_work_by_itself_takes_what_is_free_and_at_least_what_it_needs() -> None:
+    four = Capacity(cores=(0, 1, 2, 3), slots=4, memory_mb=1000)
+    assert assign(four, [], Demand(1, most_cpus=8)).cores == (0, 1, 2, 3)
+    assert assign(four, [], Demand(1, most_cpus=3)).cpus == 3
+    assert assign(four, [Claim(3, (0, 1, 2))], Demand(1, most_cpus=4)) == Claim(1, (3,), by_itself=True)
+    with pytest.raises(Unavailable, match="needs 2 CPU cores, and of the 4 on this machine 3 are taken"):
+        assign(four, [Claim(3, (0, 1, 2))], Demand(2, most_cpus=4))
+
+
+def test_work_runs_beside_replicas_that_hold_every_core_and_waits_for_other_work() -> None:
+    replica = Claim(2, (0, 1))
+    work = assign(TWO_CORES_TWICE, [replica], Demand(1, most_cpus=2))
+    assert work == Claim(2, (0, 1), by_itself=True)
+    with pytest.raises(Unavailable, match="needs 1 CPU core, and of the 2 on this machine 2 are taken"):
+        assign(TWO_CORES_TWICE, [work], Demand(1, most_cpus=2))
+    # A replica may come beside it; only slots bound it.
+    assert assign(TWO_CORES_TWICE, [work], Demand(2)).cores == (0, 1)
+    with pytest.raises(Unavailable):
+        assign(TWO_CORES_TWICE, [replica, replica], Demand(1, most_cpus=2))
+
+
+def test_without_a_word_work_fits_beside_a_replica_of_all_cores() -> None:
+    machine = Capacity.of_settings(LaunchSettings(service="training", launch_gpus=0))
+    replica = assign(machine, [], Demand(len(machine.cores)))
+    assert assign(machine, [replica], Demand(1, most_cpus=len(machine.cores))).cores == machine.cores
+
+
+def test_who_waits_hears_who_holds_what_it_waits_for_and_what_frees_it() -> None:
+    since = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+    held = [
+        Holder("job ftjob-7", "proj-1", since, ends=True),
+        Holder("a replica of deployment help", "proj-1", since, ends=False),
+        Holder("evaluation eval-3", "proj-2", since, ends=True),
+    ]
+    words = holders_text(held, "proj-1")
+    assert words == (
+        "Held by job ftjob-7 since 2026-05-04 09:30 UTC, until it ends; by a replica of deployment help since "
+        "2026-05-04 09:30 UTC, until its deployment is scaled down or deleted; and by 1 program of other projects."
+    )
+    assert holders_text([], "proj-1") == ""
 
 
 def test_overcommit_multiplies_the_slots_and_not_the_cores() -> None:
