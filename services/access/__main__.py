@@ -20,7 +20,7 @@ from services.chassis.bus import KvKeeper, WorkerGate
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError
 from services.chassis.host import ServiceHost, run
-from services.chassis.objects import StoreAccess
+from services.chassis.objects import ForeignRules, StoreAccess
 from services.chassis.settings import refuse_start
 from services.chassis.vault import Vault
 from services.clients.records import KEY_BUCKET
@@ -53,7 +53,10 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
 def stores_of(settings: AccessSettings) -> Stores:
     """Return the installation's store and the vault; a wrong key stops the start with its name."""
     try:
-        return Stores(StoreAccess.of_settings(settings), Vault.of(settings.vault_key.get_secret_value()))
+        vault = Vault.of(settings.vault_key.get_secret_value())
+        facts = ServerFacts.of_settings(settings)
+        rules = lambda: ForeignRules.of_settings(settings, facts.addresses().values())  # noqa: E731
+        return Stores(StoreAccess.of_settings(settings), vault, rules)
     except ValueError as error:
         refuse_start(f"access cannot start: {error}.")
 

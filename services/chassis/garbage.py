@@ -10,10 +10,12 @@ tried again after a delay that doubles up to an hour, and is named in readiness 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, Table, and_, delete, func, select, update
@@ -21,7 +23,7 @@ from sqlalchemy import MetaData, Table, and_, delete, func, select, update
 from services.chassis.background import BackgroundLoop
 from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork, execute, fetch, table_of
-from services.chassis.errors import ModelryError, NotFound
+from services.chassis.errors import ModelryError, NotFound, OverLimit, Unavailable
 from services.chassis.readiness import Lack
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 PERIOD_SECONDS = 30.0
 _BATCH = 50
+_FOREIGN_SECONDS = 60.0
+"""How long the deletion of one folder at the store of a credential may take; the next round goes on."""
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 5.0, 3600.0
 _NAMED_AFTER = 3
 """Failed attempts after which readiness names what could not be deleted."""
@@ -93,6 +97,9 @@ class GarbageCollector(BackgroundLoop):
         self, database: Database, table: Table, open_store: OpenStore, period_seconds: float = PERIOD_SECONDS
     ) -> None:
         self._database, self._table, self._open = database, table, open_store
+        from services.chassis.objects.foreign import ForeignStores
+
+        self._foreign = ForeignStores()
         super().__init__("deletion of files", self.tick, period_seconds, at_once=False)
         self._stuck: Lack | None = None
 
@@ -104,29 +111,47 @@ class GarbageCollector(BackgroundLoop):
         """Delete what is due. Returns: how many folders are gone."""
         columns = self._table.c
         due = select(self._table).where(columns.next_time <= now()).order_by(columns.next_time).limit(_BATCH)
-        done = 0
+        groups: dict[tuple[str, str], list[Garbage]] = {}
         for row in (await fetch(self._database, due)).mappings():
-            done += await self._remove(Garbage(**row))
+            groups.setdefault((row["project"], row["credential"]), []).append(Garbage(**row))
+        done = sum(await asyncio.gather(*map(self._remove_all, groups.values())))
         await self._look_for_stuck()
         return done
 
-    async def _remove(self, garbage: Garbage) -> bool:
-        """Delete one folder, then its row; or note why that cannot be done now."""
-        from services.chassis.objects import AsyncObjectStore  # it loads the S3 library: not before it is needed
+    async def _remove_all(self, group: list[Garbage]) -> int:
+        """Delete the folders of one credential; a store that does not answer is asked for none but the first."""
+        done, away = 0, ""
+        for garbage in group:
+            problem = away
+            try:
+                if not away:
+                    await self._remove(garbage)
+            except NotFound:  # the credential or the bucket is gone, and the files with it
+                pass
+            except ModelryError as error:
+                problem = error.message
+                away = problem if isinstance(error, Unavailable | OverLimit) else ""
+            except Exception as error:  # an edge: what nobody foresaw of one folder keeps no other from deletion
+                _log.exception("%s/%s", garbage.bucket, garbage.prefix)
+                problem = str(error) or type(error).__name__
+            await self._note(garbage, problem)
+            done += not problem
+        return done
 
-        problem = ""
-        try:
-            access, bucket = await self._open(garbage)
-            await AsyncObjectStore(access).delete_prefix(bucket, garbage.prefix)
-        except NotFound:  # the credential or the bucket is gone, and the files with it
-            pass
-        except ModelryError as error:
-            problem = error.message
+    async def _remove(self, garbage: Garbage) -> None:
+        from services.chassis.objects import ObjectStore  # it loads the S3 library: not before it is needed
+
+        access, bucket = await self._open(garbage)
+        remove = partial(ObjectStore(access).delete_prefix, bucket, garbage.prefix)
+        await self._foreign.run(garbage.project, access, remove, seconds=_FOREIGN_SECONDS)
+
+    async def _note(self, garbage: Garbage, problem: str) -> None:
+        """Forget a folder that is gone, or note why it is not."""
+        if problem:
             _log.warning("%s/%s cannot be deleted now: %s", garbage.bucket, garbage.prefix, problem)
         same = and_(*(self._table.c[name] == getattr(garbage, name) for name in _KEY))
         statement = update(self._table).where(same).values(asdict(garbage.failed(problem, now())))
         await execute(self._database, statement if problem else delete(self._table).where(same))
-        return not problem
 
     async def _look_for_stuck(self) -> None:
         columns = self._table.c

@@ -14,6 +14,7 @@ Field `parallel_jobs` of service `training` is looked up as environment `MODELRY
 
 import json
 import os
+import ssl
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -70,6 +71,17 @@ class Settings(BaseModel):
     objects_secret_key: SecretStr = Field(SecretStr(""), description="secret key of the object store")
     objects_bucket: str = Field("modelry", description="bucket of the installation's own files")
     objects_region: str = Field("us-east-1", description="region of the object store")
+    ca_file: str = Field(
+        "",
+        description="PEM file with the certificates of a private authority that signs those of object stores; they "
+        "count beside the well-known ones, for services and workers",
+    )
+    local_stores: tuple[str, ...] = Field(
+        (),
+        description="what the endpoint of a credential may be although it is this machine, its link or one of our own "
+        "ports: hosts, addresses or networks, each with a port or without (`127.0.0.1:9000`, `10.0.0.0/8`); the "
+        "installation's own store always may",
+    )
     token_secret: SecretStr = Field(SecretStr(""), description="signs the tokens that services show one another")
     vault_key: SecretStr = Field(
         SecretStr(""), description="encrypts stored secrets: 32 bytes in base64; older keys after commas"
@@ -108,6 +120,17 @@ class Settings(BaseModel):
     def _address(cls, value: str) -> str:
         split_address(value)
         return value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _read_authorities(cls, path: str) -> str:
+        """Refuse a file that the S3 library could not read: it would say so at each request and not at the start."""
+        if path:
+            try:
+                ssl.create_default_context(cafile=path)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{path} holds no certificates that can be read: {error}") from error
+        return path
 
     @model_validator(mode="after")
     def _fill(self) -> Self:

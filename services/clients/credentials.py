@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelry.access.v1 import internal_pb2, internal_pb2_grpc
 from services.chassis.auth import Role
 from services.chassis.errors import Invalid, NotFound, WrongState, at_field
-from services.chassis.objects import StoreAccess
+from services.chassis.objects import ForeignRules, StoreAccess
 from services.chassis.rpc import Connections
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ class CredentialClient:
         """The store that a credential opens. Raises: NotFound; Invalid: no bucket, or one it is not for."""
         request = internal_pb2.ResolveCredentialRequest(credential=credential, bucket=bucket)
         answer = await self._internal.ResolveCredential(request, metadata=self._metadata(project))
-        access = StoreAccess(answer.endpoint, answer.access_key, answer.secret_key, answer.region or "us-east-1")
+        rules = answer.foreign
+        foreign = ForeignRules(tuple(rules.allowed), tuple(rules.own_ports)) if answer.HasField("foreign") else None
+        region = answer.region or "us-east-1"
+        access = StoreAccess(answer.endpoint, answer.access_key, answer.secret_key, region, answer.ca_file, foreign)
         return OpenedStore(access, answer.bucket)
 
     async def store_of(self, garbage: Garbage) -> tuple[StoreAccess, str]:

@@ -22,6 +22,7 @@ from services.chassis.holds import drop_fallen_holds
 from services.chassis.ids import new_id
 from services.chassis.launch import Launcher, ProgramRun
 from services.chassis.tasks import end_tasks
+from services.clients.credentials import BUILTIN
 from services.dataset.domain import DatasetVersion, Format, Work
 from services.dataset.import_work import CRASHED, MODULE, ImportCounts, ImportReport, ImportWork
 from services.dataset.object_sources import ObjectSource
@@ -71,6 +72,7 @@ class Importer(BackgroundLoop):
         self._lease_seconds = lease_seconds
         self._owner = new_id("")
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._reading: dict[str, DatasetVersion] = {}
         self._beats: dict[str, tuple[int, float]] = {}
         self._swept = 0.0
         # One process owns a SQLite file, so whoever claimed an import before is dead.
@@ -108,7 +110,7 @@ class Importer(BackgroundLoop):
         for item in waiting:
             if len(self._running) >= self._parallel:
                 return
-            if item.version.id in self._running or not self._free(item.work):
+            if item.version.id in self._running or not self._free(item.work) or not self._fair(item.version):
                 continue
             if item.work.token:  # the program of an owner that fell silent must write nothing more
                 await self._program(item.version, item.work).discard()
@@ -116,6 +118,17 @@ class Importer(BackgroundLoop):
             if work is not None:
                 task = asyncio.create_task(self._import(item.version, work), name=f"import-{item.version.id}")
                 self._running[item.version.id] = task
+                self._reading[item.version.id] = item.version
+
+    def _fair(self, version: DatasetVersion) -> bool:
+        """Return whether a version's project may read one more foreign store: it has half of the places at most.
+
+        Such a store may be as slow as it likes, and would keep everybody else waiting.
+        """
+        if not _is_foreign(version):
+            return True
+        held = [one for one in self._reading.values() if one.project == version.project and _is_foreign(one)]
+        return len(held) < max(1, self._parallel // 2)
 
     def _free(self, work: Work) -> bool:
         """Return whether nobody works on it: never claimed, released, or its owner is silent beyond the lease."""
@@ -143,6 +156,7 @@ class Importer(BackgroundLoop):
             await self._let_go(version, work)
         finally:
             self._running.pop(version.id, None)
+            self._reading.pop(version.id, None)
             self._beats.pop(version.id, None)
             self._context.wake.set()
 
@@ -218,3 +232,8 @@ class Importer(BackgroundLoop):
             return Outcome.of(result)
         message = f"The import program broke off; {(await run.how_it_ended()).rstrip('.')}."
         return Outcome(Ending.CRASHED, ImportReport(ImportCounts()), CRASHED, message)
+
+
+def _is_foreign(version: DatasetVersion) -> bool:
+    """Return whether a version's rows lie in the store of a credential of its project."""
+    return not version.source.file_id and version.source.credential not in ("", BUILTIN)

@@ -1,10 +1,10 @@
 """Where rows come from: finds the objects of a source, and says clearly which field is wrong when there are none."""
 
-import asyncio
 from dataclasses import replace
+from functools import partial
 
 from services.chassis.errors import ModelryError
-from services.chassis.objects import ListPage, StoreAccess
+from services.chassis.objects import ForeignStores, ListPage, StoreAccess
 from services.clients.credentials import CredentialClient, open_location
 from services.dataset.domain import Source
 from services.dataset.object_sources import ObjectSource, find_objects, named, open_store
@@ -18,6 +18,7 @@ class Sources:
         self.system = system
         self.bucket = bucket
         self._credentials = credentials
+        self._foreign = ForeignStores()
 
     async def check(self, project: str, source: Source) -> Source:
         """Return the source with its bucket filled in, once something was found there.
@@ -28,7 +29,7 @@ class Sources:
         place = await self.place(project, source, "dataset_version.object")
         store = open_store(place.access, patient=False)
         try:
-            await asyncio.to_thread(find_objects, store, place.bucket, place.prefix)
+            await self._foreign.run(project, place.access, lambda: find_objects(store, place.bucket, place.prefix))
         except ModelryError as error:
             raise named(error, "dataset_version.object.", own=place.access == self.system) from error
         return replace(source, bucket=place.bucket)
@@ -52,8 +53,7 @@ class Sources:
         place = await self.place(project, Source(credential=credential, bucket=bucket, prefix=prefix), "")
         store = open_store(place.access, patient=False)
         try:
-            return await asyncio.to_thread(
-                store.list_page, place.bucket, prefix, delimiter="/", page_size=page_size, token=token
-            )
+            page = partial(store.list_page, place.bucket, prefix, delimiter="/", page_size=page_size, token=token)
+            return await self._foreign.run(project, place.access, page)
         except ModelryError as error:
             raise named(error, "", own=place.access == self.system) from error

@@ -1,9 +1,9 @@
 """Credentials: stored sealed, tried on request, opened for Modelry's own services only."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from services.access.domain.credentials import Credential, checked
 from services.access.operations.audit import by, note
@@ -27,6 +27,7 @@ async def create_credential(
 ) -> Credential:
     """Create the credential of a draft, which has no id and no secret yet. Raises: Invalid, AlreadyExists."""
     new = new_id("cred-")
+    context.stores.refuse_local(draft.endpoint)
     sealed = context.stores.seal(new, secret_key)
     credential = checked(replace(draft, id=new, project=caller.project, sealed_secret=sealed))
     async with context.writing() as uow:
@@ -61,6 +62,8 @@ async def update_credential(
     now: datetime,
 ) -> Credential:
     """Change a credential; what opens the store must be verified again. Raises: NotFound, WrongState, Invalid."""
+    if "endpoint" in changes:
+        context.stores.refuse_local(str(changes["endpoint"]))
     async with context.writing() as uow:
         credential = await uow.credentials.get(caller.project, ref)
         check_etag("credential", ref, etag, credential.version)
@@ -91,7 +94,8 @@ async def verify_credential(
     Returns: right -> "" or why it is missing. Raises: NotFound, Invalid, Denied, Unavailable, in the store's words.
     """
     credential, access, bucket = await open_credential(caller, ref, bucket, context)
-    rights = await asyncio.to_thread(check_rights, access, bucket, prefix)
+    check = partial(check_rights, access, bucket, prefix)
+    rights = await context.stores.foreign.run(caller.project, access, check)
     if not any(rights.values()):
         await _note_verified(caller, credential.id, context, now)
     return rights

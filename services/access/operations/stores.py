@@ -1,10 +1,11 @@
 """The object stores that access knows how to reach."""
 
 import logging
+from collections.abc import Callable
 
 from services.access.domain.credentials import Credential
 from services.chassis.errors import Invalid, ModelryError, WrongState
-from services.chassis.objects import AsyncObjectStore, StoreAccess
+from services.chassis.objects import AsyncObjectStore, ForeignRules, ForeignStores, StoreAccess
 from services.chassis.vault import Sealed, Vault
 
 _log = logging.getLogger(__name__)
@@ -14,8 +15,11 @@ _LONGEST_SECRET = 1024
 class Stores:
     """The installation's own store, and the seal on the secrets of the others."""
 
-    def __init__(self, builtin: StoreAccess, vault: Vault) -> None:
+    def __init__(self, builtin: StoreAccess, vault: Vault, rules: Callable[[], ForeignRules]) -> None:
+        """Args: rules: returns what holds for the stores of credentials now."""
         self.builtin = builtin
+        self.foreign = ForeignStores()
+        self.rules = rules
         self._vault = vault
         self._ensured: set[str] = set()
 
@@ -39,7 +43,21 @@ class Stores:
                 "Update the credential with its secret.",
                 reason="SECRET_SEALED",
             ) from error
-        return StoreAccess(credential.endpoint, credential.access_key, secret, credential.region)
+        return StoreAccess(
+            credential.endpoint,
+            credential.access_key,
+            secret,
+            credential.region,
+            self.builtin.ca_file,
+            self.rules(),
+        )
+
+    def refuse_local(self, endpoint: str) -> None:
+        """Refuse an endpoint that may not be one, as far as it says so itself. Raises: Invalid."""
+        if refusal := self.rules().literal_refusal(endpoint):
+            path = "credential.endpoint"
+            message = f"{path} {endpoint!r} is {refusal}, which only the setting `local_stores` allows."
+            raise Invalid(message, field=path, reason="ENDPOINT_NOT_ALLOWED")
 
     async def ensure_bucket(self, bucket: str) -> None:
         """Make a project's bucket on the installation's store, unless this process has seen it already."""

@@ -3,8 +3,10 @@
 from services.chassis.locations import StoredFiles
 from services.chassis.objects.access import StoreAccess
 from services.chassis.objects.access_check import check_rights
+from services.chassis.objects.addresses import ForeignRules
 from services.chassis.objects.asynchronous import AsyncObjectStore
 from services.chassis.objects.cache import NodeCache
+from services.chassis.objects.foreign import ForeignStores
 from services.chassis.objects.manifest import (
     Manifest,
     ManifestFile,
@@ -17,6 +19,8 @@ from services.chassis.objects.store import ListPage, ObjectInfo, ObjectStore, fo
 
 __all__ = [
     "AsyncObjectStore",
+    "ForeignRules",
+    "ForeignStores",
     "ListPage",
     "Manifest",
     "ManifestFile",

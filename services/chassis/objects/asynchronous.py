@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from services.chassis.objects.access import StoreAccess
 from services.chassis.objects.manifest import upload_folder
-from services.chassis.objects.store import ObjectInfo, ObjectStore
+from services.chassis.objects.store import ObjectStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,3 @@ class AsyncObjectStore:
     delete = _threaded(ObjectStore.delete)
     delete_prefix = _threaded(ObjectStore.delete_prefix)
     upload_folder = _threaded(upload_folder)
-
-    async def list(self, bucket: str, prefix: str = "") -> Sequence[ObjectInfo]:
-        """Return all of `ObjectStore.list` at once."""
-        return await asyncio.to_thread(lambda: tuple(self.sync.list(bucket, prefix)))

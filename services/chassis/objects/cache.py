@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import Unavailable
+from services.chassis.files import inside
 from services.chassis.objects.manifest import Manifest, download_verified
 from services.chassis.objects.store import ObjectStore, folder_prefix
 
@@ -63,7 +64,7 @@ class NodeCache:
         incoming = self._folder / ".incoming" / manifest.digest
         done = 0
         for file in manifest.files:
-            path = incoming / file.path
+            path = inside(incoming, file.path)
             if not (path.is_file() and path.stat().st_size == file.size):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = incoming / ".part"

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator
 
 from services.chassis.errors import Invalid
+from services.chassis.files import check_inside
 from services.chassis.objects.store import ObjectStore, folder_prefix
 
 FORMAT = 1
@@ -32,15 +33,7 @@ class ManifestFile:
 
     def __post_init__(self) -> None:
         """Refuse a path that leads out of the folder."""
-        parts = PurePosixPath(self.path).parts
-        if (
-            not parts
-            or self.path.startswith("/")
-            or ".." in parts
-            or "\\" in self.path
-            or str(PurePosixPath(self.path)) != self.path
-        ):
-            raise Invalid(f"{self.path!r} is no path inside a folder.", reason="INVALID_PATH")
+        check_inside(self.path)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ It takes a third of a second to load, so this module is imported where a client 
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -19,6 +20,9 @@ from urllib3.exceptions import HTTPError
 from services.chassis.direct import is_loopback
 from services.chassis.errors import Conflict, Denied, Invalid, ModelryError, NotFound, Unavailable
 from services.chassis.objects.access import StoreAccess, translated
+from services.chassis.objects.connections import StoreSession
+from services.chassis.objects.learning import Learned
+from services.chassis.objects.pace import BrokenRule
 
 MIB = 1 << 20
 _UPLOAD = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=64 * MIB, max_concurrency=4)
@@ -34,6 +38,20 @@ _DENIED_REASONS = {
     "ExpiredToken": "EXPIRED_ACCESS_KEY",
     "RequestTimeTooSkewed": "CLOCK_SKEWED",
 }
+_CODES = frozenset(
+    (
+        *_DENIED_REASONS,
+        *("AccessDenied", "AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "BadDigest"),
+        *("BucketAlreadyExists", "BucketAlreadyOwnedByYou", "EntityTooLarge", "EntityTooSmall"),
+        *("IllegalLocationConstraintException", "InternalError", "InvalidArgument", "InvalidBucketName"),
+        *("InvalidDigest", "InvalidObjectState", "InvalidPart", "InvalidRange", "InvalidRequest"),
+        *("InvalidToken", "KeyTooLongError", "MalformedXML", "MethodNotAllowed", "MissingContentLength"),
+        *("NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NotImplemented", "OperationAborted"),
+        *("PermanentRedirect", "PreconditionFailed", "QuotaExceeded", "RequestTimeout", "ServiceUnavailable"),
+        *("SlowDown", "TemporaryRedirect", "TooManyBuckets", "XMinioStorageFull"),
+    )
+)
+"""What an answer may say that is passed on."""
 _DENIED_WORDS = {
     "UNKNOWN_ACCESS_KEY": "does not know this access key",
     "WRONG_SECRET_KEY": "says that the secret key does not belong to the access key",
@@ -48,6 +66,8 @@ class S3Client:
     def __init__(self, access: StoreAccess, *, connect_seconds: float, tries: int) -> None:
         """Args: tries: how often one request is sent at most. Raises: Invalid: the endpoint is no URL."""
         self.raw = _make_client(access, connect_seconds=connect_seconds, tries=tries)
+        # AWS has an address for each region, which the library knows; it asks there itself.
+        self.learned = None if _is_aws(access.endpoint) else Learned(self.raw, access)
 
     def upload(self, path: Path, bucket: str, key: str) -> None:
         """Upload a file, in parts when it is large."""
@@ -64,6 +84,23 @@ class S3Client:
 
 def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> Any:
     """Make a client with path style and no checksums that only AWS knows."""
+    try:
+        client = _library_client(access, connect_seconds, tries)
+    except ValueError as error:  # what botocore raises for an endpoint that is no URL
+        raise Invalid(f"{access.endpoint!r} is no endpoint URL.", field="endpoint") from error
+    made = client._endpoint.http_session
+    client._endpoint.http_session = StoreSession(
+        access,
+        timeout=(connect_seconds, _READ_SECONDS),
+        proxies=made._proxy_config._proxies,
+        max_pool_connections=_CONNECTIONS,
+        socket_options=made._socket_options,
+    )
+    made.close()
+    return client
+
+
+def _library_client(access: StoreAccess, connect_seconds: float, tries: int) -> Any:
     config = Config(
         s3={"addressing_style": "path"},
         signature_version="s3v4",
@@ -88,6 +125,11 @@ def _make_client(access: StoreAccess, *, connect_seconds: float, tries: int) -> 
         )
 
 
+def _is_aws(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return not endpoint or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
 def _own_session() -> boto3.session.Session:
     """Return a session that knows the library's defaults alone.
 
@@ -104,19 +146,41 @@ def _own_session() -> boto3.session.Session:
 
 def translate(error: Exception, access: StoreAccess, bucket: str, key: str) -> ModelryError | None:
     """Return what an error of the library means in our words; None: it is no error of a store."""
+    if broken := _broken_rule(error):
+        return _from_rule(broken, access)
     if isinstance(error, ClientError):
         return _from_answer(error, access, bucket, key)
     if isinstance(error, ParamValidationError):
         field = "key" if "parameter Key" in str(error) else "bucket"
         name = key if field == "key" else bucket
         return Invalid(f"{name!r} is no valid {field}.", field=field)
-    if isinstance(error, ValueError):  # what botocore raises for an endpoint that is no URL
-        return Invalid(f"{access.endpoint!r} is no endpoint URL.", field="endpoint")
     if isinstance(error, Boto3Error) and isinstance(error.__context__, ClientError):
         return _from_answer(error.__context__, access, bucket, key)
     if isinstance(error, (Boto3Error, BotoCoreError, HTTPError, ConnectionError, TimeoutError)):
         return _unreachable(access, error)
     return None
+
+
+def _broken_rule(error: BaseException | None) -> BrokenRule | None:
+    """Return the broken rule that an error was raised from; the library wraps it several times."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, BrokenRule):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _from_rule(broken: BrokenRule, access: StoreAccess) -> ModelryError:
+    message = f"The object store {access.name} {broken.words}."
+    metadata = {"endpoint": access.name}
+    if broken.reason == "ENDPOINT_NOT_ALLOWED":
+        return Invalid(message, field="endpoint", reason=broken.reason, metadata=metadata)
+    if broken.reason == "STORE_CERTIFICATE":
+        trusted = f"It trusts {access.ca_file} beside the well-known ones." if access.ca_file else "It is empty now."
+        message += f" Name a file with the certificate of its authority in the setting `ca_file`. {trusted}"
+    return Unavailable(message, reason=broken.reason, metadata=metadata, retry_seconds=30)
 
 
 def _unreachable(access: StoreAccess, error: Exception) -> Unavailable:
@@ -125,7 +189,7 @@ def _unreachable(access: StoreAccess, error: Exception) -> Unavailable:
 
 
 def _from_answer(error: ClientError, access: StoreAccess, bucket: str, key: str) -> ModelryError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = _known_code(error)
     http = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     metadata = {"endpoint": access.name, "bucket": bucket, "key": key, "code": code}
     place = f"{bucket}/{key}" if key else bucket
@@ -148,6 +212,11 @@ def _from_answer(error: ClientError, access: StoreAccess, bucket: str, key: str)
         return Unavailable(message, reason="STORE_BUSY", metadata=metadata, retry_seconds=2)
     if code == "InvalidBucketName":
         return Invalid(f"{bucket!r} is no bucket name.", field="bucket", metadata=metadata)
-    said = str(error.response.get("Error", {}).get("Message", "")) or code
-    message = f"The object store {access.name} refuses the request for {place!r}: {said}."
+    message = f"The object store {access.name} refuses the request for {place!r} ({code or http})."
     return Invalid(message, reason="STORE_REFUSES", metadata=metadata)
+
+
+def _known_code(error: ClientError) -> str:
+    """Return the code of an answer if it is one of S3; nothing else that a store says is passed on."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return code if code in _CODES or code.isdigit() else ""

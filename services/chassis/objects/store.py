@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 _WHOLE_TRIES = 4
+_EMPTY_PAGES = 20
+"""Pages in a row with nothing on them: where much was deleted a store may have some."""
 _DELETE_BATCH = 1000
 _WHOLE_OBJECT_BYTES = 256 * MIB
 
@@ -124,22 +127,26 @@ class ObjectStore:
             answer = self.client.list_objects_v2(
                 Bucket=bucket, Prefix=prefix, MaxKeys=max(1, min(page_size, 1000)), **more
             )
-        objects = tuple(
-            ObjectInfo(entry["Key"], int(entry["Size"]), entry.get("ETag", "").strip('"'), entry.get("LastModified"))
-            for entry in answer.get("Contents", [])
-        )
-        prefixes = tuple(entry["Prefix"] for entry in answer.get("CommonPrefixes", []))
-        return ListPage(objects, prefixes, answer.get("NextContinuationToken", "") if answer["IsTruncated"] else "")
+            page = _page(answer)
+        if any(not name.startswith(prefix) for name in (*(info.key for info in page.objects), *page.prefixes)):
+            raise self.access.malformed("keys that were not asked for")
+        return page
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yield every object whose key begins with the prefix, page by page."""
-        token = ""
+        """Yield every object whose key begins with the prefix, page by page.
+
+        Raises: Unavailable: the store goes on with pages on which nothing is.
+        """
+        token, empty = "", 0
         while True:
             page = self.list_page(bucket, prefix, token=token)
             yield from page.objects
-            token = page.next_token
-            if not token:
+            if not page.next_token:
                 return
+            empty = 0 if page.objects else empty + 1
+            if empty >= _EMPTY_PAGES or page.next_token == token:
+                raise self.access.malformed("pages of a list that do not end")
+            token = page.next_token
 
     def put_bytes(self, bucket: str, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Write a small object."""
@@ -243,14 +250,27 @@ class ObjectStore:
         folder = folder_prefix(prefix)
         if not folder:
             raise Invalid("A whole bucket is not deleted.", field="prefix")
-        keys = [info.key for info in self.list(bucket, folder)]
-        for begin in range(0, len(keys), _DELETE_BATCH):
-            batch = [{"Key": key} for key in keys[begin : begin + _DELETE_BATCH]]
+        count, found = 0, self.list(bucket, folder)
+        while batch := [{"Key": info.key} for info in islice(found, _DELETE_BATCH)]:
             with translated(self.access, bucket, folder):
                 answer = self.client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
-            for failed in answer.get("Errors", []):
-                self.delete(bucket, failed["Key"])  # alone, so that the store says why
-        return len(keys)
+                failed = [entry["Key"] for entry in answer.get("Errors", [])]
+            for key in {one["Key"] for one in batch} & set(failed):
+                self.delete(bucket, key)  # alone, so that the store says why
+            count += len(batch)
+        return count
+
+
+def _page(answer: Mapping[str, Any]) -> ListPage:
+    """Return a page as the store gives it. Raises what a missing or wrong field raises."""
+    objects = tuple(
+        ObjectInfo(entry["Key"], int(entry["Size"]), entry.get("ETag", "").strip('"'), entry.get("LastModified"))
+        for entry in answer.get("Contents", [])
+    )
+    if any(info.size < 0 for info in objects):
+        raise ValueError("a negative size")
+    prefixes = tuple(entry["Prefix"] for entry in answer.get("CommonPrefixes", []))
+    return ListPage(objects, prefixes, answer["NextContinuationToken"] if answer["IsTruncated"] else "")
 
 
 def _md5(path: Path) -> str:

@@ -4,10 +4,12 @@ import io
 import time
 from typing import Any
 
-from services.chassis.errors import Conflict, Unavailable
+from services.chassis.errors import Conflict, ModelryError, Unavailable
 from services.chassis.objects.access import StoreAccess, translated
 
 _TRIES_WITHOUT_PROGRESS = 6
+# What is no better at the next try: the store had its time.
+_NOT_AGAIN = ("STORE_TOO_SLOW", "STORE_MALFORMED")
 _TRIES_TO_OPEN = 3
 _LONGEST_DELAY_SECONDS = 4.0
 
@@ -88,6 +90,8 @@ class ObjectStream(io.RawIOBase):
 
     def _pause(self, failures: int, error: Exception, tries: int) -> None:
         self._drop()
+        if isinstance(error, ModelryError) and error.reason in _NOT_AGAIN:
+            raise error
         if failures >= tries:
             message = (
                 f"Reading {self._bucket}/{self._key} broke at byte {self._position} of {self.size}, again and again."

@@ -1,12 +1,14 @@
 """What is known of an evaluation before it runs: what its references mean, how long it will take, what it holds."""
 
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 
 from services.chassis.data import Database
 from services.chassis.errors import Denied, Invalid, NotFound, Unavailable, WrongState, with_field
 from services.chassis.jobs import Estimate, Intake
 from services.chassis.locations import ObjectLocation
-from services.chassis.objects import AsyncObjectStore, StoreAccess, folder_prefix
+from services.chassis.objects import ForeignStores, ObjectInfo, ObjectStore, StoreAccess, folder_prefix
 from services.clients.credentials import BUILTIN, open_location
 from services.evaluation.benchmarks import layouts, presets
 from services.evaluation.checks import check, labelled, target_path
@@ -17,6 +19,8 @@ from services.evaluation.scoring import stopwords
 from services.evaluation.store import EvaluationUnit
 
 OUTPUT_PREFIX = "evaluations"
+MAX_FILES = 20_000
+"""Most objects that are looked at below the prefix of a benchmark."""
 QUESTION_BYTES = 400
 """Mean size of a question in a CSV file, to estimate how many there are before they are read."""
 
@@ -40,6 +44,7 @@ class EvaluationIntake(Intake[Evaluation]):
         self._database = database
         self._benchmarks = benchmarks
         self._speed = speed
+        self._foreign = ForeignStores()
 
     async def resolve(self, draft: Evaluation) -> Evaluation:
         """Return the draft with every reference looked up; nothing is held.
@@ -125,7 +130,7 @@ class EvaluationIntake(Intake[Evaluation]):
             store = await open_location(self._clients.credentials, project, place.credential, place.bucket, field)
             access, bucket = store.access, store.bucket
         try:
-            entries = await AsyncObjectStore(access).list(bucket, folder_prefix(place.prefix))
+            entries = await self._foreign.run(project, access, partial(_files, access, bucket, place.prefix))
         except (NotFound, Denied, Invalid) as error:
             raise Invalid(f"{field}: {error.message}", field=field, reason=error.reason) from error
         except Unavailable as error:
@@ -145,3 +150,11 @@ class EvaluationIntake(Intake[Evaluation]):
         if task.max_samples:
             count = min(count, task.max_samples * (len(task.subjects) or subjects))
         return replace(task, location=None if own else replace(place, bucket=bucket), question_count=count)
+
+
+def _files(access: StoreAccess, bucket: str, prefix: str) -> list[ObjectInfo]:
+    """Return what lies below a prefix. Raises: NotFound, Denied, Unavailable; Invalid: too much."""
+    found = list(islice(ObjectStore(access).list(bucket, folder_prefix(prefix)), MAX_FILES + 1))
+    if len(found) > MAX_FILES:
+        raise Invalid(f"There are more than {MAX_FILES} objects below {prefix}.", reason="TOO_MANY_OBJECTS")
+    return found

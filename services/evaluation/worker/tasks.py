@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.errors import Invalid
+from services.chassis.files import inside
 from services.chassis.objects import Manifest, NodeCache, ObjectStore, folder_prefix
 from services.evaluation.benchmarks import categories, layouts, presets
 from services.evaluation.benchmarks.layouts import Benchmark
@@ -102,12 +103,12 @@ def _download(task: PresetTask, store: ObjectStore, folder: Path, preset: preset
         parts = name.split("/")
         if parts[-1] != categories.OWN_TABLE and not any(layouts.holds_questions(name, split) for split in wanted):
             continue
-        if ".." in parts or len(parts) > 4:
+        if len(parts) > 4:
             continue
         count += 1
         if count > MAX_BENCHMARK_FILES:
             raise Invalid(f"There are more than {MAX_BENCHMARK_FILES} files below {prefix}.", field="location.prefix")
-        target = folder / name
+        target = inside(folder, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         store.download_file(task.bucket, entry.key, target)
     if not count:

@@ -8,7 +8,7 @@ from functools import cached_property
 from services.chassis.data import Database, Watchers
 from services.chassis.events import Event
 from services.chassis.garbage import GarbageCollector, on_store
-from services.chassis.objects import AsyncObjectStore, StoreAccess
+from services.chassis.objects import AsyncObjectStore, ForeignStores, StoreAccess
 from services.clients.credentials import CredentialClient
 from services.registry.domain import Model, ModelVersion
 from services.registry.store import GARBAGE, RegistryUnit
@@ -23,6 +23,7 @@ class ServiceContext:
     Attributes:
         system, bucket: the installation's store, where prepared weights lie.
         hold_seconds: how long an unconfirmed hold lasts.
+        foreign: runs what is done at the stores of credentials.
         wake: set when there may be a version to prepare.
     """
 
@@ -32,6 +33,7 @@ class ServiceContext:
     bucket: str
     hold_seconds: float
     watchers: Watchers[ModelVersion] = field(default_factory=Watchers)
+    foreign: ForeignStores = field(default_factory=ForeignStores)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def writing(self) -> RegistryUnit:

@@ -1,9 +1,9 @@
 """Publishing: a checkpoint becomes a model version, copied under the registry's own prefix, with its lineage."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from services.chassis.data import retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
@@ -17,6 +17,9 @@ from services.registry.operations.context import ServiceContext, version_event
 from services.registry.operations.models import ID_PREFIXES, add_model, refuse_preset_name
 from services.registry.operations.versions import existing, files_of, note_stored
 from services.registry.store import RegistryUnit
+
+_COPY_SECONDS, _COPY_BYTES_PER_SECOND = 60.0, 1e6
+"""A copy from the store of a credential may take so long, and as long again as this rate wants for its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +139,9 @@ async def _copy(
     opened = await open_location(context.credentials, command.project, files.credential, files.bucket, "")
     source, system = ObjectStore(opened.access), ObjectStore(context.system)
     to = await context.weights_place(version)
-    await asyncio.to_thread(transfer, source, opened.bucket, files.prefix, manifest, system, to)
+    copy = partial(transfer, source, opened.bucket, files.prefix, manifest, system, to)
+    seconds = _COPY_SECONDS + manifest.size_bytes / _COPY_BYTES_PER_SECOND
+    await context.foreign.run(command.project, opened.access, copy, seconds=seconds)
     return files_of(*to, manifest)
 
 

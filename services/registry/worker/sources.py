@@ -3,14 +3,17 @@
 import importlib.util
 import shutil
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from services.chassis.errors import Invalid, NotFound, Unavailable
+from services.chassis.files import inside
 from services.chassis.objects import ObjectStore, folder_prefix
 from services.registry.preparation import ModelSource
 
 WANTED = (".json", ".safetensors", ".txt", ".model", ".jinja", ".tiktoken")
 LARGEST_BYTES = 1 << 40
+MOST_OBJECTS = 10_000
 
 
 def fetch(source: ModelSource, target: Path) -> None:
@@ -37,7 +40,10 @@ def _from_bucket(source: ModelSource, target: Path) -> None:
     assert source.access is not None, "a source in a bucket has keys"
     store = ObjectStore(source.access)
     prefix = folder_prefix(source.prefix)
-    objects = list(store.list(source.bucket, prefix))
+    objects = list(islice(store.list(source.bucket, prefix), MOST_OBJECTS + 1))
+    if len(objects) > MOST_OBJECTS:
+        message = f"There are more than {MOST_OBJECTS} objects under {source.bucket}/{prefix}."
+        raise Invalid(message, field="source.prefix", reason="MODEL_TOO_LARGE")
     if not objects:
         raise Invalid(f"Nothing lies under {source.bucket}/{prefix}.", field="source.prefix", reason="NO_SOURCE")
     if sum(info.size for info in objects) > LARGEST_BYTES:
@@ -45,7 +51,7 @@ def _from_bucket(source: ModelSource, target: Path) -> None:
     for info in objects:
         name = info.key.removeprefix(prefix)
         if "/" not in name and name.endswith(WANTED):
-            store.download_file(source.bucket, info.key, target / name)
+            store.download_file(source.bucket, info.key, inside(target, name))
 
 
 def _from_package(source: ModelSource, target: Path) -> None:

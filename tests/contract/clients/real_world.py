@@ -29,7 +29,7 @@ from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork
 from services.chassis.jobs import State
 from services.chassis.locations import ObjectLocation
-from services.chassis.objects import ObjectStore, StoreAccess, StoredFiles
+from services.chassis.objects import ForeignRules, ObjectStore, StoreAccess, StoredFiles
 from services.chassis.rpc import Connections, RpcServer
 from services.chassis.vault import Vault
 from services.clients.billing import BillingClient
@@ -111,7 +111,7 @@ class RealWorld:
 
     async def _servicers(self, asking: CredentialClient) -> list[Any]:
         vault = Vault.of(base64.b64encode(secrets.token_bytes(32)).decode())
-        stores = Stores(self._access, vault)
+        stores = Stores(self._access, vault, ForeignRules)
         facts = ServerFacts("0", "USD", {}, self._folder / "state.json")
         self._context = AccessContext(self._databases["access"], stores, facts, timedelta(minutes=10))
         await bootstrap(self._folder / "admin.key", "", self._context, now())

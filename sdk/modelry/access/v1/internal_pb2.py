@@ -27,7 +27,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from modelry.access.v1 import access_pb2 as modelry_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelry/access/v1/internal.proto\x12\x11modelry.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1emodelry/access/v1/access.proto\">\n\x18ResolveCredentialRequest\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\x85\x01\n\x12ResolvedCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x12\n\naccess_key\x18\x04 \x01(\t\x12\x12\n\nsecret_key\x18\x05 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x06 \x01(\t\"V\n\x19IssueDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"9\n\x1aRevokeDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x15ResolveProjectRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa9\x03\n\x15\x41\x63\x63\x65ssInternalService\x12l\n\x11ResolveCredential\x12+.modelry.access.v1.ResolveCredentialRequest\x1a%.modelry.access.v1.ResolvedCredential\"\x03\x90\x02\x01\x12\x62\n\x12IssueDeploymentKey\x12,.modelry.access.v1.IssueDeploymentKeyRequest\x1a\x19.modelry.access.v1.ApiKey\"\x03\x90\x02\x02\x12\x61\n\x13RevokeDeploymentKey\x12-.modelry.access.v1.RevokeDeploymentKeyRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12[\n\x0eResolveProject\x12(.modelry.access.v1.ResolveProjectRequest\x1a\x1a.modelry.access.v1.Project\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelry/access/v1/internal.proto\x12\x11modelry.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1emodelry/access/v1/access.proto\">\n\x18ResolveCredentialRequest\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\xc8\x01\n\x12ResolvedCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x12\n\naccess_key\x18\x04 \x01(\t\x12\x12\n\nsecret_key\x18\x05 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x06 \x01(\t\x12\x0f\n\x07\x63\x61_file\x18\x07 \x01(\t\x12\x30\n\x07\x66oreign\x18\x08 \x01(\x0b\x32\x1f.modelry.access.v1.ForeignRules\"2\n\x0c\x46oreignRules\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x11\n\town_ports\x18\x02 \x03(\x05\"V\n\x19IssueDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"9\n\x1aRevokeDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x15ResolveProjectRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa9\x03\n\x15\x41\x63\x63\x65ssInternalService\x12l\n\x11ResolveCredential\x12+.modelry.access.v1.ResolveCredentialRequest\x1a%.modelry.access.v1.ResolvedCredential\"\x03\x90\x02\x01\x12\x62\n\x12IssueDeploymentKey\x12,.modelry.access.v1.IssueDeploymentKeyRequest\x1a\x19.modelry.access.v1.ApiKey\"\x03\x90\x02\x02\x12\x61\n\x13RevokeDeploymentKey\x12-.modelry.access.v1.RevokeDeploymentKeyRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12[\n\x0eResolveProject\x12(.modelry.access.v1.ResolveProjectRequest\x1a\x1a.modelry.access.v1.Project\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,13 +51,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=149
   _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=211
   _globals['_RESOLVEDCREDENTIAL']._serialized_start=214
-  _globals['_RESOLVEDCREDENTIAL']._serialized_end=347
-  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_start=349
-  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_end=435
-  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_start=437
-  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_end=494
-  _globals['_RESOLVEPROJECTREQUEST']._serialized_start=496
-  _globals['_RESOLVEPROJECTREQUEST']._serialized_end=542
-  _globals['_ACCESSINTERNALSERVICE']._serialized_start=545
-  _globals['_ACCESSINTERNALSERVICE']._serialized_end=970
+  _globals['_RESOLVEDCREDENTIAL']._serialized_end=414
+  _globals['_FOREIGNRULES']._serialized_start=416
+  _globals['_FOREIGNRULES']._serialized_end=466
+  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_start=468
+  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_end=554
+  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_start=556
+  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_end=613
+  _globals['_RESOLVEPROJECTREQUEST']._serialized_start=615
+  _globals['_RESOLVEPROJECTREQUEST']._serialized_end=661
+  _globals['_ACCESSINTERNALSERVICE']._serialized_start=664
+  _globals['_ACCESSINTERNALSERVICE']._serialized_end=1089
 # @@protoc_insertion_point(module_scope)

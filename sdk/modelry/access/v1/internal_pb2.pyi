@@ -56,6 +56,8 @@ class ResolvedCredential(_message.Message):
     ACCESS_KEY_FIELD_NUMBER: _builtins.int
     SECRET_KEY_FIELD_NUMBER: _builtins.int
     BUCKET_FIELD_NUMBER: _builtins.int
+    CA_FILE_FIELD_NUMBER: _builtins.int
+    FOREIGN_FIELD_NUMBER: _builtins.int
     credential_id: _builtins.str
     """Id."""
     endpoint: _builtins.str
@@ -68,6 +70,12 @@ class ResolvedCredential(_message.Message):
     """Secret key."""
     bucket: _builtins.str
     """Bucket: the asked one, else the credential's own."""
+    ca_file: _builtins.str
+    """File of certificates that are trusted beside the well-known ones; empty: none."""
+    @_builtins.property
+    def foreign(self) -> Global___ForeignRules:
+        """What holds for a store that is not the installation's own; absent for its own."""
+
     def __init__(
         self,
         *,
@@ -77,14 +85,46 @@ class ResolvedCredential(_message.Message):
         access_key: _builtins.str = ...,
         secret_key: _builtins.str = ...,
         bucket: _builtins.str = ...,
+        ca_file: _builtins.str = ...,
+        foreign: Global___ForeignRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["foreign", b"foreign"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key", b"access_key", "bucket", b"bucket", "credential_id", b"credential_id", "endpoint", b"endpoint", "region", b"region", "secret_key", b"secret_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key", b"access_key", "bucket", b"bucket", "ca_file", b"ca_file", "credential_id", b"credential_id", "endpoint", b"endpoint", "foreign", b"foreign", "region", b"region", "secret_key", b"secret_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolvedCredential: _TypeAlias = ResolvedCredential  # noqa: Y015
+
+@_typing.final
+class ForeignRules(_message.Message):
+    """Where the store of a credential may be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    OWN_PORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def allowed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts, addresses or networks that may be used although they are local, each with a port or without."""
+
+    @_builtins.property
+    def own_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ports at which the installation's own processes listen."""
+
+    def __init__(
+        self,
+        *,
+        allowed: _abc.Iterable[_builtins.str] | None = ...,
+        own_ports: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "own_ports", b"own_ports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForeignRules: _TypeAlias = ForeignRules  # noqa: Y015
 
 @_typing.final
 class IssueDeploymentKeyRequest(_message.Message):
