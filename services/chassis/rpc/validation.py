@@ -108,25 +108,29 @@ def _bad_texts(message: Message, text: FieldDescriptor, prefix: str) -> Iterator
     """Yield what is wrong with a text, or with each of a list."""
     value, most = getattr(message, text.name), longest(text)
     for index, one in enumerate(value if text.is_repeated else (value,)):
-        if words := _text_fault(one, most):
-            yield Violation.of(f"{prefix}{text.name}" + (f"[{index}]" if text.is_repeated else ""), *words)
+        if _is_bad(one, most):
+            yield _text_fault(f"{prefix}{text.name}" + (f"[{index}]" if text.is_repeated else ""), one, most)
 
 
 def _bad_entries(message: Message, held: FieldDescriptor, prefix: str) -> Iterator[Violation]:
     """Yield what is wrong with the keys of a map, and with values that are texts."""
-    path, most = f"{prefix}{held.name}", longest(held)
+    path, most, most_of_key = f"{prefix}{held.name}", longest(held), longest_key(held)
     for key, value in getattr(message, held.name).items():
-        if words := _text_fault(key, longest_key(held)):
-            yield Violation(path, f"{path}: a key {words[0]}", words[1])
-        elif isinstance(value, str) and (words := _text_fault(value, most)):
-            yield Violation.of(f"{path}[{key}]", *words)
+        if _is_bad(key, most_of_key):
+            yield _text_fault(path, key, most_of_key, " in a key")
+        elif isinstance(value, str) and _is_bad(value, most):
+            yield _text_fault(f"{path}[{key}]", value, most)
 
 
-def _text_fault(text: str, most: int) -> tuple[str, str] | None:
-    """Return what is wrong with a text, without showing it, since it may be a secret; and the reason's word."""
+def _is_bad(text: str, most: int) -> bool:
+    return len(text) > most or "\0" in text
+
+
+def _text_fault(path: str, text: str, most: int, where: str = "") -> Violation:
+    """Return what is wrong with a text, without showing it: it may be a secret."""
     if len(text) > most:
-        return f"has {len(text):,} characters, and may have {most:,}", "TOO_LONG"
-    return ("has a NUL character, which no text may have", "HAS_NUL") if "\0" in text else None
+        return Violation.of(path, f"has {len(text):,} characters{where}, and may have {most:,}", "TOO_LONG")
+    return Violation.of(path, f"has a NUL character{where}, which no text may have", "HAS_NUL")
 
 
 @lru_cache(maxsize=4096)
