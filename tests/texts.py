@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from modelry.api_methods import Method, has_behavior
 from modelry.codec import is_map
@@ -63,7 +63,7 @@ def _any_value(field: Any) -> object:
     return "" if kind == FieldDescriptor.CPPTYPE_STRING else 1
 
 
-def texts(request: Descriptor) -> Iterator[Text]:
+def texts(request: Any) -> Iterator[Text]:
     """Yield every text that callers may set; no message of ours holds itself."""
     for field in request.fields:
         if has_behavior(field, field_behavior_pb2.OUTPUT_ONLY) and field.name != "id":
@@ -81,13 +81,13 @@ def texts(request: Descriptor) -> Iterator[Text]:
 
 def as_http(method: Method, fields: dict[str, Any]) -> tuple[str, bytes | None]:
     """The path with its query, and the body, of a call over HTTP with these fields."""
-    left = {name: dict(value) if isinstance(value, dict) else value for name, value in fields.items()}
+    left: dict[str, Any] = {name: dict(value) if isinstance(value, dict) else value for name, value in fields.items()}
     path = method.template
     while "{" in path:
         head, _, tail = path.partition("{")
         variable, _, tail = tail.partition("}")
         parent, _, name = variable.rpartition(".")
-        value = (left.get(parent, {}) if parent else left).pop(name, "x")
+        value: str = (left.get(parent, {}) if parent else left).pop(name, "x")
         path = head + quote(value, safe="") + tail
     body: Any = None
     if method.body == "*" and not method.client_streaming:

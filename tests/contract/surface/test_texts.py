@@ -38,7 +38,7 @@ def over_http(stack: Stack, method: Method, text: Text, value: str) -> tuple[int
 def over_grpc(door: grpc.Channel, key: str, method: Method, text: Text, value: str) -> tuple[str, dict[str, str]]:
     """The same of a call over gRPC."""
     request: Any = decode(text.fields(value), method.request())
-    call = door.stream_stream(method.path, request_serializer=method.request.SerializeToString)
+    call: Any = door.stream_stream(method.path, request_serializer=method.request.SerializeToString)
     try:
         next(call(iter((request,)), metadata=(("authorization", f"Bearer {key}"),), timeout=SECONDS))
     except grpc.RpcError as error:
