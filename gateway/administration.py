@@ -20,6 +20,7 @@ from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Invalid, NotFound, Unavailable, from_rpc_error
 from services.chassis.proto_values import service_health
 from services.chassis.readiness import CanDegrade, LackLog
+from services.chassis.rpc import validate
 
 SECONDS = 10.0
 HEALTH_SECONDS = 2.0
@@ -80,8 +81,9 @@ class Administration:
         return health
 
     async def call(self, method: str, request: Any, principal: Principal, metadata: Metadata) -> Any:
-        """Answer one method of the service. Raises: ModelryError."""
+        """Answer one method of the service; no service has looked at its request. Raises: ModelryError."""
         principal.require(Role.ADMIN)
+        validate(request)
         if method == "GetHealth":
             return await self.health()
         if method == "ListDeadLetters":

@@ -87,7 +87,7 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
     in_path = re.findall(r"\{([a-z_.]+)\}", method.template)
     heads = {name.split(".")[0] for name in in_path} | {method.body}
     parameters = [
-        {"name": name.replace(".", "_"), "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name.replace(".", "_"), "in": "path", "required": True, "schema": _of_path(method, name)}
         for name in in_path
     ]
     operation: dict[str, Any] = {
@@ -113,6 +113,14 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
     if method.body:
         operation["requestBody"] = _body(method, schemas, set(in_path))
     return operation
+
+
+def _of_path(method: Method, name: str) -> dict[str, Any]:
+    *parents, last = name.split(".")
+    descriptor: Any = method.request.DESCRIPTOR
+    for parent in parents:
+        descriptor = descriptor.fields_by_name[parent].message_type
+    return {"type": "string", **rules.of_text(descriptor.fields_by_name[last])}
 
 
 def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[str, Any]:
@@ -162,13 +170,13 @@ def _reference(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _field_schema(field: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     if is_map(field):
-        values = _value_schema(field.message_type.fields_by_name["value"], schemas)
-        schema: dict[str, Any] = {"type": "object", "additionalProperties": values}
+        values = _value_schema(field.message_type.fields_by_name["value"], schemas) | rules.of_text(field)
+        schema: dict[str, Any] = {"type": "object", "additionalProperties": values, **rules.of_keys(field)}
     elif field.is_repeated:
-        schema = {"type": "array", "items": _value_schema(field, schemas)}
+        schema = {"type": "array", "items": _value_schema(field, schemas) | rules.of_text(field)}
     else:
-        schema = _value_schema(field, schemas)
-    schema = {**schema, **rules.of_field(field), "description": comment(field.full_name)}
+        schema = _value_schema(field, schemas) | rules.of_text(field)
+    schema = rules.merged(schema, rules.of_field(field)) | {"description": comment(field.full_name)}
     if has_behavior(field, field_behavior_pb2.OUTPUT_ONLY):
         schema["readOnly"] = True
     if has_behavior(field, field_behavior_pb2.INPUT_ONLY):

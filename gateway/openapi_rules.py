@@ -9,9 +9,10 @@ from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
 from modelry.api_methods import SERVICES, Method, has_behavior, methods
+from modelry.codec import is_map
 from modelry.common.v1 import options_pb2
-from services.chassis.field_options import marked
-from services.chassis.names import NAME, PAIR_KEY_CHARACTERS, PAIR_VALUE_CHARACTERS, PAIRS, TITLE_CHARACTERS
+from services.chassis.field_options import given_by_callers, longest, longest_key, marked
+from services.chassis.names import NAME, PAIRS
 
 Schema = dict[str, Any]
 
@@ -26,17 +27,15 @@ INTEGERS: dict[int, tuple[int, int]] = {
     pb.FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     pb.FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+NO_NUL = r"^[^\u0000]*$"
 _EXACT: dict[str, Schema] = {
-    "modelry.access.v1.Credential.endpoint": {"pattern": "^(https?://.+)?$"},
+    "modelry.access.v1.Credential.endpoint": {"pattern": r"^(https?://[^\u0000]+)?$"},
     "modelry.dataset.v1.PreviewDatasetVersionRequest.page_size": {"minimum": 0, "maximum": 100},
-    "modelry.dataset.v1.UploadFileRequest.filename": {"pattern": "^[^/]{1,255}$"},
+    "modelry.dataset.v1.UploadFileRequest.filename": {"pattern": r"^[^/\u0000]+$"},
     "modelry.admin.v1.ListDeadLettersRequest.service": {"enum": ["", *SERVICES]},
     "modelry.training.v1.PublishCheckpointRequest.model_name": {"pattern": f"^{NAME}$"},
     "modelry.training.v1.PublishOnSuccess.model_name": {"pattern": f"^({NAME})?$"},
-    "modelry.evaluation.v1.Generation.stop": {
-        "maxItems": 16,
-        "items": {"type": "string", "minLength": 1, "maxLength": 100},
-    },
+    "modelry.evaluation.v1.Generation.stop": {"maxItems": 16, "items": {"minLength": 1}},
 }
 """Fields that are bounded for themselves."""
 _NEED_ONE = {"modelry.evaluation.v1.Task", "modelry.evaluation.v1.Target"}
@@ -44,12 +43,7 @@ _NEED_ONE = {"modelry.evaluation.v1.Task", "modelry.evaluation.v1.Target"}
 _NAMED: dict[str, Schema] = {
     "page_size": {"minimum": 0, "maximum": 1000},
     "suffix": {"pattern": "^[a-z0-9-]{0,64}$"},
-    "title": {"maxLength": TITLE_CHARACTERS},
-    "metadata": {
-        "maxProperties": PAIRS,
-        "propertyNames": {"minLength": 1, "maxLength": PAIR_KEY_CHARACTERS},
-        "additionalProperties": {"type": "string", "maxLength": PAIR_VALUE_CHARACTERS},
-    },
+    "metadata": {"maxProperties": PAIRS, "propertyNames": {"minLength": 1}},
 }
 """Fields that mean the same everywhere."""
 
@@ -66,6 +60,25 @@ def of_field(field: Any) -> Schema:
     chosen = field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
     needed = has_behavior(field, field_behavior_pb2.REQUIRED) and field.containing_type.full_name not in _resources()
     return {**named, **bounds, **(_filled(field) if chosen or needed else {})}
+
+
+def of_text(field: Any) -> Schema:
+    """Return how long a text of a request may be: the field, each one of its list, or each value of its map."""
+    value = field.message_type.fields_by_name["value"] if is_map(field) else field
+    if value.type != pb.FieldDescriptor.TYPE_STRING or not _is_taken(field):
+        return {}
+    return {"maxLength": longest(field), "pattern": NO_NUL}
+
+
+def of_keys(field: Any) -> Schema:
+    """Return how long the keys of a request's map may be."""
+    return {"propertyNames": {"maxLength": longest_key(field), "pattern": NO_NUL}} if _is_taken(field) else {}
+
+
+def merged(one: Schema, other: Schema) -> Schema:
+    """Return a schema with what another one says too, also of its items and values."""
+    inner = {key: merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(one[key], dict)}
+    return {**one, **other, **inner}
 
 
 def _filled(field: Any) -> Schema:
@@ -119,6 +132,26 @@ def _one_of_each(descriptor: Any) -> Schema:
     if descriptor.full_name in _NEED_ONE:
         return {"oneOf": [{"required": [name]} for names in choices for name in names]}
     return {"allOf": [{"not": {"required": pair}} for pair in pairs]} if pairs else {}
+
+
+def _is_taken(field: Any) -> bool:
+    """Return whether a caller gives the field: what only services say is as long as it is."""
+    return given_by_callers(field) and field.containing_type.full_name in _taken()
+
+
+@cache
+def _taken() -> set[str]:
+    """Return the messages that requests are made of."""
+    found: set[str] = set()
+    waiting: list[Any] = [one.request.DESCRIPTOR for one in methods()]
+    while waiting:
+        message = waiting.pop()
+        if message.full_name not in found:
+            found.add(message.full_name)
+            waiting += [
+                field.message_type for field in message.fields if field.message_type and given_by_callers(field)
+            ]
+    return found
 
 
 @cache

@@ -15,8 +15,10 @@ from modelry.api_methods import Method, methods
 TEXTS = (
     "",
     "a",
+    "a" * 1001,
     "a" * 5000,
     "\0",
+    "a\0b",
     "\ud800",
     "é世🙂",
     "1e400",
@@ -31,7 +33,22 @@ TEXTS = (
 )
 NUMBERS = (0, 1, -1, 2**31, 2**32 + 1, 2**63, 2**64, -(2**80), 10**400, 0.5, 1e308, -1e-320)
 PLAIN: tuple[object, ...] = (*TEXTS, *NUMBERS, None, True, False, [], {}, [[]], {"": {}})
-QUERIES = ("", "1", "-1", "1e9", "9" * 5000, "true", "%ff", "%00", "a%20=%20%271%27", "%ed%a0%80", "name%3D1", "%2C%2C")
+QUERIES = (
+    "",
+    "1",
+    "-1",
+    "1e9",
+    "9" * 5000,
+    "true",
+    "%ff",
+    "%00",
+    "a" * 1001,
+    "a%00b",
+    "a%20=%20%271%27",
+    "%ed%a0%80",
+    "name%3D1",
+    "%2C%2C",
+)
 HEADERS = ("Idempotency-Key", "Last-Event-ID", "modelry-project", "OpenAI-Project", "traceparent", "content-type")
 VALUES = (b"", b"\xff", b"a", b"9" * 40, b"-1", b"00-" + b"0" * 32 + b"-0-0", b"multipart/form-data", b"\xc3\xa9")
 DEEP = (b"[" * 50_000, b'{"a":' * 50_000, b'{"title": ' + b"1" * 5000 + b"}", b"\xff\xfe", b"nul", b'{"a":1,"a":2}')
@@ -66,7 +83,7 @@ def _request(method: Method, chance: random.Random, authorization: str) -> bytes
 
 def _word(chance: random.Random) -> str:
     """Return what stands in a path for a name."""
-    return quote(chance.choice(TEXTS)[:500] or "none", safe="", errors="surrogatepass")
+    return quote(chance.choice(TEXTS)[:1500] or "none", safe="", errors="surrogatepass")
 
 
 def _body(method: Method, chance: random.Random) -> bytes:

@@ -102,6 +102,7 @@ WORDS = {
     "output only": "set by the service; ignored in a request",
     "reason": "the stable word of an error, for programs; the sentence beside it is for people",
     "secret": "taken and never shown again",
+    "text": "in a request at most 1,000 characters, unless its field says otherwise, and no NUL",
     "stream": "many messages, one after the other: server-sent events over HTTP",
 }
 

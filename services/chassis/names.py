@@ -1,4 +1,4 @@
-"""What names, titles and metadata must be like, for every resource. Pure: domains import it."""
+"""What names and metadata must be like, for every resource. Pure: domains import it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,8 +8,7 @@ from typing import Any
 from services.chassis.errors import Invalid, Violation
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-TITLE_CHARACTERS = 200
-PAIRS, PAIR_KEY_CHARACTERS, PAIR_VALUE_CHARACTERS = 16, 64, 512
+PAIRS = 16
 
 
 def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterator[Violation]:
@@ -22,17 +21,15 @@ def name_faults(name: str, field: str, prefixes: tuple[str, ...] = ()) -> Iterat
         yield Violation(field, f"{name!r} {words}", "INVALID_NAME")
 
 
-def label_faults(title: str, metadata: Mapping[str, str], path: str) -> Iterator[Violation]:
-    """Yield what is wrong with a title and metadata: too long, or too many; `path` ends with a dot."""
-    if len(title) > TITLE_CHARACTERS:
-        yield Violation(f"{path}title", f"The title has {len(title)} characters; at most {TITLE_CHARACTERS}")
+def metadata_faults(metadata: Mapping[str, str], path: str) -> Iterator[Violation]:
+    """Yield what is wrong with metadata: too many pairs, or a key of nothing; `path` ends with a dot.
+
+    The protos say how long its texts and a title may be, and every call is checked by them.
+    """
     if len(metadata) > PAIRS:
         yield Violation(f"{path}metadata", f"There are {len(metadata)} metadata pairs; at most {PAIRS}")
-    for key, value in metadata.items():
-        if not 1 <= len(key) <= PAIR_KEY_CHARACTERS or len(value) > PAIR_VALUE_CHARACTERS:
-            named = f"{path}metadata[{key[:PAIR_KEY_CHARACTERS]}]"
-            limits = f"keys have 1 to {PAIR_KEY_CHARACTERS}, values up to {PAIR_VALUE_CHARACTERS} characters"
-            yield Violation(named, f"{named} is too long: {limits}")
+    if "" in metadata:
+        yield Violation(f"{path}metadata", f"{path}metadata has an empty key")
 
 
 def check_name(name: str, field: str, prefixes: tuple[str, ...] = ()) -> None:
@@ -40,9 +37,9 @@ def check_name(name: str, field: str, prefixes: tuple[str, ...] = ()) -> None:
     _refuse(name_faults(name, field, prefixes))
 
 
-def check_labels(title: str, metadata: Mapping[str, str], path: str) -> None:
-    """Refuse a title or metadata with a fault. Raises: Invalid."""
-    _refuse(label_faults(title, metadata, path))
+def check_metadata(metadata: Mapping[str, str], path: str) -> None:
+    """Refuse metadata with a fault. Raises: Invalid."""
+    _refuse(metadata_faults(metadata, path))
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,9 @@ class CreateNamed:
     digest: str
 
     def check(self, path: str, prefixes: tuple[str, ...]) -> None:
-        """Refuse a name or labels with a fault; `path` ends with a dot. Raises: Invalid."""
+        """Refuse a name or metadata with a fault; `path` ends with a dot. Raises: Invalid."""
         check_name(self.name, f"{path}name", prefixes)
-        check_labels(self.title, self.metadata, path)
+        check_metadata(self.metadata, path)
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class UpdateLabels:
 
     def changes(self, path: str) -> dict[str, Any]:
         """Return the new values, to replace those of the resource; `path` ends with a dot. Raises: Invalid."""
-        check_labels(self.title or "", self.metadata or {}, path)
+        check_metadata(self.metadata or {}, path)
         return {name: getattr(self, name) for name in ("title", "metadata") if getattr(self, name) is not None}
 
 

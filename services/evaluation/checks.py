@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.chassis.errors import Invalid, Violation
-from services.chassis.names import label_faults, name_faults
+from services.chassis.names import metadata_faults, name_faults
 from services.evaluation.benchmarks import presets
 from services.evaluation.domain import Evaluation, Task
 
@@ -13,7 +13,6 @@ MOST_CANDIDATES = 16
 MOST_TASKS = 32
 MOST_STOPS = 16
 ID_PREFIXES = ("eval-",)
-LABEL_LENGTH = 100
 TASK_NAME = re.compile(r"[\w][\w .@/:+-]{0,99}")
 
 
@@ -23,7 +22,7 @@ def check(evaluation: Evaluation) -> None:
     Raises: Invalid, naming every field.
     """
     named = name_faults(evaluation.name, "evaluation.name", ID_PREFIXES) if evaluation.name else ()
-    labels = label_faults(evaluation.title, evaluation.metadata, "evaluation.")
+    labels = metadata_faults(evaluation.metadata, "evaluation.")
     violations = [*named, *labels, *_targets(evaluation), *_tasks(evaluation), *_rest(evaluation)]
     if violations:
         raise Invalid.of(violations)
@@ -62,8 +61,6 @@ def _targets(evaluation: Evaluation) -> Iterator[Violation]:
         path = target_path(index)
         if not target.ref:
             yield Violation.of(path, "needs a model, a checkpoint or a deployment", "REQUIRED_FIELD")
-        if len(target.label) > LABEL_LENGTH:
-            yield Violation.of(f"{path}.label", f"has more than {LABEL_LENGTH} characters")
     given = [target.label for target in evaluation.targets if target.label]
     for label in sorted({label for label in given if given.count(label) > 1}):
         yield Violation("evaluation.candidates", f"two targets have the label {label!r}", "DUPLICATE_LABEL")
@@ -81,8 +78,6 @@ def _tasks(evaluation: Evaluation) -> Iterator[Violation]:
             yield Violation.of(path, "needs a preset benchmark or an own set", "REQUIRED_FIELD")
         elif task.preset:
             yield from _preset(task, f"{path}.preset")
-        if len(task.system_prompt) > 20_000:
-            yield Violation.of(f"{path}.custom.system_prompt", "is over 20,000 characters")
     given = [task.name for task in evaluation.tasks if task.name]
     for name in sorted({name for name in given if given.count(name) > 1}):
         yield Violation("evaluation.tasks", f"two tasks have the name {name!r}", "DUPLICATE_NAME")
@@ -100,8 +95,8 @@ def _preset(task: Task, path: str) -> Iterator[Violation]:
 
 def _rest(evaluation: Evaluation) -> Iterator[Violation]:
     generation = evaluation.generation
-    if len(generation.stop) > MOST_STOPS or not all(0 < len(text) <= 100 for text in generation.stop):
-        words = f"may have {MOST_STOPS} strings of 1 to 100 characters"
+    if len(generation.stop) > MOST_STOPS or not all(generation.stop):
+        words = f"may have {MOST_STOPS} strings, none of them empty"
         yield Violation.of("evaluation.generation.stop", words, "OUT_OF_RANGE")
     if evaluation.max_cost is not None and evaluation.max_cost < 0:
         yield Violation.of("evaluation.max_cost", "must not be negative", "OUT_OF_RANGE")

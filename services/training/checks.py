@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from modelry.training.v1 import training_pb2 as pb
 from services.chassis.errors import Invalid, Violation
 from services.chassis.field_options import bound_words, ranges
-from services.chassis.names import label_faults, name_faults
+from services.chassis.names import metadata_faults, name_faults
 from services.training.domain import ComputeType, FlashAttention, Hyperparameters, Job
 
 ID_PREFIXES = ("ftjob-",)
@@ -31,7 +31,7 @@ def check(job: Job, *, gpus: int = 0, cpus: int = 0) -> None:
 
 
 def _texts(job: Job) -> Iterator[Violation]:
-    yield from label_faults(job.title, job.metadata, "job.")
+    yield from metadata_faults(job.metadata, "job.")
     if job.name:
         yield from name_faults(job.name, "job.name", ID_PREFIXES)
     if job.publish_model_name:

@@ -10,12 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from services.chassis.errors import Invalid, WrongState
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import check_metadata, check_name
 
 BUILTIN = "builtin"
 DEFAULT_REGION = "us-east-1"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_LONGEST = 512
 _OPENS = ("endpoint", "region", "bucket", "access_key", "sealed_secret")
 """What opens the store: when one of these changes, it must be verified again."""
 
@@ -87,16 +86,16 @@ class Credential:
 def checked(credential: Credential) -> Credential:
     """Return the credential with its defaults, if all of it is right. Raises: Invalid, naming the field."""
     check_name(credential.name, "credential.name")
-    check_labels(credential.title, credential.metadata, "credential.")
+    check_metadata(credential.metadata, "credential.")
     if credential.endpoint:
         _check_endpoint(credential.endpoint)
     if credential.bucket and not _BUCKET.fullmatch(credential.bucket):
         raise Invalid(f"credential.bucket {credential.bucket!r} is no name of a bucket.", field="credential.bucket")
     for name in ("access_key", "region", "endpoint"):
         value = getattr(credential, name)
-        if len(value) > _LONGEST or any(not char.isprintable() or char.isspace() for char in value):
+        if any(not char.isprintable() or char.isspace() for char in value):
             path = f"credential.{name}"
-            raise Invalid(f"{path} has spaces or control characters, or over {_LONGEST} characters.", field=path)
+            raise Invalid(f"{path} has spaces or control characters.", field=path)
     if not credential.builtin and not credential.access_key:
         raise Invalid("credential.access_key is required.", field="credential.access_key", reason="REQUIRED_FIELD")
     if not credential.builtin and not credential.sealed_secret:

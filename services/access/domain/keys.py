@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.chassis.errors import Denied, Invalid
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import check_name
 from services.chassis.transitions import Transition
 
 PREFIX = "mk-"
@@ -20,7 +20,6 @@ _RANDOM_BYTES = 32
 _SHORTEST_SECRET = 20
 _DISPLAY_CHARACTERS = 8
 _MOST_MODELS, _MOST_ADDRESSES = 100, 100
-_LONGEST_MODEL = 256
 
 
 class KeyRole(enum.IntEnum):
@@ -120,7 +119,6 @@ class CreateKey:
         if self.expire_time is not None and self.expire_time <= now:
             raise Invalid("api_key.expire_time has passed already.", field="api_key.expire_time")
         check_name(self.name, "api_key.name")
-        check_labels(self.title, {}, "api_key.")
         checked = {"models": _checked_models(self.models), "addresses": _checked_addresses(self.addresses)}
         return ApiKey(
             id=key_id,
@@ -159,9 +157,9 @@ def _checked_models(models: Sequence[str]) -> tuple[str, ...]:
     if len(models) > _MOST_MODELS:
         raise Invalid(f"api_key.models has over {_MOST_MODELS} entries.", field="api_key.models")
     for index, model in enumerate(models):
-        if not 0 < len(model) <= _LONGEST_MODEL or model != model.strip():
+        if not model or model != model.strip():
             path = f"api_key.models[{index}]"
-            raise Invalid(f"{path} is no call name: 1 to {_LONGEST_MODEL} characters, or `*`.", field=path)
+            raise Invalid(f"{path} is no call name: it is empty, or begins or ends with a space.", field=path)
     return tuple(dict.fromkeys(models)) or ("*",)
 
 

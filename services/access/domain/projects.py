@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import check_metadata, check_name
 
 DEFAULT_NAME = "default"
 DEFAULT_ID = "proj-" + "0" * 26
@@ -35,5 +35,5 @@ class Project:
     def create(cls, project_id: str, name: str, title: str, metadata: Mapping[str, str], now: datetime) -> Project:
         """Return a new project. Raises: Invalid, naming the field."""
         check_name(name, "project.name")
-        check_labels(title, metadata, "project.")
+        check_metadata(metadata, "project.")
         return cls(project_id, name, now, now, title=title, metadata=dict(metadata))

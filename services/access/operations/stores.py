@@ -9,7 +9,6 @@ from services.chassis.objects import AsyncObjectStore, ForeignRules, ForeignStor
 from services.chassis.vault import Sealed, Vault
 
 _log = logging.getLogger(__name__)
-_LONGEST_SECRET = 1024
 
 
 class Stores:
@@ -24,10 +23,7 @@ class Stores:
         self._ensured: set[str] = set()
 
     def seal(self, credential_id: str, secret: str) -> str:
-        """Return a secret as it is stored. Raises: Invalid: it cannot be one."""
-        if len(secret) > _LONGEST_SECRET:
-            path = "credential.secret_key"
-            raise Invalid(f"{path} has over {_LONGEST_SECRET} characters.", field=path)
+        """Return a secret as it is stored."""
         return self._vault.seal(secret, f"credential/{credential_id}") if secret else ""
 
     def access(self, credential: Credential) -> StoreAccess:

@@ -1,8 +1,9 @@
 """What a request must have before any code sees it, read from the protos' own annotations.
 
-A field with `(google.api.field_behavior) = REQUIRED` must not be empty, and a number must be inside its `minimum` and
-`maximum`, at any depth of a message that is present. In a message with an `update_mask` only the top level must be
-complete: what is below is a partial resource. OUTPUT_ONLY fields are ignored on input (AIP-203).
+A field with `(google.api.field_behavior) = REQUIRED` must not be empty, a number must be inside its `minimum` and
+`maximum`, and a text has at most `longest` characters and no NUL (which PostgreSQL, paths and subjects cannot hold), at
+any depth of a message that is present. In a message with an `update_mask` only the top level must be complete: what is
+below is a partial resource. OUTPUT_ONLY fields are ignored on input (AIP-203).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from services.chassis.errors import Invalid, Violation
-from services.chassis.field_options import bound_words, bounds
+from services.chassis.field_options import bound_words, bounds, given_by_callers, longest, longest_key
 
 _MOST_VIOLATIONS = 20
 _MASK = "update_mask"
@@ -29,6 +30,8 @@ class _Plan:
 
     required: list[FieldDescriptor] = field(default_factory=list)
     bounded: list[tuple[FieldDescriptor, float, float]] = field(default_factory=list)
+    texts: list[FieldDescriptor] = field(default_factory=list)
+    maps: list[FieldDescriptor] = field(default_factory=list)
     nested: list[FieldDescriptor] = field(default_factory=list)
 
 
@@ -41,7 +44,7 @@ def read_request(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
 
 
 def validate(message: Message) -> None:
-    """Refuse a message with an empty required field or a number out of bounds.
+    """Refuse a message with an empty required field, a number out of bounds, or a text that is too long or has a NUL.
 
     Raises: Invalid, naming the paths of up to 20 fields.
     """
@@ -58,6 +61,10 @@ def _violations(message: Message, prefix: str, partial: bool) -> Iterator[Violat
             yield Violation(path, f"{path} is required", "REQUIRED_FIELD")
     for bounded, low, high in plan.bounded:
         yield from _out_of_bounds(message, bounded, low, high, prefix)
+    for text in plan.texts:
+        yield from _bad_texts(message, text, prefix)
+    for held in plan.maps:
+        yield from _bad_entries(message, held, prefix)
     partial = partial or _MASK in message.DESCRIPTOR.fields_by_name
     for nested in plan.nested:
         for path, value in _values(message, nested, prefix):
@@ -97,39 +104,51 @@ def _out_of_bounds(
             yield Violation(path, f"{path} is {number:g}, and must be {bound_words(low, high)}", "OUT_OF_RANGE")
 
 
+def _bad_texts(message: Message, text: FieldDescriptor, prefix: str) -> Iterator[Violation]:
+    """Yield what is wrong with a text, or with each of a list."""
+    value, most = getattr(message, text.name), longest(text)
+    for index, one in enumerate(value if text.is_repeated else (value,)):
+        if _is_bad(one, most):
+            yield _text_fault(f"{prefix}{text.name}" + (f"[{index}]" if text.is_repeated else ""), one, most)
+
+
+def _bad_entries(message: Message, held: FieldDescriptor, prefix: str) -> Iterator[Violation]:
+    """Yield what is wrong with the keys of a map, and with values that are texts."""
+    path, most, most_of_key = f"{prefix}{held.name}", longest(held), longest_key(held)
+    for key, value in getattr(message, held.name).items():
+        if _is_bad(key, most_of_key):
+            yield _text_fault(path, key, most_of_key, " in a key")
+        elif isinstance(value, str) and _is_bad(value, most):
+            yield _text_fault(f"{path}[{key}]", value, most)
+
+
+def _is_bad(text: str, most: int) -> bool:
+    return len(text) > most or "\0" in text
+
+
+def _text_fault(path: str, text: str, most: int, where: str = "") -> Violation:
+    """Return what is wrong with a text, without showing it: it may be a secret."""
+    if len(text) > most:
+        return Violation.of(path, f"has {len(text):,} characters{where}, and may have {most:,}", "TOO_LONG")
+    return Violation.of(path, f"has a NUL character{where}, which no text may have", "HAS_NUL")
+
+
 @lru_cache(maxsize=4096)
 def _plan(descriptor: Descriptor) -> _Plan:
     """Return the plan of one type. Built once: descriptors live as long as the process."""
     plan = _Plan()
-    for candidate, required, pair, below in _inputs(descriptor):
-        if required:
+    for candidate in filter(given_by_callers, descriptor.fields):
+        below: Any = candidate.message_type
+        if below is not None and below.GetOptions().map_entry:
+            if below.fields_by_name["key"].type == FieldDescriptor.TYPE_STRING:
+                plan.maps.append(candidate)
+            below = below.fields_by_name["value"].message_type
+        elif candidate.type == FieldDescriptor.TYPE_STRING:
+            plan.texts.append(candidate)
+        if field_behavior_pb2.REQUIRED in candidate.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
             plan.required.append(candidate)
-        if pair is not None:
+        if (pair := bounds(candidate)) is not None:
             plan.bounded.append((candidate, *pair))
-        if below is not None and _has_rules(below, frozenset()):
+        if below is not None:
             plan.nested.append(candidate)
     return plan
-
-
-def _has_rules(descriptor: Descriptor, seen: frozenset[str]) -> bool:
-    """Return whether anything at or below a type has a rule; `seen` ends recursive types."""
-    if descriptor.full_name in seen:
-        return False
-    seen |= {descriptor.full_name}
-    return any(
-        required or pair is not None or (below is not None and _has_rules(below, seen))
-        for _, required, pair, below in _inputs(descriptor)
-    )
-
-
-def _inputs(
-    descriptor: Descriptor,
-) -> Iterator[tuple[FieldDescriptor, bool, tuple[float, float] | None, Descriptor | None]]:
-    """Yield what callers set: field, whether it is required, its bounds, and the message type it or its map holds."""
-    for candidate in descriptor.fields:
-        behaviors = candidate.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-        if field_behavior_pb2.OUTPUT_ONLY not in behaviors:
-            below = candidate.message_type
-            if below is not None and below.GetOptions().map_entry:
-                below = below.fields_by_name["value"].message_type
-            yield candidate, field_behavior_pb2.REQUIRED in behaviors, bounds(candidate), below

@@ -8,7 +8,7 @@ from services.chassis.data import Page, PageQuery, retry_conflicts
 from services.chassis.errors import AlreadyExists, Invalid, NotFound, WrongState
 from services.chassis.holds import refuse_held
 from services.chassis.ids import new_id
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import check_metadata, check_name
 from services.dataset.domain import (
     ID_PREFIXES,
     PUBLISH,
@@ -85,7 +85,7 @@ async def create_version(command: CreateVersion, context: ServiceContext, now: d
 
 def _check(command: CreateVersion) -> None:
     check_import(command.source, command.policy, command.max_bad_rows, command.columns)
-    check_labels("", command.metadata, "dataset_version.")
+    check_metadata(command.metadata, "dataset_version.")
     for ours in command.columns:
         if ours not in COLUMNS:
             path = "dataset_version.columns"

@@ -11,7 +11,7 @@ from services.chassis.errors import Invalid, NotFound
 from services.chassis.holds import Hold
 from services.chassis.ids import new_id
 from services.chassis.locations import ObjectLocation, StoredFiles
-from services.chassis.names import check_labels
+from services.chassis.names import check_metadata
 from services.chassis.objects import Manifest
 from services.chassis.transitions import Failure
 from services.clients.credentials import open_location
@@ -52,7 +52,7 @@ class CreateVersion:
 
 async def create_version(command: CreateVersion, context: ServiceContext, now: datetime) -> ModelVersion:
     """Begin the import of a private model. Raises: Invalid, NotFound, WrongState."""
-    check_labels("", command.metadata, "model_version.")
+    check_metadata(command.metadata, "model_version.")
     if not command.source.prefix or command.source.prefix.startswith("/"):
         raise Invalid(
             "Name the folder that holds the model, without a leading '/'.", field="model_version.source.prefix"

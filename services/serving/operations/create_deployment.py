@@ -10,7 +10,7 @@ from modelry.common.v1 import common_pb2
 from services.chassis.auth import Principal, Role
 from services.chassis.errors import AlreadyExists, Denied, Invalid, NotFound, Unavailable, WrongState, with_field
 from services.chassis.ids import new_id
-from services.chassis.names import check_labels, check_name
+from services.chassis.names import check_metadata, check_name
 from services.clients.registry import ModelInfo
 from services.serving.domain.entities import Billing, Deployment, Engine, Mode, State
 from services.serving.domain.planning import (
@@ -53,7 +53,7 @@ class CreateDeployment:
 
 def _check(command: CreateDeployment, context: ServiceContext) -> None:
     """Refuse what can be refused without asking anybody. Raises: Invalid."""
-    check_labels(command.title, command.metadata or {}, PATH)
+    check_metadata(command.metadata or {}, PATH)
     if command.name:
         check_name(command.name, f"{PATH}name", PREFIXES)
     if command.max_cost is not None and command.max_cost < 0:

@@ -47,7 +47,6 @@ def evaluation(**changes: Any) -> Evaluation:
         ("evaluation.baseline", {"baseline": Target()}),
         ("evaluation.candidates", {"candidates": tuple(Target(ref=f"m{n}") for n in range(17))}),
         ("evaluation.candidates", {"candidates": (Target(ref="a", label="x"), Target(ref="b", label="x"))}),
-        ("evaluation.candidates[0].label", {"candidates": (Target(ref="a", label="x" * 101),)}),
         ("evaluation.tasks", {"tasks": ()}),
         ("evaluation.tasks", {"tasks": (Task(benchmark="mmlu", name="a"), Task(dataset="d", name="a"))}),
         ("evaluation.tasks[0]", {"tasks": (Task(),)}),
@@ -63,7 +62,7 @@ def evaluation(**changes: Any) -> Evaluation:
         ("evaluation.max_cost", {"max_cost": Decimal(-1)}),
         ("evaluation.output.prefix", {"output": ObjectLocation(prefix="/x")}),
         ("evaluation.name", {"name": "eval-mine"}),
-        ("evaluation.title", {"title": "x" * 201}),
+        ("evaluation.metadata", {"metadata": {"": "x"}}),
     ],
 )
 def test_what_cannot_be_right_is_named(field: str, changes: dict[str, Any]) -> None:

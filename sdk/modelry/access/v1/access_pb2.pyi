@@ -221,7 +221,7 @@ class ApiKey(_message.Message):
     """Deployment whose key it is."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Call names that it may use, or `*`. Default `*`."""
+        """Call names that it may use, or `*`. Default `*`. Up to 256 characters each."""
 
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -318,7 +318,7 @@ class Credential(_message.Message):
     access_key: _builtins.str
     """Access key."""
     secret_key: _builtins.str
-    """Secret key: input only."""
+    """Secret key, up to 1,024 characters: input only."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Up to 16 pairs; keys up to 64, values up to 512 characters."""
@@ -486,7 +486,7 @@ class ListProjectsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -630,7 +630,7 @@ class ListApiKeysRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -796,7 +796,7 @@ class ListCredentialsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -998,7 +998,7 @@ class ListAuditEntriesRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from modelry.access.v1 import access_pb2 as modelry_dot_access_dot_v1_dot_access__pb2
+from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelry/access/v1/internal.proto\x12\x11modelry.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1emodelry/access/v1/access.proto\">\n\x18ResolveCredentialRequest\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\xc8\x01\n\x12ResolvedCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x12\n\naccess_key\x18\x04 \x01(\t\x12\x12\n\nsecret_key\x18\x05 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x06 \x01(\t\x12\x0f\n\x07\x63\x61_file\x18\x07 \x01(\t\x12\x30\n\x07\x66oreign\x18\x08 \x01(\x0b\x32\x1f.modelry.access.v1.ForeignRules\"2\n\x0c\x46oreignRules\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x11\n\town_ports\x18\x02 \x03(\x05\"V\n\x19IssueDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"9\n\x1aRevokeDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x15ResolveProjectRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa9\x03\n\x15\x41\x63\x63\x65ssInternalService\x12l\n\x11ResolveCredential\x12+.modelry.access.v1.ResolveCredentialRequest\x1a%.modelry.access.v1.ResolvedCredential\"\x03\x90\x02\x01\x12\x62\n\x12IssueDeploymentKey\x12,.modelry.access.v1.IssueDeploymentKeyRequest\x1a\x19.modelry.access.v1.ApiKey\"\x03\x90\x02\x02\x12\x61\n\x13RevokeDeploymentKey\x12-.modelry.access.v1.RevokeDeploymentKeyRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12[\n\x0eResolveProject\x12(.modelry.access.v1.ResolveProjectRequest\x1a\x1a.modelry.access.v1.Project\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelry/access/v1/internal.proto\x12\x11modelry.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1emodelry/access/v1/access.proto\x1a\x1fmodelry/common/v1/options.proto\">\n\x18ResolveCredentialRequest\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\xc8\x01\n\x12ResolvedCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x12\n\naccess_key\x18\x04 \x01(\t\x12\x12\n\nsecret_key\x18\x05 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x06 \x01(\t\x12\x0f\n\x07\x63\x61_file\x18\x07 \x01(\t\x12\x30\n\x07\x66oreign\x18\x08 \x01(\x0b\x32\x1f.modelry.access.v1.ForeignRules\"2\n\x0c\x46oreignRules\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x11\n\town_ports\x18\x02 \x03(\x05\"]\n\x19IssueDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x06models\x18\x02 \x03(\tB\x05\x80\xb6\x18\x80\x02\x12\x0c\n\x04name\x18\x03 \x01(\t\"9\n\x1aRevokeDeploymentKeyRequest\x12\x1b\n\rdeployment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x15ResolveProjectRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa9\x03\n\x15\x41\x63\x63\x65ssInternalService\x12l\n\x11ResolveCredential\x12+.modelry.access.v1.ResolveCredentialRequest\x1a%.modelry.access.v1.ResolvedCredential\"\x03\x90\x02\x01\x12\x62\n\x12IssueDeploymentKey\x12,.modelry.access.v1.IssueDeploymentKeyRequest\x1a\x19.modelry.access.v1.ApiKey\"\x03\x90\x02\x02\x12\x61\n\x13RevokeDeploymentKey\x12-.modelry.access.v1.RevokeDeploymentKeyRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12[\n\x0eResolveProject\x12(.modelry.access.v1.ResolveProjectRequest\x1a\x1a.modelry.access.v1.Project\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ISSUEDEPLOYMENTKEYREQUEST'].fields_by_name['deployment_id']._loaded_options = None
   _globals['_ISSUEDEPLOYMENTKEYREQUEST'].fields_by_name['deployment_id']._serialized_options = b'\342A\001\002'
+  _globals['_ISSUEDEPLOYMENTKEYREQUEST'].fields_by_name['models']._loaded_options = None
+  _globals['_ISSUEDEPLOYMENTKEYREQUEST'].fields_by_name['models']._serialized_options = b'\200\266\030\200\002'
   _globals['_REVOKEDEPLOYMENTKEYREQUEST'].fields_by_name['deployment_id']._loaded_options = None
   _globals['_REVOKEDEPLOYMENTKEYREQUEST'].fields_by_name['deployment_id']._serialized_options = b'\342A\001\002'
   _globals['_RESOLVEPROJECTREQUEST'].fields_by_name['project']._loaded_options = None
@@ -48,18 +51,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSINTERNALSERVICE'].methods_by_name['RevokeDeploymentKey']._serialized_options = b'\220\002\002'
   _globals['_ACCESSINTERNALSERVICE'].methods_by_name['ResolveProject']._loaded_options = None
   _globals['_ACCESSINTERNALSERVICE'].methods_by_name['ResolveProject']._serialized_options = b'\220\002\001'
-  _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=149
-  _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=211
-  _globals['_RESOLVEDCREDENTIAL']._serialized_start=214
-  _globals['_RESOLVEDCREDENTIAL']._serialized_end=414
-  _globals['_FOREIGNRULES']._serialized_start=416
-  _globals['_FOREIGNRULES']._serialized_end=466
-  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_start=468
-  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_end=554
-  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_start=556
-  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_end=613
-  _globals['_RESOLVEPROJECTREQUEST']._serialized_start=615
-  _globals['_RESOLVEPROJECTREQUEST']._serialized_end=661
-  _globals['_ACCESSINTERNALSERVICE']._serialized_start=664
-  _globals['_ACCESSINTERNALSERVICE']._serialized_end=1089
+  _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=182
+  _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=244
+  _globals['_RESOLVEDCREDENTIAL']._serialized_start=247
+  _globals['_RESOLVEDCREDENTIAL']._serialized_end=447
+  _globals['_FOREIGNRULES']._serialized_start=449
+  _globals['_FOREIGNRULES']._serialized_end=499
+  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_start=501
+  _globals['_ISSUEDEPLOYMENTKEYREQUEST']._serialized_end=594
+  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_start=596
+  _globals['_REVOKEDEPLOYMENTKEYREQUEST']._serialized_end=653
+  _globals['_RESOLVEPROJECTREQUEST']._serialized_start=655
+  _globals['_RESOLVEPROJECTREQUEST']._serialized_end=701
+  _globals['_ACCESSINTERNALSERVICE']._serialized_start=704
+  _globals['_ACCESSINTERNALSERVICE']._serialized_end=1129
 # @@protoc_insertion_point(module_scope)

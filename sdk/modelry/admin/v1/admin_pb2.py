@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmodelry/admin/v1/admin.proto\x12\x10modelry.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmodelry/common/v1/options.proto\";\n\x06Health\x12\x31\n\x08services\x18\x01 \x03(\x0b\x32\x1f.modelry.admin.v1.ServiceHealth\"\xaf\x01\n\rServiceHealth\x12\x0f\n\x07service\x18\x01 \x01(\t\x12-\n\rcannot_answer\x18\x02 \x03(\x0b\x32\x16.modelry.admin.v1.Lack\x12(\n\x08\x64\x65graded\x18\x03 \x03(\x0b\x32\x16.modelry.admin.v1.Lack\x12\x1e\n\x11\x64\x65\x61\x64_letter_count\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_dead_letter_count\"U\n\x04Lack\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x12\n\ndeliveries\x18\x07 \x01(\x05\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breplay_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x12\n\x10GetHealthRequest\"h\n\x16ListDeadLettersRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xf1\xb5\x18\x00\x00\x00\x00\x00\x00\x00\x00\xf9\xb5\x18\x00\x00\x00\x00\x00@\x8f@\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\"\x84\x01\n\x17ListDeadLettersResponse\x12\x32\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.modelry.admin.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1c\n\x14unreachable_services\x18\x03 \x03(\t\"4\n\x17ReplayDeadLetterRequest\x12\x19\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\x9c\x03\n\x0c\x41\x64minService\x12h\n\tGetHealth\x12\".modelry.admin.v1.GetHealthRequest\x1a\x18.modelry.admin.v1.Health\"\x1d\x90\x02\x01\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/health\x12\x8a\x01\n\x0fListDeadLetters\x12(.modelry.admin.v1.ListDeadLettersRequest\x1a).modelry.admin.v1.ListDeadLettersResponse\"\"\x90\x02\x01\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/deadLetters\x12\x94\x01\n\x10ReplayDeadLetter\x12).modelry.admin.v1.ReplayDeadLetterRequest\x1a\x1c.modelry.admin.v1.DeadLetter\"7\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02-\"(/api/v1/deadLetters/{dead_letter}:replay:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmodelry/admin/v1/admin.proto\x12\x10modelry.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmodelry/common/v1/options.proto\";\n\x06Health\x12\x31\n\x08services\x18\x01 \x03(\x0b\x32\x1f.modelry.admin.v1.ServiceHealth\"\xaf\x01\n\rServiceHealth\x12\x0f\n\x07service\x18\x01 \x01(\t\x12-\n\rcannot_answer\x18\x02 \x03(\x0b\x32\x16.modelry.admin.v1.Lack\x12(\n\x08\x64\x65graded\x18\x03 \x03(\x0b\x32\x16.modelry.admin.v1.Lack\x12\x1e\n\x11\x64\x65\x61\x64_letter_count\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_dead_letter_count\"U\n\x04Lack\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x12\n\ndeliveries\x18\x07 \x01(\x05\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breplay_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x12\n\x10GetHealthRequest\"o\n\x16ListDeadLettersRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xf1\xb5\x18\x00\x00\x00\x00\x00\x00\x00\x00\xf9\xb5\x18\x00\x00\x00\x00\x00@\x8f@\x12\x19\n\npage_token\x18\x02 \x01(\tB\x05\x80\xb6\x18\x80 \x12\x0f\n\x07service\x18\x03 \x01(\t\"\x84\x01\n\x17ListDeadLettersResponse\x12\x32\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.modelry.admin.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1c\n\x14unreachable_services\x18\x03 \x03(\t\"4\n\x17ReplayDeadLetterRequest\x12\x19\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\x9c\x03\n\x0c\x41\x64minService\x12h\n\tGetHealth\x12\".modelry.admin.v1.GetHealthRequest\x1a\x18.modelry.admin.v1.Health\"\x1d\x90\x02\x01\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/health\x12\x8a\x01\n\x0fListDeadLetters\x12(.modelry.admin.v1.ListDeadLettersRequest\x1a).modelry.admin.v1.ListDeadLettersResponse\"\"\x90\x02\x01\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/deadLetters\x12\x94\x01\n\x10ReplayDeadLetter\x12).modelry.admin.v1.ReplayDeadLetterRequest\x1a\x1c.modelry.admin.v1.DeadLetter\"7\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02-\"(/api/v1/deadLetters/{dead_letter}:replay:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\361\265\030\000\000\000\000\000\000\000\000\371\265\030\000\000\000\000\000@\217@'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\200\266\030\200 '
   _globals['_REPLAYDEADLETTERREQUEST'].fields_by_name['dead_letter']._loaded_options = None
   _globals['_REPLAYDEADLETTERREQUEST'].fields_by_name['dead_letter']._serialized_options = b'\342A\001\002'
   _globals['_ADMINSERVICE'].methods_by_name['GetHealth']._loaded_options = None
@@ -56,11 +58,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHEALTHREQUEST']._serialized_start=749
   _globals['_GETHEALTHREQUEST']._serialized_end=767
   _globals['_LISTDEADLETTERSREQUEST']._serialized_start=769
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=873
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=876
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1008
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=1010
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=1062
-  _globals['_ADMINSERVICE']._serialized_start=1065
-  _globals['_ADMINSERVICE']._serialized_end=1477
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=880
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=883
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1015
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=1017
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=1069
+  _globals['_ADMINSERVICE']._serialized_start=1072
+  _globals['_ADMINSERVICE']._serialized_end=1484
 # @@protoc_insertion_point(module_scope)

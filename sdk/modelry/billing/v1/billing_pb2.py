@@ -29,7 +29,7 @@ from modelry.common.v1 import common_pb2 as modelry_dot_common_dot_v1_dot_common
 from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelry/billing/v1/billing.proto\x12\x12modelry.billing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emodelry/common/v1/common.proto\x1a\x1fmodelry/common/v1/options.proto\"s\n\x05Price\x12\x0c\n\x04item\x18\x01 \x01(\t\x12(\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12\x32\n\x08set_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xcf\x01\n\x0bUsageRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\x04item\x18\x02 \x01(\tB\x04\xd0\xb5\x18\x01\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12&\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12\x19\n\x0bresource_id\x18\x05 \x01(\tB\x04\xd0\xb5\x18\x01\x12\x14\n\x06key_id\x18\x06 \x01(\tB\x04\xd0\xb5\x18\x01\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xd8\xb5\x18\x01\":\n\x11ListPricesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x12ListPricesResponse\x12)\n\x06prices\x18\x01 \x03(\x0b\x32\x19.modelry.billing.v1.Price\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x0fSetPriceRequest\x12\x12\n\x04item\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x18.modelry.common.v1.MoneyB\x04\xe2\x41\x01\x02\"&\n\x0fGetQuoteRequest\x12\x13\n\x05quote\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"b\n\x17ListUsageRecordsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"k\n\x18ListUsageRecordsResponse\x12\x36\n\rusage_records\x18\x01 \x03(\x0b\x32\x1f.modelry.billing.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x89\x04\n\x0e\x42illingService\x12z\n\nListPrices\x12%.modelry.billing.v1.ListPricesRequest\x1a&.modelry.billing.v1.ListPricesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/prices\x12t\n\x08SetPrice\x12#.modelry.billing.v1.SetPriceRequest\x1a\x19.modelry.billing.v1.Price\"(\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1e\"\x19/api/v1/prices/{item}:set:\x01*\x12p\n\x08GetQuote\x12#.modelry.billing.v1.GetQuoteRequest\x1a\x18.modelry.common.v1.Quote\"%\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/quotes/{quote}\x12\x92\x01\n\x10ListUsageRecords\x12+.modelry.billing.v1.ListUsageRecordsRequest\x1a,.modelry.billing.v1.ListUsageRecordsResponse\"#\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/usageRecordsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelry/billing/v1/billing.proto\x12\x12modelry.billing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emodelry/common/v1/common.proto\x1a\x1fmodelry/common/v1/options.proto\"s\n\x05Price\x12\x0c\n\x04item\x18\x01 \x01(\t\x12(\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12\x32\n\x08set_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xcf\x01\n\x0bUsageRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\x04item\x18\x02 \x01(\tB\x04\xd0\xb5\x18\x01\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12&\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12\x19\n\x0bresource_id\x18\x05 \x01(\tB\x04\xd0\xb5\x18\x01\x12\x14\n\x06key_id\x18\x06 \x01(\tB\x04\xd0\xb5\x18\x01\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xd8\xb5\x18\x01\"A\n\x11ListPricesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x19\n\npage_token\x18\x02 \x01(\tB\x05\x80\xb6\x18\x80 \"X\n\x12ListPricesResponse\x12)\n\x06prices\x18\x01 \x03(\x0b\x32\x19.modelry.billing.v1.Price\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x0fSetPriceRequest\x12\x12\n\x04item\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x18.modelry.common.v1.MoneyB\x04\xe2\x41\x01\x02\"&\n\x0fGetQuoteRequest\x12\x13\n\x05quote\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x17ListUsageRecordsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x19\n\npage_token\x18\x02 \x01(\tB\x05\x80\xb6\x18\x80 \x12\x15\n\x06\x66ilter\x18\x03 \x01(\tB\x05\x80\xb6\x18\xd0\x0f\x12\x10\n\x08order_by\x18\x04 \x01(\t\"k\n\x18ListUsageRecordsResponse\x12\x36\n\rusage_records\x18\x01 \x03(\x0b\x32\x1f.modelry.billing.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x89\x04\n\x0e\x42illingService\x12z\n\nListPrices\x12%.modelry.billing.v1.ListPricesRequest\x1a&.modelry.billing.v1.ListPricesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/prices\x12t\n\x08SetPrice\x12#.modelry.billing.v1.SetPriceRequest\x1a\x19.modelry.billing.v1.Price\"(\x88\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1e\"\x19/api/v1/prices/{item}:set:\x01*\x12p\n\x08GetQuote\x12#.modelry.billing.v1.GetQuoteRequest\x1a\x18.modelry.common.v1.Quote\"%\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/quotes/{quote}\x12\x92\x01\n\x10ListUsageRecords\x12+.modelry.billing.v1.ListUsageRecordsRequest\x1a,.modelry.billing.v1.ListUsageRecordsResponse\"#\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/usageRecordsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,12 +46,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGERECORD'].fields_by_name['key_id']._serialized_options = b'\320\265\030\001'
   _globals['_USAGERECORD'].fields_by_name['create_time']._loaded_options = None
   _globals['_USAGERECORD'].fields_by_name['create_time']._serialized_options = b'\330\265\030\001'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._serialized_options = b'\200\266\030\200 '
   _globals['_SETPRICEREQUEST'].fields_by_name['item']._loaded_options = None
   _globals['_SETPRICEREQUEST'].fields_by_name['item']._serialized_options = b'\342A\001\002'
   _globals['_SETPRICEREQUEST'].fields_by_name['amount']._loaded_options = None
   _globals['_SETPRICEREQUEST'].fields_by_name['amount']._serialized_options = b'\342A\001\002'
   _globals['_GETQUOTEREQUEST'].fields_by_name['quote']._loaded_options = None
   _globals['_GETQUOTEREQUEST'].fields_by_name['quote']._serialized_options = b'\342A\001\002'
+  _globals['_LISTUSAGERECORDSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTUSAGERECORDSREQUEST'].fields_by_name['page_token']._serialized_options = b'\200\266\030\200 '
+  _globals['_LISTUSAGERECORDSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTUSAGERECORDSREQUEST'].fields_by_name['filter']._serialized_options = b'\200\266\030\320\017'
   _globals['_BILLINGSERVICE'].methods_by_name['ListPrices']._loaded_options = None
   _globals['_BILLINGSERVICE'].methods_by_name['ListPrices']._serialized_options = b'\220\002\001\210\265\030\002\202\323\344\223\002\020\022\016/api/v1/prices'
   _globals['_BILLINGSERVICE'].methods_by_name['SetPrice']._loaded_options = None
@@ -65,17 +71,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGERECORD']._serialized_start=335
   _globals['_USAGERECORD']._serialized_end=542
   _globals['_LISTPRICESREQUEST']._serialized_start=544
-  _globals['_LISTPRICESREQUEST']._serialized_end=602
-  _globals['_LISTPRICESRESPONSE']._serialized_start=604
-  _globals['_LISTPRICESRESPONSE']._serialized_end=692
-  _globals['_SETPRICEREQUEST']._serialized_start=694
-  _globals['_SETPRICEREQUEST']._serialized_end=779
-  _globals['_GETQUOTEREQUEST']._serialized_start=781
-  _globals['_GETQUOTEREQUEST']._serialized_end=819
-  _globals['_LISTUSAGERECORDSREQUEST']._serialized_start=821
-  _globals['_LISTUSAGERECORDSREQUEST']._serialized_end=919
-  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_start=921
-  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_end=1028
-  _globals['_BILLINGSERVICE']._serialized_start=1031
-  _globals['_BILLINGSERVICE']._serialized_end=1552
+  _globals['_LISTPRICESREQUEST']._serialized_end=609
+  _globals['_LISTPRICESRESPONSE']._serialized_start=611
+  _globals['_LISTPRICESRESPONSE']._serialized_end=699
+  _globals['_SETPRICEREQUEST']._serialized_start=701
+  _globals['_SETPRICEREQUEST']._serialized_end=786
+  _globals['_GETQUOTEREQUEST']._serialized_start=788
+  _globals['_GETQUOTEREQUEST']._serialized_end=826
+  _globals['_LISTUSAGERECORDSREQUEST']._serialized_start=828
+  _globals['_LISTUSAGERECORDSREQUEST']._serialized_end=940
+  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_start=942
+  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_end=1049
+  _globals['_BILLINGSERVICE']._serialized_start=1052
+  _globals['_BILLINGSERVICE']._serialized_end=1573
 # @@protoc_insertion_point(module_scope)

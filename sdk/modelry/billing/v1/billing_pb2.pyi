@@ -223,7 +223,7 @@ class ListUsageRecordsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(

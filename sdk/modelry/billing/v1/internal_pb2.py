@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from modelry.common.v1 import common_pb2 as modelry_dot_common_dot_v1_dot_common__pb2
+from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelry/billing/v1/internal.proto\x12\x12modelry.billing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1emodelry/common/v1/common.proto\"r\n\x12\x43reateQuoteRequest\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32\x1d.modelry.common.v1.Quote.ItemB\x04\xe2\x41\x01\x02\x12\x19\n\x0bspec_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05notes\x18\x03 \x03(\t\"\xa6\x02\n\x0bReservation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.modelry.billing.v1.Reservation.State\x12(\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12,\n\nunit_price\x18\x04 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12)\n\x07settled\x18\x05 \x01(\x0b\x32\x18.modelry.common.v1.Money\"R\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\x0b\n\x07SETTLED\x10\x03\x12\x0c\n\x08RELEASED\x10\x04\"{\n\x0eReserveRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04item\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12\x10\n\x08quote_id\x18\x04 \x01(\t\x12\x13\n\x0bspec_digest\x18\x05 \x01(\t\".\n\x0e\x43onfirmRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\rSettleRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08quantity\x18\x02 \x01(\x01\".\n\x0eReleaseRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"x\n\x12RecordUsageRequest\x12\x17\n\trecord_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04item\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12\x13\n\x0bresource_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t2\x8b\x04\n\x16\x42illingInternalService\x12T\n\x0b\x43reateQuote\x12&.modelry.billing.v1.CreateQuoteRequest\x1a\x18.modelry.common.v1.Quote\"\x03\x90\x02\x02\x12S\n\x07Reserve\x12\".modelry.billing.v1.ReserveRequest\x1a\x1f.modelry.billing.v1.Reservation\"\x03\x90\x02\x02\x12S\n\x07\x43onfirm\x12\".modelry.billing.v1.ConfirmRequest\x1a\x1f.modelry.billing.v1.Reservation\"\x03\x90\x02\x02\x12Q\n\x06Settle\x12!.modelry.billing.v1.SettleRequest\x1a\x1f.modelry.billing.v1.Reservation\"\x03\x90\x02\x02\x12J\n\x07Release\x12\".modelry.billing.v1.ReleaseRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12R\n\x0bRecordUsage\x12&.modelry.billing.v1.RecordUsageRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelry/billing/v1/internal.proto\x12\x12modelry.billing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1emodelry/common/v1/common.proto\x1a\x1fmodelry/common/v1/options.proto\"y\n\x12\x43reateQuoteRequest\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32\x1d.modelry.common.v1.Quote.ItemB\x04\xe2\x41\x01\x02\x12\x19\n\x0bspec_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x05notes\x18\x03 \x03(\tB\x05\x80\xb6\x18\x90N\"\xa6\x02\n\x0bReservation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.modelry.billing.v1.Reservation.State\x12(\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12,\n\nunit_price\x18\x04 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12)\n\x07settled\x18\x05 \x01(\x0b\x32\x18.modelry.common.v1.Money\"R\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\x0b\n\x07SETTLED\x10\x03\x12\x0c\n\x08RELEASED\x10\x04\"{\n\x0eReserveRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04item\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12\x10\n\x08quote_id\x18\x04 \x01(\t\x12\x13\n\x0bspec_digest\x18\x05 \x01(\t\".\n\x0e\x43onfirmRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\rSettleRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08quantity\x18\x02 \x01(\x01\".\n\x0eReleaseRequest\x12\x1c\n\x0ereservation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"x\n\x12RecordUsageRequest\x12\x17\n\trecord_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04item\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08quantity\x18\x03 \x01(\x01\x12\x13\n\x0bresource_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t2\x8b\x04\n\x16\x42illingInternalService\x12T\n\x0b\x43reateQuote\x12&.modelry.billing.v1.CreateQuoteRequest\x1a\x18.modelry.common.v1.Quote\"\x03\x90\x02\x02\x12S\n\x07Reserve\x12\".modelry.billing.v1.ReserveRequest\x1a\x1f.modelry.billing.v1.Reservation\"\x03\x90\x02\x02\x12S\n\x07\x43onfirm\x12\".modelry.billing.v1.ConfirmRequest\x1a\x1f.modelry.billing.v1.Reservation\"\x03\x90\x02\x02\x12Q\n\x06Settle\x12!.modelry.billing.v1.SettleRequest\x1a\x1f.modelry.billing.v1.Reservation\"\x03\x90\x02\x02\x12J\n\x07Release\x12\".modelry.billing.v1.ReleaseRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12R\n\x0bRecordUsage\x12&.modelry.billing.v1.RecordUsageRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEQUOTEREQUEST'].fields_by_name['items']._serialized_options = b'\342A\001\002'
   _globals['_CREATEQUOTEREQUEST'].fields_by_name['spec_digest']._loaded_options = None
   _globals['_CREATEQUOTEREQUEST'].fields_by_name['spec_digest']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEQUOTEREQUEST'].fields_by_name['notes']._loaded_options = None
+  _globals['_CREATEQUOTEREQUEST'].fields_by_name['notes']._serialized_options = b'\200\266\030\220N'
   _globals['_RESERVEREQUEST'].fields_by_name['reservation_id']._loaded_options = None
   _globals['_RESERVEREQUEST'].fields_by_name['reservation_id']._serialized_options = b'\342A\001\002'
   _globals['_RESERVEREQUEST'].fields_by_name['item']._loaded_options = None
@@ -64,22 +67,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BILLINGINTERNALSERVICE'].methods_by_name['Release']._serialized_options = b'\220\002\002'
   _globals['_BILLINGINTERNALSERVICE'].methods_by_name['RecordUsage']._loaded_options = None
   _globals['_BILLINGINTERNALSERVICE'].methods_by_name['RecordUsage']._serialized_options = b'\220\002\002'
-  _globals['_CREATEQUOTEREQUEST']._serialized_start=151
-  _globals['_CREATEQUOTEREQUEST']._serialized_end=265
-  _globals['_RESERVATION']._serialized_start=268
-  _globals['_RESERVATION']._serialized_end=562
-  _globals['_RESERVATION_STATE']._serialized_start=480
-  _globals['_RESERVATION_STATE']._serialized_end=562
-  _globals['_RESERVEREQUEST']._serialized_start=564
-  _globals['_RESERVEREQUEST']._serialized_end=687
-  _globals['_CONFIRMREQUEST']._serialized_start=689
-  _globals['_CONFIRMREQUEST']._serialized_end=735
-  _globals['_SETTLEREQUEST']._serialized_start=737
-  _globals['_SETTLEREQUEST']._serialized_end=800
-  _globals['_RELEASEREQUEST']._serialized_start=802
-  _globals['_RELEASEREQUEST']._serialized_end=848
-  _globals['_RECORDUSAGEREQUEST']._serialized_start=850
-  _globals['_RECORDUSAGEREQUEST']._serialized_end=970
-  _globals['_BILLINGINTERNALSERVICE']._serialized_start=973
-  _globals['_BILLINGINTERNALSERVICE']._serialized_end=1496
+  _globals['_CREATEQUOTEREQUEST']._serialized_start=184
+  _globals['_CREATEQUOTEREQUEST']._serialized_end=305
+  _globals['_RESERVATION']._serialized_start=308
+  _globals['_RESERVATION']._serialized_end=602
+  _globals['_RESERVATION_STATE']._serialized_start=520
+  _globals['_RESERVATION_STATE']._serialized_end=602
+  _globals['_RESERVEREQUEST']._serialized_start=604
+  _globals['_RESERVEREQUEST']._serialized_end=727
+  _globals['_CONFIRMREQUEST']._serialized_start=729
+  _globals['_CONFIRMREQUEST']._serialized_end=775
+  _globals['_SETTLEREQUEST']._serialized_start=777
+  _globals['_SETTLEREQUEST']._serialized_end=840
+  _globals['_RELEASEREQUEST']._serialized_start=842
+  _globals['_RELEASEREQUEST']._serialized_end=888
+  _globals['_RECORDUSAGEREQUEST']._serialized_start=890
+  _globals['_RECORDUSAGEREQUEST']._serialized_end=1010
+  _globals['_BILLINGINTERNALSERVICE']._serialized_start=1013
+  _globals['_BILLINGINTERNALSERVICE']._serialized_end=1536
 # @@protoc_insertion_point(module_scope)

@@ -24,27 +24,32 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emodelry/common/v1/common.proto\x12\x11modelry.common.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"%\n\x05Money\x12\r\n\x05units\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"D\n\x0eObjectLocation\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"\x8d\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.modelry.common.v1.Failure.Kind\"2\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\n\n\x06SYSTEM\x10\x02\"\xac\x03\n\x05Quote\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.modelry.common.v1.Quote.Item\x12%\n\x03low\x18\x03 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12&\n\x04high\x18\x04 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05notes\x18\x06 \x03(\t\x1a\xd3\x01\n\x04Item\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x14\n\x0cquantity_low\x18\x03 \x01(\x01\x12\x15\n\rquantity_high\x18\x04 \x01(\x01\x12,\n\nunit_price\x18\x05 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12%\n\x03low\x18\x06 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12&\n\x04high\x18\x07 \x01(\x0b\x32\x18.modelry.common.v1.Moneyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emodelry/common/v1/common.proto\x12\x11modelry.common.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmodelry/common/v1/options.proto\"%\n\x05Money\x12\r\n\x05units\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"K\n\x0eObjectLocation\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x15\n\x06prefix\x18\x03 \x01(\tB\x05\x80\xb6\x18\x80\x08\"\x8d\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.modelry.common.v1.Failure.Kind\"2\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\n\n\x06SYSTEM\x10\x02\"\xb3\x03\n\x05Quote\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.modelry.common.v1.Quote.Item\x12%\n\x03low\x18\x03 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12&\n\x04high\x18\x04 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05notes\x18\x06 \x03(\t\x1a\xda\x01\n\x04Item\x12\x1a\n\x0b\x64\x65scription\x18\x01 \x01(\tB\x05\x80\xb6\x18\x90N\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x14\n\x0cquantity_low\x18\x03 \x01(\x01\x12\x15\n\rquantity_high\x18\x04 \x01(\x01\x12,\n\nunit_price\x18\x05 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12%\n\x03low\x18\x06 \x01(\x0b\x32\x18.modelry.common.v1.Money\x12&\n\x04high\x18\x07 \x01(\x0b\x32\x18.modelry.common.v1.Moneyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modelry.common.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_OBJECTLOCATION'].fields_by_name['prefix']._loaded_options = None
+  _globals['_OBJECTLOCATION'].fields_by_name['prefix']._serialized_options = b'\200\266\030\200\010'
+  _globals['_QUOTE_ITEM'].fields_by_name['description']._loaded_options = None
+  _globals['_QUOTE_ITEM'].fields_by_name['description']._serialized_options = b'\200\266\030\220N'
   _globals['_QUOTE'].fields_by_name['id']._loaded_options = None
   _globals['_QUOTE'].fields_by_name['id']._serialized_options = b'\342A\001\003'
-  _globals['_MONEY']._serialized_start=119
-  _globals['_MONEY']._serialized_end=156
-  _globals['_OBJECTLOCATION']._serialized_start=158
-  _globals['_OBJECTLOCATION']._serialized_end=226
-  _globals['_FAILURE']._serialized_start=229
-  _globals['_FAILURE']._serialized_end=370
-  _globals['_FAILURE_KIND']._serialized_start=320
-  _globals['_FAILURE_KIND']._serialized_end=370
-  _globals['_QUOTE']._serialized_start=373
-  _globals['_QUOTE']._serialized_end=801
-  _globals['_QUOTE_ITEM']._serialized_start=590
-  _globals['_QUOTE_ITEM']._serialized_end=801
+  _globals['_MONEY']._serialized_start=152
+  _globals['_MONEY']._serialized_end=189
+  _globals['_OBJECTLOCATION']._serialized_start=191
+  _globals['_OBJECTLOCATION']._serialized_end=266
+  _globals['_FAILURE']._serialized_start=269
+  _globals['_FAILURE']._serialized_end=410
+  _globals['_FAILURE_KIND']._serialized_start=360
+  _globals['_FAILURE_KIND']._serialized_end=410
+  _globals['_QUOTE']._serialized_start=413
+  _globals['_QUOTE']._serialized_end=848
+  _globals['_QUOTE_ITEM']._serialized_start=630
+  _globals['_QUOTE_ITEM']._serialized_end=848
 # @@protoc_insertion_point(module_scope)

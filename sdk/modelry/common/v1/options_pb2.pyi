@@ -61,6 +61,8 @@ SECRET_FIELD_NUMBER: _builtins.int
 ALIAS_FIELD_NUMBER: _builtins.int
 MINIMUM_FIELD_NUMBER: _builtins.int
 MAXIMUM_FIELD_NUMBER: _builtins.int
+LONGEST_FIELD_NUMBER: _builtins.int
+LONGEST_KEY_FIELD_NUMBER: _builtins.int
 required_role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """Least role that may call the method; the services' auth interceptor enforces it."""
 filterable: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
@@ -75,3 +77,7 @@ minimum: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions,
 """Smallest allowed value of a number; unset is no bound."""
 maximum: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.float]
 """Largest allowed value of a number; unset is no bound."""
+longest: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
+"""Most characters of a text in a request, of each one in a list, of each value of a map. Unset: 1,000."""
+longest_key: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
+"""Most characters of each key of a map in a request. Unset: 1,000."""

@@ -628,7 +628,7 @@ class ListFilesRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`, for example `purpose = "fine-tune"`."""
+    """Conjunction of `field op value`, up to 2,000 characters, for example `purpose = "fine-tune"`."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -784,7 +784,7 @@ class ListDatasetsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -965,7 +965,7 @@ class ListDatasetVersionsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(

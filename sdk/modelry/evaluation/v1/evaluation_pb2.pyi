@@ -43,7 +43,7 @@ class Target(_message.Message):
     model_version_id: _builtins.str
     """Version that it became."""
     label: _builtins.str
-    """What to show in the report. Default: what was given above."""
+    """What to show in the report. Default: what was given above. Up to 100 characters."""
     def __init__(
         self,
         *,
@@ -133,7 +133,7 @@ class Task(_message.Message):
         dataset_version_id: _builtins.str
         """Version that the reference became."""
         system_prompt: _builtins.str
-        """System prompt put before rows that have none."""
+        """System prompt put before rows that have none, up to 20,000 characters."""
         @_builtins.property
         def stopword_lists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """Stop-word lists removed before scoring, for example `en` and `zh`."""
@@ -157,7 +157,7 @@ class Task(_message.Message):
     PRESET_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name within the evaluation; default: the benchmark's or the data set's."""
+    """Name within the evaluation; default: the benchmark's or the data set's. Up to 100 characters."""
     @_builtins.property
     def preset(self) -> Global___Task.Preset:
         """A preset benchmark."""
@@ -207,7 +207,7 @@ class Generation(_message.Message):
     """Seed of sampling."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Strings that end an answer."""
+        """Strings that end an answer: up to 16, of 1 to 100 characters."""
 
     def __init__(
         self,
@@ -977,7 +977,7 @@ class ListEvaluationsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -1192,7 +1192,7 @@ class ListSamplesRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`, for example `target = "tuned" AND score < 0.5`."""
+    """Conjunction of `field op value`, up to 2,000 characters, for example `target = "tuned" AND score < 0.5`."""
     order_by: _builtins.str
     """Field, then optionally `desc`. Default: task, index, target."""
     def __init__(

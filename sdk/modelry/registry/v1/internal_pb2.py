@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 from modelry.registry.v1 import registry_pb2 as modelry_dot_registry_dot_v1_dot_registry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"modelry/registry/v1/internal.proto\x12\x13modelry.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\"modelry/registry/v1/registry.proto\">\n\x13ResolveModelRequest\x12\x17\n\treference\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06holder\x18\x02 \x01(\t\"g\n\nModelFiles\x12\x12\n\nversion_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x15\n\rmanifest_json\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\"\xde\x02\n\rResolvedModel\x12\x32\n\x07version\x18\x01 \x01(\x0b\x32!.modelry.registry.v1.ModelVersion\x12.\n\x05\x66iles\x18\x02 \x01(\x0b\x32\x1f.modelry.registry.v1.ModelFiles\x12/\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32!.modelry.registry.v1.ModelVersion\x12\x33\n\nbase_files\x18\x04 \x01(\x0b\x32\x1f.modelry.registry.v1.ModelFiles\x12<\n\x05shape\x18\x05 \x03(\x0b\x32-.modelry.registry.v1.ResolvedModel.ShapeEntry\x12\x17\n\x0f\x62\x61se_model_name\x18\x06 \x01(\t\x1a,\n\nShapeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"/\n\x17\x43onfirmModelHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"/\n\x17ReleaseModelHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe7\x04\n\x19RegisterCheckpointRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rcheckpoint_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06job_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0f\x63heckpoint_step\x18\x04 \x01(\x03\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\x12#\n\x15\x62\x61se_model_version_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x13\x64\x61taset_version_ids\x18\x07 \x03(\t\x12\x12\n\ncredential\x18\x08 \x01(\t\x12\x0e\n\x06\x62ucket\x18\t \x01(\t\x12\x0e\n\x06prefix\x18\n \x01(\t\x12\x15\n\rmanifest_json\x18\x0b \x01(\t\x12\x11\n\tlora_rank\x18\x0c \x01(\x05\x12\x18\n\x10\x63hat_fingerprint\x18\r \x01(\t\x12L\n\x07metrics\x18\x0e \x03(\x0b\x32;.modelry.registry.v1.RegisterCheckpointRequest.MetricsEntry\x12\x0e\n\x06suffix\x18\x0f \x01(\t\x12\x12\n\nrequest_id\x18\x10 \x01(\t\x12J\n\x06labels\x18\x11 \x03(\x0b\x32:.modelry.registry.v1.RegisterCheckpointRequest.LabelsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa8\x03\n\x17RegistryInternalService\x12\x61\n\x0cResolveModel\x12(.modelry.registry.v1.ResolveModelRequest\x1a\".modelry.registry.v1.ResolvedModel\"\x03\x90\x02\x02\x12]\n\x10\x43onfirmModelHold\x12,.modelry.registry.v1.ConfirmModelHoldRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12]\n\x10ReleaseModelHold\x12,.modelry.registry.v1.ReleaseModelHoldRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12l\n\x12RegisterCheckpoint\x12..modelry.registry.v1.RegisterCheckpointRequest\x1a!.modelry.registry.v1.ModelVersion\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"modelry/registry/v1/internal.proto\x12\x13modelry.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fmodelry/common/v1/options.proto\x1a\"modelry/registry/v1/registry.proto\">\n\x13ResolveModelRequest\x12\x17\n\treference\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06holder\x18\x02 \x01(\t\"g\n\nModelFiles\x12\x12\n\nversion_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x15\n\rmanifest_json\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\"\xde\x02\n\rResolvedModel\x12\x32\n\x07version\x18\x01 \x01(\x0b\x32!.modelry.registry.v1.ModelVersion\x12.\n\x05\x66iles\x18\x02 \x01(\x0b\x32\x1f.modelry.registry.v1.ModelFiles\x12/\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32!.modelry.registry.v1.ModelVersion\x12\x33\n\nbase_files\x18\x04 \x01(\x0b\x32\x1f.modelry.registry.v1.ModelFiles\x12<\n\x05shape\x18\x05 \x03(\x0b\x32-.modelry.registry.v1.ResolvedModel.ShapeEntry\x12\x17\n\x0f\x62\x61se_model_name\x18\x06 \x01(\t\x1a,\n\nShapeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"/\n\x17\x43onfirmModelHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"/\n\x17ReleaseModelHoldRequest\x12\x14\n\x06holder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xfd\x04\n\x19RegisterCheckpointRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rcheckpoint_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06job_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0f\x63heckpoint_step\x18\x04 \x01(\x03\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\x12#\n\x15\x62\x61se_model_version_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x13\x64\x61taset_version_ids\x18\x07 \x03(\t\x12\x12\n\ncredential\x18\x08 \x01(\t\x12\x0e\n\x06\x62ucket\x18\t \x01(\t\x12\x15\n\x06prefix\x18\n \x01(\tB\x05\x80\xb6\x18\x80\x08\x12\x1e\n\rmanifest_json\x18\x0b \x01(\tB\x07\x80\xb6\x18\x80\x92\xf4\x01\x12\x11\n\tlora_rank\x18\x0c \x01(\x05\x12\x18\n\x10\x63hat_fingerprint\x18\r \x01(\t\x12L\n\x07metrics\x18\x0e \x03(\x0b\x32;.modelry.registry.v1.RegisterCheckpointRequest.MetricsEntry\x12\x14\n\x06suffix\x18\x0f \x01(\tB\x04\x80\xb6\x18@\x12\x12\n\nrequest_id\x18\x10 \x01(\t\x12J\n\x06labels\x18\x11 \x03(\x0b\x32:.modelry.registry.v1.RegisterCheckpointRequest.LabelsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa8\x03\n\x17RegistryInternalService\x12\x61\n\x0cResolveModel\x12(.modelry.registry.v1.ResolveModelRequest\x1a\".modelry.registry.v1.ResolvedModel\"\x03\x90\x02\x02\x12]\n\x10\x43onfirmModelHold\x12,.modelry.registry.v1.ConfirmModelHoldRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12]\n\x10ReleaseModelHold\x12,.modelry.registry.v1.ReleaseModelHoldRequest\x1a\x16.google.protobuf.Empty\"\x03\x90\x02\x02\x12l\n\x12RegisterCheckpoint\x12..modelry.registry.v1.RegisterCheckpointRequest\x1a!.modelry.registry.v1.ModelVersion\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
   _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['base_model_version_id']._loaded_options = None
   _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['base_model_version_id']._serialized_options = b'\342A\001\002'
+  _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['prefix']._loaded_options = None
+  _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['prefix']._serialized_options = b'\200\266\030\200\010'
+  _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['manifest_json']._loaded_options = None
+  _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['manifest_json']._serialized_options = b'\200\266\030\200\222\364\001'
+  _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['suffix']._loaded_options = None
+  _globals['_REGISTERCHECKPOINTREQUEST'].fields_by_name['suffix']._serialized_options = b'\200\266\030@'
   _globals['_REGISTRYINTERNALSERVICE'].methods_by_name['ResolveModel']._loaded_options = None
   _globals['_REGISTRYINTERNALSERVICE'].methods_by_name['ResolveModel']._serialized_options = b'\220\002\002'
   _globals['_REGISTRYINTERNALSERVICE'].methods_by_name['ConfirmModelHold']._loaded_options = None
@@ -62,24 +69,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTRYINTERNALSERVICE'].methods_by_name['ReleaseModelHold']._serialized_options = b'\220\002\002'
   _globals['_REGISTRYINTERNALSERVICE'].methods_by_name['RegisterCheckpoint']._loaded_options = None
   _globals['_REGISTRYINTERNALSERVICE'].methods_by_name['RegisterCheckpoint']._serialized_options = b'\220\002\002'
-  _globals['_RESOLVEMODELREQUEST']._serialized_start=157
-  _globals['_RESOLVEMODELREQUEST']._serialized_end=219
-  _globals['_MODELFILES']._serialized_start=221
-  _globals['_MODELFILES']._serialized_end=324
-  _globals['_RESOLVEDMODEL']._serialized_start=327
-  _globals['_RESOLVEDMODEL']._serialized_end=677
-  _globals['_RESOLVEDMODEL_SHAPEENTRY']._serialized_start=633
-  _globals['_RESOLVEDMODEL_SHAPEENTRY']._serialized_end=677
-  _globals['_CONFIRMMODELHOLDREQUEST']._serialized_start=679
-  _globals['_CONFIRMMODELHOLDREQUEST']._serialized_end=726
-  _globals['_RELEASEMODELHOLDREQUEST']._serialized_start=728
-  _globals['_RELEASEMODELHOLDREQUEST']._serialized_end=775
-  _globals['_REGISTERCHECKPOINTREQUEST']._serialized_start=778
-  _globals['_REGISTERCHECKPOINTREQUEST']._serialized_end=1393
-  _globals['_REGISTERCHECKPOINTREQUEST_METRICSENTRY']._serialized_start=1300
-  _globals['_REGISTERCHECKPOINTREQUEST_METRICSENTRY']._serialized_end=1346
-  _globals['_REGISTERCHECKPOINTREQUEST_LABELSENTRY']._serialized_start=1348
-  _globals['_REGISTERCHECKPOINTREQUEST_LABELSENTRY']._serialized_end=1393
-  _globals['_REGISTRYINTERNALSERVICE']._serialized_start=1396
-  _globals['_REGISTRYINTERNALSERVICE']._serialized_end=1820
+  _globals['_RESOLVEMODELREQUEST']._serialized_start=190
+  _globals['_RESOLVEMODELREQUEST']._serialized_end=252
+  _globals['_MODELFILES']._serialized_start=254
+  _globals['_MODELFILES']._serialized_end=357
+  _globals['_RESOLVEDMODEL']._serialized_start=360
+  _globals['_RESOLVEDMODEL']._serialized_end=710
+  _globals['_RESOLVEDMODEL_SHAPEENTRY']._serialized_start=666
+  _globals['_RESOLVEDMODEL_SHAPEENTRY']._serialized_end=710
+  _globals['_CONFIRMMODELHOLDREQUEST']._serialized_start=712
+  _globals['_CONFIRMMODELHOLDREQUEST']._serialized_end=759
+  _globals['_RELEASEMODELHOLDREQUEST']._serialized_start=761
+  _globals['_RELEASEMODELHOLDREQUEST']._serialized_end=808
+  _globals['_REGISTERCHECKPOINTREQUEST']._serialized_start=811
+  _globals['_REGISTERCHECKPOINTREQUEST']._serialized_end=1448
+  _globals['_REGISTERCHECKPOINTREQUEST_METRICSENTRY']._serialized_start=1355
+  _globals['_REGISTERCHECKPOINTREQUEST_METRICSENTRY']._serialized_end=1401
+  _globals['_REGISTERCHECKPOINTREQUEST_LABELSENTRY']._serialized_start=1403
+  _globals['_REGISTERCHECKPOINTREQUEST_LABELSENTRY']._serialized_end=1448
+  _globals['_REGISTRYINTERNALSERVICE']._serialized_start=1451
+  _globals['_REGISTRYINTERNALSERVICE']._serialized_end=1875
 # @@protoc_insertion_point(module_scope)

@@ -610,7 +610,7 @@ class ListModelsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`, for example `origin = PRESET AND name : "smol"`."""
+    """Conjunction of `field op value`, up to 2,000 characters, for example `origin = PRESET AND name : "smol"`."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
@@ -809,7 +809,7 @@ class ListModelVersionsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`."""
+    """Conjunction of `field op value`, up to 2,000 characters."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(

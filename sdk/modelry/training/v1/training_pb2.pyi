@@ -821,7 +821,7 @@ class ListJobsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     filter: _builtins.str
-    """Conjunction of `field op value`, for example `state = RUNNING`."""
+    """Conjunction of `field op value`, up to 2,000 characters, for example `state = RUNNING`."""
     order_by: _builtins.str
     """Field, then optionally `desc`."""
     def __init__(
