@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +19,7 @@ from services.chassis.objects import StoreAccess
 
 J = TypeVar("J", bound=JobCore)
 SPEC_FORMAT = 1
+SECRET_BYTES = 8
 
 
 class AttemptLauncher(Generic[J]):
@@ -104,6 +106,7 @@ class AttemptLauncher(Generic[J]):
             "project": job.project,
             "attempt": attempt.number,
             "token": attempt.token,
+            "secret": attempt.secret,
             "subject": f"modelry.work.{name}.{job.id}",
             "heartbeat_subject": f"modelry.heartbeat.{name}.{job.id}",
             "heartbeat_seconds": settings.heartbeat_seconds,
@@ -116,7 +119,7 @@ class AttemptLauncher(Generic[J]):
 
 
 def coming(job: JobCore) -> Attempt:
-    """Return the attempt that the job's newest token belongs to."""
+    """Return the attempt that the job's newest token belongs to, with a secret of its own."""
     return Attempt(
         job_id=job.id,
         number=job.attempt,
@@ -124,6 +127,7 @@ def coming(job: JobCore) -> Attempt:
         create_time=now(),
         resume_checkpoint_id=job.checkpoint_id,
         resume_step=job.checkpoint_step,
+        secret=secrets.token_hex(SECRET_BYTES),
     )
 
 

@@ -211,7 +211,10 @@ class Fact(StrEnum):
 
 @dataclass(frozen=True)
 class Report:
-    """One report of a worker. (job, attempt, number) names it; `token` says whether it still counts."""
+    """One report of a worker. (job, attempt, number) names it; `token` says whether it still counts.
+
+    `secret` is that of its attempt: nobody but its worker knows it. Attempts of before they had one have none.
+    """
 
     job_id: str
     attempt: int
@@ -221,6 +224,7 @@ class Report:
     kind: str
     time: str = ""
     body: Mapping[str, Any] = field(default_factory=dict)
+    secret: str = field(default="", repr=False)
 
     @property
     def fact(self) -> Fact:
@@ -242,11 +246,13 @@ class Report:
         for name, kind in (("job_id", str), ("attempt", int), ("token", int), ("number", int), ("kind", str)):
             if not isinstance(data.get(name), kind):
                 raise Invalid(f"The report's {name} is missing or of a wrong type.", field=name)
-        body = data.get("body")
+        body, secret = data.get("body"), data.get("secret", "")
         if not isinstance(body, dict):
             raise Invalid("The report's body must be an object.", field="body")
+        if not isinstance(secret, str) or not secret.isascii():
+            raise Invalid("The report's secret is of a wrong type.", field="secret")
         who = (data["job_id"], data["attempt"], data["token"], data["number"])
-        report = Report(*who, data["kind"], str(data.get("time", "")), body)
+        report = Report(*who, data["kind"], str(data.get("time", "")), body, secret)
         _ = report.fact
         return report
 
@@ -277,6 +283,8 @@ class Attempt:
     end_time: datetime | None = None
     ending: str = ""
     """How it ended, in plain words."""
+    secret: str = field(default="", repr=False)
+    """Random bits that its worker's reports and heartbeats carry: a token can be guessed."""
 
     @property
     def launch_id(self) -> str:

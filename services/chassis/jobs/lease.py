@@ -1,5 +1,6 @@
 """Who is silent for too long. Pure counting on one monotonic clock: no bus, no database."""
 
+import hmac
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ class Leases:
         self._start_seconds = max(lease_seconds, start_seconds)
         self._clock = clock
         self._judging_since: float | None = None
+        self._secrets: dict[str, str] = {}
         self._heard: dict[str, float] = {}
         self._first_look: dict[str, float] = {}
 
@@ -30,8 +32,20 @@ class Leases:
         """Conclude nothing from silence while the bus is away."""
         self._judging_since = None
 
+    def expect(self, launch_id: str, secret: str) -> None:
+        """From now on believe heartbeats of a worker that carry its secret."""
+        self._secrets[launch_id] = secret
+
+    def beat(self, launch_id: str, secret: str) -> bool:
+        """Note a heartbeat. Returns whether it was believed: one of an unknown worker leaves nothing behind."""
+        known = self._secrets.get(launch_id)
+        believed = known is not None and hmac.compare_digest(known.encode(), secret.encode("utf-8", "replace"))
+        if believed:
+            self.heard(launch_id)
+        return believed
+
     def heard(self, launch_id: str) -> None:
-        """Note that a heartbeat or a report of this worker came."""
+        """Note that a sign of life of this worker came."""
         self._heard[launch_id] = self._clock()
 
     def silence(self, launch_id: str) -> float:
@@ -50,5 +64,6 @@ class Leases:
 
     def forget(self, launch_id: str) -> None:
         """Forget a worker that has ended."""
+        self._secrets.pop(launch_id, None)
         self._heard.pop(launch_id, None)
         self._first_look.pop(launch_id, None)

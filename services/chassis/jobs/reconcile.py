@@ -188,6 +188,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
             await self._lose(attempt, how_it_ended(probe))
             return
         self.clock.running(key)
+        self._context.leases.expect(attempt.launch_id, attempt.secret)
         if not self._report_listener.connected:  # its spool tells the same
             await self._reports.drain(*key)
         if self._context.leases.expired(attempt.launch_id):

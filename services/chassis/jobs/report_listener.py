@@ -58,22 +58,22 @@ class ReportListener(Generic[J]):
 
     async def _handle(self, message: Message) -> None:
         try:
-            await self._reports.take(message.json())
+            await self._reports.take(message.json(), message.subject.rsplit(".", 1)[-1])
         except Invalid as error:
             self._context.counts["malformed"] += 1
             raise Malformed(error.message) from error
 
     def _beat(self, subject: str, data: bytes) -> None:
+        """Believe a heartbeat of an attempt that is under way, on its job's subject, with its secret."""
         job_id = subject.rsplit(".", 1)[-1]
         try:
             beat = json.loads(data)
-            attempt = int(beat["attempt"])
+            launch_id = f"{job_id}-{int(beat['attempt'])}"
+            believed = self._context.leases.beat(launch_id, str(beat.get("secret", "")))
         except (ValueError, KeyError, TypeError):
             _log.warning("a heartbeat on %s cannot be read", subject)
             return
-        launch_id = f"{job_id}-{attempt}"
-        self._context.leases.heard(launch_id)
-        if beat.get("state") in ("STOPPING", "CLOSING"):
+        if believed and beat.get("state") in ("STOPPING", "CLOSING"):
             self._context.obeying.add(launch_id)
 
     async def _judge(self) -> None:

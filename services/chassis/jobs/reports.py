@@ -1,6 +1,7 @@
 """Reports become state: each exactly once, in order, under the token of the attempt that wrote it."""
 
 import asyncio
+import hmac
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ class Applied(Enum):
     APPLIED = "applied"
     REPEATED = "repeated"
     IGNORED = "ignored"
-    """An old token, an ended job, or one that is gone: acknowledged and counted."""
+    """An old token, a wrong secret, an ended job, or one that is gone: acknowledged and counted."""
     GAP = "gap"
     """An earlier report of the attempt is missing; nothing was changed."""
     MALFORMED = "malformed"
@@ -51,12 +52,15 @@ class Reports(Generic[J]):
         self._context = context
         self._read_spool = read_spool
 
-    async def take(self, data: Any) -> Applied:
+    async def take(self, data: Any, job_id: str) -> Applied:
         """Apply a report that came over the bus. What is missing before it is read from the attempt's spool.
 
-        Raises: Invalid: it is no report, or its body is wrong; it will never be applied.
+        Args:
+            job_id: whose worker sent it, as the bus says.
+
+        Raises: Invalid: it is no report, of another job, or its body is wrong; it will never be applied.
         """
-        report = Report.parse(data)
+        report = report_of(data, job_id)
         applied = await self._apply(report)
         if applied is Applied.GAP:
             await self.drain(report.job_id, report.attempt)
@@ -74,7 +78,7 @@ class Reports(Generic[J]):
         folder = self._context.folder(attempt)
         for data in await asyncio.to_thread(self._read_spool, folder, attempt.last_number):
             try:
-                await self._apply(Report.parse(data), gaps=True)
+                await self._apply(report_of(data, job_id), gaps=True)
             except Invalid:
                 self._context.counts["malformed"] += 1
                 _log.exception("a report in the spool of %s cannot be read", attempt.launch_id)
@@ -100,7 +104,9 @@ class Reports(Generic[J]):
             job = await context.stage.jobs(uow).by_id(report.job_id)
             store = context.store(uow)
             attempt = await store.attempt(report.job_id, report.attempt)
-            if job is None or attempt is None or outcome_of(job, report) is Outcome.IGNORE:
+            if job is None or attempt is None or not hmac.compare_digest(attempt.secret, report.secret):
+                return Applied.IGNORED, []
+            if outcome_of(job, report) is Outcome.IGNORE:
                 return Applied.IGNORED, []
             if report.number <= attempt.last_number:
                 return Applied.REPEATED, []
@@ -134,6 +140,14 @@ class Reports(Generic[J]):
             await store.put_points(attempt, report.number, read_points(report.body.get("points")))
         elif report.fact is Fact.PROGRESS:
             await store.put_progress(report.job_id, read_progress(report.body), now())
+
+
+def report_of(data: Any, job_id: str) -> Report:
+    """Return the report of a job's worker. Raises: Invalid."""
+    report = Report.parse(data)
+    if report.job_id != job_id:
+        raise Invalid(f"The worker of {job_id} reports of another job.", field="job_id")
+    return report
 
 
 def explain(job: JobCore, report: Report, refused: Invalid | None) -> tuple[str, Failure | None]:

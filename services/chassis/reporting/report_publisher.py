@@ -107,6 +107,7 @@ class ReportLink:
                 "job_id": self._spec["job_id"],
                 "attempt": self._spec["attempt"],
                 "token": self._spec["token"],
+                "secret": self._spec.get("secret", ""),
                 "number": self._spool.last,
                 "state": self._state(),
             }

@@ -159,6 +159,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             "job_id": self.spec["job_id"],
             "attempt": self.spec["attempt"],
             "token": self.spec["token"],
+            "secret": self.spec.get("secret", ""),
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "kind": kind,
             "body": dict(body),

@@ -54,7 +54,7 @@ def attempt(folder: Path, server: RealNats, heartbeat_seconds: float = 0.1) -> P
     folder.mkdir(parents=True, exist_ok=True)
     spec = {
         "format": 1, "stage": "training", "job_id": "ftjob-1", "project": "p", "attempt": 2, "token": 7,
-        "subject": SUBJECT, "heartbeat_subject": HEARTBEAT, "heartbeat_seconds": heartbeat_seconds,
+        "secret": "5ec4e7", "subject": SUBJECT, "heartbeat_subject": HEARTBEAT, "heartbeat_seconds": heartbeat_seconds,
         "nats": {"url": server.url, "user": "services", "password": server.passwords["services"]},
         "trace": {"traceparent": "00-1234567890abcdef1234567890abcdef-1234567890abcdef-01"}, "work": {"x": 1},
     }  # fmt: skip
@@ -161,7 +161,8 @@ async def test_heartbeats_tell_attempt_token_number_and_state(server: RealNats, 
         await connection.flush()
         reporter = Reporter(attempt(tmp_path / "a", server), handle_signals=False)
         first = json.loads((await heard.next_msg(5)).data)
-        assert first == {"format": 1, "job_id": "ftjob-1", "attempt": 2, "token": 7, "number": 0, "state": "RUNNING"}
+        who = {"format": 1, "job_id": "ftjob-1", "attempt": 2, "token": 7, "secret": "5ec4e7"}
+        assert first == {**who, "number": 0, "state": "RUNNING"}
         reporter.send("started", {})
         reporter.stop_requested.set()
         async with asyncio.timeout(5):

@@ -216,6 +216,27 @@ async def test_a_report_with_an_old_token_is_acked_and_counted(tmp_path: Path, n
         assert (await service.engine.job(PROJECT, job.id)).version == done.version
 
 
+async def test_no_worker_ends_the_job_of_another(tmp_path: Path, nats_server: RealNats) -> None:
+    async with running(a_service(tmp_path, nats_server)) as service:
+        mine, other = [await service.create(steps=10_000) for _ in range(2)]
+        for job in (mine, other):
+            await service.until(job.id, lambda one: one.state is State.RUNNING)
+        guesses = [(subject, token) for subject in (mine.id, other.id) for token in range(1, 5)]
+        for subject, token in guesses:
+            word = {"format": 1, "job_id": other.id, "attempt": 1, "token": token, "number": 999, "kind": "finished"}
+            data = json.dumps({**word, "body": {}}).encode()
+            await service.bus.publish(f"modelry.work.toy.{subject}", data, {"Nats-Msg-Id": f"{subject} {token}"})
+
+        async def refused() -> bool:
+            return (service.engine.counts["malformed"], service.engine.counts["ignored"]) == (4, 4)
+
+        await eventually(refused)
+        assert (await service.engine.job(PROJECT, other.id)).state is State.RUNNING
+        for job in (mine, other):
+            await service.stop_job(job.id)
+            assert (await service.ended(job.id)).state is State.STOPPED
+
+
 async def test_every_kill_of_a_worker_by_hand_is_survived(tmp_path: Path, nats_server: RealNats) -> None:
     async with running(a_service(tmp_path, nats_server)) as service:
         job = await service.create(steps=60, step_seconds=0.03, checkpoint_every=5)

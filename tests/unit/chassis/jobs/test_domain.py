@@ -208,6 +208,8 @@ def crossing(job: JobCore, step: str, token: int) -> JobCore:
         ({"job_id": 1}, "job_id"),
         ({"number": "x"}, "number"),
         ({"token": None}, "token"),
+        ({"secret": 1}, "secret"),
+        ({"secret": "é"}, "secret"),
         ({"kind": "dance"}, "kind"),
         ({"body": []}, "body"),
     ],

@@ -77,3 +77,17 @@ def test_a_worker_may_take_longer_until_it_is_heard_first(clock: Clock) -> None:
     leases.heard("a")
     clock.now += 31
     assert leases.expired("a")
+
+
+@pytest.mark.parametrize("secret", ["", "other", "\ud800"])
+def test_a_heartbeat_with_a_wrong_secret_or_of_an_unknown_worker_is_not_believed(
+    leases: Leases, clock: Clock, secret: str
+) -> None:
+    leases.begin()
+    leases.expect("a", "right")
+    assert leases.beat("a", "right")
+    clock.now += 31
+    assert not leases.beat("a", secret) and not leases.beat("b", secret)
+    assert leases.expired("a")
+    leases.forget("a")
+    assert not leases.beat("a", "right")
