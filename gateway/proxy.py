@@ -135,9 +135,9 @@ class Proxy:
             call.uncounted = "left"
             raise
         finally:
-            ended = self._end(call) if call.noted is not None else None
-        if ended is not None:
-            await ended
+            if call.noted is not None:
+                ended = self._end(call)
+        await ended  # what a replica answered was noted
         return response
 
     async def _try(self, request: web.Request, call: Call) -> web.StreamResponse:
