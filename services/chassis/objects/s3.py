@@ -1,4 +1,4 @@
-"""The S3 library: the one module that imports it.
+"""The S3 library: this module, `connections` and `learning` alone import it.
 
 It takes a third of a second to load, so this module is imported where a client is made and not with the package.
 """

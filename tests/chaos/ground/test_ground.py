@@ -1,11 +1,13 @@
 """One installation on a machine with all of these at once: a proxy variable that leads nowhere, the remains of other
-tools, a home with Chinese letters and blanks below a long temporary folder, and a start from a project that shadows us.
+tools, a home with Chinese letters and blanks below a long temporary folder, a start from a project that shadows us, and
+a store whose certificate a private authority signed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.certificates import Authority
+from tests.hostile_store import HostileStore, hostile_store
 from tests.stack import free_port
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
@@ -95,7 +99,23 @@ def machine() -> Iterator[Machine]:
         yield Machine(project, place / "模型 平台" / "我的 home", environment)
 
 
-def test_it_starts_takes_data_and_goes_down(machine: Machine) -> None:
+@pytest.fixture
+def company_store(machine: Machine, tmp_path: Path) -> Iterator[HostileStore]:
+    """A store that the installation may use and trusts by its settings alone."""
+    authority = Authority(tmp_path)
+    certificate, key, _ = authority.issue()
+    (tmp_path / "chain.pem").write_bytes(certificate + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "chain.pem")
+    machine.home.mkdir(parents=True)
+    settings = f'ca_file = "{authority.file}"\nlocal_stores = ["127.0.0.1"]\n'
+    (machine.home / "modelry.toml").write_text(settings, "utf-8")
+    with hostile_store(context) as server:
+        server.keys = ("rows/1.jsonl",)
+        yield server
+
+
+def test_it_starts_takes_data_and_goes_down(machine: Machine, company_store: HostileStore) -> None:
     rows = [{"instruction": f"说 {number}", "output": f"{number}."} for number in range(4)]
     data = machine.project / "数据 1.jsonl"
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
@@ -107,6 +127,10 @@ def test_it_starts_takes_data_and_goes_down(machine: Machine) -> None:
         assert (version["state"], int(version["row_count"])) == ("PUBLISHED", 4)
         assert "numbers" in machine.modelry("datasets", "list")
         machine.modelry("objects", "browse")
+        endpoint = company_store.access.endpoint.replace("http:", "https:")
+        keys = ("--access-key", "a", "--secret-key", "s")
+        machine.modelry("credentials", "create", "--name", "company", "--endpoint", endpoint, *keys)
+        assert "1.jsonl" in machine.modelry("objects", "browse", "--credential", "company", "--bucket", "keys")
     finally:
         machine.modelry("down")
         served.wait(30)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.errors import Invalid
-from services.chassis.files import inside
+from services.chassis.paths import inside
 
 OUTSIDE = ["/etc/x", "../x", "a/../../x", "a//b", "./a", "", ".", "..", "a\0b", "a\nb", "a\\b", "x" * 256]
 
