@@ -37,6 +37,7 @@ class HostileStore(ThreadingHTTPServer):
         self.ending, self.reading = threading.Event(), threading.Event()
         self.keys: tuple[str, ...] = ()
         self.target = ""
+        self.hosts: list[str] = []
 
     @property
     def access(self) -> StoreAccess:
@@ -54,7 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer."""
         self.server.requests += 1
-        kind = urlsplit(self.path).path.strip("/").split("/")[0]
+        host = urlsplit(self.path).hostname or ""
+        self.server.hosts.append(host)
+        inside = host.startswith("in-host.")
+        kind = "keys" if inside else urlsplit(self.path).path.strip("/").split("/")[0]
         getattr(self, kind.replace("-", "_"))()
 
     do_HEAD = do_PUT = do_DELETE = do_POST = do_GET
@@ -132,6 +136,18 @@ class _Handler(BaseHTTPRequestHandler):
         """A refusal in its own words."""
         body = f"<Error><Code>{SECRET_WORDS}</Code><Message>{SECRET_WORDS}</Message></Error>".encode()
         self._say(body, 400)
+
+    def elsewhere(self) -> None:
+        """A bucket in another region."""
+        if "/eu-test-7/s3/" in self.headers.get("Authorization", ""):
+            self.keys()
+        else:
+            code = "<Code>AuthorizationHeaderMalformed</Code><Region>eu-test-7</Region>"
+            self._say(f"<Error>{code}</Error>".encode(), 400)
+
+    def in_host(self) -> None:
+        """A bucket that may not be in the path."""
+        self._say(b"<Error><Code>SecondLevelDomainForbidden</Code></Error>", 403)
 
     def keys(self) -> None:
         """A list of whatever keys a test wants; each object is one line."""

@@ -160,7 +160,7 @@ class Walk:
         version = self.client.create_model_version(model="tiny", model_version=source)
         *_, version = self.client.watch_model_version(model="tiny", version=version.id)
         assert version.digest, version
-        credential = {"name": "elsewhere", "endpoint": "http://127.0.0.1:9", "access_key": "a", "secret_key": "s"}
+        credential = {"name": "elsewhere", "endpoint": "http://192.0.2.1:9", "access_key": "a", "secret_key": "s"}
         stored = self.client.create_credential(credential=credential)
         self.ids |= {"model": made.id, "model_version": version.id, "credential": stored.id}
 

@@ -97,7 +97,7 @@ class GarbageCollector(BackgroundLoop):
         self, database: Database, table: Table, open_store: OpenStore, period_seconds: float = PERIOD_SECONDS
     ) -> None:
         self._database, self._table, self._open = database, table, open_store
-        from services.chassis.objects.foreign import ForeignStores
+        from services.chassis.objects import ForeignStores
 
         self._foreign = ForeignStores()
         super().__init__("deletion of files", self.tick, period_seconds, at_once=False)

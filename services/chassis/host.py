@@ -124,7 +124,7 @@ class ServiceHost(Generic[S]):
         self._server = RpcServer(settings, self.issuer)
         self.add(DatabaseProbe(self.database, settings.probe_seconds), self.relay)
         if settings.objects_endpoint:
-            self.add(StoreProbe(settings.objects_endpoint, settings.probe_seconds))
+            self.add(StoreProbe(settings.objects_endpoint, settings.probe_seconds, settings.ca_file))
         self.add(BackgroundLoop("sweep of old rows", lambda: sweep(self.database), SWEEP_SECONDS))
         await self._assemble(self)
         self.serve(AdminServicer(settings.service, self, DeadLetters(self.database), self.bus))

@@ -1,6 +1,7 @@
 """What a service stands on, asked every few seconds: its database and the object store."""
 
 import asyncio
+import ssl
 import urllib.error
 
 from sqlalchemy import text
@@ -53,9 +54,13 @@ class DatabaseProbe(BackgroundLoop):
 class StoreProbe(BackgroundLoop):
     """Ask the installation's object store whether it answers at all; any answer below 500 will do."""
 
-    def __init__(self, endpoint: str, period_seconds: float) -> None:
+    def __init__(self, endpoint: str, period_seconds: float, ca_file: str = "") -> None:
+        """Args: ca_file: certificates that are trusted beside the well-known ones."""
         super().__init__("probe of the object store", self._look, period_seconds)
         self._endpoint = endpoint
+        self._trusted = ssl.create_default_context()
+        if ca_file:
+            self._trusted.load_verify_locations(ca_file)
         self._lacks = LackLog()
 
     def degraded(self) -> list[Lack]:
@@ -64,19 +69,19 @@ class StoreProbe(BackgroundLoop):
 
     async def _look(self) -> None:
         try:
-            await asyncio.to_thread(_ask, self._endpoint)
+            await asyncio.to_thread(_ask, self._endpoint, self._trusted)
         except Unavailable as error:
             self._lacks.note("store", error.message)
         else:
             self._lacks.clear("store")
 
 
-def _ask(endpoint: str) -> None:
+def _ask(endpoint: str, trusted: ssl.SSLContext) -> None:
     """Send one request to a store. Raises: Unavailable."""
     if not endpoint.startswith(("http://", "https://")):
         raise Unavailable(f"The address of the object store ({endpoint}) is no HTTP address.")
     try:
-        with open_direct(endpoint, ANSWER_SECONDS):
+        with open_direct(endpoint, ANSWER_SECONDS, trusted):
             return
     except urllib.error.HTTPError as error:
         if error.code >= 500:

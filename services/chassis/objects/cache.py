@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import Unavailable
-from services.chassis.files import inside
+from services.chassis.paths import inside
 from services.chassis.objects.manifest import Manifest, download_verified
 from services.chassis.objects.store import ObjectStore, folder_prefix
 

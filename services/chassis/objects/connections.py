@@ -22,7 +22,7 @@ from services.chassis.objects.pace import ANSWER_BYTES, BrokenRule, PacedSocket,
 _LONGEST_NAME = 200
 
 
-class StoreSession(URLLib3Session):  # type: ignore[misc]
+class StoreSession(URLLib3Session):
     """The library's session for one store."""
 
     def __init__(self, access: StoreAccess, **options: Any) -> None:
@@ -30,10 +30,11 @@ class StoreSession(URLLib3Session):  # type: ignore[misc]
         self._ca_file = access.ca_file
         super().__init__(**options)
         self._pool_classes_by_scheme = _pool_classes(access.foreign)
-        self._manager.pool_classes_by_scheme = self._pool_classes_by_scheme
+        manager: Any = self._manager  # type: ignore[attr-defined]
+        manager.pool_classes_by_scheme = self._pool_classes_by_scheme
 
     def _get_ssl_context(self) -> ssl.SSLContext:
-        context: ssl.SSLContext = super()._get_ssl_context()
+        context: ssl.SSLContext = super()._get_ssl_context()  # type: ignore[misc]
         if self._ca_file:
             context.load_verify_locations(self._ca_file)
         return context
@@ -56,14 +57,14 @@ def _pool_classes(rules: ForeignRules | None) -> dict[str, type[Any]]:
     class Encrypted(_Named, _Guarded, AWSHTTPSConnection):  # type: ignore[misc]
         foreign = rules
 
-    class PlainPool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    class PlainPool(AWSHTTPConnectionPool):
         ConnectionCls = Plain
 
-    class EncryptedPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+    class EncryptedPool(AWSHTTPSConnectionPool):
         ConnectionCls = Encrypted
 
     for one in (Plain, Encrypted):
-        one.response_class = http.client.HTTPResponse if rules is None else _Answer
+        one.response_class = http.client.HTTPResponse if rules is None else _Answer  # type: ignore[assignment]
     return {"http": PlainPool, "https": EncryptedPool}
 
 

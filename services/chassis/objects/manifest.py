@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator
 
 from services.chassis.errors import Invalid
-from services.chassis.files import check_inside
+from services.chassis.paths import check_inside
 from services.chassis.objects.store import ObjectStore, folder_prefix
 
 FORMAT = 1

@@ -1,4 +1,4 @@
-"""The S3 library: the one module that imports it.
+"""The S3 library: this module, `connections` and `learning` alone import it.
 
 It takes a third of a second to load, so this module is imported where a client is made and not with the package.
 """
@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from services.chassis.direct import is_loopback
 from services.chassis.errors import Conflict, Denied, Invalid, ModelryError, NotFound, Unavailable
-from services.chassis.objects.access import StoreAccess, translated
+from services.chassis.objects.access import StoreAccess
 from services.chassis.objects.connections import StoreSession
 from services.chassis.objects.learning import Learned
 from services.chassis.objects.pace import BrokenRule
@@ -114,15 +114,14 @@ def _library_client(access: StoreAccess, connect_seconds: float, tries: int) -> 
         # None: those of the environment, which `no_proxy` limits.
         proxies={} if is_loopback(access.endpoint) else None,
     )
-    with translated(access):
-        return _own_session().client(
-            "s3",
-            endpoint_url=access.endpoint or None,
-            aws_access_key_id=access.access_key,
-            aws_secret_access_key=access.secret_key,
-            region_name=access.region or "us-east-1",
-            config=config,
-        )
+    return _own_session().client(
+        "s3",
+        endpoint_url=access.endpoint or None,
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        region_name=access.region or "us-east-1",
+        config=config,
+    )
 
 
 def _is_aws(endpoint: str) -> bool:

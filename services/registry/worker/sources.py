@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from services.chassis.errors import Invalid, NotFound, Unavailable
-from services.chassis.files import inside
+from services.chassis.paths import inside
 from services.chassis.objects import ObjectStore, folder_prefix
 from services.registry.preparation import ModelSource
 

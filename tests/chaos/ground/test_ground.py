@@ -1,12 +1,14 @@
 """One installation on a machine with all of these at once: a proxy variable that leads nowhere, the remains of other
 tools, a home with Chinese letters and blanks below a long temporary folder, a start from a project that shadows us,
-doors on `::1`, a quota of less than two cores, no locale, and a user without a name and a home.
+doors on `::1`, a quota of less than two cores, no locale, a user without a name and a home, and a store whose certificate
+a private authority signed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,9 @@ import pytest
 from openai import OpenAI
 
 from modelry.evaluation.v1 import evaluation_pb2
+from tests.certificates import Authority
 from tests.chaos.ground.quota import quota
+from tests.hostile_store import HostileStore, hostile_store
 from tests.stack import NAMELESS, Stack, Walk, can_be_nameless, free_port
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
@@ -132,7 +136,23 @@ def walk_around(machine: Machine) -> None:
     assert answer.usage is not None and answer.usage.completion_tokens
 
 
-def test_it_starts_takes_data_and_goes_down(machine: Machine) -> None:
+@pytest.fixture
+def company_store(machine: Machine, tmp_path: Path) -> Iterator[HostileStore]:
+    """A store that the installation may use and trusts by its settings alone."""
+    authority = Authority(tmp_path)
+    certificate, key, _ = authority.issue()
+    (tmp_path / "chain.pem").write_bytes(certificate + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "chain.pem")
+    machine.home.mkdir(parents=True)
+    settings = f'ca_file = "{authority.file}"\nlocal_stores = ["127.0.0.1"]\n'
+    (machine.home / "modelry.toml").write_text(settings, "utf-8")
+    with hostile_store(context) as server:
+        server.keys = ("rows/1.jsonl",)
+        yield server
+
+
+def test_it_starts_takes_data_and_goes_down(machine: Machine, company_store: HostileStore) -> None:
     rows = [{"instruction": f"说 {number}", "output": f"{number}."} for number in range(4)]
     data = machine.project / "数据 1.jsonl"
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
@@ -149,6 +169,10 @@ def test_it_starts_takes_data_and_goes_down(machine: Machine) -> None:
         (finding,) = [one for one in json.loads(machine.modelry("doctor", "--json")) if one["name"] == "machine"]
         assert not machine.before or "1 core, " in finding["words"], finding
         walk_around(machine)
+        endpoint = company_store.access.endpoint.replace("http:", "https:")
+        keys = ("--access-key", "a", "--secret-key", "s")
+        machine.modelry("credentials", "create", "--name", "company", "--endpoint", endpoint, *keys)
+        assert "1.jsonl" in machine.modelry("objects", "browse", "--credential", "company", "--bucket", "keys")
     finally:
         machine.modelry("down")
         served.wait(30)

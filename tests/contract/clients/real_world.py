@@ -193,7 +193,7 @@ class RealWorld:
         return version_id
 
     async def add_credential(self, name: str, bucket: str = "") -> None:
-        draft = Credential("", "", name, now(), now(), access_key="a", endpoint="http://127.0.0.1:1", bucket=bucket)
+        draft = Credential("", "", name, now(), now(), access_key="a", endpoint="http://192.0.2.1:9", bucket=bucket)
         await credentials.create_credential(self._admin, draft, "b", "", "", self._context, now())
 
     async def add_checkpoint(self, checkpoint_id: str) -> None:

@@ -72,7 +72,7 @@ BUILDERS: dict[str, Builder] = {
     "CreateApiKey": lambda c, ids: {"api_key": {"name": _name("key")}},
     "RotateApiKey": lambda c, ids: {"api_key": c.create_api_key(api_key={"name": _name("key")}).id},
     "CreateCredential": lambda c, ids: {
-        "credential": {"name": _name("store"), "endpoint": "http://127.0.0.1:9", "access_key": "a", "secret_key": "s"}
+        "credential": {"name": _name("store"), "endpoint": "http://192.0.2.1:9", "access_key": "a", "secret_key": "s"}
     },
 }
 

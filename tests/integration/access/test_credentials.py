@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.local.files import choose_port
 from modelry.access.v1 import access_pb2, internal_pb2
 from services.access.domain.projects import DEFAULT_ID
 from services.chassis.auth import Role
@@ -58,10 +57,24 @@ async def test_a_wrong_secret_is_denied_in_the_stores_words(house, s3_server):
 
 
 async def test_an_unreachable_store_is_unavailable(house, s3_server):
-    await create(house, s3_server, endpoint=f"http://127.0.0.1:{choose_port()}")
+    # `localtest.invalid` is a name that nobody has.
+    await create(house, s3_server, endpoint="http://localtest.invalid:9000")
     with pytest.raises(Unavailable) as caught:
         await verify(house)
     assert caught.value.reason == "STORE_UNREACHABLE"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9", "http://169.254.169.254", "http://0.0.0.0:9"),
+        *("http://[fe80::1]:9", "http://[::ffff:127.0.0.1]:9", "http://100.100.100.200", "http://[fd00:ec2::254]"),
+    ],
+)
+async def test_no_credential_leads_to_what_only_this_machine_can_ask(house, s3_server, endpoint):
+    with pytest.raises(Invalid) as caught:
+        await create(house, s3_server, endpoint=endpoint)
+    assert (caught.value.field, caught.value.reason) == ("credential.endpoint", "ENDPOINT_NOT_ALLOWED")
 
 
 async def test_a_missing_bucket_is_named(house, s3_server):

@@ -243,7 +243,7 @@ async def test_the_asynchronous_store_has_the_same_words(access: StoreAccess, bu
     store = AsyncObjectStore(access)
     await store.put_json(bucket, "x", 1)
     assert await store.get_json(bucket, "x") == 1
-    assert [info.key for info in await store.list(bucket)] == ["x"]
+    assert [info.key for info in (await store.list_page(bucket)).objects] == ["x"]
     await store.delete(bucket, "x")
     assert await store.find(bucket, "x") is None
 
