@@ -120,7 +120,8 @@ def _of_path(method: Method, name: str) -> dict[str, Any]:
     descriptor: Any = method.request.DESCRIPTOR
     for parent in parents:
         descriptor = descriptor.fields_by_name[parent].message_type
-    return {"type": "string", **rules.of_text(descriptor.fields_by_name[last])}
+    field = descriptor.fields_by_name[last]
+    return {"type": "string", **rules.of_text(field), **rules.of_field(field)}
 
 
 def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[str, Any]:
