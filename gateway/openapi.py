@@ -126,7 +126,8 @@ def _of_path(method: Method, name: str) -> dict[str, Any]:
 
 def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[str, Any]:
     if method.client_streaming:
-        content: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        file = {"type": "string", "format": "binary", "minLength": 1}
+        content: dict[str, Any] = {"application/octet-stream": {"schema": file}}
     elif method.body == "*":
         properties = {
             f.name: _field_schema(f, schemas) for f in method.request.DESCRIPTOR.fields if f.name not in in_path

@@ -17,10 +17,11 @@ _CALL_NAME = {"pattern": rf"^[^{_SPACE}\u0000]([^\u0000]*[^{_SPACE}\u0000])?$"}
 _NUMBER = "[1-9][0-9]{0,8}"
 _ALIAS = "[a-z][a-z0-9-]{0,62}"
 _PORT = "(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4}))?"
-_HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_FOUR = rf"{_BYTE}(\.{_BYTE}){{3}}"
 _VISIBLE = {"pattern": "^[!-~]*$"}
 _BUCKET = {"pattern": "^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$"}
+_FOREIGN_BUCKET = {"pattern": "^[A-Za-z0-9._-]{0,255}$"}
 _KEY = {"required": ["prefix"], "properties": {"prefix": {"pattern": r"^[^/\u0000][^\u0000]*$"}}}
 _DATASET = {"pattern": rf"^(dsv-[^\u0000]*|[^@\u0000]+(@({_NUMBER}|latest))?)$"}
 _MODEL = {"pattern": rf"^(mv-[^\u0000]*|ft:[^\u0000]*|[^@\u0000]+(@({_NUMBER}|{_ALIAS}))?)$"}
@@ -39,18 +40,19 @@ PRICE_ITEMS = ["training-minute", "evaluation-minute", "replica-hour", "input-to
 PURPOSES = ["fine-tune", "batch", "evals", "user_data"]
 
 
-def _cidr() -> str:
-    """Return the form of an address or a range of them, IPv4 or IPv6 with all its short forms."""
-    four, two = rf"{_BYTE}(\.{_BYTE}){{3}}", "[0-9A-Fa-f]{1,4}"
+def _six() -> str:
+    """Return the form of an IPv6 address with all its short forms."""
+    two = "[0-9A-Fa-f]{1,4}"
     short = "|".join(rf"({two}:){{1,{7 - after}}}(:{two}){{1,{after}}}" for after in range(1, 7))
-    mixed = "|".join(rf"({two}:){{1,{5 - after}}}(:{two}){{{after}}}:{four}" for after in range(5))
-    six = rf"({two}:){{7}}{two}|({two}:){{1,7}}:|{short}|:(:{two}){{1,7}}|::"
-    six = rf"{six}|({two}:){{6}}{four}|::({two}:){{0,5}}{four}|{mixed}"
-    return rf"^({four}(/(3[0-2]|[12]?[0-9]))?|({six})(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$"
+    mixed = "|".join(rf"({two}:){{1,{5 - after}}}(:{two}){{{after}}}:{_FOUR}" for after in range(5))
+    plain = rf"({two}:){{7}}{two}|({two}:){{1,7}}:|{short}|:(:{two}){{1,7}}|::"
+    return rf"({plain}|({two}:){{6}}{_FOUR}|::({two}:){{0,5}}{_FOUR}|{mixed})"
 
 
+_HOST = rf"([A-Za-z0-9._-]+|\[{_six()}\])"
+_RANGE = rf"^({_FOUR}(/(3[0-2]|[12]?[0-9]))?|{_six()}(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$"
 EXACT: dict[str, Schema] = {
-    "modelry.access.v1.ApiKey.addresses": {"maxItems": 100, "items": {"pattern": _cidr()}},
+    "modelry.access.v1.ApiKey.addresses": {"maxItems": 100, "items": {"pattern": _RANGE}},
     "modelry.access.v1.ApiKey.models": {
         "maxItems": 100,
         "items": _CALL_NAME,
@@ -92,6 +94,9 @@ NAMED: dict[str, Schema] = {
 IN_AREA: dict[tuple[str, str], Schema] = {
     ("modelry.dataset.v1", "version"): _DATASET_VERSION,
     ("modelry.registry.v1", "version"): _MODEL_VERSION,
+    ("modelry.access.v1", "bucket"): _FOREIGN_BUCKET,
+    ("modelry.common.v1", "bucket"): _FOREIGN_BUCKET,
+    ("modelry.dataset.v1", "bucket"): _FOREIGN_BUCKET,
 }
 """Texts that mean the same in all requests of an area."""
 NEW: dict[str, Schema] = {
@@ -113,7 +118,7 @@ NEW: dict[str, Schema] = {
 
 def filter_pattern(fields: tuple[str, ...]) -> str:
     """Return the form of a list's filter: `field op value` of these fields, joined by AND; values differ."""
-    quoted = r""""([^"\\\u0000]|\\[^\u0000])*"|'([^'\\\u0000]|\\[^\u0000])*'"""
+    quoted = r""""([^"\\\u0000]|\\[^\n\u0000])*"|'([^'\\\u0000]|\\[^\n\u0000])*'"""
     value = rf"({quoted}|[^{_SPACE}\"'\u0000][^{_SPACE}\u0000]*)"
     term = rf"({'|'.join(fields)})\s*(!=|<=|>=|=|<|>|:)\s*{value}"
     return rf"^\s*({term}(\s+[Aa][Nn][Dd]\s+{term})*)?\s*$"

@@ -110,7 +110,16 @@ def test_the_words_that_the_schema_lists_are_those_of_the_services() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "name=x", "name = 'a b' AND state!=READY", 'name:"x\\"y" and state = READY', "name=x  ", "name=1 AND"]
+    "text",
+    [
+        "",
+        "name=x",
+        "name = 'a b' AND state!=READY",
+        'name:"x\\"y" and state = READY',
+        "name=x  ",
+        "name=1 AND",
+        'name="\\\n"',
+    ],
 )
 @pytest.mark.parametrize("field", ["name", "nothing"])
 def test_the_form_of_a_filter_is_what_filters_are_read_by(text: str, field: str) -> None:
