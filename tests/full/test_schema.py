@@ -42,8 +42,8 @@ PLACES = {"version": "latest", "item": "input-token"}
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 NOT_OF_FORM = re.compile(
     r"If-Match|two of our columns|two (tasks|targets) have|is fixed at creation|page_token is not one"
-    r"|happening .+ is none|there is no preset benchmark|filter has .+ for|filter compares|With SKIP|goes with|has passed already"
-    r"|beyond the newest event|needs a GPU|this machine gives out|the credential .+ is (not )?for|does not answer"
+    r"|happening .+ is none|there is no preset benchmark|filter has .+ for|filter compares|With SKIP|goes with"
+    r"|has passed already|beyond the newest event|needs a GPU|this machine gives out|the credential .+ is (not )?for|does not answer"
     r"|^dataset: .+ is no name",
     re.IGNORECASE,
 )
