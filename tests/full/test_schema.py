@@ -43,8 +43,8 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 NOT_OF_FORM = re.compile(
     r"If-Match|two of our columns|two (tasks|targets) have|is fixed at creation|page_token is not one"
     r"|happening .+ is none|there is no preset benchmark|filter has .+ for|filter compares|With SKIP|goes with"
-    r"|has passed already|beyond the newest event|needs a GPU|this machine gives out|the credential .+ is (not )?for|does not answer"
-    r"|^dataset: .+ is no name",
+    r"|has passed already|beyond the newest event|needs a GPU|this machine gives out"
+    r"|the credential .+ is (not )?for|does not answer|^dataset: .+ is no name",
     re.IGNORECASE,
 )
 """What the schema cannot say: refusals that are about what exists, about several fields, or about the time."""
