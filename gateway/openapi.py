@@ -120,12 +120,14 @@ def _of_path(method: Method, name: str) -> dict[str, Any]:
     descriptor: Any = method.request.DESCRIPTOR
     for parent in parents:
         descriptor = descriptor.fields_by_name[parent].message_type
-    return {"type": "string", **rules.of_text(descriptor.fields_by_name[last])}
+    field = descriptor.fields_by_name[last]
+    return {"type": "string", **rules.of_text(field), **rules.of_field(field)}
 
 
 def _body(method: Method, schemas: dict[str, Any], in_path: set[str]) -> dict[str, Any]:
     if method.client_streaming:
-        content: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        file = {"type": "string", "format": "binary", "minLength": 1}
+        content: dict[str, Any] = {"application/octet-stream": {"schema": file}}
     elif method.body == "*":
         properties = {
             f.name: _field_schema(f, schemas) for f in method.request.DESCRIPTOR.fields if f.name not in in_path

@@ -8,13 +8,12 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor as pb
 
-from modelry.api_methods import SERVICES, Method, has_behavior, methods
+from gateway.openapi_forms import EXACT, IN_AREA, NAMED, NEW, NO_NUL, Schema, filter_pattern
+from modelry.api_methods import Method, has_behavior, methods
 from modelry.codec import is_map
 from modelry.common.v1 import options_pb2
 from services.chassis.field_options import given_by_callers, longest, longest_key, marked
-from services.chassis.names import NAME, PAIRS
-
-Schema = dict[str, Any]
+from services.chassis.names import NAME
 
 CLOSED: Schema = {"type": "object", "additionalProperties": False}
 """A field that is not known is refused."""
@@ -27,25 +26,8 @@ INTEGERS: dict[int, tuple[int, int]] = {
     pb.FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     pb.FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
-NO_NUL = r"^[^\u0000]*$"
-_EXACT: dict[str, Schema] = {
-    "modelry.access.v1.Credential.endpoint": {"pattern": r"^(https?://[^\u0000]+)?$"},
-    "modelry.dataset.v1.PreviewDatasetVersionRequest.page_size": {"minimum": 0, "maximum": 100},
-    "modelry.dataset.v1.UploadFileRequest.filename": {"pattern": r"^[^/\u0000]+$"},
-    "modelry.admin.v1.ListDeadLettersRequest.service": {"enum": ["", *SERVICES]},
-    "modelry.training.v1.PublishCheckpointRequest.model_name": {"pattern": f"^{NAME}$"},
-    "modelry.training.v1.PublishOnSuccess.model_name": {"pattern": f"^({NAME})?$"},
-    "modelry.evaluation.v1.Generation.stop": {"maxItems": 16, "items": {"minLength": 1}},
-}
-"""Fields that are bounded for themselves."""
 _NEED_ONE = {"modelry.evaluation.v1.Task", "modelry.evaluation.v1.Target"}
 """Messages that say nothing without one of the fields that exclude each other."""
-_NAMED: dict[str, Schema] = {
-    "page_size": {"minimum": 0, "maximum": 1000},
-    "suffix": {"pattern": "^[a-z0-9-]{0,64}$"},
-    "metadata": {"maxProperties": PAIRS, "propertyNames": {"minLength": 1}},
-}
-"""Fields that mean the same everywhere."""
 
 
 def of_field(field: Any) -> Schema:
@@ -56,7 +38,8 @@ def of_field(field: Any) -> Schema:
         for name, option in (("minimum", options_pb2.minimum), ("maximum", options_pb2.maximum))
         if options.HasExtension(option)
     }
-    named = _EXACT.get(field.full_name) or _NAMED.get(field.name, {})
+    area = field.file.package, field.name
+    named = EXACT.get(field.full_name) or NAMED.get(field.name) or (IN_AREA.get(area, {}) if _is_text(field) else {})
     chosen = field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
     needed = has_behavior(field, field_behavior_pb2.REQUIRED) and field.containing_type.full_name not in _resources()
     return {**named, **bounds, **(_filled(field) if chosen or needed else {})}
@@ -65,7 +48,7 @@ def of_field(field: Any) -> Schema:
 def of_text(field: Any) -> Schema:
     """Return how long a text of a request may be: the field, each one of its list, or each value of its map."""
     value = field.message_type.fields_by_name["value"] if is_map(field) else field
-    if value.type != pb.FieldDescriptor.TYPE_STRING or not _is_taken(field):
+    if not _is_text(value) or not _is_taken(field):
         return {}
     return {"maxLength": longest(field), "pattern": NO_NUL}
 
@@ -89,11 +72,11 @@ def _filled(field: Any) -> Schema:
 
 
 def of_query(method: Method, field: Any) -> Schema:
-    """Return what a parameter of a query is bounded by: the fields that can be ordered by, or changed."""
+    """Return what a parameter of a query is bounded by: the fields that can be filtered or ordered by, or changed."""
+    if field.name == "filter":
+        return {"pattern": filter_pattern(marked(_rows_of(method), options_pb2.filterable))}
     if field.name == "order_by":
-        answer: Any = method.response.DESCRIPTOR
-        rows = next(one.message_type for one in answer.fields if one.message_type is not None)
-        return {"pattern": rf"^(({_any(marked(rows, options_pb2.sortable))})( (asc|desc))?)?$"}
+        return {"pattern": rf"^(({_any(marked(_rows_of(method), options_pb2.sortable))})( (asc|desc))?)?$"}
     if field.name == "update_mask":
         names = _any(
             [one.name for one in _body_of(method).fields if not has_behavior(one, field_behavior_pb2.OUTPUT_ONLY)]
@@ -122,7 +105,13 @@ def of_body(method: Method, resource: Any) -> Schema:
     properties = {name: _filled(resource.fields_by_name[name]) for name in needed}
     if "name" in resource.fields_by_name:
         properties["name"] = {"pattern": f"^{NAME}$" if "name" in needed else f"^({NAME})?$"}
-    return required(resource) | {"properties": properties}
+    return merged(required(resource) | {"properties": properties}, NEW.get(resource.full_name, {}))
+
+
+def _rows_of(method: Method) -> Any:
+    """Return the message that a list is of."""
+    answer: Any = method.response.DESCRIPTOR
+    return next(one.message_type for one in answer.fields if one.message_type is not None)
 
 
 def _one_of_each(descriptor: Any) -> Schema:
@@ -132,6 +121,10 @@ def _one_of_each(descriptor: Any) -> Schema:
     if descriptor.full_name in _NEED_ONE:
         return {"oneOf": [{"required": [name]} for names in choices for name in names]}
     return {"allOf": [{"not": {"required": pair}} for pair in pairs]} if pairs else {}
+
+
+def _is_text(field: Any) -> bool:
+    return bool(field.type == pb.FieldDescriptor.TYPE_STRING)
 
 
 def _is_taken(field: Any) -> bool:

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
-from services.chassis.errors import ModelryError
+from services.chassis.errors import Invalid, ModelryError
 from services.chassis.objects import ForeignStores, ListPage, StoreAccess
 from services.clients.credentials import CredentialClient, open_location
 from services.dataset.domain import Source
 from services.dataset.object_sources import ObjectSource, find_objects, named, open_store
+
+_TOKEN_CODES = ("InvalidToken", "InvalidArgument")
+"""What stores say of a page token that they did not give out."""
 
 
 class Sources:
@@ -56,4 +59,6 @@ class Sources:
             page = partial(store.list_page, place.bucket, prefix, delimiter="/", page_size=page_size, token=token)
             return await self._foreign.run(project, place.access, page)
         except ModelryError as error:
+            if token and error.metadata.get("code") in _TOKEN_CODES:
+                raise Invalid("page_token is not one that this list gave out.", field="page_token") from error
             raise named(error, "", own=place.access == self.system) from error

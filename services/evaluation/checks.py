@@ -13,7 +13,7 @@ MOST_CANDIDATES = 16
 MOST_TASKS = 32
 MOST_STOPS = 16
 ID_PREFIXES = ("eval-",)
-TASK_NAME = re.compile(r"[\w][\w .@/:+-]{0,99}")
+TASK_NAME = re.compile(r"[\w][\w .@/:+()-]{0,99}")
 
 
 def check(evaluation: Evaluation) -> None:
@@ -73,7 +73,7 @@ def _tasks(evaluation: Evaluation) -> Iterator[Violation]:
     for index, task in enumerate(evaluation.tasks):
         path = f"evaluation.tasks[{index}]"
         if task.name and not TASK_NAME.fullmatch(task.name):
-            yield Violation.of(f"{path}.name", f"is {task.name!r}: 1 to 100 letters, digits and ' .@/:+-_'")
+            yield Violation.of(f"{path}.name", f"is {task.name!r}: 1 to 100 letters, digits and ' .@/:+()-_'")
         if not task.benchmark and not task.dataset:
             yield Violation.of(path, "needs a preset benchmark or an own set", "REQUIRED_FIELD")
         elif task.preset:

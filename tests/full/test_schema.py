@@ -37,12 +37,17 @@ SECONDS = 60.0
 ROLES = ("ADMIN", "OWNER", "DEVELOPER", "VIEWER", "INFERENCE")
 KNOWN = "known"
 """The name of a resource of each kind that exists."""
+PLACES = {"version": "latest", "item": "input-token"}
+"""What stands in a path for what has no such name."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-FORM = re.compile(
-    r"unknown field|expected .+, got |expected -?\d+ to |is required$|excludes|page_size|order_by|update_mask names"
-    r"|The title has|metadata pairs|is no name"
+NOT_OF_FORM = re.compile(
+    r"If-Match|two of our columns|two (tasks|targets) have|is fixed at creation|page_token is not one"
+    r"|happening .+ is none|there is no preset benchmark|filter has .+ for|filter compares|With SKIP|goes with"
+    r"|has passed already|beyond the newest event|needs a GPU|this machine gives out"
+    r"|the credential .+ is (not )?for|does not answer|^dataset: .+ is no name",
+    re.IGNORECASE,
 )
-"""Refusals of the form of a field, which the schema says; others are about what exists, or about several fields."""
+"""What the schema cannot say: refusals that are about what exists, about several fields, or about the time."""
 
 
 def operations() -> list[Any]:
@@ -86,7 +91,7 @@ def test_no_answer_is_an_error_of_ours_or_off_its_schema(operation: Any, fuzzed:
     @given(case=_cases(operation), role=st.sampled_from(ROLES), known=st.booleans())
     def ask(case: Any, role: str, known: bool) -> None:
         if known and operation.method.upper() != "DELETE":
-            case.path_parameters = dict.fromkeys(case.path_parameters, KNOWN)
+            case.path_parameters = {name: PLACES.get(name, KNOWN) for name in case.path_parameters}
         answer = _send(case, stack.http, keys[role])
         valid = case.meta.generation.mode is GenerationMode.POSITIVE
         if valid and answer.status_code == 400:
@@ -119,7 +124,7 @@ def _send(case: Any, address: str, key: str) -> requests.Response:
 
 
 def _refused(answer: requests.Response) -> Iterator[str]:
-    """Yield the fields that were refused for their form."""
+    """Yield the fields that were refused for their form, which the schema should say."""
     for one in answer.json()["error"]["details"].get("field_violations", []):
-        if FORM.search(one["message"]) and one["field"] != "If-Match":
+        if not NOT_OF_FORM.search(f"{one['field']}: {one['message']}"):
             yield f"{one['field']}: {one['message']:.150}"

@@ -15,6 +15,7 @@ from services.chassis.names import check_metadata, check_name
 BUILTIN = "builtin"
 DEFAULT_REGION = "us-east-1"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_VISIBLE = re.compile("[!-~]*")
 _OPENS = ("endpoint", "region", "bucket", "access_key", "sealed_secret")
 """What opens the store: when one of these changes, it must be verified again."""
 
@@ -93,9 +94,9 @@ def checked(credential: Credential) -> Credential:
         raise Invalid(f"credential.bucket {credential.bucket!r} is no name of a bucket.", field="credential.bucket")
     for name in ("access_key", "region", "endpoint"):
         value = getattr(credential, name)
-        if any(not char.isprintable() or char.isspace() for char in value):
+        if not _VISIBLE.fullmatch(value):
             path = f"credential.{name}"
-            raise Invalid(f"{path} has spaces or control characters.", field=path)
+            raise Invalid(f"{path} has spaces, control characters or others that are no ASCII.", field=path)
     if not credential.builtin and not credential.access_key:
         raise Invalid("credential.access_key is required.", field="credential.access_key", reason="REQUIRED_FIELD")
     if not credential.builtin and not credential.sealed_secret:

@@ -77,8 +77,6 @@ async def start_of_watch(bus: Bus, after: int) -> int:
 
     Raises: Invalid; Expired (EVENTS_EXPIRED); Unavailable: the bus is away.
     """
-    if after < OLDEST:
-        raise Invalid("after is a sequence, 0 for from now on, or -1 for from the oldest kept.", field="after")
     session = bus.now()
     if after > 0:
         await _check_kept(session, after, "after")

@@ -1,5 +1,6 @@
 """Stop-word lists: presets that come with the installation, and a project's own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,8 @@ async def create_stopwords(command: CreateStopwords, context: ServiceContext, no
     if not 1 <= len(command.words) <= MOST_WORDS:
         message = f"stopword_list.words has {len(command.words)} entries, and must have 1 to {MOST_WORDS:,}."
         raise Invalid(message, field="stopword_list.words")
+    if any(not re.search(r"[^\s#]", word) for word in command.words):
+        raise Invalid("stopword_list.words has an empty word.", field="stopword_list.words")
     try:
         parsed = parse_stopwords(command.name, "\n".join(word.lstrip("#") for word in command.words))
     except ValueError as error:

@@ -121,6 +121,8 @@ async def _shared_with(command: CreateDeployment, context: ServiceContext) -> tu
         raise Denied("Only an admin can make a SHARED deployment.", metadata={"required_role": "ADMIN"})
     ids = []
     for name in command.shared_with:
+        if not name:
+            raise Invalid("The list shared_with has an empty name.", field=f"{PATH}shared_with")
         try:
             project = await context.clients.credentials.project(command.caller.project, name)
         except NotFound as error:

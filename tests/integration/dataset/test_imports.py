@@ -304,6 +304,10 @@ async def test_a_bucket_is_browsed(world: World) -> None:
     request.prefix = "a/"
     page = await world.call("BrowseObjects", request)
     assert [info.key for info in page.objects] == ["a/1.jsonl", "a/2.jsonl"]
+    request.page_token = "a token of nobody"
+    with pytest.raises(Invalid) as caught:
+        await world.call("BrowseObjects", request)
+    assert caught.value.field == "page_token"
 
 
 async def test_a_killed_service_does_the_import_again_and_exactly_one_end_is_told(world: World) -> None:

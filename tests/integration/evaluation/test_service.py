@@ -250,6 +250,14 @@ async def test_another_projects_things_do_not_exist(world: World) -> None:
             await world.call(method, request, OTHER)
 
 
+async def test_a_stop_word_is_not_empty(world: World) -> None:
+    for word in ("", " ", "# #"):
+        wrong = pb.CreateStopwordListRequest(stopword_list=pb.StopwordList(name="ours", words=["a", word]))
+        with pytest.raises(Invalid) as caught:
+            await world.call("CreateStopwordList", wrong)
+        assert caught.value.field == "stopword_list.words"
+
+
 async def test_quote_update_lists_and_benchmarks(world: World) -> None:
     quote = await world.call("QuoteEvaluation", pb.CreateEvaluationRequest(evaluation=wish()))
     assert 0 < quote.items[0].quantity_low < quote.items[0].quantity_high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Text, column
 
-from gateway import openapi
+from gateway import openapi, openapi_forms
 from modelry.access.v1.access_pb2 import RotateApiKeyRequest
 from modelry.api_methods import methods
 from modelry.billing.v1.billing_pb2 import Price
 from modelry.codec import decode
+from services.access.domain.event_names import EVENT_NAMES
+from services.access.domain.money import ITEMS
+from services.chassis.data.filters import parse_filter
 from services.chassis.data.listing import MAX_PAGE_SIZE
+from services.chassis.errors import Invalid
+from services.dataset.domain.checks import PURPOSES
+from services.dataset.reading.formats import COLUMNS
 
 pytestmark = pytest.mark.unit
 
@@ -92,3 +100,44 @@ def test_names_orders_and_masks_have_their_patterns() -> None:
 def test_the_document_is_written_once() -> None:
     assert json.loads(openapi.written()) == openapi.document()
     assert openapi.written() is openapi.written()
+
+
+def test_the_words_that_the_schema_lists_are_those_of_the_services() -> None:
+    assert sorted(openapi_forms.COLUMNS) == sorted(COLUMNS)
+    assert sorted(openapi_forms.EVENT_NOUNS) == sorted(EVENT_NAMES)
+    assert sorted(openapi_forms.PRICE_ITEMS) == sorted(ITEMS)
+    assert sorted(openapi_forms.PURPOSES) == sorted(PURPOSES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "name=x",
+        "name = 'a b' AND state!=READY",
+        'name:"x\\"y" and state = READY',
+        "name=x  ",
+        "name=1 AND",
+        'name="\\\n"',
+    ],
+)
+@pytest.mark.parametrize("field", ["name", "nothing"])
+def test_the_form_of_a_filter_is_what_filters_are_read_by(text: str, field: str) -> None:
+    given_text = text.replace("name", field)
+    fields: Any = {"name": column("name", Text()), "state": column("state", Text())}
+    allowed = bool(re.search(openapi_forms.filter_pattern(("name", "state")), given_text))
+    try:
+        parse_filter(given_text, fields)
+    except Invalid:
+        assert not allowed
+    else:
+        assert allowed
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/8", "1.2.3.4", "::", "::1/128", "1:2::/32", "::ffff:1.2.3.4", "a::b:1.2.3.4"]
+)
+def test_addresses_and_ranges_have_their_form(text: str) -> None:
+    pattern = schema_of("ApiKey", "addresses")["items"]["pattern"]
+    assert re.search(pattern, text) and ipaddress.ip_network(text)
+    assert not re.search(pattern, f"{text}/129") and not re.search(pattern, f"{text}.")

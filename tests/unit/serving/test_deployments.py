@@ -114,6 +114,9 @@ async def test_a_shared_deployment_is_an_admins_and_costs_its_owner_nothing(
     assert (await now_of(context, made)).used_hours == 0
     with pytest.raises(Invalid, match="no project 'nobody'"):
         await create(context, ADMIN, name="other", billing=Billing.SHARED, shared_with=("nobody",))
+    with pytest.raises(Invalid, match="empty name") as caught:
+        await create(context, ADMIN, name="other", billing=Billing.SHARED, shared_with=("",))
+    assert caught.value.field == "deployment.shared_with"
 
 
 async def test_a_quote_says_the_price_of_an_hour_and_takes_nothing(context: ServiceContext, others: Fakes) -> None:

@@ -43,7 +43,7 @@ class Target(_message.Message):
     model_version_id: _builtins.str
     """Version that it became."""
     label: _builtins.str
-    """What to show in the report. Default: what was given above. Up to 100 characters."""
+    """What to show in the report. Default: what was given above. Up to 400 characters."""
     def __init__(
         self,
         *,

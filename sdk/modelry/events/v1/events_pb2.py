@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from modelry.common.v1 import options_pb2 as modelry_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emodelry/events/v1/events.proto\x12\x11modelry.events.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmodelry/common/v1/options.proto\"\xd0\x01\n\x0fResourceChanged\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x16\n\x0eprevious_state\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12<\n\x05links\x18\x06 \x03(\x0b\x32-.modelry.events.v1.ResourceChanged.LinksEntry\x1a,\n\nLinksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x13\n\x0bresource_id\x18\x04 \x01(\t\x12\x11\n\thappening\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\".modelry.events.v1.ResourceChanged\x12\x10\n\x08sequence\x18\x08 \x01(\x03\"r\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x19\n\npage_token\x18\x02 \x01(\tB\x05\x80\xb6\x18\x80 \x12\x10\n\x08resource\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12\x11\n\thappening\x18\x05 \x01(\t\"W\n\x12ListEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.modelry.events.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x12WatchEventsRequest\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\thappening\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\x03\x32\xff\x01\n\x0c\x45ventService\x12x\n\nListEvents\x12$.modelry.events.v1.ListEventsRequest\x1a%.modelry.events.v1.ListEventsResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/events\x12u\n\x0bWatchEvents\x12%.modelry.events.v1.WatchEventsRequest\x1a\x18.modelry.events.v1.Event\"#\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/events:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emodelry/events/v1/events.proto\x12\x11modelry.events.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmodelry/common/v1/options.proto\"\xd0\x01\n\x0fResourceChanged\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x16\n\x0eprevious_state\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12<\n\x05links\x18\x06 \x03(\x0b\x32-.modelry.events.v1.ResourceChanged.LinksEntry\x1a,\n\nLinksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x13\n\x0bresource_id\x18\x04 \x01(\t\x12\x11\n\thappening\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\".modelry.events.v1.ResourceChanged\x12\x10\n\x08sequence\x18\x08 \x01(\x03\"r\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x19\n\npage_token\x18\x02 \x01(\tB\x05\x80\xb6\x18\x80 \x12\x10\n\x08resource\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12\x11\n\thappening\x18\x05 \x01(\t\"W\n\x12ListEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.modelry.events.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x12WatchEventsRequest\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\thappening\x18\x03 \x01(\t\x12\x1a\n\x05\x61\x66ter\x18\x04 \x01(\x03\x42\x0b\xf1\xb5\x18\x00\x00\x00\x00\x00\x00\xf0\xbf\x32\xff\x01\n\x0c\x45ventService\x12x\n\nListEvents\x12$.modelry.events.v1.ListEventsRequest\x1a%.modelry.events.v1.ListEventsResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/events\x12u\n\x0bWatchEvents\x12%.modelry.events.v1.WatchEventsRequest\x1a\x18.modelry.events.v1.Event\"#\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/events:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCECHANGED_LINKSENTRY']._serialized_options = b'8\001'
   _globals['_LISTEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\200\266\030\200 '
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['after']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['after']._serialized_options = b'\361\265\030\000\000\000\000\000\000\360\277'
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\220\002\001\210\265\030\002\202\323\344\223\002\020\022\016/api/v1/events'
   _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
@@ -53,7 +55,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEVENTSRESPONSE']._serialized_start=687
   _globals['_LISTEVENTSRESPONSE']._serialized_end=774
   _globals['_WATCHEVENTSREQUEST']._serialized_start=776
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=860
-  _globals['_EVENTSERVICE']._serialized_start=863
-  _globals['_EVENTSERVICE']._serialized_end=1118
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=873
+  _globals['_EVENTSERVICE']._serialized_start=876
+  _globals['_EVENTSERVICE']._serialized_end=1131
 # @@protoc_insertion_point(module_scope)
