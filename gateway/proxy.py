@@ -281,9 +281,7 @@ def _secret(replica: ReplicaRecord) -> dict[str, str]:
 def _headers(request: web.Request, call: Call, upstream: Mapping[str, str]) -> dict[str, str]:
     named = ((name, value, name.lower()) for name, value in upstream.items())
     kept = {name: value for name, value, low in named if low not in HOP_HEADERS and not low.startswith(ENGINE_CORS)}
-    kept[VERSION_HEADER] = call.target.model_version_id
-    kept["x-request-id"] = request[REQUEST_ID]
-    return kept
+    return {**kept, VERSION_HEADER: call.target.model_version_id, "x-request-id": request[REQUEST_ID]}
 
 
 def _pass_error(request: web.Request, status: int, payload: bytes) -> web.Response:
