@@ -127,6 +127,8 @@ class Walls:
         """Let a program read and write in its folder, where it runs as a user of its own."""
         if self.kind is Kind.USERS and spec.project and spec.folder.is_dir():
             _give_folder(spec.folder, self._user(spec.project))
+            for folder in spec.reads:
+                _let_read(folder)
 
     def _view(self, own: Sequence[Path], user: int | None, data_bytes: int = 0) -> _View:
         """Return what a program sees: of the home what is its own (the first is its folder), and what Python needs."""
@@ -190,6 +192,14 @@ def _shut_above(path: Path) -> Iterator[str]:
         if not folder.stat().st_mode & stat.S_IXOTH:
             yield str(folder)
             return
+
+
+def _let_read(folder: Path) -> None:
+    """Let others read what lies in the folders of a folder: some libraries write weights for their owner alone."""
+    for path in folder.glob("[!.]*/**/*"):
+        known = path.lstat()
+        if stat.S_ISREG(known.st_mode) and not known.st_mode & stat.S_IROTH:
+            path.chmod(stat.S_IMODE(known.st_mode) | 0o044)
 
 
 def _give_folder(folder: Path, user: int) -> None:
