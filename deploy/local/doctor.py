@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 from deploy.local.files import LOOPBACK, is_port_free
 from deploy.local.home import Home
 from deploy.local.status import get_status
-from services.chassis.launch import Capacity, machine_limits
+from services.chassis.launch import Capacity, Kind, LaunchSettings, Walls, machine_limits
+from services.chassis.settings import Lookup
 
 GOOD, FAIR, BAD = "good", "fair", "bad"
 DISK_GB, MEMORY_MB = 10, 6_000
@@ -30,7 +32,7 @@ class Finding:
 async def examine(home: Home) -> list[Finding]:
     """Return every check, in order."""
     result = [check() for check in (python, programs, machine, accelerator, allocator, compiler)]
-    result += [disk(home.path), *private_files(home)]
+    result += [isolation(home), disk(home.path), *private_files(home)]
     running = await get_status(home)
     if running["running"]:
         down = [row["name"] for row in running["processes"] if row["state"] != "ready"]
@@ -88,6 +90,24 @@ def compiler() -> Finding:
     if shutil.which("g++") or shutil.which("c++"):
         return Finding("compiler", GOOD, "a C++ compiler is there")
     return Finding("compiler", FAIR, "no C++ compiler: training with several ranks communicates more slowly")
+
+
+def isolation(home: Home) -> Finding:
+    """Check what keeps programs of one project from the files of another and from secrets."""
+    lookup = Lookup(LaunchSettings, "training", {**os.environ, "MODELRY_HOME": str(home.path)})
+    names = ("launch_isolation", "launch_user_ids")
+    values = {name: place[0] for name in names if (place := next(lookup.places(name), None)) is not None}
+    settings = LaunchSettings(service="training", home=home.path, **values)
+    with tempfile.TemporaryDirectory() as stand_in:  # before the first start there is nothing to try it on
+        walls = Walls.of_settings(home.path if home.path.is_dir() else Path(stand_in), settings)
+        kind = walls.kind
+    if kind is Kind.USERS:
+        words = f"programs of each project run as a user of their own ({settings.launch_user_ids})"
+        return Finding("isolation", GOOD, words)
+    if kind is Kind.NAMESPACES:
+        return Finding("isolation", GOOD, "programs run in namespaces, in which the home has only what is theirs")
+    words = f"programs can read whatever this user can, secrets and other projects too: {walls.why}"
+    return Finding("isolation", FAIR, words)
 
 
 def disk(path: Path) -> Finding:

@@ -196,7 +196,8 @@ class Importer(BackgroundLoop):
             await asyncio.shield(run.discard())
 
     def _program(self, version: DatasetVersion, work: Work) -> ProgramRun:
-        return ProgramRun(self._launcher, self._home, f"{_PROGRAM_PREFIX}{version.id}-{work.token}")
+        told = {"project": version.project, "what": f"the import of {version.id}"}
+        return ProgramRun(self._launcher, self._home, f"{_PROGRAM_PREFIX}{version.id}-{work.token}", **told)
 
     async def _place(self, version: DatasetVersion) -> ObjectSource:
         source = version.source

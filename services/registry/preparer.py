@@ -105,7 +105,8 @@ class Preparer(BackgroundLoop):
         return run
 
     def _program(self, version: ModelVersion, attempt: int) -> ProgramRun:
-        return ProgramRun(self._launcher, self._settings.home, f"prepare-{version.id}-{attempt}")
+        told = {"project": version.project, "what": f"the preparation of {version.id}"}
+        return ProgramRun(self._launcher, self._settings.home, f"prepare-{version.id}-{attempt}", **told)
 
     async def _apply(self, version: ModelVersion, result: ProgramResult) -> None:
         if result.ok:

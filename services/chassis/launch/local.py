@@ -108,6 +108,7 @@ class LocalLauncher:
             if record is not None:
                 seen = probe(record)
                 if seen.held or was_started(record):
+                    self._walls.give(spec)  # its spec was perhaps written anew
                     return Handle(spec.id, seen.pid, seen.cpus, record.folder, fresh=False)
             claim = self._assign(spec.demand, spec.project)
             spec.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

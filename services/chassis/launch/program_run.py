@@ -29,9 +29,11 @@ OnProgress = Callable[[Mapping[str, Any]], Awaitable[None]]
 class ProgramRun:
     """One run of one program."""
 
-    def __init__(self, launcher: Launcher, home: Path, id: str) -> None:
-        """Args: id: names this run in its home: the same work under the same id is the same run."""
-        self._launcher = launcher
+    def __init__(self, launcher: Launcher, home: Path, id: str, *, project: str = "", what: str = "") -> None:
+        """Args: id: names this run in its home: the same work under the same id is the same run; project, what: see
+        `LaunchSpec`; one that works on what services share has no project.
+        """
+        self._launcher, self._project, self._what = launcher, project, what
         self.id = id
         self.folder = home / "work" / id
 
@@ -53,7 +55,9 @@ class ProgramRun:
         await asyncio.to_thread(write_spec, self.folder, spec)
         argv = [sys.executable, "-m", module, str(self.folder)]
         try:
-            await self._launcher.start(LaunchSpec(self.id, argv, {}, self.folder, cpus=1, program=True))
+            await self._launcher.start(
+                LaunchSpec(self.id, argv, {}, self.folder, cpus=1, program=True, project=self._project, what=self._what)
+            )
         except ModelryError:
             await self.discard()  # its spec has secrets
             raise

@@ -112,8 +112,7 @@ class Walls:
             open_view = _View(str(spec.folder), None, (), (), most)
             return (*_enclosed(open_view), *spec.argv), dict(env)
         user = self._user(spec.project) if self.kind is Kind.USERS else None
-        if user is not None:
-            _give_folder(spec.folder, user)
+        self.give(spec)
         cache = self.cache(spec.project)
         common = str(self._home / "cache")
         moved = {
@@ -123,6 +122,13 @@ class Walls:
         }
         view = self._view((spec.folder, cache, *spec.reads), user, most)
         return (*_enclosed(view), *spec.argv), {**moved, "HOME": str(spec.folder)}
+
+    def give(self, spec: LaunchSpec) -> None:
+        """Let a program read and write in its folder, where it runs as a user of its own."""
+        if self.kind is Kind.USERS and spec.project and spec.folder.is_dir():
+            _give_folder(spec.folder, self._user(spec.project))
+            for folder in spec.reads:
+                _let_read(folder)
 
     def _view(self, own: Sequence[Path], user: int | None, data_bytes: int = 0) -> _View:
         """Return what a program sees: of the home what is its own (the first is its folder), and what Python needs."""
@@ -188,11 +194,22 @@ def _shut_above(path: Path) -> Iterator[str]:
             return
 
 
+def _let_read(folder: Path) -> None:
+    """Let others read what lies in the folders of a folder: some libraries write weights for their owner alone."""
+    for path in folder.glob("[!.]*/**/*"):
+        known = path.lstat()
+        if stat.S_ISREG(known.st_mode) and not known.st_mode & stat.S_IROTH:
+            path.chmod(stat.S_IMODE(known.st_mode) | 0o044)
+
+
 def _give_folder(folder: Path, user: int) -> None:
     """Let a user write into a folder and read what is there; what others put there it can neither change nor remove."""
     for path in folder.iterdir():
+        known = path.lstat()
+        if known.st_uid == user:
+            continue  # its own, of a start before
         os.chown(path, 0, user, follow_symlinks=False)
-        if not path.is_symlink():
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o040)
+        if stat.S_ISREG(known.st_mode):
+            path.chmod(stat.S_IMODE(known.st_mode) | 0o040)
     os.chown(folder, 0, user)
     folder.chmod(0o1770)

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.chassis.worker.template_bounds import OutOfBounds, check_length, in_memory, in_time
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -153,10 +155,17 @@ def fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def describe_chat(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
-    """Return what travels with a model: ``{fingerprint, samples: [{messages, token_ids}]}``."""
-    conversations = canonical_conversations(tokenizer)
-    samples = [{"messages": m, "token_ids": encode_prompt(tokenizer, m)} for m in conversations]
-    return {"fingerprint": fingerprint(tokenizer), "samples": samples}
+    """Return what travels with a model: ``{fingerprint, samples: [{messages, token_ids}]}``.
+
+    Raises: Inexpressible: its template refuses them all, or takes more time, memory or text than any should.
+    """
+    try:
+        with in_memory():
+            conversations = canonical_conversations(tokenizer)
+            samples = [{"messages": m, "token_ids": encode_prompt(tokenizer, m)} for m in conversations]
+            return {"fingerprint": fingerprint(tokenizer), "samples": samples}
+    except OutOfBounds as error:
+        raise Inexpressible(str(error)) from None
 
 
 def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -175,17 +184,21 @@ def _render(
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        texts, spans = render_jinja_template(
-            conversations=[[dict(m) for m in messages]],
-            tools=list(tools) if tools else None,
-            chat_template=tokenizer.get_chat_template(tools=list(tools) if tools else None),
-            return_assistant_tokens_mask=generation_marks,
-            add_generation_prompt=add_generation_prompt,
-            **{**tokenizer.special_tokens_map, "strftime_now": TEMPLATE_DATE.strftime},
-        )
+        with in_time():
+            texts, spans = render_jinja_template(
+                conversations=[[dict(m) for m in messages]],
+                tools=list(tools) if tools else None,
+                chat_template=tokenizer.get_chat_template(tools=list(tools) if tools else None),
+                return_assistant_tokens_mask=generation_marks,
+                add_generation_prompt=add_generation_prompt,
+                **{**tokenizer.special_tokens_map, "strftime_now": TEMPLATE_DATE.strftime},
+            )
+        text = check_length(texts[0])
+    except OutOfBounds as error:
+        raise Inexpressible(str(error)) from None
     except (TemplateError, TypeError, KeyError, ValueError) as error:
         raise Inexpressible(f"the chat template refuses this conversation: {error}") from error
-    return texts[0], list(spans[0]) if generation_marks else []
+    return text, list(spans[0]) if generation_marks else []
 
 
 def _check_expressible(

@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from services.chassis.errors import Invalid
-from services.chassis.worker import describe_chat, load_tokenizer
+from services.chassis.worker import Inexpressible, describe_chat, load_tokenizer
 from services.registry.preparation import ModelFacts
 
 INDEX = "model.safetensors.index.json"
@@ -27,7 +27,10 @@ def describe(folder: Path) -> ModelFacts:
         raise _refuse("the tokenizer cannot be loaded (tokenizer.json, tokenizer_config.json)") from error
     if not tokenizer.chat_template:
         raise _refuse("the tokenizer has no chat template: an instruct model is needed")
-    chat = describe_chat(tokenizer)
+    try:
+        chat = describe_chat(tokenizer)
+    except Inexpressible as error:
+        raise _refuse(str(error)) from error
     (folder / DESCRIPTION).write_text(json.dumps({"format": 1, **chat}, ensure_ascii=False), "utf-8")
     return ModelFacts(
         architecture=config["architectures"][0],

@@ -1,7 +1,7 @@
 """One installation on a machine with all of these at once: a proxy variable that leads nowhere, the remains of other
 tools, a home with Chinese letters and blanks below a long temporary folder, a start from a project that shadows us,
-doors on `::1`, a quota of less than two cores, no locale, a user without a name and a home, and a store whose certificate
-a private authority signed.
+doors on `::1`, a quota of less than two cores, no locale, a user without a name and a home, and a store with a
+certificate of a private authority.
 """
 
 from __future__ import annotations

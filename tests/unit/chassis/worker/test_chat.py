@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.chassis.worker import chat
+from services.chassis.worker import chat, template_bounds
 from tests.tiny_model import build_tiny_tokenizer
 
 pytestmark = pytest.mark.unit
@@ -114,3 +114,20 @@ def test_canonical_samples_are_what_transformers_encodes(tokenizer):
     for sample in described["samples"]:
         theirs = tokenizer.apply_chat_template(sample["messages"], add_generation_prompt=True)["input_ids"]
         assert sample["token_ids"] == theirs
+
+
+@pytest.mark.parametrize(
+    ("template", "what"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}x", "takes longer than 3 s"),
+        ("{{ 'x' * 100000000 }}", "writes 100,000,000 characters"),
+        ("{{ ('x' * 4000000000) | length }}", "fills more than 1024 MiB"),
+    ],
+)
+def test_a_template_that_takes_too_much_is_refused_in_words(tokenizer, monkeypatch, template, what):
+    monkeypatch.setattr(template_bounds, "RENDER_SECONDS", 3.0)
+    tokenizer.chat_template = template
+    with pytest.raises(chat.Inexpressible, match=what):
+        chat.describe_chat(tokenizer)
+    tokenizer.chat_template = MARKED
+    assert chat.describe_chat(tokenizer)["samples"]
