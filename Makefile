@@ -56,6 +56,7 @@ test-full: setup ## what `make test` leaves out: PostgreSQL, a control plane wit
 chaos: setup ## kill at random while all works: CHAOS_SECONDS (300), CHAOS_SEED (0: clock); hostile clients: SIEGE_SECONDS (60)
 	$(BIN)/python -m tests.chaos.random --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 	$(BIN)/python -m tests.chaos.clients --seconds $(SIEGE_SECONDS)
+	$(BIN)/python -m pytest -q -s tests/integration/dataset/test_hostile_p99.py
 
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import Unavailable
-from services.chassis.paths import inside
 from services.chassis.objects.manifest import Manifest, download_verified
 from services.chassis.objects.store import ObjectStore, folder_prefix
+from services.chassis.paths import inside
 
 Progress = Callable[[int, int], None]
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator
 
 from services.chassis.errors import Invalid
-from services.chassis.paths import check_inside
 from services.chassis.objects.store import ObjectStore, folder_prefix
+from services.chassis.paths import check_inside
 
 FORMAT = 1
 _CHUNK = 1 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.errors import Invalid
-from services.chassis.paths import inside
 from services.chassis.objects import Manifest, NodeCache, ObjectStore, folder_prefix
+from services.chassis.paths import inside
 from services.evaluation.benchmarks import categories, layouts, presets
 from services.evaluation.benchmarks.layouts import Benchmark
 from services.evaluation.reporting.build import TaskInfo

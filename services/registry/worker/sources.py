@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from services.chassis.errors import Invalid, NotFound, Unavailable
-from services.chassis.paths import inside
 from services.chassis.objects import ObjectStore, folder_prefix
+from services.chassis.paths import inside
 from services.registry.preparation import ModelSource
 
 WANTED = (".json", ".safetensors", ".txt", ".model", ".jinja", ".tiktoken")
