@@ -58,6 +58,7 @@ chaos: setup ## kill at random while all works: CHAOS_KILLS (100), CHAOS_SEED (0
 	$(BIN)/python -m tests.chaos.random --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED)
 	$(BIN)/python -m tests.chaos.clients --seconds $(SIEGE_SECONDS)
 	$(BIN)/python -m tests.chaos.mutations --count $(MUTATIONS) --seed $(CHAOS_SEED)
+	$(BIN)/python -m pytest -q -s tests/integration/dataset/test_hostile_p99.py
 
 demo: setup ## the whole journey on a real model, from nothing
 	$(BIN)/python -m deploy.demo

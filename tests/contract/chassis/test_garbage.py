@@ -1,6 +1,7 @@
 """Files are deleted by rows of the deleting transaction, on SQLite and on PostgreSQL, with a real store."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from services.chassis.clock import now
 from services.chassis.data import Database, UnitOfWork, chassis_metadata, draft
 from services.chassis.errors import Denied, NotFound, Unavailable
 from services.chassis.garbage import Garbage, GarbageCollector, discard, garbage_table
-from services.chassis.objects import ObjectStore, StoreAccess
+from services.chassis.objects import ForeignRules, ObjectStore, StoreAccess
+from tests.hostile_store import hostile_store
 
 pytestmark = pytest.mark.contract
 BUCKET = "garbage"
@@ -124,3 +126,24 @@ def test_the_delay_doubles_up_to_an_hour() -> None:
         delays.append((row.next_time - moment).total_seconds())
     assert delays[:4] == [5, 10, 20, 40]
     assert delays[-1] == 3600
+
+
+@pytest.mark.parametrize("kind", ["missing", "no-key", "text"])
+async def test_a_malformed_answer_keeps_no_other_folder_from_deletion(
+    database: Database, store: ObjectStore, kind: str
+) -> None:
+    with hostile_store() as hostile:
+
+        async def open_store(garbage: Garbage) -> tuple[StoreAccess, str]:
+            bad = garbage.bucket == kind
+            return (
+                replace(hostile.access, foreign=ForeignRules(("127.0.0.1",))) if bad else store.access
+            ), garbage.bucket
+
+        async with UnitOfWork(database) as uow:
+            await discard(uow, GARBAGE, kind, "a/1", "proj-2", "cred-2")
+            await uow.commit()
+        await note(database, "a/1")
+        assert await GarbageCollector(database, GARBAGE, open_store).tick() == 1
+    assert keys(store) == ["a/10/x"]
+    assert [(row.bucket, row.attempts) for row in await rows(database)] == [(kind, 1)]

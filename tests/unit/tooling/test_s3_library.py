@@ -1,4 +1,4 @@
-"""The S3 library takes long to load: `s3` imports it with its parts, and is imported by the functions that need a client."""
+"""The S3 library takes long to load: `s3` and its parts import it, and functions that need a client import `s3`."""
 
 import ast
 
