@@ -13,7 +13,7 @@ from services.chassis.objects import ForeignRules
 from tests.hostile_store import hostile_store
 from tests.integration.dataset.world import OTHER, PROJECT, World
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
 
 CALLS = 300
 MOST_TIMES = 1.5
