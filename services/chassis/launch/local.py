@@ -205,7 +205,6 @@ class LocalLauncher:
             memory_mb=self.capacity.memory_mb,
             memory_mb_held=sum(record.claim.memory_mb for record in held),
             gpus=self.capacity.gpus,
-            gpus_held=sum(len(record.claim.gpus) for record in held),
             cores=len(self.capacity.cores),
             ids=tuple(record.id for record in held),
         )

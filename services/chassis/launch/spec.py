@@ -132,7 +132,6 @@ class Usage:
     memory_mb: int
     memory_mb_held: int
     gpus: int
-    gpus_held: int
     cores: int
     ids: tuple[str, ...] = field(default=())
 
