@@ -98,8 +98,8 @@ def isolation(home: Home) -> Finding:
     names = ("launch_isolation", "launch_user_ids")
     values = {name: place[0] for name in names if (place := next(lookup.places(name), None)) is not None}
     settings = LaunchSettings(service="training", home=home.path, **values)
-    with tempfile.TemporaryDirectory() as stand_in:  # before the first start there is nothing to try it on
-        walls = Walls.of_settings(home.path if home.path.is_dir() else Path(stand_in), settings)
+    with tempfile.TemporaryDirectory() as stand_in:  # a look changes nothing in the home itself
+        walls = Walls.of_settings(Path(stand_in), settings)
         kind = walls.kind
     if kind is Kind.USERS:
         words = f"programs of each project run as a user of their own ({settings.launch_user_ids})"
