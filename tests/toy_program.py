@@ -20,6 +20,8 @@ def play(folder: Path, spec: Mapping[str, Any]) -> ProgramResult:
     """Tells its environment, sleeps, and ends in the way that it is told."""
     write_progress(folder, {"step": 1})
     time.sleep(spec.get("seconds", 0))
+    if "says" in spec:
+        print(spec["says"], flush=True)
     match spec.get("end"):
         case "refuse":
             raise Invalid("The toy does not like this.", reason="NOT_LIKED")

@@ -1,7 +1,8 @@
 """A worker without torch: counts steps, writes checkpoints, and does what its spec's `work` says.
 
 `work`: steps, step_seconds, checkpoint_every, fail_at {step, kind}, die_at [step of attempt 1, of attempt 2, …],
-hang_at, gate (a file: the last step waits until it exists), deaf (it ignores SIGTERM), silent (no heartbeats).
+hang_at, gate (a file: the last step waits until it exists), says (a line of its log),
+deaf (it ignores SIGTERM), silent (no heartbeats).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def main() -> int:
     begin = (work["resume"] or {}).get("step", 0)
     reporter.send("started", {"pid": os.getpid(), "resume_step": begin})
     print(f"attempt {spec['attempt']} begins after step {begin}", flush=True)
+    if "says" in work:
+        print(work["says"], flush=True)
     for step in range(begin + 1, work["steps"] + 1):
         if reporter.stop_requested.wait(work.get("step_seconds", 0.01)):
             checkpoint(reporter, step - 1)

@@ -7,7 +7,6 @@ line. Spans and metrics are recorded and sent (OTLP over HTTP) only where `otlp_
 import json
 import logging
 import random
-import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from services.chassis.masking import mask
 from services.chassis.settings import Settings
 
 _NAME = "modelry"
@@ -28,17 +28,6 @@ _propagator = TraceContextTextMapPropagator()
 _ids = random.Random()  # noqa: S311 - ids, no secrets
 _request_id: ContextVar[str] = ContextVar("modelry_request_id", default="")
 _job_id: ContextVar[str] = ContextVar("modelry_job_id", default="")
-
-# The forms that our secrets have wherever they are written: API keys, webhook secrets, bearer values, signed tokens.
-_SECRETS = re.compile(
-    r"(?P<head>\b(?:mk|whsec)[-_]|\b[Bb]earer\s+|\beyJ)[A-Za-z0-9_\-.+/=]{6,}"
-    r"|(?P<name>(?:secret_key|secret_access_key|password|api_key)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}&]+",
-)
-
-
-def mask(text: str) -> str:
-    """Return the text with anything that looks like one of our secrets replaced by asterisks."""
-    return _SECRETS.sub(lambda m: (m["head"] or m["name"] or "") + "***", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -50,7 +39,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        line: dict[str, object] = {
+        line: dict[str, str] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "service": self._service,
@@ -65,7 +54,7 @@ class JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in ids.items() if value})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return mask(json.dumps(line, ensure_ascii=False, default=str))
+        return json.dumps({key: mask(value) for key, value in line.items()}, ensure_ascii=False)
 
 
 def setup(service: str, settings: Settings) -> None:

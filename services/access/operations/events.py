@@ -1,14 +1,15 @@
 """Read the events of a project from the stream: pages, and what comes from now on.
 
-The cursor is the stream's own sequence. A reader's consumer lives in the server's memory for as long as it is asked.
+The cursor is the stream's own sequence. A reader's consumer lives in the server's memory, and its reader removes it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.js.api import ConsumerInfo
 
+_NEXT = "$JS.API.CONSUMER.MSG.NEXT"
 _IDLE_SECONDS = 60.0
+"""After which the server forgets a consumer whose reader was lost with its connection; all others remove their own."""
 _HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 12.0
 _PAGE_SECONDS = 10.0
@@ -59,15 +62,17 @@ async def list_events(bus: Bus, query: Query, page: PageQuery) -> Page[Stored]:
     limit, after, session = page.limit, page.position, bus.now()
     await _check_kept(session, after, "page_token")
     items: list[Stored] = []
-    async with _reader(session, query, after) as (info, inbox):
-        left = int(info.num_pending or 0)
-        last = after
-        while left > 0 and len(items) < limit:
+    async with session.inbox() as (reply, inbox), _consumer(session, query, after) as info:
+        left, last = int(info.num_pending or 0), after
+        asked = min(left, limit)  # what is not asked for is not sent: a page costs the same, however much follows
+        if asked:
+            ask = json.dumps({"batch": asked, "expires": int(_PAGE_SECONDS * 1e9)}).encode()
+            await session.call(session.client.publish(f"{_NEXT}.{EVENTS_STREAM}.{info.name}", ask, reply=reply))
+        for _ in range(asked):
             message = await session.call(inbox.get(), timeout=_PAGE_SECONDS)
-            if not await _is_event(session, message):
-                continue
-            left -= 1
-            last = int(message.metadata.sequence.stream)
+            if (message.headers or {}).get("Status"):
+                raise Unavailable("The events cannot be read now.", reason="BUS_UNAVAILABLE")
+            left, last = int(message.metadata.num_pending), int(message.metadata.sequence.stream)
             items += _parsed(message)
     return Page(tuple(items), str(last) if left > 0 else "")
 
@@ -91,7 +96,7 @@ async def watch_events(bus: Bus, query: Query, after: int) -> AsyncGenerator[Sto
         session = await bus.session()
         expected = 1
         try:
-            async with _reader(session, query, last) as (_, inbox):
+            async with session.inbox() as (deliver, inbox), _consumer(session, query, last, deliver):
                 while True:
                     message = await session.call(inbox.get(), timeout=_SILENCE_SECONDS)
                     tries = 0
@@ -135,27 +140,37 @@ async def _bounds(session: Session) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def _reader(session: Session, query: Query, after: int) -> AsyncIterator[tuple[ConsumerInfo, asyncio.Queue[Msg]]]:
-    """Open a consumer of the events after a cursor, with the messages that it pushes."""
+async def _consumer(
+    session: Session, query: Query, after: int, deliver: str | None = None
+) -> AsyncIterator[ConsumerInfo]:
+    """Open a consumer of the events after a cursor, and remove it at the end.
+
+    It pushes what comes to `deliver`, or without one sends what it is asked for.
+    """
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
     from nats.js.errors import APIError
 
+    config = ConsumerConfig(
+        deliver_subject=deliver,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=after + 1,
+        filter_subject=query.subject,
+        ack_policy=AckPolicy.NONE,
+        idle_heartbeat=_HEARTBEAT_SECONDS if deliver else None,
+        flow_control=True if deliver else None,
+        inactive_threshold=_IDLE_SECONDS,
+        mem_storage=True,
+    )
     try:
-        async with session.inbox() as (deliver, inbox):
-            config = ConsumerConfig(
-                deliver_subject=deliver,
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=after + 1,
-                filter_subject=query.subject,
-                ack_policy=AckPolicy.NONE,
-                idle_heartbeat=_HEARTBEAT_SECONDS,
-                flow_control=True,
-                inactive_threshold=_IDLE_SECONDS,
-                mem_storage=True,
-            )
-            yield await session.call(session.js.add_consumer(EVENTS_STREAM, config)), inbox
+        info = await session.call(session.js.add_consumer(EVENTS_STREAM, config))
     except APIError as error:
         raise Unavailable(f"The events cannot be read now: {error.description}.", reason="BUS_UNAVAILABLE") from error
+    try:
+        yield info
+    finally:
+        if not session.closed.is_set():
+            with suppress(APIError, Unavailable):  # the server forgets it after a while
+                await session.call(session.js.delete_consumer(EVENTS_STREAM, info.name), timeout=1)
 
 
 async def _is_event(session: Session, message: Msg) -> bool:

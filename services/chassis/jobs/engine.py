@@ -20,6 +20,7 @@ from services.chassis.jobs.settings import JobSettings
 from services.chassis.jobs.stage import Stage
 from services.chassis.jobs.store import JobTables, MetricPoint, Progress
 from services.chassis.launch import Launcher
+from services.chassis.masking import mask
 from services.chassis.readiness import Lack
 from services.chassis.reporting import read_spool
 from services.chassis.rpc import opened
@@ -198,14 +199,14 @@ class JobEngine(Generic[J]):
             offset = chunk.next_offset or offset
             *lines, rest = (rest + chunk.text).split("\n")
             for line in lines:
-                yield line
+                yield mask(line)
             if chunk.text:
                 continue
             if over:
                 break
             await asyncio.sleep(_FOLLOW_SECONDS)
         if rest:
-            yield rest
+            yield mask(rest)
 
     async def _over(self, job_id: str, attempt: Attempt) -> bool:
         async with UnitOfWork(self._context.database, write=False) as uow:

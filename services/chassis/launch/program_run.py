@@ -19,6 +19,7 @@ from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.launch import shim
 from services.chassis.launch.program_result import PROGRESS_FILE, ProgramResult, read_result, write_spec
 from services.chassis.launch.spec import Launcher, LaunchSpec, Probe, ProbeState
+from services.chassis.masking import mask
 
 POLL_SECONDS = 0.2
 _LAST_WORDS_BYTES = 4000
@@ -88,7 +89,7 @@ class ProgramRun:
         """Return how it ended, for people: its exit code and the last line of its log."""
         probe = await self._launcher.probe(self.id)
         lines = (await self._launcher.logs(self.id, -_LAST_WORDS_BYTES)).text.strip().splitlines()
-        return f"it ended {_exit_words(probe)}" + (f": {lines[-1][:500]}" if lines else "")
+        return f"it ended {_exit_words(probe)}" + (f": {mask(lines[-1])[:500]}" if lines else "")
 
     async def discard(self) -> None:
         """End it, if it runs, and remove its folder."""

@@ -9,8 +9,8 @@ import time
 from services.chassis.clock import now
 from services.chassis.errors import ModelryError, Unavailable
 from services.chassis.launch import NEVER_FITS, LocalLauncher
+from services.chassis.masking import mask
 from services.chassis.tasks import end_tasks
-from services.chassis.telemetry import mask
 from services.chassis.transitions import Failure, FailureKind
 from services.serving.control.engine import choose_port, launch_spec
 from services.serving.control.weights import Prepared

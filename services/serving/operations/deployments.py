@@ -9,9 +9,9 @@ from services.chassis.data import Page, PageQuery, check_etag, retry_conflicts
 from services.chassis.errors import AlreadyExists, NotFound, WrongState
 from services.chassis.events import Record
 from services.chassis.launch import Launcher, ProbeState
+from services.chassis.masking import mask
 from services.chassis.names import UpdateLabels
 from services.chassis.rpc import opened
-from services.chassis.telemetry import mask
 from services.clients.records import ROUTE_BUCKET
 from services.serving.domain.entities import Billing, Deployment, Replica, State
 from services.serving.operations import money
@@ -226,7 +226,7 @@ async def read_logs(
         chunk = await launcher.logs(replica.id, offset, _PIECE_BYTES)
         *lines, rest = (rest + chunk.text).split("\n")
         for line in lines:
-            yield mask(line[:_LONGEST])
+            yield mask(line)[:_LONGEST]
         if chunk.next_offset > offset:
             offset = chunk.next_offset
             continue
@@ -237,4 +237,4 @@ async def read_logs(
         if running:
             await asyncio.sleep(_FOLLOW_SECONDS)
     if rest:
-        yield mask(rest[:_LONGEST])
+        yield mask(rest)[:_LONGEST]

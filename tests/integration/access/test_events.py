@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import nats as nats_py
@@ -61,6 +62,43 @@ async def test_events_are_paged_in_their_order(house):
     assert event.type == "modelry.job.queued"
     assert (event.data.id, event.data.state, event.data.links["model"]) == (event.resource_id, "QUEUED", "mv-1")
     assert (await page(house, page_token=str(seen[-1].sequence))).events == []
+
+
+async def consumers(house):
+    """How many readers of events the server keeps in its memory."""
+    return (await house.bus.now().js.stream_info("MODELRY_EVENTS")).state.consumer_count
+
+
+async def test_nobody_who_read_events_leaves_a_consumer_behind(house):
+    await emit(house, *((f"ftjob-{number}", "queued") for number in range(7)))
+    before = await consumers(house)
+    for token in ("", "3", "9" * 18):
+        with suppress(Invalid):
+            await page(house, page_size=3, page_token=token)
+        assert await consumers(house) == before
+    watch = await open_watch(house, after=-1)
+    await read(watch, 1)
+    watch.cancel()
+    async with asyncio.timeout(10):
+        while await consumers(house) > before:
+            await asyncio.sleep(0.02)
+
+
+async def received_by_a_page(house):
+    """The fewest messages in five tries: other parts of the service use the same connection."""
+    stats, fewest = house.bus.now().client.stats, 10**9
+    for _ in range(5):
+        before = stats["in_msgs"]
+        assert len((await page(house, page_size=10)).events) == 10
+        fewest = min(fewest, stats["in_msgs"] - before)
+    return fewest
+
+
+async def test_a_page_costs_the_same_however_many_events_follow(house):
+    await emit(house, *((f"ftjob-{number}", "queued") for number in range(20)))
+    few = await received_by_a_page(house)
+    await emit(house, *((f"ftjob-{number}", "running") for number in range(1500)))
+    assert 10 <= await received_by_a_page(house) <= few + 5
 
 
 async def test_filters_choose_noun_resource_and_happening(house):

@@ -162,6 +162,9 @@ async def test_every_end_is_told(launcher: LocalLauncher, tmp_path: Path) -> Non
     assert await played(dead, end="die") is None
     assert await dead.how_it_ended() == "it ended with code 9"
     assert not await dead.exists()
+    telling = ProgramRun(launcher, tmp_path, "toy-4")
+    assert await played(telling, end="die", says="the store refused secret_key='s3cr3t'") is None
+    assert await telling.how_it_ended() == "it ended with code 9: the store refused secret_key='***'"
 
 
 async def test_one_that_takes_too_long_is_killed(launcher: LocalLauncher, tmp_path: Path) -> None:

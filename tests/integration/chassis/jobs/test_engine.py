@@ -56,6 +56,14 @@ async def test_a_job_succeeds_and_ends_once(tmp_path: Path, nats_server: RealNat
         assert os.stat(folder / "spec.json").st_mode & 0o777 == 0o600
 
 
+async def test_no_secret_is_in_the_log_that_is_shown(tmp_path: Path, nats_server: RealNats) -> None:
+    async with running(a_service(tmp_path, nats_server)) as service:
+        job = await service.create(steps=1, says='{"x-api-key": "s3cr3t"} https://me:s3cr3t@host')
+        await service.ended(job.id)
+        lines = [line async for _, line in service.engine.logs(PROJECT, job.id)]
+        assert lines[1] == '{"x-api-key": "***"} https://me:***@host'
+
+
 async def test_metrics_and_progress_never_change_the_version(tmp_path: Path, nats_server: RealNats) -> None:
     async with running(a_service(tmp_path, nats_server)) as service:
         job = await service.create(steps=40)
