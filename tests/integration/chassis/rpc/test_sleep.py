@@ -2,11 +2,8 @@
 
 import importlib.util
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 
 from services.chassis import auth, errors
 from services.chassis.rpc import Connections, RpcServer
+from tests.sleep import JUMPS, before_the_jump
 
 pytestmark = pytest.mark.integration
 
@@ -24,8 +22,6 @@ if not hasattr(toy, "Toy"):
     _spec.loader.exec_module(toy)
 
 ISSUER = auth.TokenIssuer("s" * 40)
-HOUR = 3600.0
-DIRECTIONS = [HOUR, -HOUR]  # it slept; the wall clock was set back
 
 
 @dataclass
@@ -51,17 +47,7 @@ async def address() -> AsyncIterator[str]:
     await server.stop(0.1)
 
 
-@contextmanager
-def before_the_jump(seconds: float) -> Iterator[None]:
-    """What happens inside happened before the wall clock jumped by so much; the monotonic clock knows of nothing."""
-    wall, stamp = time.time, auth.now
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", lambda: wall() - seconds)
-        patch.setattr(auth, "now", lambda: stamp() - timedelta(seconds=seconds))
-        yield
-
-
-@pytest.mark.parametrize("seconds", DIRECTIONS)
+@pytest.mark.parametrize("seconds", JUMPS)
 @pytest.mark.parametrize("method", ["Make", "Watch"])
 async def test_a_call_after_a_sleep_carries_a_token_that_is_good(address: str, method: str, seconds: float) -> None:
     connections = Connections(Settings(toys=address), ISSUER, "training")
@@ -76,7 +62,7 @@ async def test_a_call_after_a_sleep_carries_a_token_that_is_good(address: str, m
     await connections.close()
 
 
-@pytest.mark.parametrize("seconds", DIRECTIONS)
+@pytest.mark.parametrize("seconds", JUMPS)
 @pytest.mark.parametrize("method", ["Make", "Watch"])
 async def test_a_call_that_a_sleep_fell_into_is_made_once_more(address: str, method: str, seconds: float) -> None:
     connections = Connections(Settings(toys=address), ISSUER, "training")
