@@ -7,6 +7,7 @@ from gateway.context import Metadata, text_of
 from gateway.keys import KeyRing
 from services.chassis.auth import Principal, Role, TokenIssuer
 from services.chassis.errors import Denied, NotFound, Unauthenticated
+from services.chassis.rpc import Tokens
 from services.clients.credentials import CredentialClient
 from services.clients.records import KeyRecord
 
@@ -20,8 +21,8 @@ class Authenticator:
     """Authenticates callers; keeps tokens and the ids of projects for a while."""
 
     def __init__(self, keys: KeyRing, issuer: TokenIssuer, credentials: CredentialClient) -> None:
-        self._keys, self._issuer, self._credentials = keys, issuer, credentials
-        self._tokens: dict[Principal, tuple[str, float]] = {}
+        self._keys, self._credentials = keys, credentials
+        self._tokens = Tokens(issuer, _TOKEN_SECONDS)  # each is good for five minutes at least
         self._projects: dict[str, tuple[str, float]] = {}
 
     def key(self, headers: Mapping[str, str], address: str) -> KeyRecord:
@@ -68,17 +69,7 @@ class Authenticator:
 
     def metadata(self, principal: Principal, request_id: str, further: Iterable[tuple[str, str]]) -> Metadata:
         """Return what a call of a service carries: the caller's token, the request's id, and its trace."""
-        return (("authorization", f"Bearer {self._token(principal)}"), ("x-request-id", request_id), *further)
-
-    def _token(self, principal: Principal) -> str:
-        """Return a token for services that is good for five minutes at least."""
-        token, until = self._tokens.get(principal, ("", 0.0))
-        if time.monotonic() > until:
-            if len(self._tokens) >= _MOST_CACHED:
-                self._tokens.clear()
-            token = self._issuer.issue(principal, _TOKEN_SECONDS)
-            self._tokens[principal] = (token, time.monotonic() + _TOKEN_SECONDS / 2)
-        return token
+        return (("authorization", f"Bearer {self._tokens.of(principal)}"), ("x-request-id", request_id), *further)
 
 
 def _asked_project(headers: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ async def assemble(host: ServiceHost[AccessSettings]) -> None:
     except ModelryError as error:
         refuse_start(f"MODELRY_BOOTSTRAP_KEY: {error.message}")
     keeper = KvKeeper(bus, KEY_BUCKET, partial(all_records, context), settings, partial(overtake, context))
-    maintenance = BackgroundLoop("maintenance of access", partial(maintain, context), settings.sweep_seconds)
+    maintenance = BackgroundLoop("maintenance of access", partial(maintain, context, set()), settings.sweep_seconds)
     gate = WorkerGate(bus, settings.token_secret)
     host.on_events(partial(handle, context), "job", "evaluation", "deployment")  # what costs money
     host.add(keeper, gate, maintenance)

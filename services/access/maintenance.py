@@ -15,11 +15,18 @@ _log = logging.getLogger(__name__)
 _STEP_SECONDS = 0.1
 
 
-async def maintain(context: ServiceContext) -> None:
-    """Run one round of the maintenance of access: expire keys, free forgotten reservations, make missing buckets."""
+async def maintain(context: ServiceContext, told: set[str]) -> None:
+    """Run one round of the maintenance of access: expire keys, free unconfirmed reservations, make missing buckets.
+
+    Args: told: the overdue reservations that the log has named; the caller keeps it from round to round.
+    """
     await keys.expire_keys(context, now())
-    for reservation in await billing.sweep(context, now()):
-        _log.warning("the reservation of %s was freed: its work ended and nobody settled it", reservation.id)
+    await billing.sweep(context, now())
+    overdue = {reservation.id for reservation in await billing.overdue(context, now())}
+    for reservation_id in sorted(overdue - told):
+        _log.warning("the work of %s has ended and is not settled: its service is away", reservation_id)
+    told.clear()
+    told.update(overdue)
     for project in await projects.all_projects(context):
         await context.stores.try_ensure_bucket(project.bucket)
 

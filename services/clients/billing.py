@@ -72,7 +72,7 @@ class BillingClient:
         await self._internal.Confirm(request, metadata=self._metadata(project))
 
     async def settle(self, project: str, reservation_id: str, quantity: float) -> None:
-        """Book what was used and free the rest. Idempotent. Raises: NotFound, WrongState: released."""
+        """Book what was used and free the rest, also if it was released. Idempotent. Raises: NotFound."""
         request = internal_pb2.SettleRequest(reservation_id=reservation_id, quantity=quantity)
         await self._internal.Settle(request, metadata=self._metadata(project))
 

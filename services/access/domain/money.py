@@ -152,7 +152,7 @@ class ReservationState(enum.Enum):
 _HELD, _CONFIRMED = ReservationState.HELD, ReservationState.CONFIRMED
 _SETTLED, _RELEASED = ReservationState.SETTLED, ReservationState.RELEASED
 CONFIRM = Transition("confirm", frozenset({_HELD}), _CONFIRMED)
-SETTLE = Transition("settle", frozenset({_HELD, _CONFIRMED}), _SETTLED)
+SETTLE = Transition("settle", frozenset({_HELD, _CONFIRMED, _RELEASED}), _SETTLED)
 RELEASE = Transition("release", frozenset({_HELD, _CONFIRMED}), _RELEASED)
 FALL = Transition("fall", frozenset({_HELD}), _RELEASED)
 RENEW = Transition("renew", frozenset({_RELEASED}), _HELD)
@@ -206,12 +206,13 @@ class Reservation:
         return replace(self.apply(RENEW, now), state=_CONFIRMED)
 
     def settle(self, quantity: float, now: datetime) -> Reservation:
-        """Book it at the price that was held. Asking again changes nothing; one that fell is booked all the same."""
+        """Book it at the price that was held. Asking again changes nothing.
+
+        What was used is paid for, also where the money was freed meanwhile: only the owner knows whether it was used.
+        """
         if self.state is _SETTLED:
             return self
         cost = cost_of(check_quantity(quantity, "quantity"), self.unit_price)
-        if self.fallen:
-            return replace(self.apply(RENEW, now), state=_SETTLED, settled=cost)
         return replace(self.apply(SETTLE, now), settled=cost)
 
     def release(self, now: datetime) -> Reservation:

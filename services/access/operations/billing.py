@@ -160,7 +160,7 @@ async def confirm(caller: Principal, reservation_id: str, context: ServiceContex
 async def settle(
     caller: Principal, reservation_id: str, quantity: float, context: ServiceContext, now: datetime
 ) -> Reservation:
-    """Book what was really used, at the price that was held. Raises: NotFound, WrongState, Invalid."""
+    """Book what was really used, at the price that was held, in every state. Raises: NotFound, Invalid."""
     async with context.writing() as uow:
         known = await uow.reservations.get(caller.project, reservation_id)
         settled = known.settle(quantity, now)
@@ -187,7 +187,7 @@ async def _save(uow: AccessUnit, known: Reservation, changed: Reservation) -> Re
 
 
 async def note_event(event: Event, event_id: str, context: ServiceContext, now: datetime) -> None:
-    """Confirm the reservation of what is alive. Of what has ended, note when: unsettled, the sweep frees it later.
+    """Confirm the reservation of what is alive. Of what has ended, note when: `overdue` tells of it.
 
     A stage confirms and settles by itself. This is for the stage that died between its own commit and that call: its
     event is on the bus all the same.
@@ -234,11 +234,8 @@ async def list_usage(caller: Principal, page: PageQuery, context: ServiceContext
 
 
 @retry_conflicts
-async def sweep(context: ServiceContext, now: datetime) -> list[Reservation]:
-    """Free what nobody confirmed in time, and what its owner did not settle within the hold after its end.
-
-    Returns: the ones of the second kind, which an operator should know of.
-    """
+async def sweep(context: ServiceContext, now: datetime) -> None:
+    """Free what nobody confirmed in time. What is confirmed stays until its owner settles or releases it."""
     columns = RESERVATIONS.c
     async with context.writing() as uow:
         unconfirmed = await uow.reservations.select(
@@ -246,12 +243,15 @@ async def sweep(context: ServiceContext, now: datetime) -> list[Reservation]:
         )
         for reservation in unconfirmed:
             await uow.reservations.save(reservation.apply(FALL, now))
-        forgotten = await uow.reservations.select(
-            columns.state == ReservationState.CONFIRMED, columns.end_time <= now - context.hold, limit=_SWEEP
-        )
-        for reservation in forgotten:
-            await uow.reservations.save(reservation.release(now))
         for quote in await uow.quotes.select(QUOTES.c.expire_time <= now - _QUOTE_KEPT, limit=_SWEEP):
             await uow.quotes.delete(quote)
         await uow.commit()
-    return forgotten
+
+
+async def overdue(context: ServiceContext, now: datetime) -> list[Reservation]:
+    """Return what has ended longer ago than the hold while its owner has not settled it, which people should know."""
+    columns = RESERVATIONS.c
+    async with context.reading() as uow:
+        return await uow.reservations.select(
+            columns.state == ReservationState.CONFIRMED, columns.end_time <= now - context.hold, limit=_SWEEP
+        )

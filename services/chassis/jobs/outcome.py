@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from services.chassis.errors import AlreadyExists, Denied, Invalid, NotFound, WrongState
 from services.chassis.jobs.domain import (
     ATTEMPT_LIMIT,
     CLOSE,
@@ -23,6 +24,10 @@ from services.chassis.jobs.domain import (
 from services.chassis.transitions import Failure, FailureKind
 
 J = TypeVar("J", bound=JobCore)
+
+REFUSALS = (Invalid, Denied, NotFound, AlreadyExists, WrongState)
+"""A part looked at what a job asks for and refuses it: asking again changes nothing, and the job fails as its user's
+fault. Every other error is trouble of a part, and the job waits until it is over."""
 
 
 class Outcome(StrEnum):

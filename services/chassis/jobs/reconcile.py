@@ -26,6 +26,7 @@ from services.chassis.jobs.domain import (
     JobCore,
     State,
 )
+from services.chassis.jobs.outcome import REFUSALS
 from services.chassis.jobs.report_listener import ReportListener
 from services.chassis.jobs.reports import Reports
 from services.chassis.jobs.schedule import Case, Scheduler
@@ -161,9 +162,7 @@ class Reconciler(BackgroundLoop, Generic[J]):
     async def _prepare(self, job: J) -> None:
         try:
             readiness = await self._context.stage.prepare(job)
-        except (Unavailable, Conflict):
-            raise
-        except ModelryError as error:
+        except REFUSALS as error:
             await self._context.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))
             self.kick()
             return

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from modelry.common.v1 import common_pb2
-from services.chassis.errors import ModelryError, NotFound, WrongState
+from services.chassis.errors import ModelryError, NotFound
 from services.chassis.jobs.domain import PricedJob
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Billing(Protocol):
         """Keep a reservation until it is settled or released. Raises: NotFound, WrongState."""
 
     async def settle(self, project: str, reservation_id: str, quantity: float) -> None:
-        """Book what was used and free the rest. Raises: NotFound, WrongState."""
+        """Book what was used and free the rest. Raises: NotFound."""
 
     async def release(self, project: str, reservation_id: str) -> None:
         """Free a reservation without a booking."""
@@ -104,8 +104,8 @@ class Reservations:
         if run_seconds > 0:
             try:
                 await self.billing.settle(job.project, job.id, run_seconds / 60)
-            except (NotFound, WrongState) as error:
-                # It fell before it was confirmed, or was swept long after the end: there is nothing to book it on.
+            except NotFound as error:
+                # Billing was restored from a copy of before it was reserved: there is nothing to book it on.
                 _log.warning("%s ran for %.0f s and nothing is booked: %s", job.id, run_seconds, error)
             await self._let_go(job.project, job.id)
         else:

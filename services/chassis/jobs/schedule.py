@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from services.chassis.errors import Conflict, ModelryError, Unavailable
+from services.chassis.errors import ModelryError
 from services.chassis.jobs.attempt_closer import AttemptCloser, how_it_ended
 from services.chassis.jobs.attempt_launcher import AttemptLauncher, coming
 from services.chassis.jobs.clock import RunClock
@@ -14,6 +14,7 @@ from services.chassis.jobs.domain import (
     Attempt,
     JobCore,
 )
+from services.chassis.jobs.outcome import REFUSALS
 from services.chassis.launch import NO_FREE_SLOT, ProbeState
 from services.chassis.transitions import Failure, FailureKind
 
@@ -107,12 +108,12 @@ class Scheduler(Generic[J]):
                 job, attempt = granted
             plan = await self._context.stage.plan(job, attempt)
             handle = await self._attempt_launcher.start(job, attempt, plan)
-        except (Unavailable, Conflict) as error:
-            await self._wait(case, error.message)
-            return error.reason != NO_FREE_SLOT
-        except ModelryError as error:
+        except REFUSALS as error:
             await self._context.fail(job.id, Failure(error.reason, error.message, FailureKind.USER))
             return True
+        except ModelryError as error:
+            await self._wait(case, error.message)
+            return error.reason != NO_FREE_SLOT
         await self._started(attempt, handle.fresh)
         return True
 

@@ -3,6 +3,7 @@
 from services.chassis.rpc.client import MESSAGE_BYTES, Connections, channel, plain_channel
 from services.chassis.rpc.opening import OPENED, opened
 from services.chassis.rpc.server import RpcServer, handlers_of
+from services.chassis.rpc.tokens import Tokens
 from services.chassis.rpc.validation import read_request, validate
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "OPENED",
     "Connections",
     "RpcServer",
+    "Tokens",
     "channel",
     "handlers_of",
     "opened",

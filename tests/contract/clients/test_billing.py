@@ -62,16 +62,23 @@ async def test_a_reservation_is_confirmed_and_settled_once(world: World, name: s
     assert await world.booked(name) == [7.0], "what is booked stays booked"
 
 
-async def test_a_released_reservation_is_neither_confirmed_nor_settled_and_comes_back(world: World, name: str) -> None:
+async def test_a_released_reservation_is_not_confirmed_and_comes_back(world: World, name: str) -> None:
     await reserve(world, name)
     for _ in range(2):
         await world.billing.release(PROJECT, name)
-    for call in (world.billing.confirm(PROJECT, name), world.billing.settle(PROJECT, name, 1)):
-        with pytest.raises(WrongState) as refused:
-            await call
-        assert refused.value.reason == "RESERVATION_NOT_OPEN"
+    with pytest.raises(WrongState) as refused:
+        await world.billing.confirm(PROJECT, name)
+    assert refused.value.reason == "RESERVATION_NOT_OPEN"
     await reserve(world, name)
     await world.billing.confirm(PROJECT, name)
+
+
+async def test_what_was_used_is_booked_although_it_was_released(world: World, name: str) -> None:
+    await reserve(world, name)
+    await world.billing.release(PROJECT, name)
+    for quantity in (7.0, 9.0):
+        await world.billing.settle(PROJECT, name, quantity)
+    assert await world.booked(name) == [7.0]
 
 
 async def test_nobody_elses_reservation_is_found(world: World, name: str) -> None:

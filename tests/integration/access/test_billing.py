@@ -137,7 +137,7 @@ async def test_releasing_is_idempotent_and_books_nothing(any_house):
         await any_house.billing_internal.Release(request, metadata=any_house.service())
     assert await ledger(any_house) == []
     with pytest.raises(WrongState):
-        await settle(any_house, 1)
+        await confirm(any_house)
 
 
 async def test_another_projects_reservation_does_not_exist(any_house):
@@ -186,13 +186,40 @@ async def test_the_jobs_event_confirms_what_its_service_could_not(house):
     assert await until_state(house, "CONFIRMED")
 
 
-async def test_an_end_that_nobody_settles_frees_the_money_after_a_while(house, caplog):
+async def pass_every_window(house):
+    """Return when what was set aside and unconfirmed just now has fallen: all older windows are over then."""
+    await reserve(house, "ftjob-marker")
+    assert await until_state(house, "RELEASED", "ftjob-marker")
+
+
+@pytest.mark.parametrize("before", ["HELD", "CONFIRMED", "RELEASED"])
+async def test_a_stage_that_was_away_longer_than_every_window_is_paid(house, before):
+    await set_price(house)
     await reserve(house)
-    await reserve(house, "ftjob-settled")
+    if before == "CONFIRMED":
+        await confirm(house)
+    if before == "RELEASED":
+        request = internal_pb2.ReleaseRequest(reservation_id="ftjob-1")
+        await house.billing_internal.Release(request, metadata=house.service())
+    await emit(house, "failed", terminal=True)
+    await emit(house, "queued", reservation_id="ftjob-later")  # behind the end, on the same durable
+    for _ in range(2):
+        await pass_every_window(house)
+    assert await state_of(house) == ("CONFIRMED" if before == "CONFIRMED" else "RELEASED")
+    assert (await settle(house, 2)).settled == euros("1")
+    await settle(house, 2)
+    assert [(record.resource_id, record.cost) for record in await ledger(house)] == [("ftjob-1", euros("1"))]
+
+
+async def test_an_end_that_nobody_settled_is_told_once(house, caplog):
+    await reserve(house)
     await confirm(house)
     await emit(house, "failed", terminal=True)
-    await emit(house, "failed", terminal=True, reservation_id="ftjob-settled")
-    await settle(house, 1, "ftjob-settled")
-    assert await until_state(house, "RELEASED")
-    assert await state_of(house, "ftjob-settled") == "SETTLED"
-    assert [record.resource_id for record in await ledger(house)] == ["ftjob-settled"]
+    told = lambda: [one for one in caplog.messages if "ftjob-1" in one and "not settled" in one]  # noqa: E731
+    for _ in range(20):
+        await pass_every_window(house)
+        if told():
+            break
+    await pass_every_window(house)
+    assert len(told()) == 1
+    assert await state_of(house) == "CONFIRMED"

@@ -85,6 +85,7 @@ OUTCOMES = {
     ("confirm", HELD): CONFIRMED,
     ("settle", HELD): SETTLED,
     ("settle", CONFIRMED): SETTLED,
+    ("settle", RELEASED): SETTLED,
     ("release", HELD): RELEASED,
     ("release", CONFIRMED): RELEASED,
     ("fall", HELD): RELEASED,
@@ -133,8 +134,8 @@ def test_what_fell_comes_back_for_its_owner():
     assert (renewed.state, renewed.fallen, renewed.hold_until) == (HELD, False, NOW + HOLD)
 
 
-def test_what_was_released_stays_released():
+def test_what_was_released_stays_released_until_somebody_used_it():
     released = reservation().release(NOW)
-    for verb in (lambda: released.confirm(NOW), lambda: released.settle(1, NOW)):
-        with pytest.raises(WrongState):
-            verb()
+    with pytest.raises(WrongState):
+        released.confirm(NOW)
+    assert released.settle(10, NOW).settled == Decimal("1.2")

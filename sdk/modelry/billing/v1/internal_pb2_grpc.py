@@ -96,7 +96,8 @@ class BillingInternalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Settle(self, request, context):
-        """Books what was really used and frees the rest. Idempotent by reservation id.
+        """Books what was really used and frees the rest, in every state but SETTLED: access never decides that work was
+        free. Idempotent by reservation id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

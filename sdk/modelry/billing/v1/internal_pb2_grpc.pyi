@@ -44,7 +44,9 @@ class BillingInternalServiceStub:
     Confirm: _grpc.UnaryUnaryMultiCallable[_internal_pb2.ConfirmRequest, _internal_pb2.Reservation]
     """Keeps a reservation until it is settled or released. Idempotent."""
     Settle: _grpc.UnaryUnaryMultiCallable[_internal_pb2.SettleRequest, _internal_pb2.Reservation]
-    """Books what was really used and frees the rest. Idempotent by reservation id."""
+    """Books what was really used and frees the rest, in every state but SETTLED: access never decides that work was
+    free. Idempotent by reservation id.
+    """
     Release: _grpc.UnaryUnaryMultiCallable[_internal_pb2.ReleaseRequest, _empty_pb2.Empty]
     """Frees a reservation without booking. Idempotent."""
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_internal_pb2.RecordUsageRequest, _empty_pb2.Empty]
@@ -64,7 +66,9 @@ class BillingInternalServiceAsyncStub(BillingInternalServiceStub):
     Confirm: _aio.UnaryUnaryMultiCallable[_internal_pb2.ConfirmRequest, _internal_pb2.Reservation]  # type: ignore[assignment]
     """Keeps a reservation until it is settled or released. Idempotent."""
     Settle: _aio.UnaryUnaryMultiCallable[_internal_pb2.SettleRequest, _internal_pb2.Reservation]  # type: ignore[assignment]
-    """Books what was really used and frees the rest. Idempotent by reservation id."""
+    """Books what was really used and frees the rest, in every state but SETTLED: access never decides that work was
+    free. Idempotent by reservation id.
+    """
     Release: _aio.UnaryUnaryMultiCallable[_internal_pb2.ReleaseRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Frees a reservation without booking. Idempotent."""
     RecordUsage: _aio.UnaryUnaryMultiCallable[_internal_pb2.RecordUsageRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -105,7 +109,9 @@ class BillingInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _internal_pb2.SettleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_internal_pb2.Reservation, _abc.Awaitable[_internal_pb2.Reservation]]:
-        """Books what was really used and frees the rest. Idempotent by reservation id."""
+        """Books what was really used and frees the rest, in every state but SETTLED: access never decides that work was
+        free. Idempotent by reservation id.
+        """
 
     @_abc_1.abstractmethod
     def Release(
