@@ -26,7 +26,7 @@ from services.chassis.launch.spec import LaunchSpec
 
 _ROOT = Path(__file__).resolve().parents[3]
 _TRY_SECONDS = 10.0
-MEMORY_FACTOR, MEMORY_MORE_MB = 2, 1024
+MEMORY_FACTOR, MEMORY_MORE_MB = 2, 3072
 _PROBE = "import google.protobuf, services.chassis.clock"
 """What is read to see whether Python, libraries and our own code can be."""
 

@@ -14,6 +14,8 @@ from services.training.work_spec import Recipe
 from services.training.worker.ranks import Ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+BUCKET_WEIGHTS = 1 << 24
+"""Of one exchange between ranks. DeepSpeed takes memory for them at the start: 500 million, unless it is told."""
 Weights = Mapping[str, torch.nn.Parameter]
 
 
@@ -198,7 +200,12 @@ def deepspeed_config(how: Recipe, world_size: int) -> dict[str, Any]:
         "train_batch_size": world_size,
         "gradient_clipping": how.max_gradient_norm,
         # The weights that stage 3 would divide further are the adapter's alone: a few megabytes.
-        "zero_optimization": {"stage": min(how.deepspeed_stage, 2), "overlap_comm": False},
+        "zero_optimization": {
+            "stage": min(how.deepspeed_stage, 2),
+            "overlap_comm": False,
+            "reduce_bucket_size": BUCKET_WEIGHTS,
+            "allgather_bucket_size": BUCKET_WEIGHTS,
+        },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,

@@ -112,7 +112,7 @@ async def test_without_root_a_worker_sees_nothing_else_of_the_home(home: Path) -
 
 async def test_a_worker_that_fills_more_memory_than_it_asked_for_gets_no_more(home: Path) -> None:
     launcher = LocalLauncher(home, CAPACITY, walls=Walls.of_settings(home, SETTINGS))
-    code = "try:\n    b = bytearray(3 << 30)\nexcept MemoryError:\n    raise SystemExit(7)"
+    code = "try:\n    b = bytearray(5 << 30)\nexcept MemoryError:\n    raise SystemExit(7)"
     argv, folder = [sys.executable, "-c", code], home / "work" / "ftjob-1-1"
     await launcher.start(LaunchSpec("ftjob-1-1", argv, {}, folder, cpus=1, memory_mb=100, project="proj-1"))
     async with asyncio.timeout(30):

@@ -39,7 +39,8 @@ def _file() -> Any:
     _field(toy, "name", _T.TYPE_STRING, required=True)
     _field(toy, "part", _T.TYPE_MESSAGE, of="Part")
     _field(toy, "parts", _T.TYPE_MESSAGE, repeated=True, of="Part")
-    _field(toy, "note", _T.TYPE_STRING)
+    note = _field(toy, "note", _T.TYPE_STRING)
+    note.options.Extensions[options_pb2.longest] = 1 << 24
     update = file.message_type.add(name="UpdateToy")
     _field(update, "toy", _T.TYPE_MESSAGE, required=True, of="Toy")
     mask = _field(update, "update_mask", _T.TYPE_MESSAGE)
