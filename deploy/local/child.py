@@ -38,7 +38,7 @@ class Child:
 
     def __init__(self, program: Program, log: Path, changed: Callable[[], None], backoff: Backoff) -> None:
         """`changed` is called whenever the process is another one."""
-        self.program, self.log, self.changed, self.backoff = program, log, changed, backoff
+        self.program, self.log, self._changed, self.backoff = program, log, changed, backoff
         self.process: asyncio.subprocess.Process | None = None
         self.identity: dict[str, Any] | None = None
         self.restarts = 0
@@ -82,7 +82,10 @@ class Child:
 
     async def _live_once(self) -> None:
         """Live once, from the start to the end of all that it started."""
-        descriptor = open_log(self.log)
+        try:
+            descriptor = open_log(self.log)
+        except OSError:  # a full disk: it lives without a log until it is started again
+            descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.program.argv,
@@ -94,26 +97,32 @@ class Child:
                 start_new_session=True,
             )
         except OSError as error:
-            os.write(descriptor, f"{self.program.argv[0]} cannot be started: {error.strerror}\n".encode())
+            with contextlib.suppress(OSError):
+                os.write(descriptor, f"{self.program.argv[0]} cannot be started: {error.strerror}\n".encode())
             self.exit_code = WRONG_SETTING
             return
         finally:
             os.close(descriptor)
         pid = self.process.pid
         self.identity = shim.identity(pid)
-        self.changed()
+        self._tell()
         watch = asyncio.create_task(self._watch_ready())
         self.exit_code = await self.process.wait()
         watch.cancel()
         self.identity = None
         kill_group(pid)
-        self.changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say that it is another one. A full disk keeps that from being written down, and ends nothing here."""
+        with contextlib.suppress(OSError):  # the supervisor writes all of it again before long
+            self._changed()
 
     async def _watch_ready(self) -> None:
         """Note when it is ready for the first time."""
         while not self.ready.is_set():
             if await self.program.ready():
                 self.ready.set()
-                self.changed()
+                self._tell()
             else:
                 await asyncio.sleep(0.1)

@@ -46,6 +46,7 @@ class Supervisor:
         self.options = options or Options()
         self.children: list[Child] = []
         self.ready = False
+        self._unwritten = False
         self._stack: Stack | None = None
         self._exit = contextlib.AsyncExitStack()
         self._begin = time.time()
@@ -148,7 +149,8 @@ class Supervisor:
             await end_launched(self.home.path)
         await self._stop_children(GROUND)
         if self._stack is not None:
-            self._write_state()
+            with contextlib.suppress(OSError):  # a full disk: the next `up` sees that nothing lives
+                self._write_state()
         await self._exit.aclose()
 
     async def _stop_children(self, order: int) -> None:
@@ -157,12 +159,16 @@ class Supervisor:
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(ROTATE_SECONDS)
-            for path in self.home.logs.glob("*.log"):
-                await asyncio.to_thread(rotate, path)
+            with contextlib.suppress(OSError):  # a full disk: again in a moment
+                if self._unwritten:
+                    self._write_state()
+                for path in self.home.logs.glob("*.log"):
+                    await asyncio.to_thread(rotate, path)
 
     def _write_state(self) -> None:
         """What `status`, `down` and a later `up` need to know."""
         assert self._stack is not None
+        self._unwritten = True
         self.home.write_state(
             {
                 "version": version(),
@@ -175,6 +181,7 @@ class Supervisor:
                 "processes": {child.program.name: describe(child) for child in self.children},
             }
         )
+        self._unwritten = False
 
 
 def describe(child: Child) -> dict[str, Any]:
